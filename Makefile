@@ -1,0 +1,21 @@
+# Each command is one line that calls cargo or menagerie. `make setup` runs before them all: it installs
+# what is missing, says so, and is silent when everything is there.
+.PHONY: up test test-long lint setup
+.DEFAULT_GOAL := up
+
+up: setup ## build and start everything; Ctrl-C stops it
+	cargo run --release --package cluster -- up
+
+test: setup ## all tests but the long ones
+	cargo nextest run --release --workspace --profile default
+
+test-long: setup ## all tests
+	cargo nextest run --release --workspace --profile long
+
+lint: setup ## formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+# RocksDB is C++ and its bindings are made with libclang; the tests are run by nextest.
+setup:
+	@.ci/setup

@@ -1,0 +1,84 @@
+//! The least and the most each number may be.
+//! Invariant: everything is bounded from both sides, so that nothing absurd can be configured.
+//! What must hold between two settings stands in `check`.
+
+use super::Config;
+use super::check::Faults;
+use super::place::Step;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY_S: u64 = 86_400;
+
+macro_rules! bounds {
+    ($config:ident $faults:ident $section:ident: $($key:ident $min:literal $($min_unit:ident)?, $max:literal $($max_unit:ident)?;)*) => {
+        $(
+            let bound = Bound {
+                section: stringify!($section),
+                key: stringify!($key),
+                min: $min $(* $min_unit)?,
+                max: $max $(* $max_unit)?,
+            };
+            bound.check(u64::try_from($config.$section.$key).unwrap_or(u64::MAX), $faults);
+        )*
+    };
+}
+
+struct Bound {
+    section: &'static str,
+    key: &'static str,
+    min: u64,
+    max: u64,
+}
+
+impl Bound {
+    fn check(&self, value: u64, faults: &mut Faults<'_>) {
+        let Self {
+            section,
+            key,
+            min,
+            max,
+        } = self;
+        if !(*min..=*max).contains(&value) {
+            let what = format!("{section}.{key} = {value} must be between {min} and {max}");
+            faults.add(&[Step::Key(section), Step::Key(key)], what);
+        }
+    }
+}
+
+pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
+    bounds! { config faults store:
+        heartbeat_ms 5, 10_000;
+        election_min_ms 20, 60_000;
+        election_max_ms 20, 120_000;
+        worker_threads 0, 1024;
+        history_max_age_s 1, 365 DAY_S;
+        history_bytes_max 1 MIB, 1024 GIB;
+        snapshot_log_entries 10, 100_000_000;
+        snapshot_log_bytes 1 MIB, 64 GIB;
+        log_keep_entries 0, 100_000_000;
+        flush_every_s 1, 3600;
+        memtable_mib 1, 4096;
+        block_cache_mib 1, 1_048_576;
+    }
+    bounds! { config faults limits:
+        key_bytes_max 16, 4 KIB;
+        value_bytes_max 1 KIB, 64 MIB;
+        request_bytes_max 4 KIB, 256 MIB;
+        txn_ops_max 1, 10_000;
+        range_rows_max 1, 100_000;
+        range_bytes_max 4 KIB, 256 MIB;
+        watchers_max 1, 100_000;
+        watch_buffer_bytes_max 4 KIB, 1 GIB;
+        proposals_bytes_max 64 KIB, 16 GIB;
+        proposals_max 1, 1_000_000;
+        proposal_age_ms_max 10, 60_000;
+        request_ms_max 100, 600_000;
+        connections_max 1, 1_000_000;
+        connections_per_address_max 1, 1_000_000;
+        answers_bytes_max 64 KIB, 16 GIB;
+        json_depth_max 4, 100;
+        disk_free_bytes_min 0, 1024 GIB;
+    }
+}

@@ -1,0 +1,154 @@
+//! What must hold between the settings: bounds, relations, nothing twice.
+//! Invariant: all faults are told at once, each with its file and line.
+//! It must not change a setting.
+
+use std::collections::HashMap;
+
+use anyhow::anyhow;
+
+use super::place::{Places, Step};
+use super::{Config, bounds};
+
+pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> {
+    let mut faults = Faults {
+        places,
+        lines: Vec::new(),
+    };
+    names(config, &mut faults);
+    bounds::check(config, &mut faults);
+    relations(config, &mut faults);
+    ids(config, &mut faults);
+    addresses(config, &mut faults);
+    if faults.lines.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!(faults.lines.join("\n")))
+}
+
+pub(super) struct Faults<'places> {
+    places: &'places Places<'places>,
+    lines: Vec<String>,
+}
+
+impl Faults<'_> {
+    pub(super) fn add(&mut self, path: &[Step], what: impl AsRef<str>) {
+        let place = self.places.of(path);
+        self.lines.push(format!("{place}: {}", what.as_ref()));
+    }
+}
+
+fn names(config: &Config, faults: &mut Faults<'_>) {
+    let name = &config.cluster.name;
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(sound) {
+        faults.add(
+            &[Step::Key("cluster"), Step::Key("name")],
+            format!("cluster.name = \"{name}\" must be 1 to 63 letters, digits, hyphens or underscores"),
+        );
+    }
+    if config.data.as_os_str().is_empty() {
+        faults.add(&[Step::Key("data")], "data must name a folder");
+    }
+}
+
+fn relations(config: &Config, faults: &mut Faults<'_>) {
+    let (store, limits) = (&config.store, &config.limits);
+    if store.election_min_ms <= 2 * store.heartbeat_ms {
+        faults.add(
+            &[Step::Key("store"), Step::Key("election_min_ms")],
+            format!(
+                "store.election_min_ms = {} must be more than twice store.heartbeat_ms = {}, \
+                 or one lost heartbeat begins an election",
+                store.election_min_ms, store.heartbeat_ms
+            ),
+        );
+    }
+    if store.election_max_ms < store.election_min_ms {
+        faults.add(
+            &[Step::Key("store"), Step::Key("election_max_ms")],
+            format!(
+                "store.election_max_ms = {} must not be less than store.election_min_ms = {}",
+                store.election_max_ms, store.election_min_ms
+            ),
+        );
+    }
+    if limits.value_bytes_max > limits.request_bytes_max {
+        faults.add(
+            &[Step::Key("limits"), Step::Key("value_bytes_max")],
+            "limits.value_bytes_max must not be more than limits.request_bytes_max, \
+             or the largest value fits in no request",
+        );
+    }
+    if limits.request_bytes_max > limits.proposals_bytes_max {
+        faults.add(
+            &[Step::Key("limits"), Step::Key("request_bytes_max")],
+            "limits.request_bytes_max must not be more than limits.proposals_bytes_max, \
+             or the largest request is always refused",
+        );
+    }
+}
+
+fn ids(config: &Config, faults: &mut Faults<'_>) {
+    if config.voters().is_empty() {
+        faults.add(
+            &[Step::Key("node")],
+            "at least one node must have role = \"voter\"",
+        );
+    }
+    let mut seen = HashMap::new();
+    for (index, node) in config.nodes.iter().enumerate() {
+        let path = [Step::Key("node"), Step::Index(index), Step::Key("id")];
+        // Larger numbers would not survive the JSON numbers of every client.
+        if !(1..1 << 53).contains(&node.id) {
+            faults.add(&path, format!("node id {} must be 1 or more", node.id));
+        }
+        if let Some(first) = seen.insert(node.id, index) {
+            let first = [Step::Key("node"), Step::Index(first), Step::Key("id")];
+            let first = faults.places.of(&first);
+            faults.add(&path, format!("node id {} is taken already, at {first}", node.id));
+        }
+    }
+}
+
+fn addresses(config: &Config, faults: &mut Faults<'_>) {
+    let mut seen: HashMap<(String, u16), [Step; 3]> = HashMap::new();
+    for (index, node) in config.nodes.iter().enumerate() {
+        for (key, address) in [("client", &node.client), ("peer", &node.peer)] {
+            let path = [Step::Key("node"), Step::Index(index), Step::Key(key)];
+            let Some((host, port)) = host_and_port(address) else {
+                faults.add(
+                    &path,
+                    format!("{key} = \"{address}\" must be host:port, such as 127.0.0.1:7001"),
+                );
+                continue;
+            };
+            if port == 0 {
+                // Any free port is fine for a node alone, but nobody else could find it.
+                if config.nodes.len() > 1 {
+                    faults.add(
+                        &path,
+                        format!("{key} = \"{address}\": a node of several needs a fixed port"),
+                    );
+                }
+                continue;
+            }
+            if let Some(first) = seen.insert((host.to_ascii_lowercase(), port), path) {
+                let first = faults.places.of(&first);
+                faults.add(
+                    &path,
+                    format!("{key} = \"{address}\" is taken already, at {first}"),
+                );
+            }
+        }
+    }
+}
+
+fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let sound = !host.is_empty()
+        && (bracketed || !host.contains(':'))
+        && !host.contains(|character: char| character.is_whitespace() || character == '/');
+    let port = port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)?;
+    sound.then_some((host, port.parse().ok()?))
+}

@@ -1,0 +1,103 @@
+//! `cluster.toml`: the whole running system in one file.
+//! Invariant: a `Config` that was loaded is sound: bounds hold, ids and addresses are there once.
+//! Everything has a default, so that an empty file is a store of one node.
+//! It holds no secrets, and knows nothing of what the settings do.
+
+mod bounds;
+mod check;
+mod place;
+mod store;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder that holds everything; each process has a folder of its name in it.
+    pub data: PathBuf,
+    pub cluster: ClusterConfig,
+    pub store: StoreConfig,
+    pub limits: LimitsConfig,
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            cluster: ClusterConfig::default(),
+            store: StoreConfig::default(),
+            limits: LimitsConfig::default(),
+            nodes: vec![NodeConfig {
+                id: 1,
+                client: "127.0.0.1:7001".to_owned(),
+                peer: "127.0.0.1:7101".to_owned(),
+                role: Role::Voter,
+            }],
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// Told apart from other clusters by this name.
+    pub name: String,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            name: "menagerie".to_owned(),
+        }
+    }
+}
+
+/// Reads and checks the file; errors name it and the line.
+pub fn load(path: &Path) -> anyhow::Result<Config> {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {origin}"))?;
+    parse(&text, &origin)
+}
+
+/// Parses and checks the text; `origin` is what errors call it.
+pub fn parse(text: &str, origin: &str) -> anyhow::Result<Config> {
+    let places = place::Places::read(text, origin)?;
+    let config: Config = toml::from_str(text).map_err(|error| places.explain(&error))?;
+    check::check(&config, &places)?;
+    Ok(config)
+}
+
+impl Config {
+    pub fn node(&self, id: u64) -> Option<&NodeConfig> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The folder of one process, for example `data/n1`.
+    pub fn data_of(&self, process: &str) -> PathBuf {
+        self.data.join(process)
+    }
+
+    /// Where clients reach the store, in the order of the file.
+    pub fn client_addresses(&self) -> Vec<String> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.client.clone()).collect()
+    }
+
+    pub fn voters(&self) -> BTreeSet<u64> {
+        let voters = self.nodes.iter().filter(|node| node.role == Role::Voter);
+        voters.map(|node| node.id).collect()
+    }
+
+    /// The text of a file that loads as this configuration.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        toml::to_string(self).context("write the configuration as TOML")
+    }
+}

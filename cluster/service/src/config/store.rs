@@ -1,0 +1,124 @@
+//! The settings of the store: its nodes, timings and limits.
+//! Invariant: the defaults here are the ones the documentation states; bounds stand in `check`.
+
+use serde::{Deserialize, Serialize};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Never given to another disk.
+    pub id: u64,
+    /// `host:port` where clients reach it.
+    pub client: String,
+    /// `host:port` where the other nodes reach it.
+    pub peer: String,
+    #[serde(default)]
+    pub role: Role,
+}
+
+impl NodeConfig {
+    /// The name of the process: `n1` for node 1.
+    pub fn name(&self) -> String {
+        format!("n{}", self.id)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[default]
+    Voter,
+    Learner,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    pub heartbeat_ms: u64,
+    pub election_min_ms: u64,
+    pub election_max_ms: u64,
+    /// Whether followers act on the closed sockets of a leader whose process died.
+    pub fast_failover: bool,
+    /// 0 takes as many as there are processors.
+    pub worker_threads: usize,
+    pub history_max_age_s: u64,
+    pub history_bytes_max: u64,
+    pub snapshot_log_entries: u64,
+    pub snapshot_log_bytes: u64,
+    /// Entries kept behind a snapshot for followers that are a little late.
+    pub log_keep_entries: u64,
+    pub flush_every_s: u64,
+    pub memtable_mib: usize,
+    pub block_cache_mib: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 50,
+            election_min_ms: 200,
+            election_max_ms: 250,
+            fast_failover: true,
+            worker_threads: 0,
+            history_max_age_s: 3600,
+            history_bytes_max: 1 << 30,
+            snapshot_log_entries: 100_000,
+            snapshot_log_bytes: 256 << 20,
+            log_keep_entries: 20_000,
+            flush_every_s: 60,
+            memtable_mib: 8,
+            block_cache_mib: 32,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    pub key_bytes_max: usize,
+    pub value_bytes_max: usize,
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    pub range_rows_max: usize,
+    pub range_bytes_max: usize,
+    pub watchers_max: usize,
+    pub watch_buffer_bytes_max: usize,
+    pub proposals_bytes_max: usize,
+    pub proposals_max: usize,
+    pub proposal_age_ms_max: u64,
+    pub request_ms_max: u64,
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    /// What the remembered answers to idempotency keys may take.
+    pub answers_bytes_max: usize,
+    pub json_depth_max: usize,
+    /// Below this much free disk a node refuses writes.
+    pub disk_free_bytes_min: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            key_bytes_max: KIB,
+            value_bytes_max: MIB,
+            request_bytes_max: 4 * MIB,
+            txn_ops_max: 128,
+            range_rows_max: 10_000,
+            range_bytes_max: 4 * MIB,
+            watchers_max: 1000,
+            watch_buffer_bytes_max: 16 * MIB,
+            proposals_bytes_max: 64 * MIB,
+            proposals_max: 8192,
+            proposal_age_ms_max: 2000,
+            request_ms_max: 10_000,
+            connections_max: 10_000,
+            connections_per_address_max: 10_000,
+            answers_bytes_max: 64 * MIB,
+            json_depth_max: crate::body::JSON_DEPTH_MAX,
+            disk_free_bytes_min: 512 << 20,
+        }
+    }
+}

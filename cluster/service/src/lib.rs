@@ -1,0 +1,19 @@
+//! The shell that every process of the menagerie runs in.
+//! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
+//! `tasks` holds everything that runs, `serve` takes connections, `edge` wraps every answer,
+//! `body` reads requests strictly, `problem` is the only way an error becomes an answer.
+//! It knows nothing of stores, shops or payments and imports no other crate of ours.
+
+pub mod body;
+pub mod config;
+pub mod edge;
+pub mod http;
+pub mod metrics;
+pub mod problem;
+mod request_id;
+pub mod secrets;
+pub mod serve;
+pub mod tasks;
+pub mod telemetry;
+pub mod time;
+mod words;

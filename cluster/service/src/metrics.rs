@@ -1,0 +1,89 @@
+//! Counters and latencies of a process, in the text format of Prometheus.
+//! Invariant: a name is registered once; names and label values come from the code, never from a request,
+//! so that their number is bounded.
+//! It must not know what is counted.
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// From 50 µs to 10 s, for latencies in seconds.
+pub const LATENCY_BUCKETS_S: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// The metrics of one process or of one part of it. Clones show the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+
+    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Of latencies in seconds; the name ends in `_seconds`.
+    pub fn latency(&self, name: &str, help: &str) -> Histogram {
+        self.histogram(name, help, &LATENCY_BUCKETS_S)
+    }
+
+    pub fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS_S.to_vec());
+        self.add(HistogramVec::new(options, labels))
+    }
+
+    /// Of anything else, such as the entries of a batch.
+    pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.add(Histogram::with_opts(options))
+    }
+
+    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect("names and labels of metrics are constants of valid form");
+        self.registry
+            .register(Box::new(metric.clone()))
+            .expect("each metric is registered once");
+        metric
+    }
+
+    /// All numbers as they are now.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        TextEncoder::new()
+            .encode_utf8(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        text
+    }
+
+    /// The answer of `GET /metrics`.
+    pub fn response(&self) -> Response {
+        let mut response = self.text().into_response();
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        );
+        response
+    }
+}

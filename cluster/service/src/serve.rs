@@ -1,0 +1,255 @@
+//! Takes connections and speaks HTTP/1.1 on them until told to stop.
+//! Invariant: connections are bounded in all and for each address, a head must arrive in time and in bounds,
+//! and stopping lets every request that has begun end, up to the deadline.
+//! It must not know what is served.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::config::LimitsConfig;
+use crate::problem::{self, Problem};
+use crate::tasks::Tasks;
+
+/// Answered to a connection too many, before anything is read from it.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+content-type: application/problem+json\r\ncontent-length: 146\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
+{\"type\":\"/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\"code\":\"overloaded\",\
+\"detail\":\"Too many connections are open; try again shortly.\"}";
+
+/// After a failed accept, most often for want of file descriptors, some connections get time to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection that never carried a request may still wait for its first one once we stop.
+const UNUSED_GRACE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    pub header_timeout: Duration,
+    pub header_bytes_max: usize,
+    pub drain_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            connections_per_address_max: 10_000,
+            header_timeout: Duration::from_secs(5),
+            header_bytes_max: 16 * 1024,
+            drain_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+impl From<&LimitsConfig> for Limits {
+    fn from(limits: &LimitsConfig) -> Self {
+        Self {
+            connections_max: limits.connections_max,
+            connections_per_address_max: limits.connections_per_address_max,
+            ..Self::default()
+        }
+    }
+}
+
+/// Serves until `tasks` is stopping, then lets open requests end and returns.
+pub async fn serve(listener: TcpListener, app: Router, limits: Limits, tasks: Tasks) -> io::Result<()> {
+    let server = Server {
+        app: app.with_state(()),
+        limits: limits.clone(),
+        open: Arc::default(),
+        connections: tasks.child(),
+        cut: CancellationToken::new(),
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = tasks.stopping() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => server.take(stream, peer),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept connections; trying again");
+                let _stopping = tokio::time::timeout(ACCEPT_PAUSE, tasks.stopping()).await;
+            }
+        }
+    }
+    // Callers that the kernel has connected already would be reset; they get their answer instead.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        server.take(stream, peer);
+    }
+    drop(listener);
+    if !server.connections.drain(limits.drain_deadline).await {
+        let left = server.connections.running();
+        tracing::warn!(connections = left, "cut connections that did not end in time");
+        server.cut.cancel();
+        server.connections.drain(ACCEPT_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Such an error ends one connection before it was taken; the next accept may succeed at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One place among the bounded connections, given back when dropped.
+struct Place {
+    open: Arc<Mutex<Open>>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(open: &Arc<Mutex<Open>>, address: IpAddr, limits: &Limits) -> Option<Self> {
+        let mut counts = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = counts.by_address.get(&address).copied().unwrap_or(0);
+        if counts.all >= limits.connections_max || here >= limits.connections_per_address_max {
+            return None;
+        }
+        counts.all += 1;
+        counts.by_address.insert(address, here + 1);
+        drop(counts);
+        Some(Self {
+            open: Arc::clone(open),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
+        if let Some(here) = counts.by_address.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                counts.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+struct Server {
+    app: Router,
+    limits: Limits,
+    open: Arc<Mutex<Open>>,
+    connections: Tasks,
+    cut: CancellationToken,
+}
+
+impl Server {
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(place) = Place::take(&self.open, peer.ip(), &self.limits) else {
+            tracing::debug!("refused a connection: too many are open");
+            // Best effort: who cannot take these few bytes at once learns it from the close.
+            let _written = stream.try_write(TOO_MANY_CONNECTIONS);
+            return;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error, "cannot switch off Nagle's algorithm");
+        }
+        let connection = converse(
+            stream,
+            peer,
+            self.app.clone(),
+            self.limits.clone(),
+            self.connections.clone(),
+        );
+        let cut = self.cut.clone();
+        self.connections.spawn("connection", async move {
+            let _place = place;
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, app: Router, limits: Limits, connections: Tasks) {
+    let used = Arc::new(AtomicBool::new(false));
+    let mark = Arc::clone(&used);
+    let header_bytes_max = limits.header_bytes_max;
+    let service = service_fn(move |request| {
+        mark.store(true, Ordering::Relaxed);
+        answer(app.clone(), request, peer, header_bytes_max)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        // Room for a body to be read in few pieces; the head has its own, smaller bound.
+        .max_buf_size((4 * header_bytes_max).max(64 * 1024))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = connections.stopping() => None,
+    };
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        match tokio::time::timeout(UNUSED_GRACE, connection.as_mut()).await {
+            Ok(ended) => ended,
+            // Pools keep spare connections that never carried anything; nobody waits for those.
+            Err(_elapsed) if !used.load(Ordering::Relaxed) => Ok(()),
+            Err(_elapsed) => connection.await,
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection ended with an error");
+    }
+}
+
+async fn answer(
+    mut app: Router,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    header_bytes_max: usize,
+) -> Result<Response, std::convert::Infallible> {
+    if head_bytes(&request) > header_bytes_max {
+        let detail = format!("The request line and headers exceed {header_bytes_max} bytes.");
+        return Ok(Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response());
+    }
+    request.extensions_mut().insert(ConnectInfo(peer));
+    app.call(request).await
+}
+
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let target = request.uri().path_and_query();
+    let target = target.map_or(0, |target| target.as_str().len());
+    // Each line of a head has a colon, a space and a line end besides the name and the value.
+    let headers = request.headers().iter();
+    headers.fold(target, |sum, (name, value)| {
+        sum + name.as_str().len() + value.len() + 4
+    })
+}

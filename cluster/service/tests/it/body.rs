@@ -1,0 +1,158 @@
+//! Reading bodies strictly: size, time, syntax, types, depth.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use futures_util::stream;
+use insta::assert_snapshot;
+use serde::Deserialize;
+use service::body;
+use service::problem::{Problem, Result};
+use tokio::time::Instant;
+
+#[derive(Debug, Deserialize)]
+struct Lease {
+    ttl_ms: u64,
+    #[serde(default)]
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Put { key: String },
+}
+
+fn parse(text: impl Into<Bytes>) -> Result<Lease> {
+    body::json(&HeaderMap::new(), &text.into())
+}
+
+fn told(problem: Problem) -> String {
+    let mut lines = vec![format!(
+        "{} {}: {}",
+        problem.kind.status, problem.kind.code, problem.detail
+    )];
+    let faults = problem.errors.iter();
+    lines.extend(faults.map(|fault| format!("{}: {}", fault.pointer, fault.detail)));
+    lines.join("\n")
+}
+
+fn refused(text: impl Into<Bytes>) -> String {
+    told(parse(text).unwrap_err())
+}
+
+#[test]
+fn good_json_is_read_and_unknown_fields_are_ignored() {
+    let lease = parse(r#"{"ttl_ms": 500, "ops": [{"put": {"key": "a"}}], "new": {"in": 2030}}"#).unwrap();
+    assert_eq!(lease.ttl_ms, 500);
+    let [Op::Put { key }] = &lease.ops[..] else {
+        panic!("not one put: {lease:?}")
+    };
+    assert_eq!(key, "a");
+}
+
+#[test]
+fn an_empty_body_counts_as_an_empty_object() {
+    assert_snapshot!(refused(""), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ttl_ms: missing field `ttl_ms`
+    ");
+    let nothing: serde_json::Value = body::json(&HeaderMap::new(), &Bytes::new()).unwrap();
+    assert_eq!(nothing, serde_json::json!({}));
+}
+
+#[test]
+fn wrong_types_are_told_with_a_pointer() {
+    assert_snapshot!(refused(r#"{"ttl_ms": "5"}"#), @r#"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ttl_ms: invalid type: string "5", expected a whole number, 0 or more
+    "#);
+    assert_snapshot!(refused(r#"{"ttl_ms": -5}"#), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ttl_ms: invalid value: integer `-5`, expected a whole number, 0 or more
+    ");
+    assert_snapshot!(refused(r#"{"ttl_ms": 5, "ops": [{"put": {"key": "a"}}, {"put": {"key": 7}}]}"#), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ops/1/put/key: invalid type: integer `7`, expected a string
+    ");
+    assert_snapshot!(refused(r#"{"ttl_ms": 5, "ops": [{"put": {}}]}"#), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ops/0/put/key: missing field `key`
+    ");
+    assert_snapshot!(refused(r#"{"ttl_ms": 5, "ops": [{"drop": {}}]}"#), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    /ops/0: unknown variant `drop`, expected `put`
+    ");
+    assert_snapshot!(refused("[]"), @r"
+    422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
+    : expected an object
+    ");
+}
+
+#[test]
+fn broken_syntax_is_malformed_also_behind_a_wrong_type() {
+    assert_snapshot!(refused(r#"{"ttl_ms": 5"#), @"400 malformed-json: The body is not valid JSON at line 1, column 12.");
+    assert_snapshot!(refused(r#"{"ttl_ms": "5", "x": }"#), @"400 malformed-json: The body is not valid JSON at line 1, column 22.");
+    assert_snapshot!(refused(r#"{"ttl_ms": 5} trailing"#), @"400 malformed-json: The body is not valid JSON at line 1, column 15.");
+    assert_snapshot!(refused(&b"{\"ttl_ms\": \"\xff\"}"[..]), @"400 malformed-json: The body is not valid JSON at line 1, column 13.");
+}
+
+#[test]
+fn depth_is_bounded_and_brackets_in_strings_do_not_count() {
+    let nested = |levels: usize| format!("{{\"x\": {}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    assert!(body::json::<serde_json::Value>(&HeaderMap::new(), &nested(64).into()).is_ok());
+    assert_snapshot!(refused(nested(65)), @"400 malformed-json: The JSON is nested deeper than 64 levels.");
+    assert!(refused(nested(1_000_000)).starts_with("400 malformed-json"));
+    let text = format!(r#"{{"ttl_ms": 1, "x": "\"{}"}}"#, "[".repeat(100));
+    assert_eq!(parse(text).unwrap().ttl_ms, 1);
+}
+
+#[test]
+fn only_json_is_taken() {
+    let with = |content_type: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let body = Bytes::from_static(b"{}");
+        body::json::<serde_json::Value>(&headers, &body).map_err(told)
+    };
+    assert!(with("application/json").is_ok());
+    assert!(with("Application/JSON; charset=utf-8").is_ok());
+    assert_snapshot!(with("text/plain").unwrap_err(), @"415 unsupported-media-type: This route takes JSON: send Content-Type: application/json, or none.");
+    assert!(with("application/json-seq").is_err());
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[tokio::test]
+async fn a_body_up_to_the_limit_is_read_whole() {
+    let whole = body::read(Body::from(vec![7; 1000]), 1000, soon()).await.unwrap();
+    assert_eq!(whole.len(), 1000);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_announced_or_not() {
+    let announced = body::read(Body::from(vec![7; 1001]), 1000, soon()).await;
+    assert_snapshot!(told(announced.unwrap_err()), @"413 too-large: The body is larger than the 1000 bytes allowed here.");
+    let pieces = (0..3).map(|_| Ok::<_, Infallible>(Bytes::from(vec![7; 400])));
+    let streamed = body::read(Body::from_stream(stream::iter(pieces)), 1000, soon()).await;
+    assert_eq!(streamed.unwrap_err().kind.code, "too-large");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let silent = Body::from_stream(stream::pending::<std::result::Result<Bytes, Infallible>>());
+    let deadline = Instant::now() + Duration::from_millis(10);
+    assert_snapshot!(told(body::read(silent, 10, deadline).await.unwrap_err()), @"400 body-timeout: The body did not arrive within the time a request may take.");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_malformed() {
+    let broken = std::io::Error::other("reset by 10.0.0.1");
+    let broken = Body::from_stream(stream::iter([Ok(Bytes::from_static(b"a")), Err(broken)]));
+    assert_snapshot!(told(body::read(broken, 10, soon()).await.unwrap_err()), @"400 malformed-body: The body broke off before it was complete.");
+}

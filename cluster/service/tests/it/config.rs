@@ -1,0 +1,168 @@
+//! `cluster.toml`: defaults, the file of this repository, and errors that name the line.
+
+use std::path::{Path, PathBuf};
+
+use insta::assert_snapshot;
+use service::config::{self, Config, Role};
+use service::serve::Limits;
+
+fn refused(text: &str) -> String {
+    let error = config::parse(text, "cluster.toml").unwrap_err();
+    format!("{error:#}")
+}
+
+fn repository_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster.toml")
+}
+
+#[test]
+fn an_empty_file_is_one_node() {
+    let config = config::parse("", "cluster.toml").unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.client_addresses(), ["127.0.0.1:7001"]);
+    assert_eq!(config.data_of("n1"), Path::new("data/n1"));
+    assert_eq!(config.node(1).unwrap().name(), "n1");
+    assert!(config.node(2).is_none());
+}
+
+#[test]
+fn the_file_of_the_repository_is_three_voters() {
+    let config = config::load(&repository_file()).unwrap();
+    assert_eq!(
+        config.client_addresses(),
+        ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"]
+    );
+    assert_eq!(config.voters().into_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    let defaults = Config {
+        nodes: config.nodes.clone(),
+        ..Config::default()
+    };
+    assert_eq!(config, defaults);
+}
+
+/// The comments of the file show the defaults; taken at their word they must change nothing.
+#[test]
+fn the_comments_of_the_file_show_the_real_defaults() {
+    let text = std::fs::read_to_string(repository_file()).unwrap();
+    let mut shown = 0;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let setting = line.strip_prefix("# ").filter(|rest| rest.contains(" = "));
+        shown += usize::from(setting.is_some());
+        lines.push(setting.unwrap_or(line));
+    }
+    assert!(shown > 20, "found only {shown} settings in the comments");
+    let with_comments = config::parse(&lines.join("\n"), "cluster.toml").unwrap();
+    assert_eq!(with_comments, config::load(&repository_file()).unwrap());
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let mut config = Config::default();
+    config.store.heartbeat_ms = 20;
+    config.nodes[0].role = Role::Voter;
+    config.nodes.push(config::NodeConfig {
+        id: 7,
+        client: "[::1]:7007".to_owned(),
+        peer: "host.example:7107".to_owned(),
+        role: Role::Learner,
+    });
+    let text = config.to_toml().unwrap();
+    assert_eq!(config::parse(&text, "written").unwrap(), config);
+    assert_eq!(config.voters().len(), 1);
+}
+
+#[test]
+fn unknown_keys_name_the_line() {
+    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, store, limits, node)"#);
+    assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib)"#);
+    assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role)"#);
+}
+
+#[test]
+fn wrong_types_and_syntax_name_the_line() {
+    assert_snapshot!(refused("[store]\nheartbeat_ms = \"soon\"\n"), @r#"cluster.toml:2: invalid type: string "soon", expected a whole number, 0 or more"#);
+    assert_snapshot!(refused("[limits]\nkey_bytes_max = -1\n"), @"cluster.toml:2: invalid value: integer `-1`, expected a whole number, 0 or more");
+    assert_snapshot!(refused("[store\n"), @"cluster.toml:1: unclosed table, expected `]`");
+    assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\n"), @"cluster.toml:1: missing field `peer`");
+    assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nrole = \"king\"\n"), @"cluster.toml:5: unknown variant `king`, expected `voter` or `learner`");
+}
+
+#[test]
+fn ids_and_addresses_stand_once() {
+    let text = "
+[[node]]
+id = 1
+client = \"127.0.0.1:7001\"
+peer = \"127.0.0.1:7101\"
+
+[[node]]
+id = 1
+client = \"127.0.0.1:7002\"
+peer = \"127.0.0.1:7001\"
+";
+    assert_snapshot!(refused(text), @r#"
+    cluster.toml:8: node id 1 is taken already, at cluster.toml:3
+    cluster.toml:10: peer = "127.0.0.1:7001" is taken already, at cluster.toml:4
+    "#);
+}
+
+#[test]
+fn addresses_can_be_dialled() {
+    let with = |client: &str| {
+        let node = |id: u8, client: &str| {
+            format!("[[node]]\nid = {id}\nclient = \"{client}\"\npeer = \"10.0.0.{id}:7101\"\n")
+        };
+        node(1, client) + &node(2, "10.0.0.2:7001")
+    };
+    for wrong in [
+        "7001",
+        ":7001",
+        "host",
+        "host:",
+        "host:70000",
+        "http://host:1",
+        "a b:1",
+        "::1:7001",
+        "h:0",
+    ] {
+        assert!(
+            refused(&with(wrong)).starts_with("cluster.toml:3: client = "),
+            "{wrong}"
+        );
+    }
+    for right in ["localhost:1", "[::1]:7001", "n1.example:65535"] {
+        assert!(config::parse(&with(right), "cluster.toml").is_ok(), "{right}");
+    }
+    let alone = "[[node]]\nid = 1\nclient = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"\n";
+    assert!(
+        config::parse(alone, "cluster.toml").is_ok(),
+        "a node alone may take any free port"
+    );
+}
+
+#[test]
+fn numbers_have_bounds_and_relations() {
+    assert_snapshot!(refused("[store]\nheartbeat_ms = 150\nelection_max_ms = 199\n[limits]\ntxn_ops_max = 0\n"), @r"
+    cluster.toml:5: limits.txn_ops_max = 0 must be between 1 and 10000
+    cluster.toml:1: store.election_min_ms = 200 must be more than twice store.heartbeat_ms = 150, or one lost heartbeat begins an election
+    cluster.toml:3: store.election_max_ms = 199 must not be less than store.election_min_ms = 200
+    ");
+    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 8388608\n"), @"cluster.toml:2: limits.value_bytes_max must not be more than limits.request_bytes_max, or the largest value fits in no request");
+    assert_snapshot!(refused("node = []\n[cluster]\nname = \"two words\"\n"), @r#"
+    cluster.toml:3: cluster.name = "two words" must be 1 to 63 letters, digits, hyphens or underscores
+    cluster.toml:1: at least one node must have role = "voter"
+    "#);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = config::load(Path::new("no/such/cluster.toml")).unwrap_err();
+    assert_eq!(error.to_string(), "read no/such/cluster.toml");
+}
+
+#[test]
+fn limits_reach_the_server() {
+    let config = config::parse("[limits]\nconnections_max = 7\n", "cluster.toml").unwrap();
+    assert_eq!(Limits::from(&config.limits).connections_max, 7);
+}

@@ -1,0 +1,133 @@
+//! What all answers have in common: ids, names, and problems in place of bare refusals.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::{get, post};
+use insta::assert_snapshot;
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::harness::Server;
+
+fn routes() -> Router {
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/id", get(async || service::edge::request_id()))
+        .route(
+            "/number/{number}",
+            get(async |Path(number): Path<u8>| number.to_string()),
+        )
+        .route("/only-post", post(async || "posted"))
+        .route("/panic", get(panics))
+        .route(
+            "/passed-on",
+            get(async || ([("x-served-by", "shell2")], "from another")),
+        )
+}
+
+async fn panics() -> &'static str {
+    panic!("on purpose");
+}
+
+async fn problem(response: Response) -> String {
+    let status = response.status();
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let mut body: Value = response.json().await.unwrap();
+    assert_eq!(content_type, "application/problem+json");
+    assert_eq!(
+        body["request_id"], id,
+        "the body names another request than the header"
+    );
+    body["request_id"] = "…".into();
+    format!("{status}\n{body}")
+}
+
+#[tokio::test]
+async fn every_answer_names_its_request_and_its_process() {
+    let server = Server::start(routes()).await;
+    let response = server.get("/ping").await;
+    assert_eq!(response.headers()["x-served-by"], "shell1");
+    let first = response.headers()["x-request-id"].clone();
+    let second = server.get("/ping").await.headers()["x-request-id"].clone();
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn the_callers_request_id_is_taken_over_when_it_is_sound() {
+    let server = Server::start(routes()).await;
+    let send = async |id: &str| {
+        let request = server.http.get(server.url("/id")).header("x-request-id", id);
+        let response = request.send().await.unwrap();
+        let header = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let seen = response.text().await.unwrap();
+        assert_eq!(header, seen, "the handler saw another id than the caller");
+        seen
+    };
+    assert_eq!(send("order-17").await, "order-17");
+    assert_ne!(send("two words").await, "two words");
+    let too_long = "x".repeat(129);
+    assert_ne!(send(&too_long).await, too_long);
+}
+
+#[tokio::test]
+async fn an_answer_passed_on_keeps_its_name() {
+    let server = Server::start(routes()).await;
+    let response = server.get("/passed-on").await;
+    assert_eq!(response.headers()["x-served-by"], "shell2");
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_a_problem() {
+    let server = Server::start(routes()).await;
+    let response = server.get("/nowhere?token=secret").await;
+    assert_eq!(response.headers()["x-served-by"], "shell1");
+    assert_snapshot!(problem(response).await, @r#"
+    404 Not Found
+    {"code":"not-found","detail":"There is no such route here.","request_id":"…","status":404,"title":"Not found","type":"/problems/not-found"}
+    "#);
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_a_problem_that_says_which_are_allowed() {
+    let server = Server::start(routes()).await;
+    let response = server.get("/only-post").await;
+    assert_eq!(response.headers()["allow"], "POST");
+    assert_snapshot!(problem(response).await, @r#"
+    405 Method Not Allowed
+    {"code":"method-not-allowed","detail":"This path does not take this method; the header Allow lists those it takes.","request_id":"…","status":405,"title":"Method not allowed","type":"/problems/method-not-allowed"}
+    "#);
+    let request = server.http.delete(server.url("/ping"));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()["allow"], "GET,HEAD");
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn a_parameter_that_cannot_be_read_is_a_problem() {
+    let server = Server::start(routes()).await;
+    assert_snapshot!(problem(server.get("/number/many").await).await, @r#"
+    400 Bad Request
+    {"code":"malformed-parameter","detail":"A part of the path or of the query cannot be read.","request_id":"…","status":400,"title":"Malformed parameter","type":"/problems/malformed-parameter"}
+    "#);
+    let not_utf8 = server.get("/number/%ff").await;
+    assert_eq!(not_utf8.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_panic_answers_internal_and_the_next_request_is_served() {
+    let server = Server::start(routes()).await;
+    assert_snapshot!(problem(server.get("/panic").await).await, @r#"
+    500 Internal Server Error
+    {"code":"internal","detail":"Something went wrong here; the log has it under this request id.","request_id":"…","status":500,"title":"Internal error","type":"/problems/internal"}
+    "#);
+    assert_eq!(server.get("/ping").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn livez_needs_nothing() {
+    let server = Server::start(routes()).await;
+    let response = server.get("/livez").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.text().await.unwrap(), "alive\n");
+}

@@ -1,0 +1,209 @@
+//! Connections: bounds, bad heads, and a stop that lets begun requests end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+use service::serve::Limits;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use crate::harness::{DEADLINE, Server, read_to_close};
+
+const PING: &[u8] = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+
+fn ping() -> Router {
+    Router::new().route("/ping", get(async || "pong"))
+}
+
+/// A route that tells when it has begun and ends when it is let go.
+struct Held {
+    begun: Arc<Notify>,
+    let_go: Arc<Notify>,
+}
+
+impl Held {
+    fn new() -> (Self, Router) {
+        let held = Self {
+            begun: Arc::default(),
+            let_go: Arc::default(),
+        };
+        let (begun, let_go) = (Arc::clone(&held.begun), Arc::clone(&held.let_go));
+        let handler = async move || {
+            begun.notify_one();
+            let_go.notified().await;
+            "held"
+        };
+        let routes = ping().route("/held", get(handler));
+        (held, routes)
+    }
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_begun_request_end_and_takes_no_new_connection() {
+    let (held, routes) = Held::new();
+    let server = Server::start(routes).await;
+    let request = server
+        .tasks
+        .spawn("request", server.http.get(server.url("/held")).send());
+    held.begun.notified().await;
+    server.tasks.stop();
+    let refused = async { while server.http.get(server.url("/ping")).send().await.is_ok() {} };
+    timeout(DEADLINE, refused)
+        .await
+        .expect("new connections are still taken");
+    assert!(
+        !server.ended.is_finished(),
+        "returned before the open request ended"
+    );
+    held.let_go.notify_one();
+    let response = request.await.unwrap().unwrap();
+    assert_eq!(response.text().await.unwrap(), "held");
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap().unwrap();
+    assert!(server.tasks.drain(DEADLINE).await);
+}
+
+#[tokio::test]
+async fn idle_and_unused_connections_do_not_delay_a_stop() {
+    let server = Server::start(ping()).await;
+    assert!(server.get("/ping").await.status().is_success());
+    let mut unused = server.connect().await;
+    let began = Instant::now();
+    server.tasks.stop();
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap().unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+    assert_eq!(read_to_close(&mut unused).await, "");
+}
+
+#[tokio::test]
+async fn a_stream_without_end_is_cut_at_the_deadline() {
+    let endless = async || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let limits = Limits {
+        drain_deadline: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = Server::start_with(Router::new().route("/endless", get(endless)), limits).await;
+    let response = server.get("/endless").await;
+    server.tasks.stop();
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap().unwrap();
+    assert!(
+        response.bytes().await.is_err(),
+        "a cut body must not look complete"
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_closes_the_connection() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = Server::start_with(ping(), limits).await;
+    let answer = server.exchange(b"GET /ping HTTP/1.1\r\nhos").await;
+    assert!(!answer.contains("200"), "{answer}");
+    assert!(server.get("/ping").await.status().is_success());
+}
+
+#[tokio::test]
+async fn large_heads_are_refused_and_the_server_lives() {
+    let server = Server::start(ping()).await;
+    let send = async |bytes: usize| {
+        let value = "x".repeat(bytes);
+        let request = format!("GET /ping HTTP/1.1\r\nhost: x\r\nlong: {value}\r\nconnection: close\r\n\r\n");
+        server.exchange(request.as_bytes()).await
+    };
+    assert!(send(15_000).await.starts_with("HTTP/1.1 200"));
+    let refused = send(17_000).await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    assert!(refused.contains("\"code\":\"headers-too-large\""), "{refused}");
+    let refused = send(200_000).await;
+    assert!(
+        refused.is_empty() || refused.starts_with("HTTP/1.1 431"),
+        "{refused}"
+    );
+    let many = "a: b\r\n".repeat(500);
+    let refused = server
+        .exchange(format!("GET /ping HTTP/1.1\r\n{many}\r\n").as_bytes())
+        .await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    assert!(server.get("/ping").await.status().is_success());
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_and_the_server_lives() {
+    let server = Server::start(ping()).await;
+    for nonsense in [
+        &b"\x16\x03\x01 hello\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9\r\n\r\n",
+        &[0; 64],
+    ] {
+        let answer = server.exchange(nonsense).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{answer}"
+        );
+    }
+    assert!(server.get("/ping").await.status().is_success());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_a_closed_one_makes_room() {
+    let limits = Limits {
+        connections_per_address_max: 2,
+        ..Limits::default()
+    };
+    let server = Server::start_with(ping(), limits).await;
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    for stream in [&mut first, &mut second] {
+        stream.write_all(PING).await.unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+    }
+    let mut third = server.connect().await;
+    let refused = read_to_close(&mut third).await;
+    let (head, body) = refused.split_once("\r\n\r\n").expect("an answer with a body");
+    assert!(
+        head.starts_with("HTTP/1.1 503") && head.contains("retry-after: 1"),
+        "{head}"
+    );
+    assert!(
+        head.contains(&format!("content-length: {}", body.len())),
+        "{head}"
+    );
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["code"], "overloaded");
+    drop(first);
+    let room = async {
+        loop {
+            let request = b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            if server.exchange(request).await.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    timeout(DEADLINE, room)
+        .await
+        .expect("the place of the closed connection was not given back");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_between_requests() {
+    let server = Server::start(ping()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        stream.write_all(PING).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"pong") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed early");
+        }
+    }
+}

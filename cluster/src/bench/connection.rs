@@ -1,0 +1,72 @@
+//! One keep-alive connection of a load generator: plain requests to one node.
+//! Invariant: each has a client, and so a connection, of its own; two never share one.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Request, Url};
+use service::http::{self, Timeouts};
+
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(super) struct Connection {
+    client: Client,
+    headers: HeaderMap,
+}
+
+/// How a request ended, as far as a generator cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    Done,
+    /// The node answered with this status.
+    Refused(u16),
+    /// No whole answer came.
+    Broken,
+}
+
+impl Connection {
+    pub(super) fn new(token: &str, deadline: Duration) -> anyhow::Result<Self> {
+        let client = http::client(Timeouts {
+            connect: deadline,
+            call: Some(deadline),
+            idle_per_host_max: 1,
+            ..Timeouts::default()
+        });
+        let mut headers = HeaderMap::new();
+        let bearer =
+            HeaderValue::try_from(format!("Bearer {token}")).context("write the token into a header")?;
+        headers.insert(AUTHORIZATION, bearer);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { client, headers })
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Bytes>,
+        key: Option<HeaderValue>,
+    ) -> Outcome {
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = self.headers.clone();
+        if let Some(key) = key {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
+        *request.body_mut() = body.map(Into::into);
+        let Ok(answer) = self.client.execute(request).await else {
+            return Outcome::Broken;
+        };
+        let status = answer.status();
+        // The body is read to its end, or the connection could not be used again.
+        if answer.bytes().await.is_err() {
+            return Outcome::Broken;
+        }
+        if status.is_success() {
+            Outcome::Done
+        } else {
+            Outcome::Refused(status.as_u16())
+        }
+    }
+}

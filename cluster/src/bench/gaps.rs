@@ -1,0 +1,52 @@
+//! The longest time in which nobody succeeded: what an outage is to those who wait.
+//! Invariant: a gap that is still open counts with the length it has when one asks.
+
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gaps {
+    last_success: Instant,
+    longest: Duration,
+}
+
+impl Gaps {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            last_success: now,
+            longest: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn success(&mut self, now: Instant) {
+        self.longest = self.longest.max(now.saturating_duration_since(self.last_success));
+        self.last_success = now;
+    }
+
+    /// Forgets gaps that have ended; the one that is open goes on.
+    pub(super) fn forget(&mut self) {
+        self.longest = Duration::ZERO;
+    }
+
+    pub(super) fn longest(&self, now: Instant) -> Duration {
+        self.longest.max(now.saturating_duration_since(self.last_success))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_counts_also_while_it_is_open() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut gaps = Gaps::new(start);
+        gaps.success(at(5));
+        gaps.success(at(25));
+        assert_eq!(gaps.longest(at(30)).as_millis(), 20);
+        gaps.forget();
+        assert_eq!(gaps.longest(at(32)).as_millis(), 7);
+        gaps.success(at(40));
+        assert_eq!(gaps.longest(at(41)).as_millis(), 15);
+    }
+}

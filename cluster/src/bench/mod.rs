@@ -1,0 +1,51 @@
+//! `menagerie bench`: measures the running cluster from outside, as its clients see it.
+//! Invariant: the generator runs on one thread and does as little as it can a request,
+//! since on a small machine whatever it burns is missing to what it measures.
+
+mod connection;
+mod failover;
+mod gaps;
+mod kv;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::context::{Context, block_on};
+use crate::kv::reach::Reach;
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Throughput and latency of the store under a closed loop of clients
+    Kv(kv::Load),
+    /// How long nobody can write after the leader was killed, stopped or paused
+    Failover(failover::Failover),
+}
+
+impl Bench {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        match self.what {
+            What::Kv(load) => block_on(load.run(&context)),
+            What::Failover(failover) => block_on(failover.run(&context)),
+        }
+    }
+}
+
+/// Nodes and token, for generators that speak plain HTTP.
+struct Target {
+    endpoints: Vec<String>,
+    token: String,
+}
+
+impl Target {
+    fn find(context: &Context, reach: &Reach) -> anyhow::Result<Self> {
+        let endpoints = reach.endpoints(context);
+        let token = reach.token(context).context("find the token")?;
+        Ok(Self { endpoints, token })
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line as a type: every subcommand with its words, and who carries it out.
+//! Invariant: options that work everywhere (`--data`, `--config`, `--json`) stand in `Global` and nowhere else.
+//! It must not know what the commands do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::context::Context;
+use crate::output::Output;
+use crate::{bench, completion, kv, launcher, node, token};
+
+#[derive(Parser)]
+#[command(
+    name = "menagerie",
+    version,
+    about = "A replicated key-value store: start it, use it, break it, watch it heal"
+)]
+#[command(
+    after_help = "Start with `menagerie up`, then `menagerie kv put greeting hello` in another terminal."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct Global {
+    /// Folder that holds all state and the secrets [default: `data` of the configuration]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) data: Option<PathBuf>,
+    /// The system's configuration [default: ./cluster.toml, else one node with built-in settings]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) config: Option<PathBuf>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start all nodes and watch over them until Ctrl-C
+    Up(launcher::up::Up),
+    /// Stop everything that `up` started, and wait for it
+    Down,
+    /// Show every process, its state, and who leads
+    Status,
+    /// Kill processes at once (kill -9); they stay down until `start`
+    Kill(launcher::act::Names),
+    /// Stop processes in an orderly way (SIGTERM); they stay down until `start`
+    Term(launcher::act::Names),
+    /// Freeze processes (SIGSTOP)
+    Pause(launcher::act::Names),
+    /// Let frozen processes go on (SIGCONT)
+    Resume(launcher::act::Names),
+    /// Start processes that are down
+    Start(launcher::act::Start),
+    /// Stop processes in an orderly way and start them again
+    Restart(launcher::act::Start),
+    /// Run one node of the store in this process
+    Node(node::Node),
+    /// Print one bearer token of secrets.toml, for curl
+    Token(token::Token),
+    /// Use the store: keys, transactions, watches, leases, members
+    Kv(kv::Kv),
+    /// Measure the running cluster
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completion(completion::Completion),
+}
+
+impl Cli {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        if let Command::Completion(completion) = self.command {
+            return completion.run(output);
+        }
+        let context = Context::load(self.global, output)?;
+        match self.command {
+            Command::Up(up) => up.run(context),
+            Command::Down => launcher::down::run(context),
+            Command::Status => launcher::status::run(context),
+            Command::Kill(names) => names.run(context, launcher::Action::Kill),
+            Command::Term(names) => names.run(context, launcher::Action::Term),
+            Command::Pause(names) => names.run(context, launcher::Action::Pause),
+            Command::Resume(names) => names.run(context, launcher::Action::Resume),
+            Command::Start(start) => start.run(context, launcher::Action::Start),
+            Command::Restart(start) => start.run(context, launcher::Action::Restart),
+            Command::Node(node) => node.run(context),
+            Command::Token(token) => token.run(context),
+            Command::Kv(kv) => kv.run(context),
+            Command::Bench(bench) => bench.run(context),
+            Command::Completion(completion) => completion.run(output),
+        }
+    }
+}

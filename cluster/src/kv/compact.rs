@@ -1,0 +1,26 @@
+//! `kv compact`: gives up the past before a revision, and with it the space it takes.
+
+use clap::Args;
+use kvstore_client::wire::Revision;
+use serde_json::json;
+
+use super::Session;
+
+#[derive(Args)]
+pub(super) struct Compact {
+    /// Reads at this revision still work afterwards, earlier ones do not
+    revision: Revision,
+}
+
+impl Compact {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        session.client.compact(self.revision).await?;
+        if session.output.json {
+            return Ok(session.output.document(&json!({ "revision": self.revision }))?);
+        }
+        Ok(session.output.line(format_args!(
+            "history before revision {} is dropped",
+            self.revision
+        ))?)
+    }
+}

@@ -1,0 +1,84 @@
+//! Turns what the client says into what a person can do about it.
+//! Invariant: the store's own word for the error (its `code`) is never lost; programs branch on it.
+
+use kvstore_client::{Error, Trouble};
+
+use crate::output::Failure;
+
+pub(super) fn explain(error: anyhow::Error, endpoints: &[String]) -> anyhow::Error {
+    match error.downcast::<Error>() {
+        Ok(error) => {
+            let text = text(&error, endpoints);
+            Failure {
+                text,
+                code: error.code().to_owned(),
+            }
+            .into()
+        }
+        Err(other) => other,
+    }
+}
+
+fn text(error: &Error, endpoints: &[String]) -> String {
+    match error {
+        Error::Unavailable {
+            source: Trouble::Connection(_) | Trouble::Timeout,
+        } => format!(
+            "no node answers at {}: start them with `menagerie up`, or name others with --endpoints",
+            endpoints.join(", ")
+        ),
+        Error::Unavailable {
+            source: Trouble::Problem(problem),
+        } if problem.code == "no-leader" => {
+            "no node leads at the moment, so nothing can be written: more than half of the voters must run \
+             (`menagerie status` shows them)"
+                .to_owned()
+        }
+        Error::Unknown {
+            idempotency_key: Some(key),
+            ..
+        } => format!(
+            "the write may or may not have happened. Repeat it with --idempotency-key {key}: \
+             the store then does it at most once ({})",
+            chain(error)
+        ),
+        Error::Unknown {
+            idempotency_key: None,
+            ..
+        } => {
+            format!(
+                "the change may or may not have happened: look before you repeat it ({})",
+                chain(error)
+            )
+        }
+        Error::Unauthorized(_) => {
+            "the store does not know this token: unset MENAGERIE_TOKEN, or name the data \
+                                   folder of this cluster with --data"
+                .to_owned()
+        }
+        Error::Forbidden(problem) => format!("this token may not do that: {problem}"),
+        Error::Conflict {
+            revision: Some(revision),
+            ..
+        } => {
+            format!("not done: the key is now at revision {revision}")
+        }
+        Error::Conflict { revision: None, .. } => "not done: the key is not as you want it".to_owned(),
+        Error::Compacted { source } => {
+            format!("{source}; `menagerie kv status` shows the oldest revision kept")
+        }
+        Error::Problem(problem) => problem.to_string(),
+        other => chain(other),
+    }
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut below = std::error::Error::source(error);
+    while let Some(cause) = below {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        below = cause.source();
+    }
+    text
+}

@@ -1,0 +1,106 @@
+//! `menagerie kv`: the store from the command line, one file a subcommand.
+//! Invariant: everything goes through `KvClient`, as any other program's calls do; nothing here knows HTTP.
+
+mod compact;
+mod del;
+mod explain;
+mod get;
+mod hash;
+mod lease;
+mod ls;
+mod member;
+mod put;
+pub(crate) mod reach;
+mod show;
+mod snapshot;
+mod status;
+mod token;
+mod txn;
+mod watch;
+
+use clap::{Args, Subcommand};
+use kvstore_client::KvClient;
+
+use crate::context::{Context, block_on};
+use crate::output::Output;
+
+#[derive(Args)]
+pub(crate) struct Kv {
+    #[command(flatten)]
+    reach: reach::Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the value of a key
+    Get(get::Get),
+    /// Store a value under a key
+    Put(put::Put),
+    /// Store a value under a new key that the store makes
+    Create(put::Create),
+    /// Delete a key, or all keys below a prefix
+    Del(del::Del),
+    /// List keys
+    Ls(ls::Ls),
+    /// Print every change as it happens
+    Watch(watch::Watch),
+    /// Run a transaction given as JSON
+    Txn(txn::Txn),
+    /// Leases: keys that vanish unless someone keeps them alive
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Who belongs to the cluster
+    #[command(subcommand)]
+    Member(member::Member),
+    /// Show who leads, or hand leadership over
+    Leader(member::Leader),
+    /// Drop the history before a revision
+    Compact(compact::Compact),
+    /// A hash over all keys: equal on all nodes at the same revision
+    Hash(hash::Hash),
+    /// Show the state of every node
+    Status,
+    /// Access tokens and what they may read and write
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Save a consistent backup
+    Snapshot(snapshot::Snapshot),
+}
+
+/// What every subcommand gets.
+pub(super) struct Session {
+    client: KvClient,
+    endpoints: Vec<String>,
+    reach: reach::Reach,
+    token: String,
+    output: Output,
+}
+
+impl Kv {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        let session = Session::open(&context, self.reach)?;
+        let endpoints = session.endpoints.clone();
+        let result = block_on(async {
+            match self.command {
+                Command::Get(get) => get.run(&session).await,
+                Command::Put(put) => put.run(&session).await,
+                Command::Create(create) => create.run(&session).await,
+                Command::Del(del) => del.run(&session).await,
+                Command::Ls(ls) => ls.run(&session).await,
+                Command::Watch(watch) => watch.run(&session).await,
+                Command::Txn(txn) => txn.run(&session).await,
+                Command::Lease(lease) => lease.run(&session).await,
+                Command::Member(member) => member.run(&session).await,
+                Command::Leader(leader) => leader.run(&session).await,
+                Command::Compact(compact) => compact.run(&session).await,
+                Command::Hash(hash) => hash.run(&session).await,
+                Command::Status => status::run(&session).await,
+                Command::Token(token) => token.run(&session).await,
+                Command::Snapshot(snapshot) => snapshot.run(&session).await,
+            }
+        });
+        result.map_err(|error| explain::explain(error, &endpoints))
+    }
+}

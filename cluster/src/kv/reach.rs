@@ -1,0 +1,97 @@
+//! How a command reaches the store: which nodes, as whom, and for how long it tries.
+//! Invariant: a token is never an argument, since everyone on a machine can read the arguments of processes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use kvstore_client::KvClient;
+
+use super::Session;
+use crate::context::Context;
+use crate::kv::show::parse_duration;
+
+/// The token for those who have no data folder, such as a script on another machine.
+const TOKEN_VARIABLE: &str = "MENAGERIE_TOKEN";
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reach {
+    /// Nodes to ask, as host:port,… [default: those of the configuration]
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        value_name = "ADDRESSES",
+        help_heading = "Reaching the store"
+    )]
+    endpoints: Vec<String>,
+    /// File that holds the token [default: `$MENAGERIE_TOKEN`, else root's in secrets.toml]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Reaching the store")]
+    token_file: Option<PathBuf>,
+    /// How long to try, such as 500ms or 5s
+    #[arg(long, global = true, default_value = "5s", value_parser = parse_duration, help_heading = "Reaching the store")]
+    timeout: Duration,
+    /// Do a write at most once, however often it is sent with this key
+    #[arg(long, global = true, value_name = "KEY", help_heading = "Reaching the store")]
+    idempotency_key: Option<String>,
+}
+
+impl Reach {
+    pub(crate) fn endpoints(&self, context: &Context) -> Vec<String> {
+        if self.endpoints.is_empty() {
+            context.config.client_addresses()
+        } else {
+            self.endpoints.clone()
+        }
+    }
+
+    pub(crate) fn token(&self, context: &Context) -> anyhow::Result<String> {
+        if let Some(file) = &self.token_file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("read the token in {}", file.display()))?;
+            let token = text.trim();
+            if token.is_empty() {
+                bail!("{} holds no token", file.display());
+            }
+            return Ok(token.to_owned());
+        }
+        if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
+            return Ok(token);
+        }
+        let secrets = context.secrets()?;
+        let root = secrets
+            .token("root")
+            .context("secrets.toml has no token for root")?;
+        Ok(root.expose().to_owned())
+    }
+}
+
+impl Session {
+    pub(super) fn open(context: &Context, reach: Reach) -> anyhow::Result<Self> {
+        let endpoints = reach.endpoints(context);
+        let token = reach.token(context)?;
+        let mut client = KvClient::builder(endpoints.iter().cloned())
+            .token(token.clone())
+            .deadline(reach.timeout)
+            .build()?;
+        if let Some(key) = &reach.idempotency_key {
+            client = client.with_idempotency_key(key)?;
+        }
+        Ok(Self {
+            client,
+            endpoints,
+            reach,
+            token,
+            output: context.output,
+        })
+    }
+
+    /// A client that asks this node and no other.
+    pub(super) fn client_of(&self, address: &str) -> anyhow::Result<KvClient> {
+        let client = KvClient::builder([address])
+            .token(self.token.clone())
+            .deadline(self.reach.timeout);
+        Ok(client.build()?)
+    }
+}

@@ -1,0 +1,83 @@
+//! `kv txn`: a transaction as JSON from a file or stdin, as `POST /v1/txn` takes it.
+//! Invariant: a false `if` is an answer, not a failure; only what the store refuses fails.
+
+use std::io::{Read, stdin};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use kvstore_client::wire::txn::{Branch, OpResult, TxnAnswer, TxnRequest};
+
+use super::{Session, show};
+use crate::output::Usage;
+
+const STDIN_BYTES_MAX: u64 = 4 << 20;
+
+#[derive(Args)]
+#[command(after_help = r#"Example:
+  echo '{"then": [{"add": {"key": "stock", "by": -1, "min": 0}}]}' | menagerie kv txn -"#)]
+pub(super) struct Txn {
+    /// File that holds {"if": […], "then": […], "else": […], "failed": […]}; `-` is stdin
+    file: PathBuf,
+}
+
+impl Txn {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let text = if self.file.as_os_str() == "-" {
+            let mut text = String::new();
+            stdin()
+                .lock()
+                .take(STDIN_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context("read stdin")?;
+            text
+        } else {
+            std::fs::read_to_string(&self.file).with_context(|| format!("read {}", self.file.display()))?
+        };
+        let request: TxnRequest = match serde_json::from_str(&text) {
+            Ok(request) => request,
+            Err(error) => {
+                return Err(Usage(format!("{} is no transaction: {error}", self.file.display())).into());
+            }
+        };
+        let answer = session.client.txn(kvstore_client::Txn(request)).await?;
+        if session.output.json {
+            return Ok(session.output.document(&answer)?);
+        }
+        show(session, &answer)
+    }
+}
+
+fn show(session: &Session, answer: &TxnAnswer) -> anyhow::Result<()> {
+    let branch = match answer.branch {
+        Branch::Then => "then",
+        Branch::Else => "else",
+        Branch::Failed => "failed",
+    };
+    session
+        .output
+        .line(format_args!("branch `{branch}` at revision {}", answer.revision))?;
+    if let Some(op) = answer.failed_op {
+        session
+            .output
+            .line(format_args!("operation {op} of `then` was refused"))?;
+    }
+    for (n, result) in answer.results.iter().enumerate() {
+        match result {
+            OpResult::Put { version } => session.output.line(format_args!("{n}: put, version {version}"))?,
+            OpResult::Delete { deleted } => session.output.line(format_args!("{n}: {deleted} deleted"))?,
+            OpResult::Add { value } => session.output.line(format_args!("{n}: sum {value}"))?,
+            OpResult::Get { kvs, count } => {
+                session.output.line(format_args!("{n}: {count} found"))?;
+                for kv in kvs {
+                    session.output.line(format_args!(
+                        "   {} = {}",
+                        show::key(&kv.key),
+                        show::value(&kv.bytes())
+                    ))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The control socket: how `status`, `kill` and the others talk to the supervisor. One line of JSON each way.
+//! Invariant: only the owner of the data folder can connect (folder 0700, socket 0600);
+//! lines, connections and waiting are bounded.
+//! It must not know how a request is carried out.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use service::tasks::Tasks;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::supervisor::Supervisor;
+use super::{Action, Status, View};
+
+const REQUEST_BYTES_MAX: u64 = 4096;
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+const CONNECTIONS_MAX: usize = 64;
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub(crate) enum Request {
+    Status,
+    Down,
+    Act { action: Action, name: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    Status(Status),
+    Done(View),
+    /// All processes have stopped.
+    Stopped,
+    Error(String),
+}
+
+/// Sends one request. None: nobody listens, so no supervisor runs on this data folder.
+pub(crate) async fn ask(socket: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
+    let Ok(mut stream) = UnixStream::connect(socket).await else {
+        return Ok(None);
+    };
+    let mut line = serde_json::to_vec(request).context("write the request")?;
+    line.push(b'\n');
+    stream.write_all(&line).await.context("ask the launcher")?;
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX))
+        .read_until(b'\n', &mut answer)
+        .await
+        .context("hear the launcher's answer")?;
+    if answer.is_empty() {
+        bail!("the launcher ended before it answered");
+    }
+    serde_json::from_slice(&answer)
+        .map(Some)
+        .context("understand the launcher's answer")
+}
+
+/// Takes over the path from a predecessor that died without tidying up. The caller holds the lock.
+pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("remove the old {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("make {} private", socket.display()))?;
+    Ok(listener)
+}
+
+/// Answers requests until the tasks stop; those under way are answered to their end.
+pub(crate) async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, tasks: Tasks) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // When all rooms are taken, further callers wait in the socket's own queue.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = tasks.stopping() => return,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let supervisor = Arc::clone(&supervisor);
+        tasks.spawn("control", async move {
+            let _place = place;
+            if let Err(error) = talk(stream, &supervisor).await {
+                tracing::debug!(error = format!("{error:#}"), "a control connection broke");
+            }
+        });
+    }
+}
+
+async fn talk(stream: UnixStream, supervisor: &Supervisor) -> anyhow::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    let mut lines = BufReader::new(read.take(REQUEST_BYTES_MAX));
+    tokio::time::timeout(REQUEST_DEADLINE, lines.read_until(b'\n', &mut line))
+        .await
+        .context("wait for a request")??;
+    let answer = match serde_json::from_slice(&line) {
+        Ok(request) => supervisor.answer(request).await,
+        Err(error) => Answer::Error(format!("not a request: {error}")),
+    };
+    let mut answer = serde_json::to_vec(&answer).context("write the answer")?;
+    answer.push(b'\n');
+    write.write_all(&answer).await.context("answer")
+}

@@ -1,0 +1,123 @@
+//! The data folder as one supervisor holds it: the folder, the lock, the paths of logs and control socket.
+//! Invariant: the lock is an advisory lock of the kernel, so it is gone when its holder dies, also by kill -9;
+//! what the file says is only for people.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, flock};
+
+/// What the kernel allows for the path of a Unix socket on the strictest of our systems, with its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// The paths under a data folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) data: PathBuf,
+}
+
+/// Held as long as the supervisor lives.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Place {
+    pub(crate) fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_path_buf(),
+        }
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.data.join("control.sock")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.data.join("logs")
+    }
+
+    pub(crate) fn log_of(&self, process: &str) -> PathBuf {
+        self.logs().join(format!("{process}.log"))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
+    /// Makes the folder for its owner alone, since it holds secrets and the control socket.
+    pub(crate) fn make(&self) -> anyhow::Result<()> {
+        if self.control().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            bail!(
+                "the path {} is too long for a Unix socket ({SOCKET_PATH_BYTES_MAX} bytes): choose a shorter folder with --data",
+                self.control().display()
+            );
+        }
+        if !self.data.exists() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.data)
+                .with_context(|| format!("make the data folder {}", self.data.display()))?;
+        }
+        fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("make {} private", self.data.display()))?;
+        fs::create_dir_all(self.logs()).with_context(|| format!("make {}", self.logs().display()))
+    }
+
+    /// Takes the lock, or says who has it.
+    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+        let path = self.lock_file();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)
+                .context("read who holds the lock")?;
+            bail!(
+                "{} is in use: process {} runs there (`menagerie status` shows it, `menagerie down` stops it, --data names another folder)",
+                self.data.display(),
+                holder.trim()
+            );
+        }
+        file.set_len(0).context("empty the lock file")?;
+        file.rewind().context("rewind the lock file")?;
+        writeln!(file, "{}", std::process::id()).context("write the lock file")?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Whether a supervisor holds the folder at this moment.
+    pub(crate) fn is_locked(&self) -> bool {
+        File::open(self.lock_file())
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
+    /// What the supervisor in the background said to people: its log without the lines for machines.
+    pub(crate) fn said_by_supervisor(&self) -> String {
+        let text = fs::read(self.log_of("supervisor")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('{')).collect();
+        let said = lines.join("\n");
+        said.strip_prefix("menagerie: ").unwrap_or(&said).to_owned()
+    }
+
+    /// The last lines of a log, for a message that says why something failed.
+    pub(crate) fn tail_of(&self, process: &str) -> String {
+        const LINES: usize = 5;
+        let text = fs::read(self.log_of(process)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        // A process that was started again and again says the same each time.
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.dedup();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}

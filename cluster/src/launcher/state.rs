@@ -1,0 +1,77 @@
+//! What the launcher says about its processes, and what one may ask it to do with them.
+//! Invariant: these are the wire types of the control socket and of `status --json`; names of members never change.
+
+use serde::{Deserialize, Serialize};
+
+/// What a user may do to one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    Kill,
+    Term,
+    Pause,
+    Resume,
+    Start,
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// It runs, or will after a short pause, and is not ready yet.
+    Starting,
+    /// It has said that it is ready.
+    Running,
+    Paused,
+    /// It was told to stop and stays down.
+    Stopped,
+    /// A user killed it and it stays down.
+    Killed,
+    /// It died so often that starting it again makes no sense.
+    Failed,
+}
+
+impl State {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One process as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct View {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) address: String,
+    pub(crate) state: State,
+    /// How often it was started again after it had died by itself.
+    pub(crate) restarts: u32,
+}
+
+/// The whole as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) processes: Vec<View>,
+    pub(crate) leader: Option<String>,
+    pub(crate) data: String,
+    /// The process that watches over the others; none when they were started by hand or not at all.
+    pub(crate) supervisor: Option<u32>,
+}
+
+impl Status {
+    pub(crate) fn all_run(&self) -> bool {
+        self.processes.iter().all(|view| view.state == State::Running)
+    }
+
+    pub(crate) fn failed(&self) -> Option<&View> {
+        self.processes.iter().find(|view| view.state == State::Failed)
+    }
+}

@@ -1,0 +1,204 @@
+//! `menagerie up`: starts everything, waits until it is ready, and stays as its supervisor.
+//! Invariant: with `--detach` the work is done by a second run of this program in a session of its own;
+//! this one returns only when that one has all ready, or says why not and leaves nothing running.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use service::tasks::Tasks;
+use service::telemetry::{self, Format};
+
+use super::control::{self, Answer, Request};
+use super::place::Place;
+use super::supervisor::{self, Supervisor};
+use super::{Status, status};
+use crate::context::{Context, block_on};
+
+/// A node that has much log to replay takes its time; a node that fails says so long before.
+const READY_DEADLINE: Duration = Duration::from_mins(2);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+#[derive(Args)]
+pub(crate) struct Up {
+    /// Return when all is ready, and let everything go on in the background
+    #[arg(long)]
+    detach: bool,
+    /// This run is the background part of --detach
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+impl Up {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        if self.detach {
+            return block_on(detach(&context));
+        }
+        if self.background {
+            // The session of the terminal, and the signals sent to it, are no longer ours.
+            rustix::process::setsid().context("leave the session of the terminal")?;
+        }
+        telemetry::init(
+            "launcher",
+            if self.background {
+                Format::Json
+            } else {
+                Format::Quiet
+            },
+        )?;
+        block_on(supervise(&context, self.background))
+    }
+}
+
+async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
+    tasks.stop_on_signals().context("take over the signals")?;
+    let supervisor = supervisor::start(context, &tasks)?;
+    let ready = tokio::select! {
+        ready = until_ready(context, &supervisor) => ready,
+        () = tasks.stopping() => Ok(()),
+    };
+    if ready.is_ok() && !tasks.is_stopping() {
+        if !background {
+            greet(context, &supervisor.status().await)?;
+            context.output.note("Ctrl-C stops everything.");
+        }
+        tasks.stopping().await;
+    }
+    if !background {
+        context.output.note("stopping …");
+    }
+    supervisor.stop().await;
+    ready
+}
+
+async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
+    let progress = context
+        .output
+        .progress(supervisor.present().processes.len() as u64, "starting");
+    let deadline = tokio::time::Instant::now() + READY_DEADLINE;
+    loop {
+        let status = supervisor.present();
+        progress.set_position(running(&status));
+        if status.all_run() {
+            progress.finish_and_clear();
+            return Ok(());
+        }
+        give_up_on_failure(context, &status)?;
+        tokio::select! {
+            () = supervisor.changed() => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
+            () = tokio::time::sleep_until(deadline) => bail!(too_late(&status)),
+        }
+    }
+}
+
+fn running(status: &Status) -> u64 {
+    status
+        .processes
+        .iter()
+        .filter(|view| view.state == super::State::Running)
+        .count() as u64
+}
+
+fn give_up_on_failure(context: &Context, status: &Status) -> anyhow::Result<()> {
+    match status.failed() {
+        Some(view) => bail!(supervisor::why_failed(&context.data, &view.name)),
+        None => Ok(()),
+    }
+}
+
+fn too_late(status: &Status) -> String {
+    let late: Vec<String> = status
+        .processes
+        .iter()
+        .filter(|view| view.state != super::State::Running)
+        .map(|view| format!("{} ({})", view.name, view.state.word()))
+        .collect();
+    format!(
+        "not ready after {} s: {}",
+        READY_DEADLINE.as_secs(),
+        late.join(", ")
+    )
+}
+
+fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
+    if context.output.json {
+        return Ok(context.output.document(status)?);
+    }
+    status::show(context.output, status)?;
+    let address = status.processes.first().map_or("ADDRESS", |first| &first.address);
+    context.output.line(format_args!(
+        "\nTry next:\n  menagerie kv put greeting hello\n  menagerie kv get greeting\n  \
+         menagerie kill leader    # then: menagerie status\n  \
+         curl -H \"Authorization: Bearer $(menagerie token)\" http://{address}/v1/cluster"
+    ))?;
+    Ok(())
+}
+
+/// Runs the supervisor in the background and waits until it has all ready.
+async fn detach(context: &Context) -> anyhow::Result<()> {
+    let place = Place::new(&context.data);
+    place.make()?;
+    // Taken and let go again: a second `up` shall hear at once who is there.
+    drop(place.lock()?);
+    let mut child = spawn_background(context, &place)?;
+    let progress = context
+        .output
+        .progress(context.config.nodes.len() as u64, "starting");
+    let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
+    loop {
+        if let Some(end) = child.try_wait().context("look after the supervisor")? {
+            progress.finish_and_clear();
+            let said = place.said_by_supervisor();
+            if said.is_empty() {
+                bail!(
+                    "the supervisor ended ({end}); see {}",
+                    place.log_of("supervisor").display()
+                );
+            }
+            bail!(said);
+        }
+        if let Some(Answer::Status(status)) = control::ask(&place.control(), &Request::Status).await? {
+            progress.set_position(running(&status));
+            if status.all_run() {
+                progress.finish_and_clear();
+                return greet(context, &status);
+            }
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "the supervisor does not become ready; see {}",
+                place.log_of("supervisor").display()
+            );
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+fn spawn_background(context: &Context, place: &Place) -> anyhow::Result<Child> {
+    // Emptied at each start, so that its end tells about this run.
+    let path = place.log_of("supervisor");
+    let log = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
+    command.args(["up", "--background", "--data"]).arg(&context.data);
+    if let Some(file) = &context.config_file {
+        command.arg("--config").arg(file);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share the log")?)
+        .stderr(log)
+        .spawn()
+        .context("start the supervisor in the background")
+}

@@ -1,0 +1,33 @@
+//! `menagerie`, the one binary: parses the command line and hands over to one file a subcommand.
+//! Exit code 0 is success, 1 is failure, 2 is wrong usage.
+//! It must not know how any of the commands does its work.
+
+mod bench;
+mod cli;
+mod completion;
+mod context;
+mod kv;
+mod launcher;
+mod node;
+mod output;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// RocksDB and the raft core allocate much and on many threads; the system's allocator keeps far more of it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    // clap itself ends the process here: with 0 after --help, with 2 on wrong usage.
+    let cli = cli::Cli::parse();
+    let output = output::Output {
+        json: cli.global.json,
+    };
+    match cli.run(output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.failure(&error),
+    }
+}

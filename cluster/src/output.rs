@@ -1,0 +1,162 @@
+//! The one place that writes to the terminal: results to stdout, everything said beside them to stderr.
+//! Invariant: with `--json`, stdout holds JSON and nothing else, so that programs can read it.
+//! It must not know any command.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// How this run speaks: JSON for programs or text for people.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+/// Wrong usage that only shows after parsing; ends with exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A failure with a stable word that programs can branch on.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) text: String,
+    pub(crate) code: String,
+}
+
+impl Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[expect(
+    clippy::unused_self,
+    reason = "commands speak through the one output they were given"
+)]
+impl Output {
+    pub(crate) fn line(self, text: impl Display) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{text}")
+    }
+
+    /// A document on its own: indented for eyes, since programs do not mind.
+    pub(crate) fn document(self, value: &impl Serialize) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        serde_json::to_writer_pretty(&mut stdout, value)?;
+        writeln!(stdout)
+    }
+
+    /// One of many documents: a line each, flushed, so that a reader of a stream sees it at once.
+    pub(crate) fn json_line(self, value: &impl Serialize) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        serde_json::to_writer(&mut stdout, value)?;
+        writeln!(stdout)?;
+        stdout.flush()
+    }
+
+    /// Bytes exactly as they are.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    pub(crate) fn table<const COLUMNS: usize>(
+        self,
+        header: [&str; COLUMNS],
+        rows: impl IntoIterator<Item = [String; COLUMNS]>,
+    ) -> io::Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if stdout_is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let mut stdout = io::stdout().lock();
+        for line in table.lines() {
+            writeln!(stdout, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Something said to a person beside the result; nobody reads it in JSON mode.
+    pub(crate) fn note(self, text: impl Display) {
+        if !self.json {
+            // A closed stderr is no reason to fail the work itself.
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// A progress bar on stderr, or an invisible one where nobody looks.
+    pub(crate) fn progress(self, length: u64, what: &'static str) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {elapsed}")
+            .expect("the template is a constant that parses");
+        ProgressBar::new(length).with_style(style).with_message(what)
+    }
+
+    /// Asks yes or no on a terminal; None when there is nobody to ask.
+    pub(crate) fn confirm(self, question: &str) -> io::Result<Option<bool>> {
+        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        write!(io::stderr().lock(), "{question} [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(Some(matches!(answer.trim(), "y" | "Y" | "yes")))
+    }
+
+    /// Tells why the command failed, and with which exit code it ends.
+    pub(crate) fn failure(self, error: &anyhow::Error) -> ExitCode {
+        if is_broken_pipe(error) {
+            // The reader, such as `head`, has seen enough.
+            return ExitCode::SUCCESS;
+        }
+        let mut stderr = io::stderr().lock();
+        let text = format!("{error:#}");
+        let _ = if self.json {
+            let code = error.downcast_ref::<Failure>().map(|failure| &failure.code);
+            writeln!(stderr, "{}", serde_json::json!({ "error": text, "code": code }))
+        } else {
+            writeln!(stderr, "menagerie: {text}")
+        };
+        if error.is::<Usage>() {
+            ExitCode::from(2)
+        } else {
+            ExitCode::from(1)
+        }
+    }
+}
+
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,13 @@
+//! Tests of the launched binary: real processes, real sockets, a folder of their own for each test.
+//! `harness` starts and breaks clusters; every other file is one feature.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
+
+mod harness;
+
+mod bench;
+mod kv;
+mod kv_admin;
+mod kv_watch;
+mod launcher;
+mod usage;

@@ -1,0 +1,123 @@
+//! Walking all pages of a range at one revision.
+//! Invariant: every page shows the revision of the first, which a pin keeps readable meanwhile.
+//! An abandoned walk's pin runs out by itself.
+
+use crate::client::KvClient;
+use crate::error::{Error, Result};
+use crate::keys::RangeRequest;
+use crate::wire::kv::{KeyValue, Page};
+use crate::wire::{LeaseId, Revision};
+use tokio::time::{Duration, Instant};
+
+const PIN_TTL: Duration = Duration::from_secs(30);
+
+/// Everything below a prefix at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    pub revision: Revision,
+    pub kvs: Vec<KeyValue>,
+}
+
+/// A walk from page to page. Drive it to its end, or drop it.
+#[derive(Debug)]
+pub struct PageWalk {
+    client: KvClient,
+    next: Option<RangeRequest>,
+    revision: Option<Revision>,
+    pin: Option<Pin>,
+}
+
+#[derive(Debug)]
+struct Pin {
+    lease: LeaseId,
+    renewed: Instant,
+}
+
+impl KvClient {
+    /// All pages of `range`, as large as its limit says.
+    pub fn pages(&self, range: RangeRequest) -> PageWalk {
+        PageWalk {
+            client: self.with_own_keys(),
+            next: Some(range),
+            revision: None,
+            pin: None,
+        }
+    }
+
+    /// Everything below `prefix` at one revision. For what fits in memory: `pages` bounds it.
+    pub async fn scan(&self, prefix: &str) -> Result<Scan> {
+        let mut walk = self.pages(RangeRequest::prefix(prefix));
+        let mut kvs = Vec::new();
+        let mut revision = 0;
+        while let Some(page) = walk.next().await? {
+            revision = page.revision;
+            kvs.extend(page.kvs);
+        }
+        Ok(Scan { revision, kvs })
+    }
+}
+
+impl PageWalk {
+    /// The next page; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<Page>> {
+        let Some(range) = self.next.clone() else {
+            return Ok(None);
+        };
+        self.renew_pin().await;
+        let page = self.client.range(range.clone()).await?;
+        let revision = *self.revision.get_or_insert(page.revision);
+        if page.revision != revision {
+            return Err(Error::Protocol {
+                detail: "a later page of another revision than the first",
+                source: None,
+            });
+        }
+        self.next = match (&page.cursor, page.more) {
+            (Some(cursor), true) => Some(RangeRequest {
+                cursor: Some(cursor.clone()),
+                ..range
+            }),
+            _ => None,
+        };
+        match (&self.next, &self.pin) {
+            (Some(_), None) => self.pin(revision).await,
+            (None, Some(_)) => self.unpin().await,
+            _ => {}
+        }
+        Ok(Some(page))
+    }
+
+    /// Without a pin the walk goes on: it can then only end early, with `Compacted`.
+    async fn pin(&mut self, revision: Revision) {
+        let renewed = Instant::now();
+        match self.client.lease_pin(PIN_TTL, revision).await {
+            Ok(lease) => {
+                self.pin = Some(Pin {
+                    lease: lease.id,
+                    renewed,
+                });
+            }
+            Err(error) => tracing::debug!(%error, revision, "page walk goes on without a pin"),
+        }
+    }
+
+    async fn renew_pin(&mut self) {
+        let Some(pin) = &mut self.pin else { return };
+        let sent = Instant::now();
+        if sent - pin.renewed < PIN_TTL / 3 {
+            return;
+        }
+        match self.client.lease_keepalive(pin.lease).await {
+            Ok(_) => pin.renewed = sent,
+            Err(error) => tracing::debug!(%error, lease.id = pin.lease, "pin not renewed"),
+        }
+    }
+
+    async fn unpin(&mut self) {
+        if let Some(pin) = self.pin.take()
+            && let Err(error) = self.client.lease_revoke(pin.lease).await
+        {
+            tracing::debug!(%error, lease.id = pin.lease, "pin not given back, it runs out by itself");
+        }
+    }
+}

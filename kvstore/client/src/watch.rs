@@ -1,0 +1,346 @@
+//! Following changes: a stream that moves to another node when its own fails.
+//! Invariant: revisions are delivered whole, in order, each once. A connection that ends within a revision
+//! leaves nothing of it behind, and the next one resumes after the last whole revision.
+
+use crate::call::{self, Request};
+use crate::client::KvClient;
+use crate::endpoints::{Prefer, Tried};
+use crate::error::{Error, Result};
+use crate::path::Target;
+use crate::sse::{Event, Parser, TooLarge};
+use crate::wire::Revision;
+use crate::wire::problem::Problem;
+use crate::wire::txn::Selector;
+use crate::wire::watch::{self as wire, Change, Position};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use std::collections::VecDeque;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+
+/// The store sends `progress` at least every 5 seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(7);
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Of one revision: a deletion of a whole prefix is one, and must fit.
+const REVISION_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What to follow, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchRequest {
+    pub selector: Selector,
+    /// The first revision to deliver; `None` begins at the next write.
+    pub from: Option<Revision>,
+    /// Also tell what each key was before.
+    pub prev: bool,
+    /// A connection that is silent for longer is given up for another.
+    pub silence_max: Duration,
+}
+
+impl WatchRequest {
+    pub fn key(key: impl Into<String>) -> Self {
+        Self::new(Selector::Key(key.into()))
+    }
+
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        Self::new(Selector::Prefix(prefix.into()))
+    }
+
+    fn new(selector: Selector) -> Self {
+        Self {
+            selector,
+            from: None,
+            prev: false,
+            silence_max: SILENCE_MAX,
+        }
+    }
+
+    #[must_use]
+    pub fn from(mut self, revision: Revision) -> Self {
+        self.from = Some(revision);
+        self
+    }
+
+    #[must_use]
+    pub fn prev(mut self) -> Self {
+        self.prev = true;
+        self
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Put,
+    Delete,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchEvent {
+    pub kind: EventKind,
+    pub revision: Revision,
+    pub change: Change,
+}
+
+/// All events of one revision. Without events it is progress: nothing happened here up to `revision`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchBatch {
+    pub revision: Revision,
+    pub events: Vec<WatchEvent>,
+}
+
+pub struct WatchStream {
+    client: KvClient,
+    request: WatchRequest,
+    /// Everything up to here is delivered.
+    position: Revision,
+    connection: Option<Connection>,
+    tried: Tried,
+    /// Connections in a row that brought nothing.
+    fruitless: u32,
+    retry_at: Instant,
+    events: VecDeque<WatchEvent>,
+}
+
+/// One connection, and what it has brought of a revision that is not whole yet.
+struct Connection {
+    pieces: BoxStream<'static, reqwest::Result<Bytes>>,
+    parser: Parser,
+    partial: Vec<WatchEvent>,
+    partial_bytes: usize,
+}
+
+/// What one event of a connection means for the stream.
+enum Step {
+    Deliver(WatchBatch),
+    Nothing,
+    Reconnect,
+}
+
+impl KvClient {
+    /// Begins to follow. What the store refuses (no right to read, compacted) is told here at once.
+    pub async fn watch(&self, request: WatchRequest) -> Result<WatchStream> {
+        let deadline = Instant::now() + self.deadline();
+        // Without a place to begin, a connection lost before its first event would lose that event.
+        let position = match request.from {
+            Some(from) => from.saturating_sub(1),
+            None => self.revision().await?,
+        };
+        let mut stream = WatchStream {
+            client: self.clone(),
+            request,
+            position,
+            connection: None,
+            tried: Tried::default(),
+            fruitless: 0,
+            retry_at: Instant::now(),
+            events: VecDeque::new(),
+        };
+        loop {
+            match stream.connect().await {
+                Ok(()) => return Ok(stream),
+                Err(error) if is_passing(&error) => {
+                    stream.fall_back();
+                    if stream.retry_at >= deadline {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl WatchStream {
+    /// Everything up to this revision has been received; `next` may still hold some of it back.
+    pub fn position(&self) -> Revision {
+        self.position
+    }
+
+    /// The next event. An error is final: after `Compacted`, read everything anew and watch from there. Cancel-safe.
+    pub async fn next(&mut self) -> Result<WatchEvent> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            let batch = self.next_batch().await?;
+            self.events.extend(batch.events);
+        }
+    }
+
+    /// All events of the next revision, or news of progress without events. Do not mix with `next`. Cancel-safe.
+    pub async fn next_batch(&mut self) -> Result<WatchBatch> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                match self.connect().await {
+                    Err(error) if !is_passing(&error) => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(%error, "watch not connected yet");
+                        self.fall_back();
+                    }
+                    Ok(()) => {}
+                }
+                continue;
+            };
+            if let Some(event) = connection.parser.next() {
+                match connection.step(event, &mut self.position)? {
+                    Step::Deliver(batch) => {
+                        self.fruitless = 0;
+                        return Ok(batch);
+                    }
+                    Step::Nothing => {}
+                    Step::Reconnect => self.fall_back(),
+                }
+                continue;
+            }
+            match timeout(self.request.silence_max, connection.pieces.next()).await {
+                Ok(Some(Ok(piece))) => connection.parser.feed(&piece).map_err(too_large)?,
+                Ok(Some(Err(error))) => {
+                    tracing::debug!(%error, position = self.position, "watch lost its connection");
+                    self.fall_back();
+                }
+                Ok(None) | Err(_) => self.fall_back(),
+            }
+        }
+    }
+
+    /// The events as a `Stream` that ends after its first error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<WatchEvent>> + Send {
+        stream::unfold(Some(self), |watch| async move {
+            let mut watch = watch?;
+            let item = watch.next().await;
+            let rest = item.is_ok().then_some(watch);
+            Some((item, rest))
+        })
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        sleep_until(self.retry_at).await;
+        let target = Target::new("/v1/watch");
+        let target = match &self.request.selector {
+            Selector::Key(key) => target.query("key", key),
+            Selector::Prefix(prefix) => target.query("prefix", prefix),
+        };
+        let target = target
+            .query("from", &(self.position + 1).to_string())
+            .flag("prev", self.request.prev);
+        let request = Request::read(target.into_string(), Prefer::Sticky);
+        let response = self.client.open(request, &mut self.tried).await?;
+        self.tried = Tried::default();
+        self.connection = Some(Connection {
+            pieces: response.bytes_stream().boxed(),
+            parser: Parser::default(),
+            partial: Vec::new(),
+            partial_bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// Lets go of the connection and of the revision it was in the middle of. The first new try is at once.
+    fn fall_back(&mut self) {
+        self.connection = None;
+        let doublings = self.fruitless.min(10);
+        let pause = PAUSE_MAX.min(PAUSE_MIN * 2_u32.pow(doublings));
+        let pause = if self.fruitless == 0 {
+            Duration::ZERO
+        } else {
+            call::jitter(pause)
+        };
+        self.fruitless = self.fruitless.saturating_add(1);
+        self.retry_at = Instant::now() + pause;
+    }
+}
+
+impl Connection {
+    fn step(&mut self, event: Event, position: &mut Revision) -> Result<Step> {
+        let kind = match event.name.as_str() {
+            wire::EVENT_PUT => EventKind::Put,
+            wire::EVENT_DELETE => EventKind::Delete,
+            wire::EVENT_PROGRESS => return self.progress(&event, position),
+            // What follows is gone from this connection, not from the store.
+            wire::EVENT_LAGGING => return Ok(Step::Reconnect),
+            wire::EVENT_COMPACTED => return Err(compacted(&event)),
+            _ => return Ok(Step::Nothing),
+        };
+        let change: Change = serde_json::from_str(&event.data).map_err(Error::json)?;
+        self.partial_bytes += event.data.len();
+        if self.partial_bytes > REVISION_BYTES_MAX {
+            return Err(too_large(TooLarge));
+        }
+        let revision = change.mod_revision;
+        self.partial.push(WatchEvent {
+            kind,
+            revision,
+            change,
+        });
+        let Some(id) = event.id else {
+            return Ok(Step::Nothing);
+        };
+        let revision = id.parse::<Revision>().ok().ok_or(Error::Protocol {
+            detail: "an event whose id is no revision",
+            source: None,
+        })?;
+        self.partial_bytes = 0;
+        let mut events = std::mem::take(&mut self.partial);
+        if revision <= *position {
+            return Ok(Step::Nothing);
+        }
+        for event in &mut events {
+            event.revision = revision;
+        }
+        *position = revision;
+        Ok(Step::Deliver(WatchBatch { revision, events }))
+    }
+
+    fn progress(&mut self, event: &Event, position: &mut Revision) -> Result<Step> {
+        let Position { revision } = serde_json::from_str(&event.data).map_err(Error::json)?;
+        if !self.partial.is_empty() {
+            // Progress within a revision would step over the rest of it.
+            return Ok(Step::Reconnect);
+        }
+        if revision <= *position {
+            return Ok(Step::Nothing);
+        }
+        *position = revision;
+        let events = Vec::new();
+        Ok(Step::Deliver(WatchBatch { revision, events }))
+    }
+}
+
+/// Another node, or the same one later, may do better. A node that lags does not know our position yet.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. }) || error.code() == "future-revision"
+}
+
+fn too_large(TooLarge: TooLarge) -> Error {
+    Error::Protocol {
+        detail: "an event, or all events of one revision, larger than any the store can hold",
+        source: None,
+    }
+}
+
+fn compacted(event: &Event) -> Error {
+    let mut problem = Problem {
+        kind: "/problems/compacted".to_owned(),
+        title: "Compacted".to_owned(),
+        status: 410,
+        detail: "the changes that come next are no longer kept".to_owned(),
+        code: "compacted".to_owned(),
+        ..Problem::default()
+    };
+    if let Ok(serde_json::Value::Object(members)) = serde_json::from_str(&event.data) {
+        problem.extra = members;
+    }
+    Error::Compacted {
+        source: Box::new(problem),
+    }
+}
+
+impl std::fmt::Debug for WatchStream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("WatchStream")
+            .field("request", &self.request)
+            .field("position", &self.position)
+            .field("connected", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}

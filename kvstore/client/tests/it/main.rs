@@ -1,0 +1,15 @@
+//! Tests of the client against small scripted servers; those against the real store are in `kvstore`.
+//! Each file is one feature.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is what unwrap says here"
+)]
+
+mod canned;
+mod leases;
+mod near;
+mod retry;
+mod shapes;
+mod txn;
+mod watch;

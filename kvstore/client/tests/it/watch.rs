@@ -1,0 +1,204 @@
+//! A watch delivers whole revisions, each once, whatever its connections do.
+
+use crate::canned::{Canned, Reply, cut_stream, ok, problem};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kvstore_client::{Error, EventKind, KvClient, WatchRequest};
+use serde_json::json;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+fn put(key: &str, revision: u64, id: bool) -> String {
+    let data =
+        json!({"key": key, "value": "v", "create_revision": 1, "mod_revision": revision, "version": 1});
+    let id = if id {
+        format!("id: {revision}\n")
+    } else {
+        String::new()
+    };
+    format!("event: put\ndata: {data}\n{id}\n")
+}
+
+fn progress(revision: u64) -> String {
+    format!("event: progress\ndata: {{\"revision\":{revision}}}\n\n")
+}
+
+/// A server whose connections say these texts in turn; the last one stays open.
+async fn saying(texts: Vec<String>) -> Canned {
+    let turn = Mutex::new(0);
+    let open = Mutex::new(Vec::new());
+    Canned::start(move |seen| {
+        if seen.target == "/v1/revision" {
+            return ok(json!({"revision": 4}));
+        }
+        let mut turn = turn.lock().unwrap();
+        *turn += 1;
+        if *turn < texts.len() {
+            return cut_stream(&texts[*turn - 1]);
+        }
+        let (tx, rx) = mpsc::channel(1);
+        tx.try_send(Bytes::from(texts[texts.len() - 1].clone())).unwrap();
+        open.lock().unwrap().push(tx);
+        Reply::Stream(rx)
+    })
+    .await
+}
+
+async fn keys(client: &KvClient, request: WatchRequest, count: usize) -> Vec<(String, u64)> {
+    let mut watch = client.watch(request).await.unwrap();
+    let mut keys = Vec::new();
+    while keys.len() < count {
+        let event = watch.next().await.unwrap();
+        keys.push((event.change.key, event.revision));
+    }
+    keys
+}
+
+fn pairs(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected
+        .iter()
+        .map(|(key, revision)| ((*key).to_owned(), *revision))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_cut_within_a_revision_neither_loses_nor_repeats() {
+    let server = saying(vec![
+        [put("a", 5, false), put("b", 5, true), put("c", 6, false)].concat(),
+        // The new node sends the last whole revision again: it must not come through twice.
+        [put("b", 5, true), put("c", 6, false), put("d", 6, true)].concat(),
+        put("e", 7, true),
+    ])
+    .await;
+    let request = WatchRequest::prefix("").from(5);
+    let seen = keys(&server.client(), request, 5).await;
+    assert_eq!(seen, pairs(&[("a", 5), ("b", 5), ("c", 6), ("d", 6), ("e", 7)]));
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /v1/watch?prefix=&from=5",
+            "GET /v1/watch?prefix=&from=6",
+            "GET /v1/watch?prefix=&from=7"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn without_a_beginning_it_begins_after_the_present_revision() {
+    let server = saying(vec![String::from(": hello\n\n"), put("a", 5, true)]).await;
+    let seen = keys(&server.client(), WatchRequest::key("a b").prev(), 1).await;
+    assert_eq!(seen, pairs(&[("a", 5)]));
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /v1/revision",
+            "GET /v1/watch?key=a%20b&from=5&prev=1",
+            "GET /v1/watch?key=a%20b&from=5&prev=1"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn progress_moves_the_place_to_resume_from() {
+    let server = saying(vec![progress(40), [put("a", 41, true), progress(3)].concat()]).await;
+    let mut watch = server
+        .client()
+        .watch(WatchRequest::prefix("p").from(5))
+        .await
+        .unwrap();
+    let batch = watch.next_batch().await.unwrap();
+    assert_eq!(
+        (batch.revision, batch.events.len(), watch.position()),
+        (40, 0, 40)
+    );
+    let batch = watch.next_batch().await.unwrap();
+    assert_eq!(
+        (batch.revision, batch.events.len(), watch.position()),
+        (41, 1, 41)
+    );
+    assert_eq!(batch.events[0].kind, EventKind::Put);
+    assert_eq!(server.lines()[1], "GET /v1/watch?prefix=p&from=41");
+}
+
+#[tokio::test]
+async fn a_lagging_reader_resumes_where_it_was() {
+    let lagging = "event: lagging\ndata: {\"revision\": 99}\n\n";
+    let server = saying(vec![
+        [put("a", 5, true), put("x", 6, false), lagging.to_owned()].concat(),
+        put("b", 6, true),
+    ])
+    .await;
+    let seen = keys(&server.client(), WatchRequest::prefix("").from(5), 2).await;
+    assert_eq!(seen, pairs(&[("a", 5), ("b", 6)]));
+    assert_eq!(server.lines()[1], "GET /v1/watch?prefix=&from=6");
+}
+
+#[tokio::test]
+async fn compaction_is_an_error_at_once_and_later() {
+    let at_connect = Canned::start(|_| problem(410, "compacted")).await;
+    let error = at_connect
+        .client()
+        .watch(WatchRequest::prefix("").from(1))
+        .await
+        .unwrap_err();
+    assert!(error.is_compacted(), "{error:?}");
+
+    let later = saying(vec![
+        "event: compacted\ndata: {\"compacted_revision\": 8}\n\n".to_owned(),
+    ])
+    .await;
+    let watch = later
+        .client()
+        .watch(WatchRequest::prefix("").from(1))
+        .await
+        .unwrap();
+    let items: Vec<_> = watch.into_stream().collect().await;
+    assert_eq!(items.len(), 1);
+    match &items[0] {
+        Err(error @ Error::Compacted { source }) => {
+            assert_eq!(source.number("compacted_revision"), Some(8));
+            assert_eq!(error.code(), "compacted");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_at_once_and_trouble_is_tried_again() {
+    let refused = Canned::start(|_| problem(403, "forbidden")).await;
+    let error = refused
+        .client()
+        .watch(WatchRequest::prefix("").from(1))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Forbidden(_)), "{error:?}");
+    assert_eq!(refused.seen().len(), 1);
+
+    let turn = Mutex::new(0);
+    let troubled = Canned::start(move |_| {
+        let mut turn = turn.lock().unwrap();
+        *turn += 1;
+        match *turn {
+            1 => problem(503, "too-many-watchers"),
+            2 => Reply::Cut,
+            _ => cut_stream(&put("a", 5, true)),
+        }
+    })
+    .await;
+    let seen = keys(&troubled.client(), WatchRequest::prefix("").from(5), 1).await;
+    assert_eq!(seen, pairs(&[("a", 5)]));
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_given_up() {
+    let server = saying(vec![put("a", 5, true)]).await;
+    let mut request = WatchRequest::prefix("").from(5);
+    request.silence_max = Duration::from_millis(50);
+    let mut watch = server.client().watch(request).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().revision, 5);
+    // The connection stays open and silent, so further ones are made; none brings anything new.
+    let nothing = tokio::time::timeout(Duration::from_millis(300), watch.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    assert!(server.seen().len() > 2);
+}

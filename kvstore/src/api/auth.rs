@@ -1,0 +1,135 @@
+//! Who is calling, and what they may read.
+//!
+//! Invariant: a read is checked against the rules as they are once its read point was reached, so that a
+//! change of rules is ordered with what is read. Whether a write is allowed is decided when it is applied,
+//! not here.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use service::problem::{self, Problem, Result};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::time::timeout_at;
+
+use super::{Api, reply};
+use crate::command::{Access, Actor};
+use crate::machine::access;
+use crate::machine::state::{Token, Tokens, prefix_end};
+use crate::store::Level;
+
+/// A token that was valid when the request came.
+pub(super) struct Caller {
+    token: Arc<Token>,
+}
+
+pub(super) fn hash(secret: &[u8]) -> [u8; 32] {
+    Sha256::digest(secret).into()
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(problem::UNAUTHORIZED, detail)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&[u8]> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return Err(unauthorized("Send one header `Authorization: Bearer TOKEN`."));
+    };
+    let (scheme, secret) = value.as_bytes().split_at_checked(7).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"bearer ") {
+        return Err(unauthorized("Send the token as `Authorization: Bearer TOKEN`."));
+    }
+    Ok(secret.trim_ascii())
+}
+
+/// Looks at every token, whichever matches, so that the time tells nothing.
+fn find(tokens: &Tokens, hash: &[u8; 32]) -> Option<Arc<Token>> {
+    let mut found = None;
+    for token in tokens.by_name.values() {
+        if bool::from(token.hash.ct_eq(hash)) {
+            found = Some(token);
+        }
+    }
+    found.cloned()
+}
+
+impl Api {
+    /// The first thing every protected route does.
+    pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
+        let hash = hash(bearer(headers)?);
+        match find(&self.store.tokens(), &hash) {
+            Some(token) => Ok(Caller { token }),
+            None => self.look_again(&hash).await,
+        }
+    }
+
+    /// This node may be behind: a token is unknown only when it is so at a read index.
+    async fn look_again(&self, hash: &[u8; 32]) -> Result<Caller> {
+        let Ok(permit) = timeout_at(self.deadline(), self.lookups.acquire()).await else {
+            let detail = "Too many unknown tokens are being looked up.";
+            return Err(Problem::new(problem::OVERLOADED, detail));
+        };
+        let _permit = permit.expect("the semaphore is never closed");
+        self.store
+            .read_point(Level::Linearizable)
+            .await
+            .map_err(reply::read_problem)?;
+        let token = find(&self.store.tokens(), hash);
+        token
+            .map(|token| Caller { token })
+            .ok_or_else(|| unauthorized("This token is not known here."))
+    }
+
+    /// For what only root may ask and no command decides.
+    pub(super) async fn root(&self, headers: &HeaderMap) -> Result<Caller> {
+        let caller = self.caller(headers).await?;
+        self.store
+            .read_point(Level::Linearizable)
+            .await
+            .map_err(reply::read_problem)?;
+        if access::is_root(&*caller.present(self)?) {
+            return Ok(caller);
+        }
+        Err(Problem::new(
+            problem::FORBIDDEN,
+            "Only the token `root` may do this.",
+        ))
+    }
+}
+
+impl Caller {
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Token(self.token.number)
+    }
+
+    /// The token as this node has it now.
+    pub(super) fn present(&self, api: &Api) -> Result<Arc<Token>> {
+        let tokens = api.store.tokens();
+        let present = tokens.by_number(self.token.number).cloned();
+        present.ok_or_else(|| unauthorized("This token was removed or replaced."))
+    }
+
+    pub(super) fn may_read_key(&self, api: &Api, key: &[u8]) -> Result<()> {
+        let allowed = access::allows_key(&*self.present(api)?, key, Access::Read);
+        allowed.then_some(()).ok_or_else(|| not_readable("this key"))
+    }
+
+    pub(super) fn may_read_prefix(&self, api: &Api, prefix: &[u8]) -> Result<()> {
+        self.may_read_range(api, prefix, prefix_end(prefix).as_deref())
+    }
+
+    pub(super) fn may_read_range(&self, api: &Api, from: &[u8], to: Option<&[u8]>) -> Result<()> {
+        let allowed = access::allows_range(&*self.present(api)?, from, to, Access::Read);
+        allowed
+            .then_some(())
+            .ok_or_else(|| not_readable("all keys of this range"))
+    }
+}
+
+fn not_readable(what: &str) -> Problem {
+    Problem::new(
+        problem::FORBIDDEN,
+        format!("The rules of this token do not let it read {what}."),
+    )
+}

@@ -1,0 +1,134 @@
+//! The cluster: who its members are, and changes of them. Changes are for root alone.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use kvstore_client::wire::cluster::{Cluster, Member, NewLeader, Role as WireRole};
+use serde_json::{Map, Value};
+use service::body;
+use service::problem::Result;
+
+use super::fields::{Fields, place};
+use super::params::{parse_number, segment};
+use super::{Api, Shared, reply};
+use crate::store::{ClusterView, MemberError, MemberView, Role};
+
+const MEMBERS: &str = "/v1/cluster/members/";
+/// Larger ids would not survive the JSON numbers of every client.
+const ID_MAX: u64 = (1 << 53) - 1;
+
+pub(super) fn wire_role(role: Role) -> WireRole {
+    match role {
+        Role::Leader => WireRole::Leader,
+        Role::Follower => WireRole::Follower,
+        Role::Learner => WireRole::Learner,
+        Role::Unreachable => WireRole::Unreachable,
+    }
+}
+
+fn wire_member(member: MemberView) -> Member {
+    Member {
+        id: member.id,
+        name: format!("n{}", member.id),
+        address: member.client_address,
+        peer_address: member.peer_address,
+        role: wire_role(member.role),
+        voter: member.voter,
+        last_log: member.last_log,
+        applied: member.applied,
+        lag: member.lag,
+    }
+}
+
+fn wire_cluster(view: ClusterView) -> Cluster {
+    Cluster {
+        cluster_id: view.cluster_id.unwrap_or_default(),
+        leader: view.leader,
+        term: view.term,
+        members: view.members.into_iter().map(wire_member).collect(),
+    }
+}
+
+pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.caller(&parts.headers).await?;
+    let cluster = wire_cluster(api.store.cluster_live().await);
+    Ok(reply::json(StatusCode::OK, &cluster))
+}
+
+fn id_of(uri: &Uri) -> Result<u64> {
+    parse_number(&segment(uri, MEMBERS, "id")?, "id")
+}
+
+/// The cluster as this node sees it after a change.
+fn changed(api: &Api, status: StatusCode) -> Response {
+    reply::json(status, &wire_cluster(api.store.cluster()))
+}
+
+/// `host:port`, as the members and the clients will connect to it.
+fn address(fields: &mut Fields<'_>, root: &Map<String, Value>, name: &str) -> String {
+    let address = fields.text(root, "", name);
+    let sound = address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    if !sound && root.get(name).is_some_and(Value::is_string) {
+        fields.fault(place("", name), "must be host:port");
+    }
+    address.to_owned()
+}
+
+/// Adds a learner.
+pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    api.root(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let id = fields.number(root, "", "id");
+    if root.get("id").is_some_and(Value::is_u64) && !(1..=ID_MAX).contains(&id) {
+        fields.fault("/id", "must be 1 to 2^53 - 1");
+    }
+    let peer = address(&mut fields, root, "peer_address");
+    let client = address(&mut fields, root, "client_address");
+    fields.finish()?;
+    api.store
+        .add_member(id, peer, client)
+        .await
+        .map_err(reply::member_problem)?;
+    let mut response = changed(&api, StatusCode::CREATED);
+    let location =
+        HeaderValue::try_from(format!("{MEMBERS}{id}")).expect("digits in a path are a header value");
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// Makes a learner that has caught up a voter.
+pub(super) async fn promote(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.root(&parts.headers).await?;
+    answer(&api, api.store.promote_member(id_of(&parts.uri)?).await)
+}
+
+pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.root(&parts.headers).await?;
+    answer(&api, api.store.remove_member(id_of(&parts.uri)?).await)
+}
+
+fn answer(api: &Api, outcome: std::result::Result<(), MemberError>) -> Result<Response> {
+    outcome.map_err(reply::member_problem)?;
+    Ok(changed(api, StatusCode::OK))
+}
+
+/// Hands leadership over.
+pub(super) async fn transfer(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    api.root(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let NewLeader { to } = body::json(&parts.headers, &body)?;
+    answer(&api, api.store.transfer_leader(to).await)
+}

@@ -1,0 +1,161 @@
+//! Leases: keys that end with them, and pins on old revisions.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use kvstore_client::wire::lease::{Lease as LeaseAnswer, LeaseStatus};
+use serde_json::Value;
+use service::body;
+use service::problem::{self, Problem, Result};
+
+use super::fields::Fields;
+use super::keys::{deleted, text_of, unexpected};
+use super::once::once;
+use super::params::{Params, parse_number, segment};
+use super::{Api, Shared, reply};
+use crate::command::{Action, Answer, Reply};
+use crate::machine::access;
+use crate::machine::base::Base as _;
+use crate::machine::machine::Machine;
+use crate::machine::state::{Lease, Token};
+
+const TTL_MS_MIN: u64 = 500;
+const TTL_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Ids stay below this, so that JSON numbers hold them everywhere.
+const ID_BITS: u32 = 53;
+
+/// Never 0, which stands for no lease. If it is taken, the state machine takes the next free one.
+pub(super) fn new_id() -> u64 {
+    let random = getrandom::u64().expect("the operating system has random bytes to give");
+    (random >> (u64::BITS - ID_BITS)).max(1)
+}
+
+fn id_of(uri: &Uri) -> Result<u64> {
+    parse_number(&segment(uri, "/v1/leases/", "id")?, "id")
+}
+
+pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let once = once(&api, &parts, &body)?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let ttl_ms = fields.number(root, "", "ttl_ms");
+    let pin = fields.optional_number(root, "", "pin");
+    if root.get("ttl_ms").is_some_and(Value::is_u64) && !(TTL_MS_MIN..=TTL_MS_MAX).contains(&ttl_ms) {
+        fields.fault(
+            "/ttl_ms",
+            format!("must be {TTL_MS_MIN} to {TTL_MS_MAX} milliseconds"),
+        );
+    }
+    fields.finish()?;
+    let reply = api
+        .write(
+            &caller,
+            Action::LeaseGrant {
+                id: new_id(),
+                ttl_ms,
+                pin,
+            },
+            once,
+        )
+        .await?;
+    let mut response = lease_answer(&api, StatusCode::CREATED, &reply);
+    if let Answer::Lease { id, .. } = reply.answer {
+        let location =
+            HeaderValue::try_from(format!("/v1/leases/{id}")).expect("digits in a path are a header value");
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn lease_answer(api: &Api, status: StatusCode, reply: &Reply) -> Response {
+    let Answer::Lease { id, ttl_ms } = reply.answer else {
+        unexpected(reply)
+    };
+    api.written(status, reply, &LeaseAnswer { id, ttl_ms })
+}
+
+pub(super) async fn keepalive(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let id = id_of(&parts.uri)?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let once = once(&api, &parts, &body)?;
+    let reply = api.write(&caller, Action::LeaseRenew { id }, once).await?;
+    Ok(lease_answer(&api, StatusCode::OK, &reply))
+}
+
+/// Ends the lease and deletes its keys, all in one revision.
+pub(super) async fn revoke(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let id = id_of(&parts.uri)?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let once = once(&api, &parts, &body)?;
+    let reply = api.write(&caller, Action::LeaseRevoke { id }, once).await?;
+    Ok(deleted(&api, &reply))
+}
+
+fn is_of(lease: &Lease, token: &Token) -> bool {
+    lease.owner == token.name || access::is_root(token)
+}
+
+fn status(machine: &Machine, id: u64, lease: &Lease, keys: Vec<bytes::Bytes>) -> LeaseStatus {
+    let remaining = machine.leases.remaining(id).unwrap_or_default();
+    LeaseStatus {
+        id,
+        ttl_ms: lease.ttl_ms,
+        remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+        keys: keys.iter().map(|key| text_of(key).to_owned()).collect(),
+        pin: lease.pin,
+    }
+}
+
+pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let id = id_of(&parts.uri)?;
+    let level = Params::of(&parts.uri).level()?;
+    let point = api.read_point(level).await?;
+    let token = caller.present(&api)?;
+    let machine = api.store.machine();
+    let Some(lease) = point.generation.db().lease(id) else {
+        let problem = Problem::new(problem::LEASE_NOT_FOUND, format!("There is no lease {id}."));
+        return Err(reply::stamp_absent(problem, point.revision, level));
+    };
+    if !is_of(&lease, &token) {
+        let detail = format!("The lease {id} belongs to another token.");
+        return Err(Problem::new(problem::FORBIDDEN, detail));
+    }
+    let keys = point.generation.db().lease_keys(id);
+    Ok(reply::found(
+        point.revision,
+        level,
+        &status(machine, id, &lease, keys),
+    ))
+}
+
+/// The caller's own leases; all of them for root.
+pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let level = Params::of(&parts.uri).level()?;
+    let point = api.read_point(level).await?;
+    let token = caller.present(&api)?;
+    let machine = std::sync::Arc::clone(api.store.machine());
+    let reading = api.store.tasks().spawn_blocking("lease-list", move || {
+        let db = point.generation.db();
+        let own = db.leases().into_iter().filter(|(_, lease)| is_of(lease, &token));
+        let leases: Vec<LeaseStatus> = own
+            .map(|(id, lease)| status(&machine, id, &lease, db.lease_keys(id)))
+            .collect();
+        (leases, point.revision)
+    });
+    let (leases, revision) = reading
+        .await
+        .map_err(|error| Problem::internal("list the leases", error))?;
+    Ok(reply::found(revision, level, &leases))
+}

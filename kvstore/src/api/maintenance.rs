@@ -1,0 +1,119 @@
+//! The node and its history: status, revision, compaction, hash, metrics, readiness.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use kvstore_client::wire::cluster::{Compaction, Hash, NodeStatus};
+use kvstore_client::wire::kv::RevisionAnswer;
+use serde::Serialize;
+use serde_json::Value;
+use service::body;
+use service::problem::{self, Problem, Result};
+
+use super::cluster::wire_role;
+use super::fields::Fields;
+use super::keys::unexpected;
+use super::once::once;
+use super::params::Params;
+use super::{Shared, reply};
+use crate::command::{Action, Answer};
+
+/// The cheapest linearizable read.
+pub(super) async fn revision(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let level = Params::of(&parts.uri).level()?;
+    let point = api.read_point(level).await?;
+    caller.present(&api)?;
+    Ok(reply::found(
+        point.revision,
+        level,
+        &RevisionAnswer {
+            revision: point.revision,
+        },
+    ))
+}
+
+pub(super) async fn hash(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let params = Params::of(&parts.uri);
+    let (level, at) = (params.level()?, params.revision()?);
+    let point = api.read_point(level).await?;
+    caller.present(&api)?;
+    let (revision, hash) = api.store.hash(point, at).await.map_err(reply::read_problem)?;
+    Ok(reply::found(
+        revision,
+        level,
+        &Hash {
+            revision,
+            hash: format!("{hash:032x}"),
+        },
+    ))
+}
+
+pub(super) async fn compact(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let once = once(&api, &parts, &body)?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let revision = fields.number(root, "", "revision");
+    fields.finish()?;
+    let reply = api.write(&caller, Action::Compact { revision }, once).await?;
+    let Answer::Compacted { revision } = reply.answer else {
+        unexpected(&reply)
+    };
+    Ok(api.written(StatusCode::OK, &reply, &Compaction { revision }))
+}
+
+#[derive(Serialize)]
+struct StatusAnswer {
+    #[serde(flatten)]
+    node: NodeStatus,
+    cluster_id: Option<String>,
+    keys: u64,
+}
+
+pub(super) async fn status(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.caller(&parts.headers).await?;
+    let view = api.store.status();
+    let node = NodeStatus {
+        id: view.id,
+        name: view.name,
+        role: wire_role(view.role),
+        term: view.term,
+        leader: view.leader,
+        last_log: view.last_log.unwrap_or(0),
+        committed: view.committed.unwrap_or(0),
+        applied: view.applied.unwrap_or(0),
+        revision: view.revision,
+        compacted_revision: view.compacted_revision,
+        db_bytes: view.db_bytes,
+        uptime_ms: view.uptime_ms,
+        version: view.version.to_owned(),
+        state_hash: format!("{:032x}", view.state_hash),
+    };
+    let answer = StatusAnswer {
+        node,
+        cluster_id: view.cluster_id,
+        keys: view.keys,
+    };
+    Ok(reply::json(StatusCode::OK, &answer))
+}
+
+pub(super) async fn metrics(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.caller(&parts.headers).await?;
+    Ok(api.store.metrics().registry.response())
+}
+
+pub(super) async fn ready(State(api): State<Shared>) -> Result<Response> {
+    match api.store.ready() {
+        Ok(()) => Ok("ready\n".into_response()),
+        Err(reason) => Err(Problem::new(problem::NOT_READY, reason)),
+    }
+}

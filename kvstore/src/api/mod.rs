@@ -1,0 +1,200 @@
+//! The HTTP edge of a node: each route of the store's contract, one file a topic.
+//!
+//! A request is parsed here into a command or a read point that cannot be wrong, and answers are put
+//! into words here. Invariant: every route but the open ones asks `auth` first; whether a write is
+//! allowed is decided where it is applied. It must not know Raft, nor write to the database.
+
+mod auth;
+mod cluster;
+mod cursor;
+mod docs;
+mod fields;
+mod keys;
+mod leases;
+mod maintenance;
+mod once;
+mod params;
+mod range;
+mod reply;
+mod tokens;
+mod txn;
+mod txn_parse;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post, put};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use prometheus::{IntCounter, IntCounterVec};
+use service::config::LimitsConfig;
+use service::tasks::Tasks;
+use service::{body, problem};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::store::Store;
+
+/// Unknown tokens that may be looked up at the leader at the same time.
+const LOOKUPS_MAX: usize = 16;
+/// How much of a body that is refused for its size is still taken off the wire, so that the caller
+/// reads the refusal in place of a reset connection.
+const DISCARD_BYTES_MAX: u64 = 64 << 20;
+
+/// What all routes share.
+pub struct Api {
+    store: Store,
+    limits: LimitsConfig,
+    lookups: Semaphore,
+    watchers: Arc<Semaphore>,
+    /// Streams end when these are told to stop.
+    streams: Tasks,
+}
+
+type Shared = Arc<Api>;
+
+impl Api {
+    pub fn new(store: Store, limits: LimitsConfig) -> Self {
+        let watchers = Arc::new(Semaphore::new(limits.watchers_max));
+        let streams = store.tasks().clone();
+        let lookups = Semaphore::new(LOOKUPS_MAX);
+        Self {
+            store,
+            limits,
+            lookups,
+            watchers,
+            streams,
+        }
+    }
+
+    /// Ends watches together with `tasks`, where that is sooner than the store itself: a listener that
+    /// waits for its open answers would wait for them to the last.
+    #[must_use]
+    pub fn ending_streams_with(mut self, tasks: Tasks) -> Self {
+        self.streams = tasks;
+        self
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.limits.request_ms_max)
+    }
+
+    /// A body of at most `bytes_max` bytes.
+    async fn body(&self, headers: &HeaderMap, body: Body, bytes_max: usize) -> problem::Result<Bytes> {
+        let deadline = self.deadline();
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let too_large = announced.filter(|announced| *announced > bytes_max as u64);
+        // Who waits for "100 Continue" has sent nothing yet and must not be asked for it.
+        if too_large.is_some_and(|announced| announced <= DISCARD_BYTES_MAX)
+            && !headers.contains_key(header::EXPECT)
+        {
+            discard(body, deadline).await;
+            let detail = format!("The body is larger than the {bytes_max} bytes allowed here.");
+            return Err(problem::Problem::new(problem::TOO_LARGE, detail));
+        }
+        body::read(body, bytes_max, deadline).await
+    }
+
+    async fn json_body(&self, headers: &HeaderMap, body: Body) -> problem::Result<Bytes> {
+        self.body(headers, body, self.limits.request_bytes_max).await
+    }
+}
+
+async fn discard(mut body: Body, deadline: Instant) {
+    let reading = async { while let Some(Ok(_frame)) = body.frame().await {} };
+    if tokio::time::timeout_at(deadline, reading).await.is_err() {
+        tracing::debug!("a body that is too large did not end in time");
+    }
+}
+
+/// Every route but those that `edge::wrap` adds for all services.
+fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
+    let key = || get(keys::read).put(keys::put).delete(keys::delete);
+    vec![
+        ("/v1/kv/{*key}", key()),
+        // The empty key: refused with a reason, not as an unknown route.
+        ("/v1/kv/", key()),
+        (
+            "/v1/kv",
+            get(range::range).post(keys::create).delete(keys::delete_prefix),
+        ),
+        ("/v1/txn", post(txn::run)),
+        ("/v1/watch", get(watch::watch)),
+        ("/v1/leases", get(leases::list).post(leases::grant)),
+        ("/v1/leases/{id}", get(leases::show).delete(leases::revoke)),
+        ("/v1/leases/{id}/keepalive", post(leases::keepalive)),
+        ("/v1/revision", get(maintenance::revision)),
+        ("/v1/hash", get(maintenance::hash)),
+        ("/v1/status", get(maintenance::status)),
+        ("/v1/compact", post(maintenance::compact)),
+        ("/v1/cluster", get(cluster::show)),
+        ("/v1/cluster/leader", post(cluster::transfer)),
+        ("/v1/cluster/members", post(cluster::add)),
+        ("/v1/cluster/members/{id}", delete(cluster::remove)),
+        ("/v1/cluster/members/{id}/promote", post(cluster::promote)),
+        ("/v1/tokens", get(tokens::list)),
+        ("/v1/tokens/{name}", put(tokens::make).delete(tokens::remove)),
+        ("/metrics", get(maintenance::metrics)),
+        ("/readyz", get(maintenance::ready)),
+        ("/openapi.json", get(docs::openapi)),
+        ("/docs", get(docs::page)),
+    ]
+}
+
+/// The routes alone; what all services have in common is put around them by `edge::wrap`.
+pub fn router(api: Api) -> Router {
+    let requests = api.store.metrics().requests.clone();
+    let routes = routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, counted(methods, path, &requests))
+        });
+    routes.with_state(Arc::new(api))
+}
+
+/// Counts answers by route and class of status. The counters are looked up once, not for each request.
+fn counted(methods: MethodRouter<Shared>, path: &str, requests: &IntCounterVec) -> MethodRouter<Shared> {
+    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    let counters: Arc<[IntCounter]> = classes
+        .iter()
+        .map(|class| requests.with_label_values(&[path, class]))
+        .collect();
+    methods.layer(map_response(move |response: Response| {
+        let class = usize::from(response.status().as_u16() / 100).clamp(1, 5);
+        counters[class - 1].inc();
+        std::future::ready(response)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// What the document calls these, or why they are not in it.
+    fn documented(path: &str) -> Option<String> {
+        match path {
+            "/v1/kv/" => None,
+            _ => Some(path.replace("{*", "{")),
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(super::docs::OPENAPI).unwrap();
+        let described: BTreeSet<String> = document["paths"].as_object().unwrap().keys().cloned().collect();
+        let mut served: BTreeSet<String> = super::routes()
+            .iter()
+            .filter_map(|(path, _)| documented(path))
+            .collect();
+        served.extend(["/livez".to_owned(), "/problems/{code}".to_owned()]);
+        assert_eq!(described, served);
+    }
+}

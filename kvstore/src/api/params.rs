@@ -1,0 +1,243 @@
+//! What stands in a request's path and query, read strictly.
+//!
+//! Everything is percent-decoded exactly once. Invariant: a parameter that is given twice, is no UTF-8 or
+//! has a broken escape is refused; one that nobody asks for is never looked at.
+
+use std::borrow::Cow;
+
+use axum::http::Uri;
+use bytes::Bytes;
+use kvstore_client::wire::level::Consistency;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use service::problem::{self, Problem, Result};
+
+const KEY_PATH: &str = "/v1/kv/";
+
+/// Everything but the characters that RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+pub(super) struct Params<'q>(&'q str);
+
+pub(super) fn malformed(detail: impl Into<String>) -> Problem {
+    Problem::new(problem::MALFORMED_PARAMETER, detail)
+}
+
+impl<'q> Params<'q> {
+    pub(super) fn of(uri: &'q Uri) -> Self {
+        Self(uri.query().unwrap_or_default())
+    }
+
+    fn raw(&self, name: &str) -> Result<Option<&'q str>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let mut found = None;
+        for pair in self.0.split('&') {
+            let (given, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if given == name && found.replace(value).is_some() {
+                return Err(malformed(format!("The parameter `{name}` is given twice.")));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Option<Cow<'q, str>>> {
+        match self.raw(name)? {
+            None => Ok(None),
+            Some(raw) if raw.contains('+') => {
+                let spaced = raw.replace('+', " ");
+                Ok(Some(Cow::Owned(decode(&spaced, name)?.into_owned())))
+            }
+            Some(raw) => decode(raw, name).map(Some),
+        }
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>> {
+        self.raw(name)?.map(|raw| parse_number(raw, name)).transpose()
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<bool> {
+        match self.raw(name)? {
+            Some("1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(malformed(format!(
+                "The parameter `{name}` is a flag: 1 or true, else 0 or false."
+            ))),
+        }
+    }
+
+    pub(super) fn level(&self) -> Result<Consistency> {
+        let Some(text) = self.text("consistency")? else {
+            return Ok(Consistency::default());
+        };
+        let level = text.parse::<Consistency>();
+        level.map_err(|error| malformed(format!("The parameter `consistency`: {error}.")))
+    }
+
+    /// The revision that a read asks for; `None` is the present.
+    pub(super) fn revision(&self) -> Result<Option<u64>> {
+        self.number("revision")
+    }
+}
+
+/// Digits and nothing else; what does not fit 64 bits is no number either.
+pub(super) fn parse_number(text: &str, name: &str) -> Result<u64> {
+    let number = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten();
+    number.ok_or_else(|| malformed(format!("`{name}` must be a whole number below 2^64.")))
+}
+
+fn decode<'t>(text: &'t str, name: &str) -> Result<Cow<'t, str>> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut escapes = text.split('%').skip(1);
+    let sound =
+        |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !escapes.all(sound) {
+        return Err(malformed(format!(
+            "`{name}` has a `%` that is not followed by two hexadecimal digits."
+        )));
+    }
+    let Ok(decoded) = percent_decode_str(text).decode_utf8() else {
+        return Err(malformed(format!("`{name}` is not UTF-8.")));
+    };
+    Ok(decoded)
+}
+
+/// The key in `/v1/kv/{key}`, taken from the raw path, so that slashes mean themselves wherever they stand.
+pub(super) fn key(uri: &Uri, bytes_max: usize) -> Result<Bytes> {
+    let raw = uri
+        .path()
+        .strip_prefix(KEY_PATH)
+        .expect("the router sends only such paths here");
+    let key = decode(raw, "key")?;
+    check_key(&key, bytes_max)?;
+    Ok(match key {
+        Cow::Borrowed(key) => Bytes::copy_from_slice(key.as_bytes()),
+        Cow::Owned(key) => Bytes::from(key),
+    })
+}
+
+pub(super) fn check_key(key: &str, bytes_max: usize) -> Result<()> {
+    if (1..=bytes_max).contains(&key.len()) {
+        return Ok(());
+    }
+    let detail = format!(
+        "A key is 1 to {bytes_max} bytes of UTF-8; this one has {}.",
+        key.len()
+    );
+    Err(Problem::new(problem::INVALID_KEY, detail))
+}
+
+/// A prefix, or an end of a range: it may be empty, but nothing longer than a key makes sense.
+pub(super) fn check_bound(bound: &str, bytes_max: usize) -> Result<()> {
+    if bound.len() <= bytes_max {
+        return Ok(());
+    }
+    let detail = format!(
+        "No key begins like this: keys have at most {bytes_max} bytes, this has {}.",
+        bound.len()
+    );
+    Err(Problem::new(problem::INVALID_KEY, detail))
+}
+
+/// One segment of the path behind `before`, decoded.
+pub(super) fn segment<'u>(uri: &'u Uri, before: &str, name: &str) -> Result<Cow<'u, str>> {
+    let rest = uri
+        .path()
+        .strip_prefix(before)
+        .expect("the router sends only such paths here");
+    decode(rest.split('/').next().unwrap_or_default(), name)
+}
+
+pub(super) fn encode(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, RESERVED)
+}
+
+/// Where the key is found: its slashes stay slashes.
+pub(super) fn key_path(key: &str) -> String {
+    let segments: Vec<String> = key
+        .split('/')
+        .map(|segment| encode(segment).to_string())
+        .collect();
+    format!("{KEY_PATH}{}", segments.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_in(path: &str) -> std::result::Result<String, &'static str> {
+        let uri: Uri = format!("/v1/kv/{path}").parse().unwrap();
+        let key = key(&uri, 8).map_err(|problem| problem.kind.code)?;
+        Ok(String::from_utf8(key.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn keys_are_decoded_exactly_once() {
+        let cases = [
+            ("a", "a"),
+            ("a/b", "a/b"),
+            ("a%2Fb", "a/b"),
+            ("/a", "/a"),
+            ("%2F%2F", "//"),
+            ("a//b", "a//b"),
+            ("a/", "a/"),
+            ("%00", "\0"),
+            ("%252e", "%2e"),
+            ("%2e%2e", ".."),
+            ("a+b", "a+b"),
+            ("%C3%A9", "é"),
+            ("a%3Fb", "a?b"),
+        ];
+        for (path, key) in cases {
+            assert_eq!(key_in(path).as_deref(), Ok(key), "{path}");
+        }
+        for (path, code) in [
+            ("", "invalid-key"),
+            ("123456789", "invalid-key"),
+            ("%ff", "malformed-parameter"),
+            ("%f", "malformed-parameter"),
+            ("%zz", "malformed-parameter"),
+            ("a%", "malformed-parameter"),
+            ("%+1", "malformed-parameter"),
+            ("%é1", "malformed-parameter"),
+        ] {
+            assert_eq!(key_in(path), Err(code), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_key_leads_back_to_it() {
+        for key in ["a", "a/b", "/a//b/", "é ?#%+&", "\0"] {
+            assert_eq!(
+                key_in(key_path(key).strip_prefix(KEY_PATH).unwrap()).as_deref(),
+                Ok(key)
+            );
+        }
+    }
+
+    #[test]
+    fn queries_are_read_strictly() {
+        let uri: Uri = "/v1/kv?prefix=a+b%2B&limit=12&twice=1&twice=2&flag=true&off=0&bad=yes&huge=18446744073709551616&neg=-1&plus=%2B1"
+            .parse()
+            .unwrap();
+        let params = Params::of(&uri);
+        assert_eq!(params.text("prefix").unwrap().as_deref(), Some("a b+"));
+        assert_eq!(params.number("limit").unwrap(), Some(12));
+        assert!(params.text("twice").is_err());
+        assert!(params.flag("flag").unwrap() && !params.flag("off").unwrap() && params.flag("bad").is_err());
+        assert!(
+            params.number("huge").is_err() && params.number("neg").is_err() && params.number("plus").is_err()
+        );
+        assert_eq!(params.number("missing").unwrap(), None);
+    }
+}

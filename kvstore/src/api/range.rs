@@ -1,0 +1,389 @@
+//! `GET /v1/kv`: keys of a range, page by page, all pages of one revision.
+//!
+//! The first page that has a next one pins its revision under a lease, so that compaction leaves the walk
+//! alone; later pages renew the pin and the last one lets it go. Invariant: a page that cannot be sure of
+//! its revision is refused, never filled with something newer.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use bytes::Bytes;
+use kvstore_client::wire::kv::{KeyValue, Page};
+use kvstore_client::wire::level::Consistency;
+use service::problem::{Problem, Result};
+
+use super::auth::Caller;
+use super::cursor::{Cursor, Question};
+use super::keys::text_of;
+use super::params::{self, Params, malformed};
+use super::{Api, Shared, reply};
+use crate::command::{Action, Actor, Answer, Record};
+use crate::machine::base::Base as _;
+use crate::machine::state::prefix_end;
+use crate::store::{Direction, RangePage, RangeQuery, ReadPoint, Span, With};
+
+const PIN_TTL_MS: u64 = 60_000;
+/// How long the first page waits for its pin before it goes on without one.
+const PIN_WAIT: Duration = Duration::from_secs(1);
+/// Pages with more bytes than this are put into JSON on another thread.
+const INLINE_BYTES_MAX: usize = 32 << 10;
+
+/// What a request asks for, parsed.
+struct Asked {
+    question: Question,
+    limit: usize,
+    count_only: bool,
+    at: Option<u64>,
+    level: Consistency,
+    cursor: Option<Cursor>,
+}
+
+pub(super) async fn range(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let asked = ask(&api, &Params::of(&parts.uri))?;
+    let (answer, revision) = match &asked.cursor {
+        None => first_page(&api, &caller, &asked).await?,
+        Some(cursor) => next_page(&api, &caller, &asked, cursor).await?,
+    };
+    page_response(&api, &parts.uri, asked.level, revision, answer).await
+}
+
+fn ask(api: &Api, params: &Params<'_>) -> Result<Asked> {
+    let limits = &api.limits;
+    let limit = params.number("limit")?.unwrap_or(limits.range_rows_max as u64);
+    let limit = usize::try_from(limit)
+        .ok()
+        .filter(|limit| (1..=limits.range_rows_max).contains(limit));
+    let Some(limit) = limit else {
+        return Err(malformed(format!(
+            "The parameter `limit` is 1 to {}.",
+            limits.range_rows_max
+        )));
+    };
+    let given = given_question(params, limits.key_bytes_max)?;
+    let cursor = match params.text("cursor")? {
+        Some(text) => Some(Cursor::decode(&text, api.store.fingerprint_key())?),
+        None => None,
+    };
+    let question = match &cursor {
+        None => given.question,
+        Some(cursor) => {
+            let same = !given.has_range
+                || (given.question.from == cursor.question.from && given.question.to == cursor.question.to);
+            if !same {
+                return Err(malformed(
+                    "The parameter `cursor` belongs to a walk over another range.",
+                ));
+            }
+            cursor.question.clone()
+        }
+    };
+    let count_only = params.flag("count_only")?;
+    if count_only && cursor.is_some() {
+        return Err(malformed(
+            "The parameters `count_only` and `cursor` exclude each other.",
+        ));
+    }
+    let level = match (params.level()?, &cursor) {
+        (level @ Consistency::Linearizable, _) | (level, None) => level,
+        // Another node may be behind the one that gave the cursor.
+        (_, Some(cursor)) => Consistency::AtLeast(cursor.revision),
+    };
+    Ok(Asked {
+        question,
+        limit,
+        count_only,
+        at: params.revision()?,
+        level,
+        cursor,
+    })
+}
+
+struct Given {
+    question: Question,
+    /// Whether the request names its range, which it need not do beside a cursor.
+    has_range: bool,
+}
+
+fn given_question(params: &Params<'_>, key_bytes_max: usize) -> Result<Given> {
+    let (prefix, from, to) = (params.text("prefix")?, params.text("from")?, params.text("to")?);
+    for bound in [&prefix, &from, &to].into_iter().flatten() {
+        params::check_bound(bound, key_bytes_max)?;
+    }
+    if prefix.is_some() && (from.is_some() || to.is_some()) {
+        return Err(malformed(
+            "The parameters `prefix` and `from`/`to` exclude each other.",
+        ));
+    }
+    let descending = match params.text("order")?.as_deref() {
+        None | Some("asc") => false,
+        Some("desc") => true,
+        Some(_) => return Err(malformed("The parameter `order` is `asc` or `desc`.")),
+    };
+    let has_range = prefix.is_some() || from.is_some() || to.is_some();
+    let (from, to) = if let Some(prefix) = prefix {
+        (prefix.as_bytes().to_vec(), prefix_end(prefix.as_bytes()))
+    } else {
+        let to = to.filter(|to| !to.is_empty()).map(|to| to.as_bytes().to_vec());
+        (from.unwrap_or_default().as_bytes().to_vec(), to)
+    };
+    let question = Question {
+        from,
+        to,
+        descending,
+        keys_only: params.flag("keys_only")?,
+    };
+    Ok(Given { question, has_range })
+}
+
+/// A page, before it is put into words.
+struct Found {
+    rows: Vec<(Bytes, Record)>,
+    keys_only: bool,
+    count: u64,
+    /// Goes on after this page.
+    next: Option<String>,
+}
+
+async fn read(
+    api: &Api,
+    caller: &Caller,
+    asked: &Asked,
+    point: ReadPoint,
+    span: Span,
+    at: Option<u64>,
+    pinned: bool,
+) -> Result<RangePage> {
+    let question = &asked.question;
+    caller.may_read_range(api, &question.from, question.to.as_deref())?;
+    let with = match (asked.count_only, question.keys_only) {
+        (true, _) => With::CountOnly,
+        (false, true) => With::Keys,
+        (false, false) => With::Values,
+    };
+    let query = RangeQuery {
+        span,
+        rows_max: asked.limit,
+        bytes_max: api.limits.range_bytes_max,
+        with,
+        at,
+        count_all: asked.cursor.is_none(),
+        pinned,
+    };
+    api.store.range(point, query).await.map_err(reply::read_problem)
+}
+
+fn span_of(question: &Question) -> Span {
+    let direction = if question.descending {
+        Direction::Descending
+    } else {
+        Direction::Ascending
+    };
+    Span {
+        from: question.from.clone(),
+        to: question.to.clone(),
+        direction,
+    }
+}
+
+async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Found, u64)> {
+    let point = api.read_point(asked.level).await?;
+    let page = read(
+        api,
+        caller,
+        asked,
+        point,
+        span_of(&asked.question),
+        asked.at,
+        false,
+    )
+    .await?;
+    let count = page.count.unwrap_or(page.rows.len() as u64);
+    let more = page.more && !asked.count_only;
+    let next = match page.rows.last().filter(|_| more) {
+        None => None,
+        Some((last, _)) => {
+            let pin = take_pin(api, page.revision).await;
+            let cursor = Cursor {
+                question: asked.question.clone(),
+                revision: page.revision,
+                after: last.to_vec(),
+                pin,
+                count,
+            };
+            Some(cursor.encode(api.store.fingerprint_key()))
+        }
+    };
+    let rows = if asked.count_only { Vec::new() } else { page.rows };
+    Ok((
+        Found {
+            rows,
+            keys_only: asked.question.keys_only,
+            count,
+            next,
+        },
+        page.revision,
+    ))
+}
+
+async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor) -> Result<(Found, u64)> {
+    let point = api.read_point(asked.level).await?;
+    let mut span = span_of(&cursor.question);
+    if cursor.question.descending {
+        span.to = Some(cursor.after.clone());
+    } else {
+        span.from.clone_from(&cursor.after);
+        // The least key that is greater.
+        span.from.push(0);
+    }
+    let pinned = is_pinned(api, cursor);
+    let page = read(api, caller, asked, point, span, Some(cursor.revision), pinned).await?;
+    // The pin may have ended while the page was read, and the collector begun right behind it.
+    let compacted = api.store.machine().progress_now().compacted;
+    if cursor.revision < compacted && !is_pinned(api, cursor) {
+        return Err(reply::compacted_problem(compacted));
+    }
+    let more = page.more && !page.rows.is_empty();
+    let next = page.rows.last().filter(|_| more).map(|(last, _)| {
+        let cursor = Cursor {
+            after: last.to_vec(),
+            ..cursor.clone()
+        };
+        cursor.encode(api.store.fingerprint_key())
+    });
+    keep_or_end_pin(api, cursor.pin, more);
+    Ok((
+        Found {
+            rows: page.rows,
+            keys_only: cursor.question.keys_only,
+            count: cursor.count,
+            next,
+        },
+        cursor.revision,
+    ))
+}
+
+fn is_pinned(api: &Api, cursor: &Cursor) -> bool {
+    let generation = api.store.machine().generation();
+    let lease = (cursor.pin != 0)
+        .then(|| generation.db().lease(cursor.pin))
+        .flatten();
+    lease.is_some_and(|lease| lease.pin == Some(cursor.revision))
+}
+
+/// The lease that pins `revision`; 0 when there is none to be had, in which case the walk takes its chances.
+async fn take_pin(api: &Api, revision: u64) -> u64 {
+    if api.store.leader_client_address().is_none() {
+        return 0;
+    }
+    let grant = Action::LeaseGrant {
+        id: super::leases::new_id(),
+        ttl_ms: PIN_TTL_MS,
+        pin: Some(revision),
+    };
+    let granted = tokio::time::timeout(PIN_WAIT, api.propose(Actor::System, grant, None)).await;
+    if let Ok(Ok(reply)) = granted
+        && let Answer::Lease { id, .. } = reply.answer
+    {
+        return id;
+    }
+    tracing::debug!(revision, "a page walk goes on without a pin");
+    0
+}
+
+/// Nobody waits for this: a pin that is not renewed or ended ends by itself.
+fn keep_or_end_pin(api: &Shared, pin: u64, more: bool) {
+    if pin == 0 {
+        return;
+    }
+    let action = if more {
+        Action::LeaseRenew { id: pin }
+    } else {
+        Action::LeaseRevoke { id: pin }
+    };
+    let pinning = std::sync::Arc::clone(api);
+    api.store.tasks().spawn("range-pin", async move {
+        if pinning.propose(Actor::System, action, None).await.is_err() {
+            tracing::debug!("a page walk's pin was neither renewed nor ended");
+        }
+    });
+}
+
+async fn page_response(
+    api: &Api,
+    uri: &Uri,
+    level: Consistency,
+    revision: u64,
+    found: Found,
+) -> Result<Response> {
+    let link = found.next.as_ref().map(|cursor| next_link(uri, cursor));
+    let bytes: usize = found
+        .rows
+        .iter()
+        .map(|(key, record)| key.len() + record.value.len() + 64)
+        .sum();
+    let text = if bytes <= INLINE_BYTES_MAX {
+        page_json(revision, found)
+    } else {
+        // Megabytes of JSON would hold up everything else on this thread.
+        let writing = api
+            .store
+            .tasks()
+            .spawn_blocking("range-json", move || page_json(revision, found));
+        writing
+            .await
+            .map_err(|error| Problem::internal("write a page", error))?
+    };
+    let mut response = reply::json_text(StatusCode::OK, text);
+    reply::stamp_read(revision, level, response.headers_mut());
+    if let Some(link) = link {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+fn page_json(revision: u64, found: Found) -> Vec<u8> {
+    let keys_only = found.keys_only;
+    let page = Page {
+        revision,
+        more: found.next.is_some(),
+        cursor: found.next,
+        count: found.count,
+        kvs: found
+            .rows
+            .into_iter()
+            .map(|(key, record)| row(&key, record, !keys_only))
+            .collect(),
+    };
+    serde_json::to_vec(&page).expect("wire types have text keys, so they always encode")
+}
+
+pub(super) fn row(key: &[u8], record: Record, with_value: bool) -> KeyValue {
+    KeyValue {
+        key: text_of(key).to_owned(),
+        value: with_value.then_some(record.value),
+        create_revision: record.created,
+        mod_revision: record.modified,
+        version: record.version,
+        lease: record.lease,
+    }
+}
+
+/// The same question with another cursor.
+fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !name.is_empty() && name != "cursor"
+    });
+    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
+    query.push_str("cursor=");
+    query.push_str(cursor);
+    // What would end the link or the header early cannot stand in it raw.
+    let query = query
+        .replace('>', "%3E")
+        .replace(|character: char| !character.is_ascii_graphic(), "");
+    HeaderValue::try_from(format!("</v1/kv?{query}>; rel=\"next\"")).expect("visible ASCII is a header value")
+}

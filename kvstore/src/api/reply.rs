@@ -1,0 +1,279 @@
+//! Replies, refusals and errors of the store, put into HTTP. The one place that chooses status and code.
+//!
+//! Invariant: a write that surely had no effect and one whose outcome is unknown never get the same code.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use kvstore_client::wire::{headers, level::Consistency};
+use serde::Serialize;
+use service::problem::{self, Problem, Result};
+
+use super::Api;
+use super::auth::Caller;
+use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Reply};
+use crate::store::{Level, MemberError, ReadError, ReadPoint, WriteError};
+
+pub(super) const REVISION: HeaderName = HeaderName::from_static(headers::REVISION);
+const CONSISTENCY: HeaderName = HeaderName::from_static(headers::CONSISTENCY);
+const LEADER: HeaderName = HeaderName::from_static(headers::LEADER);
+const REPLAYED: HeaderName = HeaderName::from_static(headers::IDEMPOTENT_REPLAYED);
+
+/// When a new leader or room in a queue may be there.
+const RETRY_MS: u64 = 50;
+
+impl Api {
+    /// Proposes on behalf of the caller; a refusal by the state it met is an error here.
+    pub(super) async fn write(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Reply> {
+        let reply = self
+            .propose(caller.actor(), action, once)
+            .await
+            .map_err(write_problem)?;
+        let Answer::Refused(refusal) = &reply.answer else {
+            return Ok(reply);
+        };
+        let mut refused = refusal_problem(refusal);
+        let mut stamped = HeaderMap::new();
+        self.stamp_write(&reply, &mut stamped);
+        for (name, value) in stamped {
+            refused = refused.header(name.expect("each header stands there once"), value);
+        }
+        Err(refused)
+    }
+
+    pub(super) async fn propose(
+        &self,
+        actor: Actor,
+        action: Action,
+        once: Option<Once>,
+    ) -> std::result::Result<Reply, WriteError> {
+        self.store.write(Command { actor, action, once }).await
+    }
+
+    /// What every answer to a write says.
+    pub(super) fn stamp_write(&self, reply: &Reply, headers: &mut HeaderMap) {
+        headers.insert(REVISION, HeaderValue::from(reply.revision));
+        let leader = self.store.leader_client_address();
+        if let Some(leader) = leader.and_then(|leader| HeaderValue::try_from(leader).ok()) {
+            headers.insert(LEADER, leader);
+        }
+        if reply.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+    }
+
+    pub(super) fn written(&self, status: StatusCode, reply: &Reply, body: &impl Serialize) -> Response {
+        let mut response = json(status, body);
+        self.stamp_write(reply, response.headers_mut());
+        response
+    }
+
+    pub(super) async fn read_point(&self, level: Consistency) -> Result<ReadPoint> {
+        let level = match level {
+            Consistency::Linearizable => Level::Linearizable,
+            Consistency::Local => Level::Local,
+            Consistency::Bounded { age_ms_max } => Level::Bounded(Duration::from_millis(age_ms_max)),
+            Consistency::AtLeast(revision) => Level::AtLeast(revision),
+        };
+        self.store.read_point(level).await.map_err(read_problem)
+    }
+}
+
+/// What every answer to a read says.
+pub(super) fn stamp_read(revision: u64, level: Consistency, headers: &mut HeaderMap) {
+    headers.insert(REVISION, HeaderValue::from(revision));
+    headers.insert(CONSISTENCY, consistency(level));
+}
+
+/// The same for a read that found nothing.
+pub(super) fn stamp_absent(problem: Problem, revision: u64, level: Consistency) -> Problem {
+    problem
+        .header(REVISION, HeaderValue::from(revision))
+        .header(CONSISTENCY, consistency(level))
+}
+
+fn consistency(level: Consistency) -> HeaderValue {
+    match level {
+        Consistency::Linearizable => HeaderValue::from_static("linearizable"),
+        Consistency::Local => HeaderValue::from_static("local"),
+        other => HeaderValue::try_from(other.to_string()).expect("a level is visible ASCII"),
+    }
+}
+
+pub(super) fn found(revision: u64, level: Consistency, body: &impl Serialize) -> Response {
+    let mut response = json(StatusCode::OK, body);
+    stamp_read(revision, level, response.headers_mut());
+    response
+}
+
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    json_text(
+        status,
+        serde_json::to_vec(body).expect("wire types have text keys, so they always encode"),
+    )
+}
+
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn etag(revision: u64) -> HeaderValue {
+    HeaderValue::try_from(headers::etag(revision)).expect("digits in quotes are a header value")
+}
+
+fn write_problem(error: WriteError) -> Problem {
+    match error {
+        WriteError::NoLeader => {
+            Problem::new(problem::NO_LEADER, "The cluster has no leader at the moment; nothing was written.")
+                .retry_after_ms(RETRY_MS)
+        }
+        WriteError::Overloaded => {
+            Problem::new(problem::OVERLOADED, "More writes are waiting than may; this one was not done.")
+                .retry_after_ms(RETRY_MS)
+        }
+        WriteError::OutcomeUnknown => Problem::new(
+            problem::OUTCOME_UNKNOWN,
+            "The write may or may not have been done. Repeat it with the same Idempotency-Key, or read the key.",
+        )
+        .retry_after_ms(RETRY_MS),
+        WriteError::DiskFull => Problem::new(problem::DISK_FULL, "The disk is almost full; nothing was written."),
+        WriteError::Stopping => Problem::new(problem::SHUTTING_DOWN, "This node is about to end."),
+    }
+}
+
+pub(super) fn read_problem(error: ReadError) -> Problem {
+    match error {
+        ReadError::NoLeader => Problem::new(
+            problem::NO_LEADER,
+            "The cluster has no leader at the moment. A read with ?consistency=local needs none.",
+        )
+        .retry_after_ms(RETRY_MS),
+        ReadError::Stale => Problem::new(
+            problem::STALE,
+            "This node has not heard of a confirmed majority as recently as `bounded` asks.",
+        ),
+        ReadError::Behind { present } => Problem::new(
+            problem::BEHIND,
+            "This node did not reach the revision that `at_least` asks for in time.",
+        )
+        .extra("revision", present),
+        ReadError::Compacted { compacted } => compacted_problem(compacted),
+        ReadError::FutureRevision { present } => future_problem(present),
+        ReadError::Stopping => Problem::new(problem::SHUTTING_DOWN, "This node is about to end."),
+    }
+}
+
+pub(super) fn compacted_problem(compacted: u64) -> Problem {
+    let detail =
+        format!("The history before revision {compacted} is gone. Read the present and go on from there.");
+    Problem::new(problem::COMPACTED, detail).extra("compacted_revision", compacted)
+}
+
+fn future_problem(present: u64) -> Problem {
+    let detail = format!("No write has made this revision yet; the present one is {present}.");
+    Problem::new(problem::FUTURE_REVISION, detail).extra("revision", present)
+}
+
+fn refusal_problem(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Unauthorized => Problem::new(problem::UNAUTHORIZED, "This token was removed or replaced."),
+        Refusal::Forbidden { key } => {
+            let key = String::from_utf8_lossy(key);
+            let detail =
+                format!("The rules of this token do not let it do this to `{key}`; nothing was written.");
+            Problem::new(problem::FORBIDDEN, detail)
+        }
+        Refusal::RootOnly => Problem::new(problem::FORBIDDEN, "Only the token `root` may do this."),
+        Refusal::Precondition { modified } => precondition_problem(*modified),
+        Refusal::LeaseNotFound { id } => Problem::new(
+            problem::LEASE_NOT_FOUND,
+            format!("There is no lease {id}; nothing was written."),
+        ),
+        Refusal::NotYourLease { id } => Problem::new(
+            problem::FORBIDDEN,
+            format!("The lease {id} belongs to another token."),
+        ),
+        Refusal::KeyReused => Problem::new(
+            problem::IDEMPOTENCY_KEY_REUSED,
+            "This Idempotency-Key belongs to another request; make a new one for this one.",
+        ),
+        Refusal::AnswersFull => Problem::new(
+            problem::OVERLOADED,
+            "No further answer can be kept for an Idempotency-Key until older ones have ended; nothing was written.",
+        ),
+        Refusal::AnswerTooLarge => Problem::new(
+            problem::INVALID_REQUEST,
+            "The rows that this transaction reads are more than 4 MiB; nothing was written. Give its gets a limit.",
+        ),
+        Refusal::FutureRevision { present } => future_problem(*present),
+        Refusal::AlreadyCompacted { revision } => compacted_problem(*revision),
+        Refusal::TokenNotFound => Problem::new(problem::TOKEN_NOT_FOUND, "There is no token of this name."),
+        Refusal::LastRoot => Problem::new(
+            problem::CONFLICT,
+            "Without this token nobody could ever change a token again.",
+        ),
+        Refusal::DiskMismatch => Problem::new(
+            problem::NODE_ID_REUSED,
+            "This id stands for another disk; choose one never used before.",
+        ),
+    }
+}
+
+fn precondition_problem(modified: u64) -> Problem {
+    let problem = if modified == 0 {
+        Problem::new(
+            problem::PRECONDITION_FAILED,
+            "The key does not exist; nothing was written.",
+        )
+    } else {
+        let detail = format!("The key was last written at revision {modified}; nothing was written.");
+        Problem::new(problem::PRECONDITION_FAILED, detail).header(header::ETAG, etag(modified))
+    };
+    problem.extra("revision", modified)
+}
+
+pub(super) fn member_problem(error: MemberError) -> Problem {
+    match error {
+        MemberError::NoLeader => write_problem(WriteError::NoLeader),
+        MemberError::NotFound => Problem::new(
+            problem::MEMBER_NOT_FOUND,
+            "The cluster has no member with this id.",
+        ),
+        MemberError::Exists => Problem::new(
+            problem::MEMBER_EXISTS,
+            "The cluster has a member with this id or address already.",
+        ),
+        MemberError::LastVoter => Problem::new(
+            problem::LAST_VOTER,
+            "This is the last voter; promote another member first.",
+        ),
+        MemberError::NotCaughtUp { lag } => Problem::new(
+            problem::MEMBER_NOT_CAUGHT_UP,
+            format!("This member is {lag} entries behind; ask again when it has caught up."),
+        )
+        .extra("lag", lag),
+        MemberError::InProgress => Problem::new(
+            problem::MEMBERSHIP_CHANGE_IN_PROGRESS,
+            "Another change of members is under way; nothing was changed by this one.",
+        ),
+        MemberError::Unreachable => Problem::new(
+            problem::MEMBER_UNREACHABLE,
+            "The member does not answer; nothing was changed.",
+        ),
+        MemberError::DiskReused => Problem::new(
+            problem::NODE_ID_REUSED,
+            "This id stands for another disk; choose one never used before.",
+        ),
+        MemberError::Unknown => Problem::new(
+            problem::OUTCOME_UNKNOWN,
+            "The change may or may not have been done; look at GET /v1/cluster.",
+        ),
+    }
+}

@@ -1,0 +1,245 @@
+//! `GET /v1/watch`: changes as server-sent events.
+//!
+//! The body is pulled: nothing is read for a caller who does not read. Invariant: events of one revision
+//! leave together and only the last of them carries the id, so that a cut anywhere loses nothing; a caller
+//! who lost access gets nothing that came after.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use kvstore_client::wire::headers;
+use kvstore_client::wire::watch::{
+    Change, Compacted, EVENT_COMPACTED, EVENT_DELETE, EVENT_LAGGING, EVENT_PROGRESS, EVENT_PUT, Position,
+};
+use prometheus::IntGauge;
+use serde::Serialize;
+use service::problem::{self, Problem, Result};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::auth::Caller;
+use super::keys::text_of;
+use super::once::single;
+use super::params::{self, Params, malformed};
+use super::range::row;
+use super::{Api, Shared, reply};
+use crate::machine::watcher::{Delivery, Noted, Selector, Step, Watcher};
+
+pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let params = Params::of(&parts.uri);
+    let selector = selector(&params, api.limits.key_bytes_max)?;
+    let from = first_revision(&params, &parts.headers)?;
+    let with_previous = params.flag("prev")?;
+    let level = params.level()?;
+    let point = api.read_point(level).await?;
+    may_watch(&api, &caller, &selector)?;
+    if let Some(from) = from
+        && from <= point.compacted
+    {
+        return Err(reply::compacted_problem(point.compacted));
+    }
+    let place = Place::take(&api)?;
+    let machine = Arc::clone(api.store.machine());
+    let watcher = Watcher::open(
+        machine,
+        selector.clone(),
+        from.unwrap_or(point.revision + 1),
+        with_previous,
+    );
+    let first = if watcher.next_revision() <= point.revision + 1 {
+        progress(watcher.next_revision() - 1)
+    } else {
+        Bytes::from_static(b": connected, waiting for the revision asked for\n\n")
+    };
+    let stream = Stream {
+        api,
+        caller,
+        selector,
+        watcher,
+        first: Some(first),
+        ended: false,
+        _place: place,
+    };
+    let body = futures_util::stream::unfold(stream, async |mut stream| {
+        let frame = stream.frame().await?;
+        Some((Ok::<Bytes, Infallible>(frame), stream))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply::stamp_read(point.revision, level, headers);
+    Ok(response)
+}
+
+fn selector(params: &Params<'_>, key_bytes_max: usize) -> Result<Selector> {
+    match (params.text("key")?, params.text("prefix")?) {
+        (Some(_), Some(_)) => Err(malformed("The parameters `key` and `prefix` exclude each other.")),
+        (Some(key), None) => {
+            params::check_key(&key, key_bytes_max)?;
+            Ok(Selector::Key(Bytes::copy_from_slice(key.as_bytes())))
+        }
+        (None, prefix) => {
+            let prefix = prefix.unwrap_or_default();
+            params::check_bound(&prefix, key_bytes_max)?;
+            Ok(Selector::Prefix(Bytes::copy_from_slice(prefix.as_bytes())))
+        }
+    }
+}
+
+/// The first revision to deliver, if the caller says which. Before revision 1 there was nothing.
+fn first_revision(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<u64>> {
+    let from = params.number("from")?;
+    let seen = single(headers, headers::LAST_EVENT_ID)?.filter(|seen| !seen.is_empty());
+    let first = match seen {
+        None => from,
+        Some(seen) => {
+            let seen = std::str::from_utf8(seen).unwrap_or_default();
+            Some(params::parse_number(seen, "Last-Event-ID")?.saturating_add(1))
+        }
+    };
+    Ok(first.map(|first| first.max(1)))
+}
+
+fn may_watch(api: &Api, caller: &Caller, selector: &Selector) -> Result<()> {
+    match selector {
+        Selector::Key(key) => caller.may_read_key(api, key),
+        Selector::Prefix(prefix) => caller.may_read_prefix(api, prefix),
+    }
+}
+
+/// One of the bounded number of watches, given back when the stream is dropped.
+struct Place {
+    open: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(api: &Api) -> Result<Self> {
+        let Ok(permit) = Arc::clone(&api.watchers).try_acquire_owned() else {
+            let detail = format!("This node serves {} watches already.", api.limits.watchers_max);
+            return Err(Problem::new(problem::TOO_MANY_WATCHERS, detail));
+        };
+        let open = api.store.metrics().watchers.clone();
+        open.inc();
+        Ok(Self {
+            open,
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+struct Stream {
+    api: Shared,
+    caller: Caller,
+    selector: Selector,
+    watcher: Watcher,
+    first: Option<Bytes>,
+    ended: bool,
+    _place: Place,
+}
+
+impl Stream {
+    /// What to send next; `None` closes the stream.
+    async fn frame(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        while !self.ended {
+            let step = tokio::select! {
+                step = self.watcher.next() => step,
+                () = self.api.streams.stopping() => return None,
+            };
+            // After the step: what it brought may be newer than a change of the rules.
+            if may_watch(&self.api, &self.caller, &self.selector).is_err() {
+                return None;
+            }
+            match step {
+                Step::Idle => {}
+                Step::Changes(deliveries) => return Some(self.changes(deliveries)),
+                Step::Progress(revision) => return Some(progress(revision)),
+                Step::Waiting(revision) => return Some(event(EVENT_PROGRESS, None, &Position { revision })),
+                Step::Compacted(compacted_revision) => {
+                    self.ended = true;
+                    return Some(event(EVENT_COMPACTED, None, &Compacted { compacted_revision }));
+                }
+                Step::Lagging(revision) => {
+                    self.ended = true;
+                    return Some(event(EVENT_LAGGING, None, &Position { revision }));
+                }
+            }
+        }
+        None
+    }
+
+    fn changes(&self, deliveries: Vec<Delivery>) -> Bytes {
+        let mut text = String::new();
+        for Delivery { revision, events } in deliveries {
+            self.api
+                .store
+                .metrics()
+                .events_delivered
+                .inc_by(events.len() as u64);
+            let last = events.len() - 1;
+            for (n, noted) in events.into_iter().enumerate() {
+                let id = (n == last).then_some(revision);
+                let name = if noted.event.record.is_tombstone() {
+                    EVENT_DELETE
+                } else {
+                    EVENT_PUT
+                };
+                write_event(&mut text, name, id, &change(noted));
+            }
+        }
+        Bytes::from(text)
+    }
+}
+
+fn change(noted: Noted) -> Change {
+    let Noted { event, previous } = noted;
+    let deleted = event.record.is_tombstone();
+    Change {
+        key: text_of(&event.key).to_owned(),
+        prev: previous.map(|record| row(&event.key, record, true)),
+        create_revision: event.record.created,
+        mod_revision: event.record.modified,
+        version: event.record.version,
+        value: (!deleted).then_some(event.record.value),
+    }
+}
+
+/// All is delivered up to `revision`, so that a caller may resume after it.
+fn progress(revision: u64) -> Bytes {
+    event(EVENT_PROGRESS, Some(revision), &Position { revision })
+}
+
+fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
+    let mut text = String::new();
+    write_event(&mut text, name, id, data);
+    Bytes::from(text)
+}
+
+fn write_event(text: &mut String, name: &str, id: Option<u64>, data: &impl Serialize) {
+    let data = serde_json::to_string(data).expect("wire types have text keys, so they always encode");
+    if let Some(id) = id {
+        writeln!(text, "id: {id}").expect("writing to memory does not fail");
+    }
+    // JSON holds no raw line ends, so it is one line of the event.
+    writeln!(text, "event: {name}\ndata: {data}\n").expect("writing to memory does not fail");
+}

@@ -1,0 +1,263 @@
+//! What one log entry holds, and what applying it answers.
+//!
+//! A [`Proposal`] is encoded once, on the node that took the requests; the same bytes go to the log,
+//! to the followers and to the state machine. Formats are versioned: variants and fields are only
+//! ever appended. These are not the wire types of the HTTP edge, which may change on their own.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Version byte of the encoded form.
+const FORMAT: u8 = 1;
+/// Bytes before the encoded commands: format and the leader's clock.
+const HEADER: usize = 9;
+
+/// Many commands of many clients under one log entry: one fsync and one round trip serve them all.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal(pub Bytes);
+
+impl Proposal {
+    /// `commands` is what [`encode_commands`] made; the leader adds its clock.
+    pub fn new(at_ms: u64, commands: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER + commands.len());
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&at_ms.to_le_bytes());
+        bytes.extend_from_slice(commands);
+        Self(bytes.into())
+    }
+
+    pub fn decode(&self) -> Result<(u64, Vec<Command>), MalformedProposal> {
+        let (header, body) = self.0.split_at_checked(HEADER).ok_or(MalformedProposal::Short)?;
+        if header[0] != FORMAT {
+            return Err(MalformedProposal::Format(header[0]));
+        }
+        let at_ms = u64::from_le_bytes(header[1..].try_into().expect("the header has nine bytes"));
+        Ok((at_ms, postcard::from_bytes(body)?))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedProposal {
+    #[error("a proposal is shorter than its header")]
+    Short,
+    #[error("a proposal has format {0}, which this version cannot read")]
+    Format(u8),
+    #[error("a proposal does not decode")]
+    Body(#[from] postcard::Error),
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proposal({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
+    postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
+}
+
+/// One client's wish: who, what, and under which idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    pub actor: Actor,
+    pub action: Action,
+    pub once: Option<Once>,
+}
+
+/// On whose behalf a command runs. Rules are looked up when it is applied, so that a change of rules
+/// is ordered with the writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// The node itself: lease expiry, compaction, bookkeeping of members.
+    System,
+    /// The token with this number. Numbers are never reused, so a replaced token is refused.
+    Token(u64),
+}
+
+/// The same key and fingerprint again gets the first answer again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    pub key: String,
+    pub fingerprint: [u8; 16],
+    pub ttl_ms: u64,
+    /// How many bytes of kept answers the proposing node allows; in the entry, so that all agree.
+    pub room_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    Put { key: Bytes, value: Bytes, lease: u64, expect: Expect },
+    Delete { key: Bytes, expect: Expect },
+    DeletePrefix { prefix: Bytes },
+    /// Stores under `prefix` + 16 hex digits that begin the search for a free key at `seed`.
+    Create { prefix: Bytes, seed: u64, value: Bytes, lease: u64 },
+    Txn(Txn),
+    LeaseGrant { id: u64, ttl_ms: u64, pin: Option<u64> },
+    LeaseRenew { id: u64 },
+    LeaseRevoke { id: u64 },
+    /// Each with the renewal that the leader saw when the time ran out.
+    LeaseExpire { leases: Vec<(u64, u64)> },
+    Compact { revision: u64 },
+    /// As [`Action::Compact`], but asked for by the leader's own policy: stale wishes are no error.
+    AutoCompact { revision: u64 },
+    TokenPut { name: String, hash: [u8; 32], rules: Vec<Rule> },
+    TokenDelete { name: String },
+    /// The first entry of a cluster's life: who it is, and the tokens it starts with.
+    Seed { cluster_id: String, tokens: Vec<(String, [u8; 32], Vec<Rule>)> },
+    /// Ties a member's number to the disk that first spoke under it.
+    BindMember { id: u64, disk: String },
+}
+
+/// What must hold of the key for a single put or delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    Any,
+    Absent,
+    Modified(u64),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    pub conditions: Vec<Condition>,
+    pub then: Vec<Op>,
+    pub otherwise: Vec<Op>,
+    /// Run when an op of `then` fails; where it is missing, `otherwise` is.
+    pub failed: Option<Vec<Op>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    pub key: Bytes,
+    pub test: Test,
+    pub order: Order,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    Version(u64),
+    Created(u64),
+    Modified(u64),
+    Lease(u64),
+    Int(i64),
+    Value(Bytes),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    Put { key: Bytes, value: Bytes, lease: u64 },
+    Delete { key: Bytes },
+    DeletePrefix { prefix: Bytes },
+    Get { key: Bytes },
+    GetPrefix { prefix: Bytes, limit: u32 },
+    Add { key: Bytes, by: i64, min: Option<i64>, max: Option<i64> },
+}
+
+/// A token may read, or read and write, every key that begins with `prefix`; `admin` on the empty
+/// prefix is root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    pub prefix: Bytes,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Access {
+    Read,
+    Write,
+    Root,
+}
+
+/// What applying a command answers; `revision` is the store's after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    pub revision: u64,
+    pub replayed: bool,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Put { key: Bytes, version: u64, created: bool },
+    Deleted { count: u64 },
+    Txn { branch: Branch, failed_op: Option<u32>, results: Vec<OpResult> },
+    Lease { id: u64, ttl_ms: u64 },
+    Compacted { revision: u64 },
+    Token { name: String },
+    Done,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Branch {
+    Then,
+    Else,
+    Failed,
+    /// The branch that should have caught a failure failed itself: nothing was written.
+    Nothing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpResult {
+    Put { version: u64 },
+    Deleted { count: u64 },
+    Got { rows: Vec<(Bytes, Record)>, count: u64 },
+    Added { value: i64 },
+}
+
+/// The command was decided against, for good, by the state it met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    Unauthorized,
+    Forbidden { key: Bytes },
+    RootOnly,
+    /// A precondition did not hold; the key's present revision, 0 when absent.
+    Precondition { modified: u64 },
+    LeaseNotFound { id: u64 },
+    NotYourLease { id: u64 },
+    KeyReused,
+    AnswersFull,
+    AnswerTooLarge,
+    FutureRevision { present: u64 },
+    AlreadyCompacted { revision: u64 },
+    TokenNotFound,
+    LastRoot,
+    DiskMismatch,
+}
+
+/// One key's state at one revision. `version` 0 marks a deletion in the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub created: u64,
+    pub modified: u64,
+    pub version: u64,
+    pub lease: u64,
+    pub value: Bytes,
+}
+
+impl Record {
+    pub fn tombstone(revision: u64) -> Self {
+        Self { created: 0, modified: revision, version: 0, lease: 0, value: Bytes::new() }
+    }
+
+    pub fn is_tombstone(&self) -> bool {
+        self.version == 0
+    }
+}

@@ -1,0 +1,17 @@
+//! One node of the Menagerie store.
+//!
+//! The way of a write: `api` (HTTP) → `store` (propose, or forward to the leader) → `raft` (log, peers)
+//! → `machine::apply` (pure) → `storage` (RocksDB) → answer and watchers. The way of a read: `api` →
+//! `store` (wait for the read index) → `storage`. Modules stand here in that reading order.
+
+pub mod api;
+pub mod store;
+pub mod command;
+pub mod raft;
+pub mod machine;
+mod storage;
+pub mod metrics;
+mod node;
+mod upkeep;
+
+pub use node::{Settings, run};

@@ -1,0 +1,212 @@
+//! The state machine as openraft sees it.
+//!
+//! Applying runs on a thread of its own: a database that stalls must never hold up heartbeats. An entry
+//! is applied only when this node's own disk has it, so that what was applied is never ahead of the log.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::EntryPayload;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::machine::{Content, Item, Machine};
+use super::snapshot;
+use crate::command::Reply;
+use crate::raft::types::{LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::storage::machine_db::{MachineDb, MachineMemory};
+
+/// Entries and bytes of one atomic batch.
+const BATCH_ENTRIES_MAX: usize = 4096;
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+type Job = (Vec<Item>, oneshot::Sender<anyhow::Result<Vec<Vec<Reply>>>>);
+
+pub struct MachineAdapter {
+    machine: Arc<Machine>,
+    jobs: mpsc::Sender<Job>,
+    flushed: watch::Receiver<u64>,
+}
+
+fn io_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::other(error)
+}
+
+fn applied_of(db: &MachineDb) -> Option<LogId> {
+    db.applied().map(|bytes| serde_json::from_slice(&bytes).expect("a stored log id decodes, or the database is damaged"))
+}
+
+fn membership_of(db: &MachineDb) -> StoredMembership {
+    let stored = db.membership();
+    stored.map_or_else(StoredMembership::default, |bytes| {
+        serde_json::from_slice(&bytes).expect("a stored membership decodes, or the database is damaged")
+    })
+}
+
+/// Index after the last entry that the database has seen.
+pub(super) fn applied_end(db: &MachineDb) -> u64 {
+    applied_of(db).map_or(0, |id| id.index + 1)
+}
+
+impl MachineAdapter {
+    /// Starts the apply thread; it ends when the adapter is dropped.
+    pub fn start(machine: Arc<Machine>, flushed: watch::Receiver<u64>) -> io::Result<Self> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(1);
+        let applying = Arc::clone(&machine);
+        std::thread::Builder::new().name("apply".into()).spawn(move || {
+            while let Some((items, done)) = queue.blocking_recv() {
+                // The asker is gone only when the node is stopping.
+                done.send(applying.apply(items)).ok();
+            }
+        })?;
+        Ok(Self { machine, jobs, flushed })
+    }
+
+    async fn run(&mut self, batch: Batch) -> io::Result<()> {
+        let Some(last) = batch.items.last().map(|item| item.index) else { return Ok(()) };
+        self.flushed.wait_for(|end| *end > last).await.map_err(io_error)?;
+        let (done, replies) = oneshot::channel();
+        self.jobs.send((batch.items, done)).await.map_err(|_closed| io_error("the apply thread has ended"))?;
+        let replies = replies.await.map_err(io_error)?.map_err(io_error)?;
+        for (responder, replies) in batch.responders.into_iter().zip(replies) {
+            if let Some(responder) = responder {
+                responder.send(Replies(replies));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    items: Vec<Item>,
+    responders: Vec<Option<ApplyResponder<TypeConfig>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
+        let log_id = entry.log_id();
+        let content = match entry.payload {
+            EntryPayload::Blank => Content::Nothing,
+            EntryPayload::Normal(proposal) => {
+                self.bytes += proposal.0.len();
+                Content::Proposal(proposal)
+            }
+            EntryPayload::Membership(membership) => {
+                let stored = StoredMembership::new(Some(log_id.clone()), membership);
+                Content::Membership(serde_json::to_vec(&stored)?)
+            }
+        };
+        self.items.push(Item { index: log_id.index, id: serde_json::to_vec(&log_id)?, content });
+        self.responders.push(responder);
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for MachineAdapter {
+    type SnapshotData = SnapshotFolder;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let generation = self.machine.generation();
+        Ok((applied_of(generation.db()), membership_of(generation.db())))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut batch = Batch::default();
+        while let Some(entry) = entries.next().await {
+            batch.push(entry?)?;
+            if batch.is_full() {
+                self.run(std::mem::take(&mut batch)).await?;
+            }
+        }
+        self.run(batch).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { machine: Arc::clone(&self.machine) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotFolder) -> io::Result<()> {
+        let (machine, meta) = (Arc::clone(&self.machine), meta.clone());
+        let installing = tokio::task::spawn_blocking(move || machine.install_received(meta, &data));
+        installing.await.map_err(io_error)?.map_err(io_error)
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let current = self.machine.snapshots.current();
+        Ok(current.map(|(meta, path)| Snapshot { meta, snapshot: SnapshotFolder(path) }))
+    }
+}
+
+impl Machine {
+    /// Where the network puts a snapshot while it arrives.
+    pub fn incoming_folder(&self) -> std::path::PathBuf {
+        self.generations.incoming()
+    }
+
+    fn install_received(&self, meta: SnapshotMeta, data: &SnapshotFolder) -> anyhow::Result<()> {
+        let current = self.snapshots.current();
+        let manifest = snapshot::read_manifest(&data.0)?;
+        let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
+        // A copy of its own first: the snapshot must outlive the database that grows out of these files.
+        let known = current.is_some_and(|(known, _)| known.last_log_id == meta.last_log_id);
+        if !known {
+            let beside = self.snapshots.beside(index)?;
+            snapshot::link_files(&manifest, &data.0, &beside)?;
+            self.snapshots.adopt(&beside, meta.clone())?;
+        }
+        let received = if data.0 == self.generations.incoming() {
+            data.0.clone()
+        } else {
+            let incoming = self.generations.incoming();
+            crate::storage::files::remove_folder(&incoming)?;
+            snapshot::link_files(&manifest, &data.0, &incoming)?;
+            incoming
+        };
+        crate::storage::files::remove_file(&received.join(snapshot::MANIFEST))?;
+        self.install(&received)?;
+        self.metrics.snapshots.with_label_values(&["installed"]).inc();
+        tracing::info!(raft.index = index, "a snapshot from another member was installed");
+        Ok(())
+    }
+
+    fn build_snapshot(&self) -> anyhow::Result<(SnapshotMeta, std::path::PathBuf)> {
+        let beside = self.snapshots.beside(u64::MAX)?;
+        self.generation().db().checkpoint(&beside)?;
+        let meta = {
+            let memory = MachineMemory { memtable_bytes: 1 << 20, cache_bytes: 1 << 20 };
+            let db = MachineDb::open_read_only(&beside, memory)?;
+            SnapshotMeta { last_log_id: applied_of(&db), last_membership: membership_of(&db) }
+        };
+        let path = self.snapshots.adopt(&beside, meta.clone())?;
+        self.applied_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.metrics.snapshots.with_label_values(&["built"]).inc();
+        Ok((meta, path))
+    }
+}
+
+pub struct SnapshotBuilder {
+    machine: Arc<Machine>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFolder;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let machine = Arc::clone(&self.machine);
+        let building = tokio::task::spawn_blocking(move || machine.build_snapshot());
+        let (meta, path) = building.await.map_err(io_error)?.map_err(io_error)?;
+        Ok(Snapshot { meta, snapshot: SnapshotFolder(path) })
+    }
+}

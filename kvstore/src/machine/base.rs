@@ -1,0 +1,29 @@
+//! What applying a command may ask of the state it meets.
+//!
+//! Two implementations: the database, and the map in memory that the property tests compare with.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::state::{Kept, KeptId, Lease};
+use crate::command::Record;
+
+pub trait Base {
+    fn record(&self, key: &[u8]) -> Option<Record>;
+
+    /// Live keys from `from` up to but not including `to`, in order, until the visitor breaks.
+    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>);
+
+    fn lease(&self, id: u64) -> Option<Lease>;
+
+    fn lease_keys(&self, id: u64) -> Vec<Bytes>;
+
+    fn kept(&self, id: &KeptId) -> Option<Kept>;
+
+    /// Kept answers that ended in `from_ms..to_ms`, at most `limit`.
+    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)>;
+
+    /// The disk that member `id` is bound to.
+    fn member_disk(&self, id: u64) -> Option<String>;
+}

@@ -1,0 +1,213 @@
+//! The state as it will be: a base, and over it the writes of the batch under way.
+//!
+//! All writes of a batch are gathered here and handed to storage as one atomic batch. Invariant: the
+//! hash, the counters and the lease index always agree with the records of the draft.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::base::Base;
+use super::state::{Event, Kept, KeptId, Lease, MinuteMark, State, Token, Tokens, prefix_end, record_hash};
+use crate::command::Record;
+
+/// What a version costs beside its key and value, for the accounts of history.
+const VERSION_OVERHEAD_BYTES: u64 = 48;
+/// Answers swept at most per proposal, so that no batch takes long.
+const SWEEP_MAX: usize = 512;
+const MINUTE_MS: u64 = 60_000;
+
+/// Everything one batch changes. `None` removes.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub records: BTreeMap<Bytes, Option<Record>>,
+    /// One per changed key and revision, in order of revision.
+    pub events: Vec<Event>,
+    pub leases: BTreeMap<u64, Option<Lease>>,
+    pub lease_keys: BTreeMap<(u64, Bytes), bool>,
+    pub kept: BTreeMap<KeptId, Option<Kept>>,
+    pub kept_expiry: BTreeMap<(u64, KeptId), bool>,
+    pub tokens: BTreeMap<String, Option<Arc<Token>>>,
+    pub minutes: BTreeMap<u64, MinuteMark>,
+    pub member_disks: BTreeMap<u64, String>,
+}
+
+pub struct Draft<'a, B> {
+    base: &'a B,
+    pub state: State,
+    pub tokens: Arc<Tokens>,
+    pub effects: Effects,
+}
+
+impl<'a, B: Base> Draft<'a, B> {
+    pub fn new(base: &'a B, state: State, tokens: Arc<Tokens>) -> Self {
+        Self { base, state, tokens, effects: Effects::default() }
+    }
+
+    /// The clock never runs backwards, whatever the leader's does.
+    pub fn advance_clock(&mut self, at_ms: u64) {
+        self.state.now_ms = self.state.now_ms.max(at_ms);
+        self.sweep_kept();
+    }
+
+    pub fn record(&self, key: &[u8]) -> Option<Record> {
+        match self.effects.records.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.base.record(key),
+        }
+    }
+
+    /// Live keys under `prefix`, base and draft merged in order.
+    pub fn under(&self, prefix: &[u8]) -> BTreeMap<Bytes, Record> {
+        let end = prefix_end(prefix);
+        let mut rows = BTreeMap::new();
+        self.base.range(prefix, end.as_deref(), &mut |key, record| {
+            rows.insert(key, record);
+            ControlFlow::Continue(())
+        });
+        for (key, changed) in self.effects.records.range(Bytes::copy_from_slice(prefix)..) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            match changed {
+                Some(record) => rows.insert(key.clone(), record.clone()),
+                None => rows.remove(key),
+            };
+        }
+        rows
+    }
+
+    /// Writes one transaction's final word on each key; a revision is used up only if one changes.
+    pub fn commit(&mut self, changes: BTreeMap<Bytes, Option<Record>>) {
+        let revision = self.state.revision + 1;
+        let mut changed = false;
+        for (key, new) in changes {
+            let old = self.record(&key);
+            if old.is_none() && new.is_none() {
+                continue;
+            }
+            changed = true;
+            self.account(&key, old.as_ref(), new.as_ref());
+            let version = new.clone().unwrap_or_else(|| Record::tombstone(revision));
+            assert_eq!(version.modified, revision, "a change carries the revision that made it");
+            self.effects.events.push(Event { key: key.clone(), record: version });
+            self.effects.records.insert(key, new);
+        }
+        if changed {
+            self.state.revision = revision;
+            let mark = MinuteMark { revision, history_bytes: self.state.history_bytes };
+            self.effects.minutes.insert(self.state.now_ms / MINUTE_MS, mark);
+        }
+    }
+
+    fn account(&mut self, key: &Bytes, old: Option<&Record>, new: Option<&Record>) {
+        if let Some(old) = old {
+            self.state.hash = self.state.hash.wrapping_sub(record_hash(key, old));
+            self.state.keys -= 1;
+        }
+        if let Some(new) = new {
+            self.state.hash = self.state.hash.wrapping_add(record_hash(key, new));
+            self.state.keys += 1;
+        }
+        let value_bytes = new.map_or(0, |record| record.value.len());
+        self.state.history_bytes += (key.len() + value_bytes) as u64 + VERSION_OVERHEAD_BYTES;
+        let (before, after) = (old.map_or(0, |record| record.lease), new.map_or(0, |record| record.lease));
+        if before != after {
+            if before != 0 {
+                self.effects.lease_keys.insert((before, key.clone()), false);
+            }
+            if after != 0 {
+                self.effects.lease_keys.insert((after, key.clone()), true);
+            }
+        }
+    }
+
+    pub fn lease(&self, id: u64) -> Option<Lease> {
+        match self.effects.leases.get(&id) {
+            Some(changed) => changed.clone(),
+            None => self.base.lease(id),
+        }
+    }
+
+    pub fn set_lease(&mut self, id: u64, lease: Option<Lease>) {
+        self.effects.leases.insert(id, lease);
+    }
+
+    pub fn lease_keys(&self, id: u64) -> Vec<Bytes> {
+        let mut keys: std::collections::BTreeSet<Bytes> = self.base.lease_keys(id).into_iter().collect();
+        for ((_, key), attached) in self.effects.lease_keys.range((id, Bytes::new())..(id + 1, Bytes::new())) {
+            if *attached {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        keys.into_iter().collect()
+    }
+
+    pub fn kept(&self, id: &KeptId) -> Option<Kept> {
+        let kept = match self.effects.kept.get(id) {
+            Some(changed) => changed.clone(),
+            None => self.base.kept(id),
+        };
+        kept.filter(|kept| kept.expires_ms > self.state.now_ms)
+    }
+
+    pub fn keep(&mut self, id: KeptId, kept: Kept) {
+        // An answer that has ended but was not swept yet gives way to the new one under its key.
+        let stale = match self.effects.kept.get(&id) {
+            Some(changed) => changed.clone(),
+            None => self.base.kept(&id),
+        };
+        if let Some(stale) = stale {
+            self.state.answers_bytes -= kept_bytes(&id, &stale);
+            self.effects.kept_expiry.insert((stale.expires_ms, id.clone()), false);
+        }
+        self.state.answers_bytes += kept_bytes(&id, &kept);
+        self.effects.kept_expiry.insert((kept.expires_ms, id.clone()), true);
+        self.effects.kept.insert(id, Some(kept));
+    }
+
+    /// Drops answers whose time is over, starting where the last sweep ended.
+    fn sweep_kept(&mut self) {
+        let (from_ms, to_ms) = (self.state.answers_swept_ms, self.state.now_ms);
+        if to_ms < from_ms + 1000 {
+            return;
+        }
+        let ended = self.base.kept_between(from_ms, to_ms, SWEEP_MAX);
+        let swept_ms = if ended.len() < SWEEP_MAX { to_ms } else { ended.last().map_or(to_ms, |(ms, _)| *ms) };
+        for (expires_ms, id) in ended {
+            if self.effects.kept_expiry.get(&(expires_ms, id.clone())) == Some(&false) {
+                continue;
+            }
+            let Some(kept) = self.base.kept(&id).filter(|kept| kept.expires_ms == expires_ms) else { continue };
+            if self.effects.kept.contains_key(&id) {
+                continue;
+            }
+            self.state.answers_bytes -= kept_bytes(&id, &kept);
+            self.effects.kept_expiry.insert((expires_ms, id.clone()), false);
+            self.effects.kept.insert(id, None);
+        }
+        self.state.answers_swept_ms = swept_ms;
+    }
+
+    pub fn set_token(&mut self, name: String, token: Option<Arc<Token>>) {
+        let mut tokens = Tokens::clone(&self.tokens);
+        match &token {
+            Some(token) => tokens.by_name.insert(name.clone(), Arc::clone(token)),
+            None => tokens.by_name.remove(&name),
+        };
+        self.tokens = Arc::new(tokens);
+        self.effects.tokens.insert(name, token);
+    }
+
+    pub fn member_disk(&self, id: u64) -> Option<String> {
+        self.effects.member_disks.get(&id).cloned().or_else(|| self.base.member_disk(id))
+    }
+}
+
+fn kept_bytes(id: &KeptId, kept: &Kept) -> u64 {
+    (2 * (id.owner.len() + id.key.len()) + kept.reply.len() + 48) as u64
+}

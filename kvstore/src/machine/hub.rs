@@ -1,0 +1,102 @@
+//! The newest events in memory, for all watchers alike.
+//!
+//! A watcher pulls: it remembers the next revision it needs, and reads from here, or from the database
+//! while it catches up. So no watcher has a queue of its own that could overflow; the ring is the one
+//! bounded buffer, and who falls out of it is told so.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, RwLock};
+
+use super::state::Event;
+
+/// All changes of one revision.
+#[derive(Debug)]
+pub struct Change {
+    pub revision: u64,
+    pub events: Vec<Event>,
+    bytes: usize,
+}
+
+pub struct Hub {
+    ring: RwLock<Ring>,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Ring {
+    changes: VecDeque<Arc<Change>>,
+    bytes: usize,
+    /// All changes after this revision are here.
+    complete_after: u64,
+}
+
+const POISON: &str = "no holder of the event ring panics";
+
+impl Hub {
+    pub fn new(revision: u64, bytes_max: usize) -> Self {
+        Self { ring: RwLock::new(Ring { complete_after: revision, ..Ring::default() }), bytes_max }
+    }
+
+    /// Takes the events of an apply, in order of revision.
+    pub fn publish(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut ring = self.ring.write().expect(POISON);
+        let mut events = events.into_iter().peekable();
+        while let Some(first) = events.next() {
+            let revision = first.record.modified;
+            let mut of_revision = vec![first];
+            while let Some(event) = events.next_if(|event| event.record.modified == revision) {
+                of_revision.push(event);
+            }
+            let bytes = of_revision.iter().map(|event| event.key.len() + event.record.value.len() + 128).sum();
+            ring.bytes += bytes;
+            ring.changes.push_back(Arc::new(Change { revision, events: of_revision, bytes }));
+        }
+        while ring.bytes > self.bytes_max && ring.changes.len() > 1 {
+            let gone = ring.changes.pop_front().expect("there is more than one");
+            ring.bytes -= gone.bytes;
+            ring.complete_after = gone.revision;
+        }
+    }
+
+    /// Begins anew after a snapshot has replaced the state.
+    pub fn reset(&self, revision: u64) {
+        *self.ring.write().expect(POISON) = Ring { complete_after: revision, ..Ring::default() };
+    }
+
+    /// Changes from revision `from` up to `upto`, at most `limit`; `None` if the ring has lost some of them.
+    pub fn read(&self, from: u64, upto: u64, limit: usize) -> Option<Vec<Arc<Change>>> {
+        let ring = self.ring.read().expect(POISON);
+        if from <= ring.complete_after {
+            return None;
+        }
+        let start = ring.changes.partition_point(|change| change.revision < from);
+        Some(ring.changes.range(start..).take_while(|change| change.revision <= upto).take(limit).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::command::Record;
+
+    fn event(revision: u64) -> Event {
+        let record = Record { created: 1, modified: revision, version: 1, lease: 0, value: Bytes::from(vec![0; 100]) };
+        Event { key: Bytes::from_static(b"k"), record }
+    }
+
+    #[test]
+    fn what_left_the_ring_is_never_silently_skipped() {
+        let hub = Hub::new(10, 1000);
+        assert!(hub.read(10, 99, 9).is_none(), "revision 10 was before its time");
+        hub.publish((11..=20).flat_map(|revision| [event(revision), event(revision)]).collect());
+        assert!(hub.read(11, 99, 9).is_none());
+        let kept = hub.read(20, 99, 9).expect("the newest is here");
+        assert_eq!((kept.len(), kept[0].revision, kept[0].events.len()), (1, 20, 2));
+        assert_eq!(hub.read(21, 99, 9).expect("nothing is missing").len(), 0);
+    }
+}

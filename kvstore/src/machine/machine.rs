@@ -1,0 +1,212 @@
+//! The state machine in its process: the current database, what it has published, and its one writer.
+//!
+//! Order of an apply: decide (pure), write one batch, publish tokens, events and lease clocks, then
+//! the progress that readers wait for. Whoever sees a revision published can read all of it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::apply::apply;
+use super::draft::Draft;
+use super::hub::Hub;
+use super::leases::LeaseClock;
+use super::state::{State, Tokens};
+use crate::command::{Proposal, Reply};
+use crate::metrics::NodeMetrics;
+use crate::storage::files;
+use crate::storage::generations::Generations;
+use crate::storage::machine_db::{MachineDb, MachineMemory};
+
+/// How far this node's state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Index after the last entry applied.
+    pub applied_end: u64,
+    pub revision: u64,
+    pub compacted: u64,
+}
+
+/// One database folder. When it has been replaced, its last reader removes it.
+pub struct Generation {
+    number: u64,
+    db: Option<MachineDb>,
+    folder: PathBuf,
+    doomed: AtomicBool,
+}
+
+impl Generation {
+    pub(crate) fn db(&self) -> &MachineDb {
+        self.db.as_ref().expect("the database is taken only when the generation is dropped")
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        // Closed before its files go.
+        drop(self.db.take());
+        if *self.doomed.get_mut()
+            && let Err(error) = files::remove_folder(&self.folder)
+        {
+            tracing::warn!(%error, "a replaced database folder stays behind until the next start");
+        }
+    }
+}
+
+pub struct Machine {
+    pub(super) generations: Generations,
+    current: ArcSwap<Generation>,
+    memory: MachineMemory,
+    state: Mutex<State>,
+    tokens: ArcSwap<Tokens>,
+    progress: watch::Sender<Progress>,
+    pub hub: Hub,
+    pub leases: LeaseClock,
+    pub metrics: Arc<NodeMetrics>,
+    /// Bytes of proposals applied since the last snapshot.
+    pub applied_bytes: AtomicU64,
+    pub(super) snapshots: super::snapshot::Snapshots,
+}
+
+/// One log entry as the machine sees it.
+pub struct Item {
+    pub index: u64,
+    /// The encoded log id, stored with the effects.
+    pub id: Vec<u8>,
+    pub content: Content,
+}
+
+pub enum Content {
+    Nothing,
+    Proposal(Proposal),
+    /// The encoded membership that counts from here on.
+    Membership(Vec<u8>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct MachineSettings {
+    pub memtable_bytes: usize,
+    pub cache_bytes: usize,
+    pub ring_bytes: usize,
+}
+
+impl Machine {
+    /// Opens what `folder` holds, or an empty state.
+    pub fn open(folder: &std::path::Path, settings: MachineSettings, metrics: Arc<NodeMetrics>) -> anyhow::Result<Arc<Self>> {
+        let memory = MachineMemory { memtable_bytes: settings.memtable_bytes, cache_bytes: settings.cache_bytes };
+        let generations = Generations::open(folder.join("sm"))?;
+        let number = generations.current()?;
+        let path = generations.folder(number);
+        let db = MachineDb::open(&path, memory)?;
+        let state = db.state();
+        let leases = LeaseClock::default();
+        leases.reset(db.leases());
+        let tokens = ArcSwap::from_pointee(db.tokens());
+        let progress = Progress { applied_end: super::adapter::applied_end(&db), revision: state.revision, compacted: state.compacted };
+        let generation = Generation { number, db: Some(db), folder: path, doomed: AtomicBool::new(false) };
+        Ok(Arc::new(Self {
+            generations,
+            current: ArcSwap::from_pointee(generation),
+            memory,
+            tokens,
+            progress: watch::Sender::new(progress),
+            hub: Hub::new(state.revision, settings.ring_bytes),
+            state: Mutex::new(state),
+            leases,
+            metrics,
+            applied_bytes: AtomicU64::new(0),
+            snapshots: super::snapshot::Snapshots::open(folder.join("snapshots"))?,
+        }))
+    }
+
+    /// The database that counts now; a reader keeps it while it reads.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    pub fn state(&self) -> State {
+        self.state.lock().expect("applying does not panic, or the process ends").clone()
+    }
+
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.load_full()
+    }
+
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub fn progress_now(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Applies committed entries, in order, as one atomic batch.
+    pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
+        let started = Instant::now();
+        let generation = self.generation();
+        let mut state = self.state.lock().expect("applying does not panic, or the process ends");
+        let tokens = self.tokens.load_full();
+        let mut draft = Draft::new(generation.db(), state.clone(), Arc::clone(&tokens));
+        let mut replies = Vec::with_capacity(items.len());
+        let mut membership = None;
+        let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
+            return Ok(replies);
+        };
+        for item in items {
+            replies.push(match item.content {
+                Content::Nothing => Vec::new(),
+                Content::Membership(encoded) => {
+                    membership = Some(encoded);
+                    Vec::new()
+                }
+                Content::Proposal(proposal) => {
+                    self.applied_bytes.fetch_add(proposal.0.len() as u64, Ordering::Relaxed);
+                    let (at_ms, commands) = proposal.decode()?;
+                    apply(&mut draft, at_ms, &commands)
+                }
+            });
+        }
+        let Draft { state: new_state, tokens: new_tokens, effects, .. } = draft;
+        generation.db().write(&effects, &new_state, &last_id, membership.as_deref())?;
+        if !Arc::ptr_eq(&tokens, &new_tokens) {
+            self.tokens.store(new_tokens);
+        }
+        for (id, lease) in &effects.leases {
+            self.leases.changed(*id, lease.as_ref());
+        }
+        self.hub.publish(effects.events);
+        *state = new_state;
+        self.publish_progress(last_index + 1, &state);
+        self.metrics.apply_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(replies)
+    }
+
+    fn publish_progress(&self, applied_end: u64, state: &State) {
+        self.progress.send_replace(Progress { applied_end, revision: state.revision, compacted: state.compacted });
+    }
+
+    /// Replaces the whole state by the verified files in `received`.
+    pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
+        let mut state = self.state.lock().expect("applying does not panic, or the process ends");
+        let old = self.generation();
+        let number = old.number + 1;
+        let folder = self.generations.adopt(received, number)?;
+        let db = MachineDb::open(&folder, self.memory)?;
+        self.generations.switch(number)?;
+        let new_state = db.state();
+        let applied_end = super::adapter::applied_end(&db);
+        self.tokens.store(Arc::new(db.tokens()));
+        self.leases.reset(db.leases());
+        self.hub.reset(new_state.revision);
+        let generation = Generation { number, db: Some(db), folder, doomed: AtomicBool::new(false) };
+        self.current.store(Arc::new(generation));
+        old.doomed.store(true, Ordering::Release);
+        *state = new_state;
+        self.publish_progress(applied_end, &state);
+        Ok(())
+    }
+}

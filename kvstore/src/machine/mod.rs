@@ -1,0 +1,18 @@
+//! The replicated state machine: what the log's entries mean.
+//!
+//! Reading order: `state` (what is kept), `base` and `draft` (what is met and what changes), `access`,
+//! `txn`, `apply` (the meaning of each command; pure), then `adapter` (openraft's side), `snapshot`,
+//! `hub` (watchers) and `leases` (the leader's clock).
+
+pub mod access;
+pub mod adapter;
+pub mod apply;
+pub mod base;
+pub mod draft;
+pub mod hub;
+pub mod leases;
+pub mod machine;
+pub mod snapshot;
+pub mod state;
+pub mod txn;
+pub mod watcher;

@@ -1,0 +1,216 @@
+//! One transaction against a draft: conditions, ops, and the branch that catches a failure.
+//!
+//! Pure. A branch works on writes of its own, so that a failing op leaves no trace.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::base::Base;
+use super::draft::Draft;
+use crate::command::{Answer, Branch, Condition, Op, OpResult, Order, Record, Refusal, Test, Txn};
+
+/// Bytes of rows that one transaction may answer.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Rows that one `get` by prefix may answer.
+const ROWS_MAX: usize = 10_000;
+
+/// Why a branch stopped.
+enum Stop {
+    /// An `add` left its bounds or met no integer: the failure branch takes over.
+    Failed,
+    /// The transaction as a whole cannot be answered.
+    Refused(Refusal),
+}
+
+/// Writes under way inside one transaction. `None` = deleted.
+pub struct Writes<'d, 'b, B> {
+    draft: &'d Draft<'b, B>,
+    revision: u64,
+    pub changes: BTreeMap<Bytes, Option<Record>>,
+    answer_bytes: usize,
+}
+
+impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
+    pub fn new(draft: &'d Draft<'b, B>) -> Self {
+        Self { draft, revision: draft.state.revision + 1, changes: BTreeMap::new(), answer_bytes: 0 }
+    }
+
+    pub fn get(&self, key: &[u8]) -> Option<Record> {
+        match self.changes.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.draft.record(key),
+        }
+    }
+
+    /// Answers the key's new version. A key written twice gets one version.
+    pub fn put(&mut self, key: Bytes, value: Bytes, lease: u64) -> u64 {
+        let (created, version) = match self.changes.get(&key) {
+            Some(Some(written)) => (written.created, written.version),
+            Some(None) => (self.revision, 1),
+            None => self.draft.record(&key).map_or((self.revision, 1), |old| (old.created, old.version + 1)),
+        };
+        self.changes.insert(key, Some(Record { created, modified: self.revision, version, lease, value }));
+        version
+    }
+
+    pub fn delete(&mut self, key: &Bytes) -> bool {
+        let present = self.get(key).is_some();
+        if present {
+            self.changes.insert(key.clone(), None);
+        }
+        present
+    }
+
+    pub fn delete_prefix(&mut self, prefix: &[u8]) -> u64 {
+        let keys: Vec<Bytes> = self.under(prefix).into_keys().collect();
+        for key in &keys {
+            self.changes.insert(key.clone(), None);
+        }
+        keys.len() as u64
+    }
+
+    fn under(&self, prefix: &[u8]) -> BTreeMap<Bytes, Record> {
+        let mut rows = self.draft.under(prefix);
+        for (key, changed) in self.changes.range(Bytes::copy_from_slice(prefix)..) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            match changed {
+                Some(record) => rows.insert(key.clone(), record.clone()),
+                None => rows.remove(key),
+            };
+        }
+        rows
+    }
+
+    fn run(&mut self, op: &Op) -> Result<OpResult, Stop> {
+        Ok(match op {
+            Op::Put { key, value, lease } => {
+                if *lease != 0 && self.draft.lease(*lease).is_none() {
+                    return Err(Stop::Refused(Refusal::LeaseNotFound { id: *lease }));
+                }
+                OpResult::Put { version: self.put(key.clone(), value.clone(), *lease) }
+            }
+            Op::Delete { key } => OpResult::Deleted { count: u64::from(self.delete(key)) },
+            Op::DeletePrefix { prefix } => OpResult::Deleted { count: self.delete_prefix(prefix) },
+            Op::Get { key } => {
+                let rows: Vec<_> = self.get(key).map(|record| (key.clone(), record)).into_iter().collect();
+                let count = rows.len() as u64;
+                OpResult::Got { rows: self.weigh(rows)?, count }
+            }
+            Op::GetPrefix { prefix, limit } => {
+                let rows = self.under(prefix);
+                let count = rows.len() as u64;
+                let limit = if *limit == 0 { ROWS_MAX } else { ROWS_MAX.min(*limit as usize) };
+                OpResult::Got { rows: self.weigh(rows.into_iter().take(limit).collect())?, count }
+            }
+            Op::Add { key, by, min, max } => {
+                let value = self.add(key, *by, *min, *max).ok_or(Stop::Failed)?;
+                OpResult::Added { value }
+            }
+        })
+    }
+
+    fn weigh(&mut self, rows: Vec<(Bytes, Record)>) -> Result<Vec<(Bytes, Record)>, Stop> {
+        self.answer_bytes += rows.iter().map(|(key, record)| key.len() + record.value.len() + 64).sum::<usize>();
+        if self.answer_bytes > ANSWER_BYTES_MAX {
+            return Err(Stop::Refused(Refusal::AnswerTooLarge));
+        }
+        Ok(rows)
+    }
+
+    fn add(&mut self, key: &Bytes, by: i64, min: Option<i64>, max: Option<i64>) -> Option<i64> {
+        let old = self.get(key);
+        let present = match &old {
+            Some(record) => parse_int(&record.value)?,
+            None => 0,
+        };
+        let value = present.checked_add(by)?;
+        if min.is_some_and(|min| value < min) || max.is_some_and(|max| value > max) {
+            return None;
+        }
+        let lease = old.map_or(0, |record| record.lease);
+        self.put(key.clone(), Bytes::from(value.to_string()), lease);
+        Some(value)
+    }
+}
+
+/// A decimal 64-bit integer, and nothing else.
+pub fn parse_int(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+}
+
+/// Runs the transaction and, unless it is refused, commits what its branch wrote.
+pub fn run<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn) -> Answer {
+    let holds = txn.conditions.iter().all(|condition| holds(draft, condition));
+    let (branch, ops) = if holds { (Branch::Then, &txn.then) } else { (Branch::Else, &txn.otherwise) };
+    match run_branch(draft, ops) {
+        Ok(results) => Answer::Txn { branch, failed_op: None, results },
+        Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
+        Err((index, Stop::Failed)) if holds => {
+            let (branch, ops) = match &txn.failed {
+                Some(ops) => (Branch::Failed, ops),
+                None => (Branch::Else, &txn.otherwise),
+            };
+            match run_branch(draft, ops) {
+                Ok(results) => Answer::Txn { branch, failed_op: Some(index), results },
+                Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
+                Err(_) => Answer::Txn { branch: Branch::Nothing, failed_op: Some(index), results: Vec::new() },
+            }
+        }
+        Err((index, Stop::Failed)) => run_failed_after_else(draft, txn, index),
+    }
+}
+
+/// An op of `else` failed: nothing of it is kept, and `failed` may still record that.
+fn run_failed_after_else<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn, index: u32) -> Answer {
+    let nothing = Answer::Txn { branch: Branch::Nothing, failed_op: Some(index), results: Vec::new() };
+    let Some(ops) = &txn.failed else { return nothing };
+    match run_branch(draft, ops) {
+        Ok(results) => Answer::Txn { branch: Branch::Failed, failed_op: Some(index), results },
+        Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
+        Err((_, Stop::Failed)) => nothing,
+    }
+}
+
+fn run_branch<B: Base>(draft: &mut Draft<'_, B>, ops: &[Op]) -> Result<Vec<OpResult>, (u32, Stop)> {
+    let mut writes = Writes::new(draft);
+    let mut results = Vec::with_capacity(ops.len());
+    for (index, op) in ops.iter().enumerate() {
+        let index = u32::try_from(index).expect("a transaction has at most a few hundred ops");
+        results.push(writes.run(op).map_err(|stop| (index, stop))?);
+    }
+    let changes = writes.changes;
+    draft.commit(changes);
+    Ok(results)
+}
+
+fn holds<B: Base>(draft: &Draft<'_, B>, condition: &Condition) -> bool {
+    let record = draft.record(&condition.key);
+    let number = |field: fn(&Record) -> u64| record.as_ref().map_or(0, field);
+    let ordering = match &condition.test {
+        Test::Version(operand) => number(|record| record.version).cmp(operand),
+        Test::Created(operand) => number(|record| record.created).cmp(operand),
+        Test::Modified(operand) => number(|record| record.modified).cmp(operand),
+        Test::Lease(operand) => number(|record| record.lease).cmp(operand),
+        Test::Int(operand) => match record.as_ref().map_or(Some(0), |record| parse_int(&record.value)) {
+            Some(value) => value.cmp(operand),
+            // What is no integer compares with no integer.
+            None => return condition.order == Order::NotEqual,
+        },
+        // An absent key has no value: it differs from every value and is neither less nor greater.
+        Test::Value(operand) => match &record {
+            Some(record) => record.value.cmp(operand),
+            None => return condition.order == Order::NotEqual,
+        },
+    };
+    match condition.order {
+        Order::Equal => ordering.is_eq(),
+        Order::NotEqual => ordering.is_ne(),
+        Order::Less => ordering.is_lt(),
+        Order::LessOrEqual => ordering.is_le(),
+        Order::Greater => ordering.is_gt(),
+        Order::GreaterOrEqual => ordering.is_ge(),
+    }
+}

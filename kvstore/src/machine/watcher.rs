@@ -1,0 +1,306 @@
+//! One watcher: pulls changes from the ring of newest events, and from the database until it gets there.
+//!
+//! Invariant: every change of its keys from the first revision on is delivered once, in order and whole
+//! revisions at a time, or the watcher says that it cannot. It knows nothing of HTTP or tokens.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::hub::Change;
+use super::machine::{Generation, Machine, Progress};
+use super::state::Event;
+use crate::command::Record;
+
+/// Revisions and bytes of one step, so that one busy watcher does not hold up the others.
+const STEP_REVISIONS: usize = 64;
+const STEP_BYTES: usize = 256 << 10;
+/// How often the caller gets to look around.
+const TICK: Duration = Duration::from_millis(400);
+/// Revisions without an event of this watcher are told this long after the first of them.
+const QUIET: Duration = Duration::from_millis(100);
+const PROGRESS_EVERY: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    Key(Bytes),
+    Prefix(Bytes),
+}
+
+impl Selector {
+    fn matches(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key(wanted) => wanted == key,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Noted {
+    pub event: Event,
+    /// The key before this change, where that was asked for, existed, and can still be read.
+    pub previous: Option<Record>,
+}
+
+/// All changes of one revision that the watcher asked for; never empty.
+#[derive(Debug)]
+pub struct Delivery {
+    pub revision: u64,
+    pub events: Vec<Noted>,
+}
+
+#[derive(Debug)]
+pub enum Step {
+    Changes(Vec<Delivery>),
+    /// Everything up to this revision was delivered.
+    Progress(u64),
+    /// The first revision is still to come; the present one is this.
+    Waiting(u64),
+    /// Nothing to tell.
+    Idle,
+    /// What comes next was compacted; this revision and those before it are gone. The end.
+    Compacted(u64),
+    /// Too slow for the ring: begin again from this revision. The end.
+    Lagging(u64),
+}
+
+pub struct Watcher {
+    machine: Arc<Machine>,
+    progress: watch::Receiver<Progress>,
+    selector: Selector,
+    with_previous: bool,
+    /// The first revision that was not looked at yet.
+    next: u64,
+    /// Whether the last read came from the ring: from then on, falling out of it is the reader's own fault.
+    live: bool,
+    /// The database of the last read; another one means that a snapshot was installed in between.
+    generation: Weak<Generation>,
+    /// The caller knows that everything up to here was delivered.
+    told: u64,
+    told_at: Instant,
+    /// When the first revision passed that the caller does not know of.
+    quiet_since: Option<Instant>,
+}
+
+impl Watcher {
+    /// Delivers changes of revision `next` and later.
+    pub fn open(machine: Arc<Machine>, selector: Selector, next: u64, with_previous: bool) -> Self {
+        assert!(next > 0, "there is no revision 0 to deliver");
+        Self {
+            progress: machine.progress(),
+            generation: Arc::downgrade(&machine.generation()),
+            machine,
+            selector,
+            with_previous,
+            next,
+            live: false,
+            told: next - 1,
+            told_at: Instant::now(),
+            quiet_since: None,
+        }
+    }
+
+    pub fn next_revision(&self) -> u64 {
+        self.next
+    }
+
+    /// The next thing to tell, after a tick at the latest. Cancel-safe.
+    pub async fn next(&mut self) -> Step {
+        let until = Instant::now() + TICK;
+        loop {
+            let present = *self.progress.borrow_and_update();
+            if self.next <= present.revision {
+                match self.read(present.revision).await {
+                    Ok(deliveries) if deliveries.is_empty() => {}
+                    Ok(deliveries) => return Step::Changes(deliveries),
+                    Err(end) => return end,
+                }
+            }
+            let now = Instant::now();
+            if let Some(step) = self.due(now, present) {
+                return step;
+            }
+            if now >= until {
+                return Step::Idle;
+            }
+            if self.next > present.revision {
+                let alarm = self.quiet_since.map_or(until, |since| until.min(since + QUIET));
+                // Either a new revision or the alarm; the loop finds out which.
+                if let Ok(Err(_closed)) = timeout_at(alarm, self.progress.changed()).await {
+                    return Step::Idle;
+                }
+            }
+        }
+    }
+
+    fn due(&mut self, now: Instant, present: Progress) -> Option<Step> {
+        let delivered = self.next - 1;
+        let quiet = self.quiet_since.is_some_and(|since| now >= since + QUIET);
+        if !quiet && now < self.told_at + PROGRESS_EVERY {
+            return None;
+        }
+        self.told_at = now;
+        if delivered > present.revision {
+            return Some(Step::Waiting(present.revision));
+        }
+        self.told = delivered;
+        self.quiet_since = None;
+        Some(Step::Progress(delivered))
+    }
+
+    async fn read(&mut self, upto: u64) -> Result<Vec<Delivery>, Step> {
+        let generation = self.machine.generation();
+        if !std::ptr::eq(self.generation.as_ptr(), Arc::as_ptr(&generation)) {
+            // The ring began anew with it, which is no fault of the reader's.
+            self.generation = Arc::downgrade(&generation);
+            self.live = false;
+        }
+        let changes = match self.machine.hub.read(self.next, upto, STEP_REVISIONS) {
+            Some(changes) => {
+                self.live = true;
+                Found::in_ring(&changes, upto, &self.selector)
+            }
+            None if self.live => return Err(Step::Lagging(self.next)),
+            None => self.catch_up(&generation, upto).await?,
+        };
+        let Found {
+            mut deliveries,
+            reached,
+        } = changes;
+        if self.with_previous && !deliveries.is_empty() {
+            deliveries = with_previous(generation, deliveries).await;
+        }
+        self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
+        Ok(deliveries)
+    }
+
+    /// Notes what has been looked at, and what the caller will know of it.
+    fn passed(&mut self, delivered: Option<u64>, reached: u64) {
+        assert!(
+            reached >= self.next,
+            "each read gets at least one revision further"
+        );
+        self.next = reached + 1;
+        if let Some(delivered) = delivered {
+            self.told = delivered;
+            self.told_at = Instant::now();
+            self.quiet_since = None;
+        }
+        if self.told < reached {
+            self.quiet_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    async fn catch_up(&self, generation: &Arc<Generation>, upto: u64) -> Result<Found, Step> {
+        let (from, reading) = (self.next, Arc::clone(generation));
+        let read = tokio::task::spawn_blocking(move || {
+            let events = reading.db().events_from(from, upto, STEP_BYTES);
+            // Only now: what was compacted while it was read may be missing from it.
+            (events, reading.db().state().compacted)
+        });
+        let (events, compacted) = read
+            .await
+            .expect("reading events does not panic, or the disk is lost");
+        let compacted = compacted.max(self.machine.progress_now().compacted);
+        if from <= compacted {
+            return Err(Step::Compacted(compacted));
+        }
+        assert!(
+            !events.is_empty(),
+            "every revision that was not compacted has events: {from}..={upto}"
+        );
+        Ok(Found::in_database(events, &self.selector))
+    }
+}
+
+/// What one read found: the matching changes, and the last revision it looked at.
+struct Found {
+    deliveries: Vec<Delivery>,
+    reached: u64,
+}
+
+impl Found {
+    fn in_ring(changes: &[Arc<Change>], upto: u64, selector: &Selector) -> Self {
+        let mut deliveries = Vec::new();
+        let mut bytes = 0;
+        for change in changes {
+            let matching = change.events.iter().filter(|event| selector.matches(&event.key));
+            let events: Vec<Noted> = matching
+                .map(|event| Noted {
+                    event: event.clone(),
+                    previous: None,
+                })
+                .collect();
+            bytes += events
+                .iter()
+                .map(|noted| noted.event.key.len() + noted.event.record.value.len())
+                .sum::<usize>();
+            if !events.is_empty() {
+                deliveries.push(Delivery {
+                    revision: change.revision,
+                    events,
+                });
+            }
+            if bytes > STEP_BYTES {
+                return Self {
+                    deliveries,
+                    reached: change.revision,
+                };
+            }
+        }
+        let last = changes.last().map_or(upto, |change| change.revision);
+        let reached = if changes.len() < STEP_REVISIONS {
+            upto
+        } else {
+            last
+        };
+        Self { deliveries, reached }
+    }
+
+    fn in_database(events: Vec<Event>, selector: &Selector) -> Self {
+        let reached = events.last().map_or(0, |event| event.record.modified);
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        for event in events.into_iter().filter(|event| selector.matches(&event.key)) {
+            let revision = event.record.modified;
+            let noted = Noted {
+                event,
+                previous: None,
+            };
+            match deliveries
+                .last_mut()
+                .filter(|delivery| delivery.revision == revision)
+            {
+                Some(delivery) => delivery.events.push(noted),
+                None => deliveries.push(Delivery {
+                    revision,
+                    events: vec![noted],
+                }),
+            }
+        }
+        Self { deliveries, reached }
+    }
+}
+
+/// Looks up what each key was before its change.
+async fn with_previous(generation: Arc<Generation>, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
+    let read = tokio::task::spawn_blocking(move || {
+        let db = generation.db();
+        for noted in deliveries.iter_mut().flat_map(|delivery| &mut delivery.events) {
+            noted.previous = db.record_at(&noted.event.key, noted.event.record.modified - 1);
+        }
+        // Only now: what was compacted while it was read may have been an older version.
+        let compacted = db.state().compacted;
+        for noted in deliveries.iter_mut().flat_map(|delivery| &mut delivery.events) {
+            if noted.event.record.modified - 1 < compacted {
+                noted.previous = None;
+            }
+        }
+        deliveries
+    });
+    read.await
+        .expect("reading versions does not panic, or the disk is lost")
+}

@@ -1,0 +1,218 @@
+//! One node: opens its storage, starts Raft, serves both ports, and stops in the right order.
+//!
+//! Order of stopping: say "not ready", hand over the lead while still serving, drain clients, close the
+//! peer port, stop Raft, flush. The listeners close only after this node has stopped being needed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use service::config::Config;
+use service::secrets::Secrets;
+use service::tasks::Tasks;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use crate::api::{self, Api};
+use crate::command::{Access, Rule};
+use crate::machine::adapter::MachineAdapter;
+use crate::machine::base::Base;
+use crate::machine::machine::{Machine, MachineSettings};
+use crate::metrics::NodeMetrics;
+use crate::raft;
+use crate::raft::desk::Desk;
+use crate::raft::identity::Identity;
+use crate::raft::log::LogStore;
+use crate::raft::network::client::PeerNetworkFactory;
+use crate::raft::network::handshake::Trust;
+use crate::raft::network::server::PeerServer;
+use crate::raft::peers::Peers;
+use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
+use crate::raft::types::Raft;
+use crate::raft::view;
+use crate::store::Store;
+use crate::upkeep::Upkeep;
+
+/// How long the others have to take over when this node stops.
+const HAND_OVER: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a node needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub config: Config,
+    pub id: u64,
+    /// This node's own folder.
+    pub data: PathBuf,
+    pub secrets: Secrets,
+}
+
+/// Serves until `tasks` is told to stop; an error is one that this node must not outlive.
+pub async fn run(settings: Settings, clients: TcpListener, peers: TcpListener, tasks: Tasks) -> anyhow::Result<()> {
+    let name = format!("n{}", settings.id);
+    let _lock = lock_folder(&settings.data)?;
+    // Stopped after the hand-over, not together with the signal.
+    let (edge, inner) = (Tasks::new(), Tasks::new());
+    let node = Node::open(&settings, &inner).await.with_context(|| format!("start node {name}"))?;
+    let serving_peers = inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
+    let store = Store::start(
+        name.clone(),
+        Arc::clone(&node.desk),
+        inner.clone(),
+        &settings.config.limits,
+        fingerprint_key(&settings.secrets),
+        settings.data.clone(),
+    );
+    let app = service::edge::wrap(api::router(Api::new(store.clone(), settings.config.limits.clone())), &name);
+    let limits = service::serve::Limits::from(&settings.config.limits);
+    let serving = edge.spawn("client-port", service::serve::serve(clients, app, limits, edge.clone()));
+    let upkeep = Upkeep { desk: Arc::clone(&node.desk), store: store.clone(), tasks: inner.clone(), folder: settings.data.clone() };
+    upkeep.start(&settings.config, token_seeds(&settings.secrets));
+    tracing::info!(node.name = name, "serving");
+    let outcome = node.live(&settings.config, &tasks).await;
+    store.set_stopping();
+    if outcome.is_ok() {
+        hand_over(&node.desk).await;
+    }
+    edge.stop();
+    edge.drain(DRAIN).await;
+    if let Ok(Err(error)) = serving.await {
+        tracing::warn!(%error, "the client port ended with an error");
+    }
+    inner.stop();
+    node.desk.raft.shutdown().await.ok();
+    serving_peers.await.ok();
+    inner.drain(DRAIN).await;
+    let machine = Arc::clone(&node.desk.machine);
+    tokio::task::spawn_blocking(move || machine.generation().db().flush()).await?.context("flush the state machine")?;
+    outcome
+}
+
+struct Node {
+    desk: Arc<Desk>,
+    server: Arc<PeerServer>,
+    log_failed: tokio::sync::Mutex<tokio::sync::oneshot::Receiver<std::io::Error>>,
+}
+
+impl Node {
+    async fn open(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Self> {
+        let (folder, config) = (&settings.data, &settings.config);
+        let metrics = Arc::new(NodeMetrics::new());
+        let identity = Identity::load_or_create(folder, settings.id)?;
+        let machine_settings = MachineSettings {
+            memtable_bytes: config.store.memtable_mib << 20,
+            cache_bytes: config.store.block_cache_mib << 20,
+            ring_bytes: config.limits.watch_buffer_bytes_max,
+        };
+        let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics)).context("open the state machine")?;
+        let (log, opened, log_failed) = LogStore::open(&folder.join("raft"), LOG_MEMTABLE_BYTES, Arc::clone(&metrics)).context("open the log")?;
+        let bound = Arc::clone(&machine);
+        let trust = Arc::new(Trust {
+            identity,
+            secret: settings.secrets.keys.cluster.expose().as_bytes().to_vec(),
+            bound_disk: Box::new(move |id| bound.generation().db().member_disk(id)),
+        });
+        let factory = PeerNetworkFactory { trust: Arc::clone(&trust), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
+        let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed())?;
+        let raft = Raft::new(settings.id, raft::config::openraft_config(config)?, factory, log, adapter).await?;
+        if let Some(end) = opened.lost_up_to {
+            tracing::error!(raft.index = end, "entries that were once on this disk are gone: this node neither votes nor leads until it has them again");
+            raft.runtime_config().elect(false);
+        }
+        let links = Arc::new(Peers::new(Arc::clone(&trust), tasks.clone()));
+        let desk = Arc::new(Desk { raft, machine, peers: links, metrics });
+        let server = PeerServer::new(Arc::clone(&desk), trust, tasks.clone(), config.store.fast_failover, opened.lost_up_to);
+        Ok(Self { desk, server, log_failed: tokio::sync::Mutex::new(log_failed) })
+    }
+
+    /// Until told to stop, or until something broke that must not be outlived.
+    async fn live(&self, config: &Config, tasks: &Tasks) -> anyhow::Result<()> {
+        tokio::select! {
+            () = tasks.stopping() => return Ok(()),
+            joined = join_or_make(&self.desk, config) => joined?,
+            failed = self.failure() => return Err(failed),
+        }
+        tokio::select! {
+            () = tasks.stopping() => Ok(()),
+            failed = self.failure() => Err(failed),
+            never = self.regain_vote() => never,
+        }
+    }
+
+    async fn failure(&self) -> anyhow::Error {
+        let mut log_failed = self.log_failed.lock().await;
+        tokio::select! {
+            failed = &mut *log_failed => match failed {
+                Ok(error) => anyhow::Error::new(error).context("write the log: what is not on disk must not be acknowledged, so this node ends"),
+                Err(_) => anyhow::anyhow!("the log's writer ended"),
+            },
+            fatal = view::stopped(&self.desk.raft) => anyhow::anyhow!("Raft has stopped: {fatal}"),
+        }
+    }
+
+    /// Lets a node that lost entries campaign again once it has them back; never returns.
+    async fn regain_vote(&self) -> anyhow::Result<()> {
+        if let Some(end) = self.server.lost_up_to {
+            let mut progress = self.desk.machine.progress();
+            progress.wait_for(|progress| progress.applied_end >= end).await?;
+            tracing::info!(raft.index = end, "the lost entries are back: this node votes again");
+            self.desk.raft.runtime_config().elect(true);
+        }
+        std::future::pending().await
+    }
+}
+
+const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+
+/// Two processes on one folder would each believe to be this node.
+fn lock_folder(folder: &std::path::Path) -> anyhow::Result<std::fs::File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(folder.join("LOCK"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another process uses {}", folder.display()))?;
+    Ok(file)
+}
+
+/// A leader that stops lets the most advanced voter lead first, so that nobody waits for a timeout.
+async fn hand_over(desk: &Desk) {
+    let view = view::view(&desk.raft);
+    if !view.is_leader() {
+        return;
+    }
+    let mut heirs: Vec<u64> = view.voters.iter().copied().filter(|voter| *voter != view.me).collect();
+    heirs.sort_by_key(|voter| std::cmp::Reverse(view.matched.get(voter).copied()));
+    for heir in heirs {
+        match tokio::time::timeout(HAND_OVER, desk.hand_over(heir)).await {
+            Ok(Ok(())) => {
+                tracing::info!(node.leader = heir, "handed over the lead");
+                return;
+            }
+            Ok(Err(refused)) => tracing::warn!(node.id = heir, ?refused, "this voter did not take over"),
+            Err(_) => tracing::warn!(node.id = heir, "this voter did not take over in time"),
+        }
+    }
+}
+
+fn fingerprint_key(secrets: &Secrets) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(b"menagerie fingerprint of requests");
+    hash.update(secrets.keys.cluster.expose().as_bytes());
+    hash.finalize().to_vec()
+}
+
+fn token_seeds(secrets: &Secrets) -> TokenSeeds {
+    let seeds = secrets.store_tokens().into_iter().map(|seed| {
+        let rules = if seed.name == "root" {
+            root_rules()
+        } else {
+            let access = |access| match access {
+                service::secrets::Access::Read => Access::Read,
+                service::secrets::Access::Write => Access::Write,
+            };
+            seed.rules.into_iter().map(|(prefix, granted)| Rule { prefix: prefix.to_string().into(), access: access(granted) }).collect()
+        };
+        (seed.name.to_string(), Sha256::digest(seed.secret.expose().as_bytes()).into(), rules)
+    });
+    seeds.collect()
+}

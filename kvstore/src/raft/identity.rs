@@ -1,0 +1,89 @@
+//! Who this node is: its number, the name of its disk, and the cluster it belongs to.
+//!
+//! The disk's name is drawn at random on the first start. A number that comes back with another disk
+//! has forgotten what it voted and acknowledged, so the others refuse it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::storage::files;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored {
+    id: u64,
+    disk: String,
+    cluster_id: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Identity {
+    path: PathBuf,
+    stored: Mutex<Stored>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("read or write this node's identity")]
+    Io(#[from] io::Error),
+    #[error("this folder belongs to node {found}, but node {wanted} was started on it")]
+    OtherNode { found: u64, wanted: u64 },
+    #[error("this node belongs to cluster {mine}, not to {theirs}")]
+    OtherCluster { mine: String, theirs: String },
+}
+
+const POISON: &str = "no holder of the identity panics";
+
+/// Random text that nobody else has drawn.
+pub fn random_name() -> String {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Identity {
+    pub fn load_or_create(folder: &Path, id: u64) -> Result<Self, IdentityError> {
+        let path = folder.join("identity.json");
+        let stored = match files::read_if_present(&path)? {
+            Some(content) => serde_json::from_slice(&content).map_err(io::Error::from)?,
+            None => {
+                let stored = Stored { id, disk: random_name(), cluster_id: None };
+                files::write_atomically(&path, &serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?)?;
+                stored
+            }
+        };
+        if stored.id != id {
+            return Err(IdentityError::OtherNode { found: stored.id, wanted: id });
+        }
+        Ok(Self { path, stored: Mutex::new(stored) })
+    }
+
+    pub fn id(&self) -> u64 {
+        self.stored.lock().expect(POISON).id
+    }
+
+    pub fn disk(&self) -> String {
+        self.stored.lock().expect(POISON).disk.clone()
+    }
+
+    pub fn cluster_id(&self) -> Option<String> {
+        self.stored.lock().expect(POISON).cluster_id.clone()
+    }
+
+    /// Joins a cluster for good; durable before it returns.
+    pub fn adopt_cluster(&self, cluster_id: &str) -> Result<(), IdentityError> {
+        let mut stored = self.stored.lock().expect(POISON);
+        match &stored.cluster_id {
+            Some(mine) if mine == cluster_id => Ok(()),
+            Some(mine) => Err(IdentityError::OtherCluster { mine: mine.clone(), theirs: cluster_id.to_owned() }),
+            None => {
+                let joined = Stored { cluster_id: Some(cluster_id.to_owned()), ..stored.clone() };
+                files::write_atomically(&self.path, &serde_json::to_vec_pretty(&joined).map_err(io::Error::from)?)?;
+                *stored = joined;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The log as openraft sees it.
+//!
+//! `append` puts entries into the tail in memory and returns; the writer thread syncs them, many
+//! batches with one fsync, and only then calls back. Order of everything that changes the log is the
+//! order of the writer's queue. Reads come from the tail, else from the database.
+
+mod reader;
+mod tail;
+mod writer;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use reader::LogReader;
+use tail::Tail;
+use writer::{Work, Writer};
+
+use super::entry;
+use super::types::{Entry, LogId, TypeConfig, Vote};
+use crate::metrics::NodeMetrics;
+use crate::storage::log_db::{LogDb, TailMark};
+
+/// Steps queued for the writer; a full queue makes openraft wait.
+const QUEUE: usize = 1024;
+
+/// Shared by the store, its readers and the writer thread.
+pub(super) struct Log {
+    db: LogDb,
+    tail: Tail,
+    /// End (last index + 1) of what is on this disk.
+    flushed: watch::Sender<u64>,
+    /// End of what was purged.
+    purged: AtomicU64,
+    vote: std::sync::Mutex<Option<Vote>>,
+}
+
+#[derive(Clone)]
+pub struct LogStore {
+    log: Arc<Log>,
+    queue: mpsc::Sender<Work>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+}
+
+/// What the log held when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// Last index + 1.
+    pub end: u64,
+    /// Entries that were once on this disk and are not any more reach up to here.
+    pub lost_up_to: Option<u64>,
+}
+
+fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::other(error)
+}
+
+impl LogStore {
+    /// Opens the log below `folder`, checks it, and starts the writer thread. The returned handle ends
+    /// when the last store is dropped; an error of it is a disk that can no longer be trusted.
+    pub fn open(folder: &Path, memtable_bytes: usize, metrics: Arc<NodeMetrics>) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
+        std::fs::create_dir_all(folder)?;
+        let db = LogDb::open(&folder.join("db"), memtable_bytes).map_err(io_error)?;
+        let mark = TailMark::open(&folder.join("TAIL"))?;
+        let read = |name: &str| db.meta(name).map_err(io_error);
+        let vote = read("vote")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+        let purged: Option<LogId> = read("purged")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+        let committed: Option<LogId> = read("committed")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+        let purged_end = end_of(purged.as_ref());
+        let end = check_contiguity(&db, purged_end)?;
+        let lost_up_to = mark.read()?.filter(|marked| *marked > end);
+        let log = Arc::new(Log {
+            db,
+            tail: Tail::new(end),
+            flushed: watch::Sender::new(end),
+            purged: AtomicU64::new(purged_end),
+            vote: std::sync::Mutex::new(vote),
+        });
+        let (queue, work) = mpsc::channel(QUEUE);
+        let (broken, failed) = oneshot::channel();
+        let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics);
+        std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run())?;
+        let committed = committed.filter(|id| id.index < end);
+        Ok((Self { log, queue, committed, purged }, Opened { end, lost_up_to }, failed))
+    }
+
+    /// Follows how far this disk has the log.
+    pub fn flushed(&self) -> watch::Receiver<u64> {
+        self.log.flushed.subscribe()
+    }
+
+    async fn enqueue(&self, work: Work) -> io::Result<()> {
+        self.queue.send(work).await.map_err(io_error)
+    }
+
+    async fn and_wait(&self, make: impl FnOnce(oneshot::Sender<()>) -> Work) -> io::Result<()> {
+        let (done, waiting) = oneshot::channel();
+        self.enqueue(make(done)).await?;
+        waiting.await.map_err(io_error)
+    }
+}
+
+fn end_of(id: Option<&LogId>) -> u64 {
+    id.map_or(0, |id| id.index + 1)
+}
+
+/// An entry missing in the middle is damage that no vote and no replay may be built on. Answers the
+/// log's end.
+fn check_contiguity(db: &LogDb, purged_end: u64) -> io::Result<u64> {
+    let damaged = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let end = db.last().map_err(io_error)?.map_or(0, |(last, _)| last + 1);
+    let mut expected = purged_end;
+    while expected < end {
+        let chunk = db.entries(expected, end, 8 << 20).map_err(io_error)?;
+        for (index, bytes) in &chunk {
+            if *index != expected {
+                return Err(damaged(format!("the log has no entry {expected} but has {index}: it is damaged")));
+            }
+            entry::decode(bytes).map_err(io_error)?;
+            expected += 1;
+        }
+        if chunk.is_empty() {
+            return Err(damaged(format!("the log has no entry {expected} but ends at {end}: it is damaged")));
+        }
+    }
+    Ok(expected)
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let purged = self.purged.clone();
+        let last = self.log.last_log_id()?.filter(|last| last.index >= end_of(purged.as_ref())).or_else(|| purged.clone());
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        LogReader { log: Arc::clone(&self.log) }
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let encoded = serde_json::to_vec(vote)?;
+        self.and_wait(|done| Work::Vote { encoded, done }).await?;
+        *self.log.vote.lock().expect("no holder of the vote panics") = Some(vote.clone());
+        Ok(())
+    }
+
+    /// Rides on the next append: losing it costs a little replay after the next election, no more.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let Some(committed) = committed else { return Ok(()) };
+        let encoded = serde_json::to_vec(&committed)?;
+        self.committed = Some(committed);
+        self.enqueue(Work::Committed { encoded }).await
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.committed.clone())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<(Entry, bytes::Bytes)> = entries.into_iter().map(|item| (item.clone(), entry::encode(&item))).collect();
+        let encoded = entries.iter().map(|(item, bytes)| (item.log_id().index, bytes.clone())).collect();
+        self.log.tail.push(entries);
+        self.enqueue(Work::Append { entries: encoded, callback }).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let end = end_of(last.as_ref());
+        self.log.tail.truncate(end);
+        self.and_wait(|done| Work::Truncate { end, done }).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let end = end_of(Some(&upto));
+        self.log.purged.fetch_max(end, Ordering::AcqRel);
+        let encoded = serde_json::to_vec(&upto)?;
+        self.purged = Some(upto);
+        self.log.tail.purge(end);
+        self.enqueue(Work::Purge { encoded, end }).await
+    }
+}
+
+impl Log {
+    fn last_log_id(&self) -> io::Result<Option<LogId>> {
+        if let Some(last) = self.tail.last_log_id() {
+            return Ok(Some(last));
+        }
+        let last = self.db.last().map_err(io_error)?;
+        last.map(|(_, bytes)| entry::decode(&bytes).map(|entry| entry.log_id()).map_err(io_error)).transpose()
+    }
+}
+
+
+

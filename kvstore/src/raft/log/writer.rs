@@ -1,0 +1,142 @@
+//! The one thread that changes the log on disk: group commit without timers.
+//!
+//! It drains everything queued into one batch, syncs it once, and then calls back for all of it; what
+//! arrives meanwhile is the next batch. A failed write or sync is final: the page may be marked clean,
+//! so a retry could report success for data that is lost.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use openraft::storage::IOFlushed;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Log;
+use crate::metrics::NodeMetrics;
+use crate::raft::types::TypeConfig;
+use crate::storage::log_db::{LogBatch, LogDb, TailMark};
+
+/// Bytes of entries under one fsync; more would only delay the first of them.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+pub(super) enum Work {
+    Append { entries: Vec<(u64, Bytes)>, callback: IOFlushed<TypeConfig> },
+    Vote { encoded: Vec<u8>, done: oneshot::Sender<()> },
+    Committed { encoded: Vec<u8> },
+    Truncate { end: u64, done: oneshot::Sender<()> },
+    Purge { encoded: Vec<u8>, end: u64 },
+}
+
+pub(super) struct Writer {
+    log: Arc<Log>,
+    mark: TailMark,
+    work: mpsc::Receiver<Work>,
+    broken: Option<oneshot::Sender<io::Error>>,
+    metrics: Arc<NodeMetrics>,
+    /// Written with the next batch that is synced anyway.
+    committed: Option<Vec<u8>>,
+    removed_below: u64,
+}
+
+/// Everything that is answered once a batch is on disk.
+#[derive(Default)]
+struct Waiting {
+    appended: Vec<IOFlushed<TypeConfig>>,
+    done: Vec<oneshot::Sender<()>>,
+    last: Option<u64>,
+}
+
+impl Writer {
+    pub(super) fn new(log: Arc<Log>, mark: TailMark, work: mpsc::Receiver<Work>, broken: oneshot::Sender<io::Error>, metrics: Arc<NodeMetrics>) -> Self {
+        let removed_below = log.purged.load(std::sync::atomic::Ordering::Acquire);
+        Self { log, mark, work, broken: Some(broken), metrics, committed: None, removed_below }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.work.blocking_recv() {
+            if let Err(error) = self.drain(first) {
+                tracing::error!(%error, "the log cannot be written; this node stops, so that it acknowledges nothing it may lose");
+                if let Some(broken) = self.broken.take() {
+                    // The receiver is gone only when the node is stopping already.
+                    broken.send(error).ok();
+                }
+                return;
+            }
+        }
+    }
+
+    fn drain(&mut self, first: Work) -> io::Result<()> {
+        let mut batch = LogBatch::default();
+        let mut waiting = Waiting::default();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(work) = next {
+            match work {
+                Work::Append { entries, callback } => {
+                    for (index, encoded) in entries {
+                        bytes += encoded.len();
+                        self.log.db.put_entry(&mut batch, index, &encoded);
+                        waiting.last = Some(index);
+                    }
+                    waiting.appended.push(callback);
+                }
+                Work::Vote { encoded, done } => {
+                    self.log.db.put_meta(&mut batch, "vote", &encoded);
+                    waiting.done.push(done);
+                }
+                Work::Committed { encoded } => self.committed = Some(encoded),
+                Work::Purge { encoded, end } => self.purge(&mut batch, &encoded, end),
+                Work::Truncate { end, done } => {
+                    // What was appended before must be on disk before it is cut, or the order is lost.
+                    self.commit(std::mem::take(&mut batch), std::mem::take(&mut waiting))?;
+                    self.truncate(end)?;
+                    done.send(()).ok();
+                }
+            }
+            next = if bytes < BATCH_BYTES_MAX { self.work.try_recv().ok() } else { None };
+        }
+        self.commit(batch, waiting)
+    }
+
+    fn commit(&mut self, mut batch: LogBatch, waiting: Waiting) -> io::Result<()> {
+        if LogDb::is_empty(&batch) && waiting.appended.is_empty() {
+            return Ok(());
+        }
+        if let Some(committed) = self.committed.take() {
+            self.log.db.put_meta(&mut batch, "committed", &committed);
+        }
+        let entries = batch.entries;
+        let started = Instant::now();
+        self.log.db.commit(batch).map_err(io::Error::other)?;
+        self.metrics.log_synced(entries, started.elapsed());
+        if let Some(last) = waiting.last {
+            self.mark.raise(last + 1)?;
+            self.log.tail.flushed(last + 1);
+            self.log.flushed.send_replace(last + 1);
+        }
+        for callback in waiting.appended {
+            callback.io_completed(Ok(()));
+        }
+        for done in waiting.done {
+            done.send(()).ok();
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, end: u64) -> io::Result<()> {
+        self.mark.lower(end)?;
+        let mut batch = LogBatch::default();
+        self.log.db.remove(&mut batch, end, u64::MAX);
+        self.log.db.commit(batch).map_err(io::Error::other)?;
+        self.log.flushed.send_replace(end);
+        Ok(())
+    }
+
+    /// One range from where the last purge ended, so that few tombstones pile up.
+    fn purge(&mut self, batch: &mut LogBatch, encoded: &[u8], end: u64) {
+        self.log.db.put_meta(batch, "purged", encoded);
+        self.log.db.remove(batch, self.removed_below, end);
+        self.removed_below = end;
+    }
+}

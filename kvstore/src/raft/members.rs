@@ -1,0 +1,135 @@
+//! How the membership changes, on the leader: one step at a time, each refused with its reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+
+use super::desk::Desk;
+use super::network::handshake::{HandshakeError, Purpose, Refused, connect};
+use super::network::message::MemberRefused;
+use super::types::{Member, TypeConfig};
+use super::view;
+
+/// Entries that a learner may lack when it becomes a voter.
+const PROMOTION_LAG_MAX: u64 = 1000;
+/// How long a hand-over may take before its outcome is called unknown.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+fn refused(error: WriteError) -> MemberRefused {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => MemberRefused::NotLeader,
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => match error {
+            ChangeMembershipError::InProgress(_) => MemberRefused::InProgress,
+            ChangeMembershipError::EmptyMembership(_) => MemberRefused::LastVoter,
+            _ => MemberRefused::NotFound,
+        },
+        _ => MemberRefused::Unknown,
+    }
+}
+
+impl Desk {
+    pub(super) async fn add_learner(&self, id: u64, peer_address: String, client_address: String) -> Result<(), MemberRefused> {
+        let view = view::view(&self.raft);
+        if !view.is_leader() {
+            return Err(MemberRefused::NotLeader);
+        }
+        if view.members.contains_key(&id) {
+            return Err(MemberRefused::Exists);
+        }
+        // It need not run yet; if it does, its disk is bound before it holds anything.
+        match self.bind_by_asking(id, &peer_address).await {
+            Err(MemberRefused::Unreachable) | Ok(()) => {}
+            Err(other) => return Err(other),
+        }
+        let member = Member { peer_address, client_address };
+        self.raft.add_learner(id, member, false).await.map(drop).map_err(refused)
+    }
+
+    /// Asks the node at `address` for the name of its disk.
+    pub(super) async fn bind_by_asking(&self, id: u64, address: &str) -> Result<(), MemberRefused> {
+        match connect(self.peers.trust(), id, address, Purpose::Ask).await {
+            Ok(connection) => self.bind(id, connection.peer_disk).await,
+            Err(HandshakeError::Refused(Refused::DiskReused)) => Err(MemberRefused::DiskReused),
+            Err(_) => Err(MemberRefused::Unreachable),
+        }
+    }
+
+    pub(super) async fn promote(&self, id: u64) -> Result<(), MemberRefused> {
+        let view = view::view(&self.raft);
+        if !view.is_leader() {
+            return Err(MemberRefused::NotLeader);
+        }
+        let member = view.members.get(&id).ok_or(MemberRefused::NotFound)?;
+        if view.is_voter(id) {
+            return Ok(());
+        }
+        let end = view.last_log.map_or(0, |last| last + 1);
+        let lag = end.saturating_sub(view.matched.get(&id).map_or(0, |matched| matched + 1));
+        if lag > PROMOTION_LAG_MAX {
+            return Err(MemberRefused::NotCaughtUp { lag });
+        }
+        self.bind_by_asking(id, &member.peer_address).await?;
+        let change = ChangeMembers::AddVoterIds([id].into());
+        self.raft.change_membership(change, true).await.map(drop).map_err(refused)
+    }
+
+    pub(super) async fn remove(&self, id: u64) -> Result<(), MemberRefused> {
+        let view = view::view(&self.raft);
+        if !view.is_leader() {
+            return Err(MemberRefused::NotLeader);
+        }
+        if !view.members.contains_key(&id) {
+            return Err(MemberRefused::NotFound);
+        }
+        if !view.is_voter(id) {
+            let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveNodes([id].into());
+            return self.raft.change_membership(change, false).await.map(drop).map_err(refused);
+        }
+        if view.voters.len() == 1 {
+            return Err(MemberRefused::LastVoter);
+        }
+        if id == view.me {
+            // The leader that is to go hands over first; the new one is asked again by the caller.
+            let heir = view.voters.iter().copied().filter(|voter| *voter != id).max_by_key(|voter| view.matched.get(voter).copied());
+            self.hand_over(heir.ok_or(MemberRefused::LastVoter)?).await?;
+            return Err(MemberRefused::NotLeader);
+        }
+        let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveVoters([id].into());
+        self.raft.change_membership(change, false).await.map(drop).map_err(refused)
+    }
+
+    /// Lets `to` lead, without a wait for timeouts.
+    pub async fn hand_over(&self, to: u64) -> Result<(), MemberRefused> {
+        let view = view::view(&self.raft);
+        if view.leader == Some(to) {
+            return Ok(());
+        }
+        if !view.is_leader() {
+            return Err(MemberRefused::NotLeader);
+        }
+        if !view.members.contains_key(&to) {
+            return Err(MemberRefused::NotFound);
+        }
+        if !view.is_voter(to) {
+            return Err(MemberRefused::NotCaughtUp { lag: view.last_log.unwrap_or(0) });
+        }
+        if self.raft.trigger().transfer_leader(to).await.is_err() {
+            return Err(MemberRefused::Unknown);
+        }
+        let changed = async {
+            view::leader_changes(&self.raft, Some(view.me)).await;
+            view::leader_changes(&self.raft, None).await;
+        };
+        tokio::time::timeout(HAND_OVER, changed).await.map_err(|_late| MemberRefused::Unknown)
+    }
+
+    /// Addresses of all members but this node.
+    pub fn others(&self) -> BTreeMap<u64, Member> {
+        let view = view::view(&self.raft);
+        view.members.into_iter().filter(|(id, _)| *id != view.me).collect()
+    }
+}

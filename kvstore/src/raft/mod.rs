@@ -1,0 +1,16 @@
+//! Everything that knows openraft: its types, the log store, the network. No other folder names its
+//! generics, so an upgrade touches this one (and the state machine's adapter).
+//!
+//! `desk` is what a leader does for others, `members` how the cluster changes, `start` how it begins.
+
+pub mod config;
+pub mod desk;
+pub mod entry;
+pub mod identity;
+pub mod log;
+pub mod members;
+pub mod network;
+pub mod peers;
+pub mod start;
+pub mod types;
+pub mod view;

@@ -1,0 +1,195 @@
+//! What openraft sends to one peer: a pipelined stream of appends, heartbeats and votes on a connection
+//! of their own, snapshots on a third.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_util::{Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
+use service::tasks::Tasks;
+use tokio::io::AsyncWriteExt;
+
+use super::frame::append_frame;
+use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
+use super::message::{self, Control, Controlled, Streamed};
+use super::transfer;
+use crate::metrics::NodeMetrics;
+use crate::raft::types::{Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
+
+#[derive(Clone)]
+pub struct PeerNetworkFactory {
+    pub trust: Arc<Trust>,
+    pub tasks: Tasks,
+    pub metrics: Arc<NodeMetrics>,
+}
+
+pub struct PeerNetwork {
+    factory: PeerNetworkFactory,
+    to: u64,
+    address: String,
+    /// Heartbeats reuse one connection and never stand behind entries.
+    heartbeat: bool,
+    /// Absent while a request is under way, so that a cancelled one leaves no half-read answer behind.
+    control: Option<Connection>,
+}
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+fn unreachable(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn broken(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+impl RaftNetworkFactory<TypeConfig> for PeerNetworkFactory {
+    type Network = PeerNetwork;
+
+    async fn new_client(&mut self, to: u64, node: &Member) -> PeerNetwork {
+        PeerNetwork { factory: self.clone(), to, address: node.peer_address.clone(), heartbeat: false, control: None }
+    }
+
+    async fn new_heartbeat_client(&mut self, to: u64, node: &Member) -> PeerNetwork {
+        PeerNetwork { heartbeat: true, ..self.new_client(to, node).await }
+    }
+}
+
+impl PeerNetwork {
+    async fn connect(&self, purpose: Purpose) -> Result<Connection, HandshakeError> {
+        connect(&self.factory.trust, self.to, &self.address, purpose).await
+    }
+
+    async fn ask(&mut self, request: &Control) -> Rpc<Controlled> {
+        let mut connection = match self.control.take() {
+            Some(connection) => connection,
+            None => self.connect(Purpose::Control).await.map_err(|error| unreachable(&error))?,
+        };
+        let mut out = BytesMut::new();
+        append_frame(&mut out, &[&message::encode(request)]);
+        connection.writer.write_all(&out).await.map_err(|error| broken(&error))?;
+        let answer = connection.reader.next().await.map_err(|error| broken(&error))?;
+        let answer = answer.ok_or_else(|| broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))?;
+        let answer = message::decode(&answer).map_err(|error| broken(&error))?;
+        self.control = Some(connection);
+        match answer {
+            Controlled::Failed(reason) => Err(unreachable(&std::io::Error::other(reason))),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn odd_answer() -> RPCError<TypeConfig> {
+    broken(&std::io::Error::other("the peer answered something else than was asked"))
+}
+
+impl RaftNetworkV2<TypeConfig> for PeerNetwork {
+    type SnapshotData = SnapshotFolder;
+
+    async fn append_entries(&mut self, request: AppendEntriesRequest<TypeConfig>, _option: RPCOption) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        match self.ask(&Control::Append(message::encode_append(&request))).await? {
+            Controlled::Appended(answer) => Ok(answer),
+            _ => Err(odd_answer()),
+        }
+    }
+
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        if self.heartbeat {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let connection = self.connect(Purpose::Append).await.map_err(|error| unreachable(&error))?;
+            Ok(pipeline(connection, input, &self.factory.tasks))
+        })
+    }
+
+    async fn vote(&mut self, request: VoteRequest<TypeConfig>, _option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        match self.ask(&Control::Vote(request)).await? {
+            Controlled::Voted(answer) => Ok(answer),
+            _ => Err(odd_answer()),
+        }
+    }
+
+    async fn pre_vote(&mut self, request: VoteRequest<TypeConfig>, _option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        match self.ask(&Control::PreVote(request)).await? {
+            Controlled::Voted(answer) => Ok(answer),
+            _ => Err(odd_answer()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let connection = self.connect(Purpose::Snapshot).await.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let sending = transfer::send(connection, vote, &snapshot.meta, &snapshot.snapshot.0);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => {
+                let vote = sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+                self.factory.metrics.snapshots.with_label_values(&["sent"]).inc();
+                Ok(SnapshotResponse::new(vote))
+            }
+        }
+    }
+
+    async fn transfer_leader(&mut self, request: TransferLeaderRequest<TypeConfig>, _option: RPCOption) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let control = Control::TransferLeader { from: *request.from_leader(), to: *request.to_node_id(), last: request.last_log_id().copied() };
+        match self.ask(&control).await? {
+            Controlled::Transferred(Ok(())) => Ok(Ok(())),
+            Controlled::Transferred(Err(reason)) => Err(broken(&std::io::Error::other(reason))),
+            _ => Err(odd_answer()),
+        }
+    }
+}
+
+/// Writes requests on a task of its own while answers are read in order: many are under way at once.
+fn pipeline<S>(connection: Connection, mut input: S, tasks: &Tasks) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    let Connection { reader, mut writer, .. } = connection;
+    let writing = tasks.spawn("append-stream", async move {
+        let mut out = BytesMut::new();
+        while let Some(request) = input.next().await {
+            out.clear();
+            append_frame(&mut out, &[&message::encode_append(&request)]);
+            if writer.write_all(&out).await.is_err() {
+                // The reader sees the same end and says so.
+                break;
+            }
+        }
+    });
+    let state = Some((reader, AbortOnDrop(writing.abort_handle())));
+    Box::pin(futures_util::stream::unfold(state, |state| async move {
+        let (mut reader, writing) = state?;
+        let answer = match reader.next().await {
+            Ok(Some(frame)) => message::decode::<Streamed>(&frame).map_err(|error| broken(&error)),
+            Ok(None) => Err(broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof))),
+            Err(error) => Err(broken(&error)),
+        };
+        Some(match answer {
+            Ok(Streamed::Flushed(upto)) => (Ok(Ok(upto)), Some((reader, writing))),
+            Ok(Streamed::Conflict(at)) => (Ok(Err(StreamAppendError::Conflict(at))), None),
+            Ok(Streamed::HigherVote(vote)) => (Ok(Err(StreamAppendError::HigherVote(vote))), None),
+            Err(error) => (Err(error), None),
+        })
+    }))
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

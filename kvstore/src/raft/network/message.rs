@@ -1,0 +1,238 @@
+//! What peers say to each other, as bytes. Entries travel as the bytes they have on disk.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::entry::RaftEntry;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::command::Reply;
+use crate::raft::entry::{self, MalformedEntry};
+use crate::raft::types::{LogId, SnapshotMeta, TypeConfig, Vote};
+
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedMessage {
+    #[error("a message of a peer is cut short")]
+    Short,
+    #[error("an entry of a peer does not decode")]
+    Entry(#[from] MalformedEntry),
+    #[error("a message of a peer does not decode")]
+    Body(#[from] postcard::Error),
+}
+
+/// One request on a control connection, answered before the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Control {
+    /// An append, encoded by [`encode_append`].
+    Append(Bytes),
+    Vote(VoteRequest<TypeConfig>),
+    PreVote(VoteRequest<TypeConfig>),
+    TransferLeader { from: Vote, to: u64, last: Option<LogId> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Controlled {
+    Appended(AppendEntriesResponse<TypeConfig>),
+    Voted(VoteResponse<TypeConfig>),
+    Transferred(Result<(), String>),
+    /// The node cannot answer this now, for instance because it lost part of its log.
+    Failed(String),
+}
+
+/// Answer to one append of a stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Streamed {
+    Flushed(Option<LogId>),
+    Conflict(LogId),
+    HigherVote(Vote),
+}
+
+/// One question on an ask connection; many are under way at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    Probe,
+    ReadIndex,
+    /// Encoded commands of a follower's clients.
+    Propose(Bytes),
+    LastLog,
+    Member(MemberChange),
+    Standing,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MemberChange {
+    Add { id: u64, peer_address: String, client_address: String },
+    Promote { id: u64 },
+    Remove { id: u64 },
+    Lead { to: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Told {
+    Probe { empty: bool },
+    /// Index after the last entry that a read has to see.
+    ReadIndex(Result<u64, NotNow>),
+    Proposed(Result<Vec<Reply>, NotNow>),
+    LastLog { last: Option<LogId> },
+    Member(Result<(), MemberRefused>),
+    Standing(Standing),
+}
+
+/// Why a leader's work was not done here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotNow {
+    /// Surely nothing happened; ask the leader.
+    NotLeader,
+    /// Surely nothing happened; try again later.
+    Overloaded,
+    /// It may have happened, or may still.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberRefused {
+    NotLeader,
+    NotFound,
+    Exists,
+    LastVoter,
+    NotCaughtUp { lag: u64 },
+    InProgress,
+    Unreachable,
+    DiskReused,
+    Unknown,
+}
+
+/// How far a member says it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    pub last_log: Option<u64>,
+    pub applied: Option<u64>,
+    pub revision: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SnapshotHead {
+    pub vote: Vote,
+    /// JSON, since the membership in it is a map of our own types.
+    pub meta: Vec<u8>,
+    pub manifest: Vec<u8>,
+}
+
+impl SnapshotHead {
+    pub fn meta(&self) -> serde_json::Result<SnapshotMeta> {
+        serde_json::from_slice(&self.meta)
+    }
+}
+
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("messages hold no map of unknown length, so they always encode")
+}
+
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MalformedMessage> {
+    Ok(postcard::from_bytes(bytes)?)
+}
+
+pub fn transfer_request(from: Vote, to: u64, last: Option<LogId>) -> TransferLeaderRequest<TypeConfig> {
+    TransferLeaderRequest::new(from, to, last)
+}
+
+fn put_log_id(out: &mut BytesMut, id: Option<&LogId>) {
+    match id {
+        None => out.put_u8(0),
+        Some(id) => {
+            let (term, node, index) = entry::log_id_parts(id);
+            out.put_u8(1);
+            out.put_u64_le(term);
+            out.put_u64_le(node);
+            out.put_u64_le(index);
+        }
+    }
+}
+
+fn get_log_id(bytes: &mut Bytes) -> Result<Option<LogId>, MalformedMessage> {
+    if !need(bytes, 1)?.get_u8().eq(&1) {
+        return Ok(None);
+    }
+    let bytes = need(bytes, 24)?;
+    let (term, node, index) = (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
+    Ok(Some(entry::log_id(term, node, index)))
+}
+
+fn need(bytes: &mut Bytes, length: usize) -> Result<&mut Bytes, MalformedMessage> {
+    if bytes.remaining() < length { Err(MalformedMessage::Short) } else { Ok(bytes) }
+}
+
+pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
+    let entries: Vec<Bytes> = request.entries.iter().map(entry::encode).collect();
+    let size = 96 + entries.iter().map(|entry| entry.len() + 4).sum::<usize>();
+    let mut out = BytesMut::with_capacity(size);
+    out.put_u64_le(request.vote.leader_id.term);
+    out.put_u64_le(request.vote.leader_id.node_id);
+    out.put_u8(u8::from(request.vote.committed));
+    put_log_id(&mut out, request.prev_log_id.as_ref());
+    put_log_id(&mut out, request.leader_commit.as_ref());
+    for entry in entries {
+        out.put_u32_le(u32::try_from(entry.len()).expect("an entry is far smaller than 4 GiB"));
+        out.put_slice(&entry);
+    }
+    out.freeze()
+}
+
+/// The entries share the frame's memory.
+pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, MalformedMessage> {
+    let head = need(&mut bytes, 17)?;
+    let (term, node, committed) = (head.get_u64_le(), head.get_u64_le(), head.get_u8() == 1);
+    let vote = if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) };
+    let prev_log_id = get_log_id(&mut bytes)?;
+    let leader_commit = get_log_id(&mut bytes)?;
+    let mut entries = Vec::new();
+    while bytes.has_remaining() {
+        let length = need(&mut bytes, 4)?.get_u32_le() as usize;
+        entries.push(entry::decode(&need(&mut bytes, length)?.split_to(length))?);
+    }
+    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+}
+
+/// First and last log id that an append speaks of.
+pub fn append_range(request: &AppendEntriesRequest<TypeConfig>) -> (Option<LogId>, Option<LogId>) {
+    let last = request.entries.last().map(|entry| entry.log_id()).or_else(|| request.prev_log_id.clone());
+    (request.prev_log_id.clone(), last)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::command::Proposal;
+    use crate::raft::types::Entry;
+
+    #[test]
+    fn an_append_survives_the_wire() {
+        let entries = vec![
+            Entry::new(entry::log_id(2, 1, 8), EntryPayload::Blank),
+            Entry::new(entry::log_id(2, 1, 9), EntryPayload::Normal(Proposal::new(5, b"x"))),
+        ];
+        let request = AppendEntriesRequest {
+            vote: Vote::new_committed(2, 1),
+            prev_log_id: Some(entry::log_id(1, 3, 7)),
+            entries,
+            leader_commit: None,
+        };
+        let encoded = encode_append(&request);
+        let decoded = decode_append(encoded.clone()).expect("it is whole");
+        assert_eq!(format!("{request:?}"), format!("{decoded:?}"));
+        for end in 0..encoded.len() {
+            let cut = decode_append(encoded.slice(..end));
+            assert!(cut.is_err() || cut.is_ok_and(|cut| cut.entries.len() < 2), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn votes_and_answers_survive_the_wire() {
+        let vote = VoteRequest { vote: Vote::new(3, 2), last_log_id: Some(entry::log_id(1, 1, 4)), leadership_transfer: true };
+        let Control::Vote(back) = decode(&encode(&Control::Vote(vote.clone()))).expect("it decodes") else { panic!("another kind") };
+        assert_eq!(back, vote);
+        let told = Told::ReadIndex(Err(NotNow::NotLeader));
+        assert_eq!(format!("{told:?}"), format!("{:?}", decode::<Told>(&encode(&told)).expect("it decodes")));
+    }
+}

@@ -1,0 +1,14 @@
+//! Peers among themselves: binary frames over connections of their own, never the clients' port.
+//!
+//! `frame` and `handshake` make a trusted connection, `message` is what is said on it, `client` sends
+//! for openraft, `link` asks (forwarded writes, read indexes), `server` answers, `transfer` moves
+//! snapshots, `failover` shortens the wait when a leader's process is gone.
+
+pub mod client;
+pub mod failover;
+pub mod frame;
+pub mod handshake;
+pub mod link;
+pub mod message;
+pub mod server;
+pub mod transfer;

@@ -1,0 +1,198 @@
+//! The peer port: takes connections of other members and hands what they say to Raft.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use openraft::raft::StreamAppendError;
+use service::tasks::Tasks;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+
+use super::failover;
+use super::frame::{FrameReader, append_frame};
+use super::handshake::{Connection, Purpose, Trust, accept};
+use super::link::write_all;
+use super::message::{self, Ask, Control, Controlled, Streamed, transfer_request};
+use super::transfer;
+use crate::raft::desk::Desk;
+use crate::raft::types::{Snapshot, SnapshotFolder};
+
+/// Members, their several connections, and reconnects that overlap.
+const CONNECTIONS_MAX: usize = 256;
+/// Questions of one peer that are answered at the same time.
+const QUESTIONS_MAX: usize = 512;
+
+pub struct PeerServer {
+    pub desk: Arc<Desk>,
+    pub trust: Arc<Trust>,
+    pub tasks: Tasks,
+    pub fast_failover: bool,
+    /// Entries up to here were once on this disk and are gone: no vote before they are back.
+    pub lost_up_to: Option<u64>,
+    receiving: Mutex<()>,
+}
+
+impl PeerServer {
+    pub fn new(desk: Arc<Desk>, trust: Arc<Trust>, tasks: Tasks, fast_failover: bool, lost_up_to: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { desk, trust, tasks, fast_failover, lost_up_to, receiving: Mutex::new(()) })
+    }
+
+    /// Serves until the tasks are told to stop.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.tasks.stopping() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, most likely: let some connections end first.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            };
+            let server = Arc::clone(&self);
+            self.tasks.spawn("peer-connection", async move {
+                let _permit = permit;
+                let stopping = server.tasks.clone();
+                tokio::select! {
+                    () = Arc::clone(&server).converse(stream) => {}
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        let connection = match accept(&self.trust, stream).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the peer port was not trusted");
+                return;
+            }
+        };
+        let (peer, purpose) = (connection.peer, connection.purpose);
+        let ended = match purpose {
+            Purpose::Append => self.appends(connection).await,
+            Purpose::Control => self.control(connection).await,
+            Purpose::Snapshot => self.snapshot(connection).await,
+            Purpose::Ask => self.questions(connection).await,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(node.peer = peer, ?purpose, %error, "a peer's connection broke");
+        }
+    }
+
+    /// A pipelined stream of appends: requests go in as they come, answers go out in order.
+    async fn appends(&self, connection: Connection) -> io::Result<()> {
+        let Connection { reader, mut writer, peer, .. } = connection;
+        let desk = Arc::clone(&self.desk);
+        let (fast_failover, tasks) = (self.fast_failover, self.tasks.clone());
+        let requests = futures_util::stream::unfold(reader, move |mut reader: FrameReader<_>| {
+            let (desk, tasks) = (Arc::clone(&desk), tasks.clone());
+            async move {
+                let request = match reader.next().await {
+                    Ok(Some(frame)) => message::decode_append(frame).ok(),
+                    Ok(None) | Err(_) => None,
+                };
+                if request.is_none() && fast_failover && !tasks.is_stopping() {
+                    tasks.spawn("failover", failover::on_stream_end(desk, peer));
+                }
+                request.map(|request| (request, reader))
+            }
+        });
+        let mut answers = Box::pin(self.desk.raft.stream_append(requests));
+        while let Some(answer) = answers.next().await {
+            let answer = match answer.map_err(io::Error::other)? {
+                Ok(upto) => Streamed::Flushed(upto),
+                Err(StreamAppendError::Conflict(at)) => Streamed::Conflict(at),
+                Err(StreamAppendError::HigherVote(vote)) => Streamed::HigherVote(vote),
+            };
+            let mut out = BytesMut::new();
+            append_frame(&mut out, &[&message::encode(&answer)]);
+            writer.write_all(&out).await?;
+        }
+        Ok(())
+    }
+
+    async fn control(&self, mut connection: Connection) -> io::Result<()> {
+        while let Some(frame) = connection.reader.next().await? {
+            let request = message::decode(&frame).map_err(io::Error::other)?;
+            let answer = self.answer_control(request).await.unwrap_or_else(Controlled::Failed);
+            let mut out = BytesMut::new();
+            append_frame(&mut out, &[&message::encode(&answer)]);
+            connection.writer.write_all(&out).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer_control(&self, request: Control) -> Result<Controlled, String> {
+        let raft = &self.desk.raft;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        match request {
+            Control::Append(encoded) => {
+                let request = message::decode_append(encoded).map_err(|error| text(&error))?;
+                raft.append_entries(request).await.map(Controlled::Appended).map_err(|error| text(&error))
+            }
+            Control::Vote(request) => {
+                self.may_vote()?;
+                raft.vote(request).await.map(Controlled::Voted).map_err(|error| text(&error))
+            }
+            Control::PreVote(request) => {
+                self.may_vote()?;
+                raft.pre_vote(request).await.map(Controlled::Voted).map_err(|error| text(&error))
+            }
+            Control::TransferLeader { from, to, last } => {
+                self.may_vote()?;
+                let answer = raft.handle_transfer_leader(transfer_request(from, to, last)).await.map_err(|error| text(&error))?;
+                Ok(Controlled::Transferred(answer.map_err(|error| error.to_string())))
+            }
+        }
+    }
+
+    /// A vote stands for everything this node ever acknowledged; with part of that lost, it would lie.
+    fn may_vote(&self) -> Result<(), String> {
+        match self.lost_up_to {
+            Some(end) if self.desk.machine.progress_now().applied_end < end => {
+                Err(format!("this node lost entries before {end} and does not vote until it has them again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn snapshot(&self, mut connection: Connection) -> io::Result<()> {
+        let _one_at_a_time = self.receiving.lock().await;
+        let (vote, meta, folder) = transfer::receive(&mut connection, self.desk.machine.incoming_folder()).await?;
+        let snapshot = Snapshot { meta, snapshot: SnapshotFolder(folder) };
+        let answer = self.desk.raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
+        let mut out = BytesMut::new();
+        append_frame(&mut out, &[&message::encode(&answer.vote)]);
+        connection.writer.write_all(&out).await
+    }
+
+    /// Answers go out as they are ready, not in the order of the questions.
+    async fn questions(self: Arc<Self>, connection: Connection) -> io::Result<()> {
+        let Connection { mut reader, writer, .. } = connection;
+        let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
+        let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
+        while let Some(frame) = reader.next().await? {
+            let Some((number, body)) = frame.split_at_checked(8) else { break };
+            let number = u64::from_le_bytes(number.try_into().expect("split at eight"));
+            let question: Ask = message::decode(body).map_err(io::Error::other)?;
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+            let (desk, answers) = (Arc::clone(&self.desk), answers.clone());
+            self.tasks.spawn("peer-question", async move {
+                let _permit = permit;
+                let told = message::encode(&desk.answer(question).await);
+                // The asker has gone away; nobody misses the answer.
+                answers.send((number, told.into())).await.ok();
+            });
+        }
+        writing.abort();
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Moving a snapshot to a member that is too far behind: a head with the manifest, then the files in
+//! checksummed chunks. The receiver verifies every file before anything is installed.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tokio::io::AsyncWriteExt;
+
+use super::frame::{append_frame, write_frame};
+use super::handshake::Connection;
+use super::message::{self, SnapshotHead};
+use crate::machine::snapshot::{MANIFEST, Manifest, read_manifest};
+use crate::raft::types::{SnapshotMeta, Vote};
+use crate::storage::files;
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+fn malformed(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
+}
+
+/// Sends the snapshot in `folder`; answers the receiver's vote.
+pub async fn send(mut connection: Connection, vote: Vote, meta: &SnapshotMeta, folder: &Path) -> io::Result<Vote> {
+    let manifest = read_manifest(folder)?;
+    // Opened first: if a newer snapshot replaces this one, its files stay readable.
+    let opened = manifest.files.iter().map(|file| File::open(folder.join(&file.name))).collect::<io::Result<Vec<File>>>()?;
+    let head = SnapshotHead { vote, meta: serde_json::to_vec(meta)?, manifest: serde_json::to_vec(&manifest)? };
+    write_frame(&mut connection.writer, &message::encode(&head)).await?;
+    for mut file in opened {
+        loop {
+            let (read, back) = tokio::task::spawn_blocking(move || {
+                let mut chunk = vec![0; CHUNK_BYTES];
+                let read = read_full(&mut file, &mut chunk)?;
+                chunk.truncate(read);
+                Ok::<_, io::Error>((chunk, file))
+            })
+            .await
+            .map_err(io::Error::other)??;
+            file = back;
+            if read.is_empty() {
+                break;
+            }
+            let mut out = bytes::BytesMut::new();
+            append_frame(&mut out, &[&read]);
+            connection.writer.write_all(&out).await?;
+        }
+    }
+    let answer = connection.reader.next().await?.ok_or_else(|| malformed("the receiver closed before it had installed the snapshot"))?;
+    message::decode(&answer).map_err(io::Error::other)
+}
+
+fn read_full(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < chunk.len() {
+        let read = file.read(&mut chunk[filled..])?;
+        if read == 0 {
+            break;
+        }
+        filled += read;
+    }
+    Ok(filled)
+}
+
+/// Receives into `folder`, which is emptied first. What comes back is whole, verified and synced.
+pub async fn receive(connection: &mut Connection, folder: PathBuf) -> io::Result<(Vote, SnapshotMeta, PathBuf)> {
+    let head = connection.reader.next().await?.ok_or_else(|| malformed("a snapshot without a head"))?;
+    let head: SnapshotHead = message::decode(&head).map_err(io::Error::other)?;
+    let (meta, manifest): (SnapshotMeta, Manifest) = (head.meta()?, serde_json::from_slice(&head.manifest)?);
+    files::remove_folder(&folder)?;
+    std::fs::create_dir_all(&folder)?;
+    for file in &manifest.files {
+        if file.name.contains('/') || file.name.starts_with('.') {
+            return Err(malformed("a snapshot names a file outside its folder"));
+        }
+        let mut target = File::create(folder.join(&file.name))?;
+        let (mut bytes, mut crc) = (0, 0);
+        while bytes < file.bytes {
+            let chunk = connection.reader.next().await?.ok_or_else(|| malformed("a snapshot was cut short"))?;
+            bytes += chunk.len() as u64;
+            crc = crc32c::crc32c_append(crc, &chunk);
+            target = tokio::task::spawn_blocking(move || target.write_all(&chunk).map(|()| target)).await.map_err(io::Error::other)??;
+        }
+        if bytes != file.bytes || crc != file.crc32c {
+            return Err(malformed("a file of a snapshot does not match its checksum"));
+        }
+        tokio::task::spawn_blocking(move || target.sync_all()).await.map_err(io::Error::other)??;
+    }
+    files::write_atomically(&folder.join(MANIFEST), &head.manifest)?;
+    Ok((head.vote, meta, folder))
+}

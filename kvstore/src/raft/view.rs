@@ -1,0 +1,99 @@
+//! What this node knows of the cluster, read from openraft without waiting for anyone.
+
+use std::collections::BTreeMap;
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::types::{Member, Raft};
+
+/// A consistent look at this node's Raft state.
+#[derive(Clone, Debug)]
+pub struct RaftView {
+    pub me: u64,
+    pub term: u64,
+    pub leader: Option<u64>,
+    pub state: Standing,
+    pub last_log: Option<u64>,
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+    pub snapshot: Option<u64>,
+    pub members: BTreeMap<u64, Member>,
+    pub voters: Vec<u64>,
+    /// On the leader: how far each member has the log.
+    pub matched: BTreeMap<u64, u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Leader,
+    Candidate,
+    Follower,
+    Learner,
+}
+
+impl RaftView {
+    pub fn is_leader(&self) -> bool {
+        self.state == Standing::Leader && self.leader == Some(self.me)
+    }
+
+    pub fn is_voter(&self, id: u64) -> bool {
+        self.voters.contains(&id)
+    }
+}
+
+/// Waits until Raft has stopped for good; answers why. Cancel-safe.
+pub async fn stopped(raft: &Raft) -> String {
+    let mut metrics = raft.metrics();
+    loop {
+        if let Err(fatal) = &metrics.borrow_watched().running_state {
+            return fatal.to_string();
+        }
+        if metrics.changed().await.is_err() {
+            return "its core has ended".into();
+        }
+    }
+}
+
+pub fn leader(raft: &Raft) -> Option<u64> {
+    raft.server_metrics().borrow_watched().current_leader
+}
+
+pub fn view(raft: &Raft) -> RaftView {
+    // Cloned at once: a guard held any longer would block openraft's core.
+    let metrics = raft.metrics().borrow_watched().clone();
+    let membership = metrics.membership_config.membership();
+    let index = |id: &Option<super::types::LogId>| id.as_ref().map(|id| id.index);
+    let matched = metrics.replication.iter().flatten();
+    RaftView {
+        me: metrics.id,
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        state: match metrics.state {
+            ServerState::Leader => Standing::Leader,
+            ServerState::Candidate => Standing::Candidate,
+            ServerState::Follower => Standing::Follower,
+            ServerState::Learner | ServerState::Shutdown => Standing::Learner,
+        },
+        last_log: metrics.last_log_index,
+        committed: index(&metrics.local_committed),
+        applied: index(&metrics.last_applied),
+        snapshot: index(&metrics.snapshot),
+        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+        voters: membership.voter_ids().collect(),
+        matched: matched.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index))).collect(),
+    }
+}
+
+/// Waits until the leader that this node knows is no longer `leader`. Cancel-safe.
+pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        if metrics.borrow_watched().current_leader != leader {
+            return;
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}

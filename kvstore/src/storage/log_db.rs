@@ -1,0 +1,159 @@
+//! The log's database: one RocksDB with a WAL that is synced before anything is acknowledged.
+//!
+//! Each entry carries a checksum of its own; the durable-tail mark in a file beside it tells, after a
+//! damage, that entries which were once synced are missing. It must not know openraft's types.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Env, Options, WriteBatch, WriteOptions};
+
+const ENTRIES: &str = "log";
+const META: &str = "meta";
+
+pub(crate) struct LogDb {
+    db: DB,
+}
+
+/// One atomic, synced step of the log.
+#[derive(Default)]
+pub(crate) struct LogBatch {
+    batch: WriteBatch,
+    pub(crate) entries: usize,
+}
+
+impl LogDb {
+    pub(crate) fn open(path: &Path, memtable_bytes: usize) -> Result<Self, rocksdb::Error> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let mut env = Env::new()?;
+        env.set_background_threads(1);
+        env.set_high_priority_background_threads(2);
+        options.set_env(&env);
+        options.set_max_background_jobs(2);
+        options.set_paranoid_checks(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_track_and_verify_wals_in_manifest(true);
+        // Written back little by little: one large flush at once stalls the log's own syncs.
+        options.set_bytes_per_sync(1 << 20);
+        options.set_ratelimiter(64 << 20, 100_000, 10);
+        options.set_keep_log_file_num(3);
+        options.set_max_open_files(256);
+        let mut table = Options::default();
+        table.set_write_buffer_size(memtable_bytes);
+        table.set_max_write_buffer_number(4);
+        table.set_compression_type(DBCompressionType::Lz4);
+        let tables = [ColumnFamilyDescriptor::new(ENTRIES, table), ColumnFamilyDescriptor::new(META, Options::default())];
+        Ok(Self { db: DB::open_cf_descriptors(&options, path, tables)? })
+    }
+
+    fn table(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("all tables are opened with the database")
+    }
+
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(batch: &LogBatch) -> bool {
+        batch.batch.is_empty()
+    }
+
+    pub(crate) fn put_entry(&self, batch: &mut LogBatch, index: u64, encoded: &[u8]) {
+        batch.batch.put_cf(self.table(ENTRIES), index.to_be_bytes(), encoded);
+        batch.entries += 1;
+    }
+
+    pub(crate) fn put_meta(&self, batch: &mut LogBatch, name: &str, value: &[u8]) {
+        batch.batch.put_cf(self.table(META), name, value);
+    }
+
+    /// Removes entries `from..to`.
+    pub(crate) fn remove(&self, batch: &mut LogBatch, from: u64, to: u64) {
+        batch.batch.delete_range_cf(self.table(ENTRIES), from.to_be_bytes(), to.to_be_bytes());
+    }
+
+    /// Returns once the batch is on disk.
+    pub(crate) fn commit(&self, batch: LogBatch) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db.write_opt(batch.batch, &options)
+    }
+
+    pub(crate) fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, rocksdb::Error> {
+        self.db.get_cf(self.table(META), name)
+    }
+
+    /// Entries `from..to` in order, as far as `bytes_max` allows, at least one if there is one.
+    pub(crate) fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, rocksdb::Error> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let mut cursor = self.db.raw_iterator_cf(self.table(ENTRIES));
+        cursor.seek(from.to_be_bytes());
+        while let Some((key, value)) = cursor.item() {
+            let index = u64::from_be_bytes(key.try_into().expect("an entry's key is its index"));
+            if index >= to || (!found.is_empty() && bytes >= bytes_max) {
+                break;
+            }
+            bytes += value.len();
+            found.push((index, Bytes::copy_from_slice(value)));
+            cursor.next();
+        }
+        cursor.status()?;
+        Ok(found)
+    }
+
+    pub(crate) fn last(&self) -> Result<Option<(u64, Bytes)>, rocksdb::Error> {
+        let mut cursor = self.db.raw_iterator_cf(self.table(ENTRIES));
+        cursor.seek_to_last();
+        let last = cursor.item().map(|(key, value)| {
+            let index = u64::from_be_bytes(key.try_into().expect("an entry's key is its index"));
+            (index, Bytes::copy_from_slice(value))
+        });
+        cursor.status()?;
+        Ok(last)
+    }
+}
+
+/// The end (last index + 1) of what was ever synced. A file of its own, so that losing the end of the log does
+/// not lose the knowledge of it. It may lag one batch; it is never ahead.
+#[derive(Debug)]
+pub(crate) struct TailMark {
+    file: File,
+}
+
+impl TailMark {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file })
+    }
+
+    /// `None` when it was never written, or torn by a power loss: it is a hint, not the log.
+    pub(crate) fn read(&self) -> io::Result<Option<u64>> {
+        let mut bytes = [0; 12];
+        match self.file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {
+                let (end, checksum) = bytes.split_at(8);
+                let intact = crc32c::crc32c(end).to_le_bytes() == checksum;
+                Ok(intact.then(|| u64::from_le_bytes(end.try_into().expect("split at eight"))))
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Called after the log's sync; not synced itself, since lagging is allowed.
+    pub(crate) fn raise(&self, end: u64) -> io::Result<()> {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&end.to_le_bytes());
+        bytes[8..].copy_from_slice(&crc32c::crc32c(&end.to_le_bytes()).to_le_bytes());
+        self.file.write_all_at(&bytes, 0)
+    }
+
+    /// Called before entries are cut off: a mark ahead of the log would look like damage.
+    pub(crate) fn lower(&self, end: u64) -> io::Result<()> {
+        self.raise(end)?;
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,92 @@
+//! The database as the state that applying a command meets.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::keys;
+use super::machine_db::{ANSWERS, LEASES, META, MachineDb, RECORDS, decode, decode_record, to_bytes};
+use crate::command::Record;
+use crate::machine::base::Base;
+use crate::machine::state::{Kept, KeptId, Lease};
+
+const DISK_READ: &str = "a read of the state machine's tables succeeds or the disk is lost";
+
+impl MachineDb {
+    fn get(&self, table: &str, key: &[u8]) -> Option<rocksdb::DBPinnableSlice<'_>> {
+        self.db.get_pinned_cf(self.table(table), key).expect(DISK_READ)
+    }
+
+    /// All leases; the leader's clock starts from them.
+    pub(crate) fn leases(&self) -> Vec<(u64, Lease)> {
+        let mut rows = Vec::new();
+        let mut cursor = self.db.raw_iterator_cf(self.table(LEASES));
+        cursor.seek(b"l");
+        while let Some((key, value)) = cursor.item().filter(|(key, _)| key.first() == Some(&b'l')) {
+            let id = u64::from_be_bytes(key[1..].try_into().expect("a lease's key ends in eight bytes"));
+            rows.push((id, decode(value)));
+            cursor.next();
+        }
+        cursor.status().expect(DISK_READ);
+        rows
+    }
+}
+
+impl Base for MachineDb {
+    fn record(&self, key: &[u8]) -> Option<Record> {
+        self.get(RECORDS, key).map(|bytes| decode_record(&bytes))
+    }
+
+    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>) {
+        let mut cursor = self.db.raw_iterator_cf(self.table(RECORDS));
+        cursor.seek(from);
+        while let Some((key, value)) = cursor.item() {
+            if to.is_some_and(|to| key >= to) || visit(to_bytes(key), decode_record(value)).is_break() {
+                break;
+            }
+            cursor.next();
+        }
+        cursor.status().expect(DISK_READ);
+    }
+
+    fn lease(&self, id: u64) -> Option<Lease> {
+        self.get(LEASES, &keys::lease(id)).map(|bytes| decode(&bytes))
+    }
+
+    fn lease_keys(&self, id: u64) -> Vec<Bytes> {
+        let prefix = keys::lease_key(id, &[]);
+        let mut found = Vec::new();
+        let mut cursor = self.db.raw_iterator_cf(self.table(LEASES));
+        cursor.seek(&prefix);
+        while let Some(key) = cursor.key().and_then(|key| key.strip_prefix(prefix.as_slice())) {
+            found.push(to_bytes(key));
+            cursor.next();
+        }
+        cursor.status().expect(DISK_READ);
+        found
+    }
+
+    fn kept(&self, id: &KeptId) -> Option<Kept> {
+        self.get(ANSWERS, &keys::kept(&id.owner, &id.key)).map(|bytes| decode(&bytes))
+    }
+
+    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)> {
+        let mut found = Vec::new();
+        let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
+        cursor.seek(keys::kept_expiry(from_ms, "", ""));
+        while let Some((expires_ms, owner, key)) = cursor.key().and_then(keys::parse_kept_expiry) {
+            if expires_ms >= to_ms || found.len() == limit {
+                break;
+            }
+            found.push((expires_ms, KeptId { owner, key }));
+            cursor.next();
+        }
+        cursor.status().expect(DISK_READ);
+        found
+    }
+
+    fn member_disk(&self, id: u64) -> Option<String> {
+        let bytes = self.get(META, &keys::member(id))?;
+        Some(String::from_utf8(bytes.to_vec()).expect("a disk's name was written as text"))
+    }
+}

@@ -1,0 +1,151 @@
+//! The store's use cases: propose or forward a write, find the moment a read may see, read, and tell
+//! how things stand. The only caller of Raft; it must not know HTTP.
+
+mod propose;
+mod range;
+mod read;
+mod read_index;
+mod standing;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use service::config::LimitsConfig;
+use service::tasks::Tasks;
+
+pub use crate::storage::history::{Direction, Span};
+pub use range::{RangePage, RangeQuery, With};
+pub use read::{Got, Level, ReadError, ReadPoint};
+pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
+
+use crate::command::{Action, Command, Op, Reply};
+use crate::machine::machine::Machine;
+use crate::machine::state::Tokens;
+use crate::metrics::NodeMetrics;
+use crate::raft::desk::Desk;
+use crate::raft::view;
+use propose::Proposals;
+use read_index::ReadIndexes;
+
+/// How long a call waits for a leader before it gives up.
+const LEADER_WAIT: Duration = Duration::from_secs(2);
+
+/// Why a write has no answer. All but `OutcomeUnknown` say that it surely did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    #[error("no leader is known")]
+    NoLeader,
+    #[error("more is waiting than this node takes on")]
+    Overloaded,
+    #[error("the write may have happened, or may still")]
+    OutcomeUnknown,
+    #[error("the disk is almost full")]
+    DiskFull,
+    #[error("this node is stopping")]
+    Stopping,
+}
+
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    desk: Arc<Desk>,
+    tasks: Tasks,
+    proposals: Proposals,
+    read_indexes: ReadIndexes,
+    fingerprint_key: Vec<u8>,
+    folder: std::path::PathBuf,
+    started: Instant,
+    stopping: AtomicBool,
+    disk_full: AtomicBool,
+}
+
+impl Store {
+    pub fn start(name: String, desk: Arc<Desk>, tasks: Tasks, limits: &LimitsConfig, fingerprint_key: Vec<u8>, folder: std::path::PathBuf) -> Self {
+        let proposals = Proposals::start(Arc::clone(&desk), &tasks, limits);
+        let read_indexes = ReadIndexes::start(Arc::clone(&desk), &tasks);
+        let inner = Inner {
+            name,
+            desk,
+            tasks,
+            proposals,
+            read_indexes,
+            fingerprint_key,
+            folder,
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Runs a command through the log; the answer is what applying it answered.
+    pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
+        if self.inner.disk_full.load(Ordering::Relaxed) && grows(&command.action) {
+            return Err(WriteError::DiskFull);
+        }
+        self.inner.proposals.propose(command).await
+    }
+
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.inner.desk.machine.tokens()
+    }
+
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.inner.desk.machine
+    }
+
+    pub fn metrics(&self) -> &Arc<NodeMetrics> {
+        &self.inner.desk.metrics
+    }
+
+    pub fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
+    }
+
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Key of the fingerprints under which answers are kept; the same on all members.
+    pub fn fingerprint_key(&self) -> &[u8] {
+        &self.inner.fingerprint_key
+    }
+
+    /// Where clients find the leader.
+    pub fn leader_client_address(&self) -> Option<String> {
+        let view = view::view(&self.inner.desk.raft);
+        Some(view.members.get(&view.leader?)?.client_address.clone())
+    }
+
+    /// From now on this node says that it is not ready, while it still serves.
+    pub fn set_stopping(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn set_disk_full(&self, full: bool) {
+        if self.inner.disk_full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::error!("the disk is almost full: this node takes no writes that need room");
+            } else {
+                tracing::info!("the disk has room again: this node takes writes");
+            }
+        }
+    }
+}
+
+/// Whether a command needs room on the disk. What frees room must pass, or nobody could help.
+fn grows(action: &Action) -> bool {
+    match action {
+        Action::Put { .. } | Action::Create { .. } | Action::LeaseGrant { .. } | Action::TokenPut { .. } => true,
+        Action::Txn(txn) => {
+            let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
+            ops.into_iter().any(|op| matches!(op, Op::Put { .. } | Op::Add { .. }))
+        }
+        _ => false,
+    }
+}

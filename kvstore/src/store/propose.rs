@@ -1,0 +1,240 @@
+//! Many clients' commands under one log entry.
+//!
+//! Commands queue up while earlier batches are under way and leave together: no timer, no waiting when
+//! there is nothing to wait for. A batch goes to the local leader or over one link to the remote one. What
+//! surely was not proposed is tried again for a while; what may have been is answered as unknown.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use service::config::LimitsConfig;
+use service::tasks::Tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::WriteError;
+use crate::command::{Action, Command, Op, Reply, encode_commands};
+use crate::raft::desk::{Desk, proposal_question};
+use crate::raft::network::link::AskError;
+use crate::raft::network::message::{NotNow, Told};
+use crate::raft::view;
+
+/// Batches under way; more would only make them smaller.
+const IN_FLIGHT: usize = 2;
+/// Times the batcher lets others run, and looks into the queue again, before it sends a batch off.
+const YIELDS: usize = 10;
+const BATCH_COMMANDS_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// After a change of leader the old one may still answer what it had; longer than this it does not.
+const GRACE: Duration = Duration::from_millis(150);
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+struct Waiting {
+    command: Command,
+    bytes: usize,
+    since: Instant,
+    answer: oneshot::Sender<Result<Reply, WriteError>>,
+}
+
+pub(super) struct Proposals {
+    queue: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+struct Batcher {
+    desk: Arc<Desk>,
+    tasks: Tasks,
+    queue: mpsc::Receiver<Waiting>,
+    bytes: Arc<AtomicUsize>,
+    age_max: Duration,
+}
+
+impl Proposals {
+    pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks, limits: &LimitsConfig) -> Self {
+        let (sender, queue) = mpsc::channel(limits.proposals_max);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let age_max = Duration::from_millis(limits.proposal_age_ms_max);
+        let batcher = Batcher { desk, tasks: tasks.clone(), queue, bytes: Arc::clone(&bytes), age_max };
+        tasks.spawn("proposals", batcher.run());
+        Self { queue: sender, bytes, bytes_max: limits.proposals_bytes_max }
+    }
+
+    pub(super) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
+        let bytes = weight(&command);
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(WriteError::Overloaded);
+        }
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { command, bytes, since: Instant::now(), answer };
+        if let Err(refused) = self.queue.try_send(waiting) {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(match refused {
+                mpsc::error::TrySendError::Full(_) => WriteError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => WriteError::Stopping,
+            });
+        }
+        answered.await.unwrap_or(Err(WriteError::OutcomeUnknown))
+    }
+}
+
+impl Batcher {
+    async fn run(mut self) {
+        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+        loop {
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let first = tokio::select! {
+                first = self.queue.recv() => first,
+                () = self.tasks.stopping() => None,
+            };
+            let Some(first) = first else { return self.refuse_the_rest() };
+            let batch = self.gather(first).await;
+            if !batch.is_empty() {
+                self.desk.metrics.commands.inc_by(batch.len() as u64);
+                #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer commands than 2^52")]
+                self.desk.metrics.proposal_commands.observe(batch.len() as f64);
+                let sending = Sending { desk: Arc::clone(&self.desk), age_max: self.age_max, bytes: Arc::clone(&self.bytes) };
+                self.tasks.spawn("proposal", sending.run(batch, permit));
+            }
+        }
+    }
+
+    /// Takes what is queued, letting handlers that are ready add theirs.
+    async fn gather(&mut self, first: Waiting) -> VecDeque<Waiting> {
+        let (mut batch, mut bytes, mut next) = (VecDeque::new(), 0, Some(first));
+        for round in 0..=YIELDS {
+            while let Some(waiting) = next.take().or_else(|| self.queue.try_recv().ok()) {
+                if waiting.since.elapsed() > self.age_max {
+                    finish(&self.bytes, waiting, Err(WriteError::Overloaded));
+                    continue;
+                }
+                bytes += waiting.bytes;
+                batch.push_back(waiting);
+                if bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_COMMANDS_MAX {
+                    return batch;
+                }
+            }
+            if round < YIELDS {
+                tokio::task::yield_now().await;
+            }
+        }
+        batch
+    }
+
+    fn refuse_the_rest(&mut self) {
+        self.queue.close();
+        while let Ok(waiting) = self.queue.try_recv() {
+            finish(&self.bytes, waiting, Err(WriteError::Stopping));
+        }
+    }
+}
+
+fn finish(bytes: &AtomicUsize, waiting: Waiting, answer: Result<Reply, WriteError>) {
+    bytes.fetch_sub(waiting.bytes, Ordering::Relaxed);
+    // A client that left needs no answer; the write stands all the same.
+    waiting.answer.send(answer).ok();
+}
+
+struct Sending {
+    desk: Arc<Desk>,
+    age_max: Duration,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Sending {
+    async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit) {
+        let (commands, askers): (Vec<Command>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.command, (waiting.bytes, waiting.answer))).unzip();
+        let count = commands.len();
+        let answer = self.send(&encode_commands(&commands)).await;
+        drop(permit);
+        let mut replies = match answer {
+            Ok(replies) if replies.len() == count => replies.into_iter().map(Ok).collect::<Vec<_>>(),
+            Ok(_) => vec![Err(WriteError::OutcomeUnknown); count],
+            Err(error) => vec![Err(error); count],
+        };
+        if answer_unknown(&replies) {
+            self.desk.metrics.unknown_outcomes.inc_by(count as u64);
+        }
+        for (bytes, asker) in askers.into_iter().rev() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            asker.send(replies.pop().expect("one reply for each")).ok();
+        }
+    }
+
+    /// Tries until the batch is decided, its fate is unknown, or its time is over.
+    async fn send(&self, commands: &[u8]) -> Result<Vec<Reply>, WriteError> {
+        let deadline = tokio::time::Instant::now() + self.age_max;
+        loop {
+            let leader = view::leader(&self.desk.raft);
+            let tried = match leader {
+                Some(leader) => self.send_to(leader, commands, deadline).await,
+                None => Err(NotNow::NotLeader),
+            };
+            let pause = match tried {
+                Ok(replies) => return Ok(replies),
+                Err(NotNow::Unknown) => return Err(WriteError::OutcomeUnknown),
+                Err(NotNow::NotLeader | NotNow::Overloaded) => RETRY_PAUSE,
+            };
+            if tokio::time::Instant::now() + pause >= deadline {
+                return Err(WriteError::NoLeader);
+            }
+            // Woken by the new leader, or after a moment if this node is the last to hear of it.
+            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader)).await.ok();
+        }
+    }
+
+    async fn send_to(&self, leader: u64, commands: &[u8], deadline: tokio::time::Instant) -> Result<Vec<Reply>, NotNow> {
+        let proposing = async {
+            let me = self.desk.peers.trust().identity.id();
+            if leader == me { self.desk.propose(commands).await } else { self.forward(leader, commands).await }
+        };
+        let given_up = async {
+            let changed = tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
+            if changed.is_ok() {
+                tokio::time::sleep(GRACE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = proposing => answer,
+            // The leader is silent or was replaced: it may have done its work all the same.
+            () = given_up => Err(NotNow::Unknown),
+        }
+    }
+
+    async fn forward(&self, leader: u64, commands: &[u8]) -> Result<Vec<Reply>, NotNow> {
+        let view = view::view(&self.desk.raft);
+        let Some(member) = view.members.get(&leader) else { return Err(NotNow::NotLeader) };
+        let link = self.desk.peers.link(leader, &member.peer_address);
+        match link.ask(&proposal_question(commands.to_vec())).await {
+            Ok(Told::Proposed(answer)) => answer,
+            Ok(_) | Err(AskError::Lost) => Err(NotNow::Unknown),
+            Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),
+        }
+    }
+}
+
+fn answer_unknown(replies: &[Result<Reply, WriteError>]) -> bool {
+    matches!(replies.first(), Some(Err(WriteError::OutcomeUnknown)))
+}
+
+/// Roughly the bytes that a command takes up in the queue and in the log.
+fn weight(command: &Command) -> usize {
+    let of_op = |op: &Op| match op {
+        Op::Put { key, value, .. } => key.len() + value.len() + 16,
+        Op::Delete { key } | Op::Get { key } | Op::Add { key, .. } => key.len() + 32,
+        Op::DeletePrefix { prefix } | Op::GetPrefix { prefix, .. } => prefix.len() + 16,
+    };
+    64 + match &command.action {
+        Action::Put { key, value, .. } => key.len() + value.len(),
+        Action::Create { prefix, value, .. } => prefix.len() + value.len(),
+        Action::Txn(txn) => {
+            let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
+            txn.conditions.len() * 48 + ops.map(of_op).sum::<usize>()
+        }
+        _ => 64,
+    }
+}

@@ -1,0 +1,119 @@
+//! Ranges and whole-state hashes, on a blocking thread: they may touch many blocks.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::read::{ReadError, ReadPoint, check_past};
+use super::{Span, Store};
+use crate::command::Record;
+use crate::machine::state::record_hash;
+
+/// What of each row is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    Values,
+    Keys,
+    CountOnly,
+}
+
+#[derive(Clone, Debug)]
+pub struct RangeQuery {
+    pub span: Span,
+    pub rows_max: usize,
+    pub bytes_max: usize,
+    pub with: With,
+    /// A past revision; the present when absent.
+    pub at: Option<u64>,
+    /// Count all keys of the span, not only those of the page.
+    pub count_all: bool,
+    /// A live pin protects `at`, also below the compacted revision.
+    pub pinned: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangePage {
+    pub revision: u64,
+    pub rows: Vec<(Bytes, Record)>,
+    pub count: Option<u64>,
+    pub more: bool,
+}
+
+struct Gathering {
+    query: RangeQuery,
+    rows: Vec<(Bytes, Record)>,
+    bytes: usize,
+    count: u64,
+    more: bool,
+}
+
+impl Gathering {
+    fn visit(&mut self, key: Bytes, mut record: Record) -> ControlFlow<()> {
+        let full = self.rows.len() >= self.query.rows_max || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max);
+        self.count += 1;
+        if self.query.with == With::CountOnly {
+            return ControlFlow::Continue(());
+        }
+        if full || self.more {
+            self.more = true;
+            return if self.query.count_all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        }
+        if self.query.with == With::Keys {
+            record.value = Bytes::new();
+        }
+        self.bytes += key.len() + record.value.len() + 64;
+        self.rows.push((key, record));
+        ControlFlow::Continue(())
+    }
+}
+
+impl Store {
+    pub async fn range(&self, point: ReadPoint, query: RangeQuery) -> Result<RangePage, ReadError> {
+        if let Some(at) = query.at.filter(|_| !query.pinned) {
+            check_past(&point, at)?;
+        }
+        let reading = self.inner.tasks.spawn_blocking("range", move || {
+            let db = point.generation.db();
+            let span = query.span.clone();
+            let mut gathering = Gathering { query, rows: Vec::new(), bytes: 0, count: 0, more: false };
+            let at = gathering.query.at;
+            let revision = match at {
+                Some(revision) => {
+                    db.visit_past(&span, revision, &mut |key, record| gathering.visit(key, record));
+                    revision
+                }
+                None => db.visit_present(&span, &mut |key, record| gathering.visit(key, record)),
+            };
+            let counted = gathering.query.count_all || gathering.query.with == With::CountOnly;
+            let count = counted.then_some(gathering.count);
+            let page = RangePage { revision, rows: gathering.rows, count, more: gathering.more };
+            (page, at.filter(|_| !gathering.query.pinned))
+        });
+        let (page, unprotected) = reading.await.map_err(|_stopped| ReadError::Stopping)?;
+        if let Some(revision) = unprotected {
+            self.check_still_there(revision)?;
+        }
+        Ok(page)
+    }
+
+    /// The hash over all keys alive at a revision, and that revision.
+    pub async fn hash(&self, point: ReadPoint, at: Option<u64>) -> Result<(u64, u128), ReadError> {
+        let state = self.machine().state();
+        let Some(revision) = at.filter(|at| *at != state.revision) else {
+            return Ok((state.revision, state.hash));
+        };
+        check_past(&point, revision)?;
+        let reading = self.inner.tasks.spawn_blocking("hash", move || {
+            let everything = Span { from: Vec::new(), to: None, direction: super::Direction::Ascending };
+            let mut hash = 0_u128;
+            point.generation.db().visit_past(&everything, revision, &mut |key, record| {
+                hash = hash.wrapping_add(record_hash(&key, &record));
+                ControlFlow::Continue(())
+            });
+            hash
+        });
+        let hash = reading.await.map_err(|_stopped| ReadError::Stopping)?;
+        self.check_still_there(revision)?;
+        Ok((revision, hash))
+    }
+}

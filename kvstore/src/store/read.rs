@@ -1,0 +1,144 @@
+//! Reads: first the moment that the asked-for level allows, then what was there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{LEADER_WAIT, Store};
+use crate::command::Record;
+use crate::machine::base::Base;
+use crate::machine::machine::{Generation, Machine, Progress};
+
+/// How long a node waits to have applied what a read must see.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Sees every write acknowledged before it began, on any node.
+    Linearizable,
+    /// Whatever this node has.
+    Local,
+    /// At most this long behind the leader's last confirmed majority.
+    Bounded(Duration),
+    /// This revision or a later one.
+    AtLeast(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("no leader confirmed the read")]
+    NoLeader,
+    #[error("this node is not as fresh as asked for")]
+    Stale,
+    #[error("this node has not reached the revision asked for")]
+    Behind { present: u64 },
+    #[error("the revision has been compacted")]
+    Compacted { compacted: u64 },
+    #[error("the revision lies in the future")]
+    FutureRevision { present: u64 },
+    #[error("this node is stopping")]
+    Stopping,
+}
+
+/// A moment that a read may show.
+#[derive(Clone)]
+pub struct ReadPoint {
+    pub generation: Arc<Generation>,
+    pub revision: u64,
+    pub compacted: u64,
+}
+
+/// A key, or its absence, as of `revision`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    pub record: Option<Record>,
+    pub revision: u64,
+}
+
+fn present(machine: &Machine) -> ReadPoint {
+    // Progress first: the database is at least as far as what was published.
+    let Progress { revision, compacted, .. } = machine.progress_now();
+    ReadPoint { generation: machine.generation(), revision, compacted }
+}
+
+impl Store {
+    /// Waits for a moment that satisfies `level`.
+    pub async fn read_point(&self, level: Level) -> Result<ReadPoint, ReadError> {
+        let machine = self.machine();
+        match level {
+            Level::Local => {}
+            Level::Linearizable => {
+                let index = self.inner.read_indexes.read_index().await?;
+                self.wait_applied(index).await?;
+            }
+            Level::Bounded(age) => {
+                let fresh = self.inner.read_indexes.confirmed_within(age);
+                if fresh.is_none_or(|index| machine.progress_now().applied_end < index) {
+                    let patience = age.clamp(Duration::from_millis(50), LEADER_WAIT);
+                    let round = tokio::time::timeout(patience, self.inner.read_indexes.read_index());
+                    let index = round.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
+                    let applied = tokio::time::timeout(patience, self.wait_applied(index));
+                    applied.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
+                }
+            }
+            Level::AtLeast(revision) => {
+                let mut progress = machine.progress();
+                let reached = progress.wait_for(|progress| progress.revision >= revision);
+                match tokio::time::timeout(CATCH_UP, reached).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return Err(ReadError::Stopping),
+                    Err(_) => return Err(ReadError::Behind { present: machine.progress_now().revision }),
+                }
+            }
+        }
+        Ok(present(machine))
+    }
+
+    async fn wait_applied(&self, end: u64) -> Result<(), ReadError> {
+        let mut progress = self.machine().progress();
+        let reached = progress.wait_for(|progress| progress.applied_end >= end);
+        match tokio::time::timeout(CATCH_UP, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopping),
+            Err(_) => Err(ReadError::Behind { present: self.machine().progress_now().revision }),
+        }
+    }
+
+    /// One key at the read point, or at the past revision `at`.
+    pub fn get(&self, point: &ReadPoint, key: &[u8], at: Option<u64>) -> Result<Got, ReadError> {
+        let db = point.generation.db();
+        if let Some(revision) = at {
+            check_past(point, revision)?;
+            let record = db.record_at(key, revision);
+            self.check_still_there(revision)?;
+            return Ok(Got { record, revision });
+        }
+        // The newest version may be newer than what was published; then it speaks for its own revision.
+        if let Some(record) = db.record(key) {
+            let revision = point.revision.max(record.modified);
+            return Ok(Got { record: Some(record), revision });
+        }
+        // Absent now: it may have been there at the revision that this answer would name.
+        let record = db.record_at(key, point.revision);
+        if self.check_still_there(point.revision).is_err() {
+            return Ok(Got { record: None, revision: self.machine().progress_now().revision });
+        }
+        Ok(Got { record, revision: point.revision })
+    }
+
+    /// Compaction may have passed while the past was read.
+    pub(super) fn check_still_there(&self, revision: u64) -> Result<(), ReadError> {
+        let compacted = self.machine().progress_now().compacted;
+        if revision < compacted { Err(ReadError::Compacted { compacted }) } else { Ok(()) }
+    }
+}
+
+pub(super) fn check_past(point: &ReadPoint, revision: u64) -> Result<(), ReadError> {
+    if revision > point.revision {
+        return Err(ReadError::FutureRevision { present: point.revision });
+    }
+    if revision < point.compacted {
+        return Err(ReadError::Compacted { compacted: point.compacted });
+    }
+    Ok(())
+}

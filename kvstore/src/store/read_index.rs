@@ -1,0 +1,149 @@
+//! The index that a linearizable read has to wait for, on any node.
+//!
+//! The leader's own reads go straight to openraft, which batches them. A follower asks the leader, one
+//! question for all reads that were waiting when it was sent; a read that comes later waits for the next,
+//! since an index asked for before the read began could miss a write it must see.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use service::tasks::Tasks;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{LEADER_WAIT, ReadError};
+use crate::raft::desk::Desk;
+use crate::raft::network::message::{Ask, NotNow, Told};
+use crate::raft::view;
+
+const QUEUE: usize = 16_384;
+/// Questions to the leader under way.
+const IN_FLIGHT: usize = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// A leader that is silent this long may have been replaced: ask again.
+const ANSWER: Duration = Duration::from_millis(500);
+
+type Asker = oneshot::Sender<Result<u64, ReadError>>;
+
+pub(super) struct ReadIndexes {
+    desk: Arc<Desk>,
+    queue: mpsc::Sender<Asker>,
+    confirmed: Arc<Confirmed>,
+}
+
+/// When a majority last confirmed the leader, and the index it had then.
+#[derive(Default)]
+struct Confirmed(Mutex<Option<(Instant, u64)>>);
+
+impl Confirmed {
+    fn note(&self, asked: Instant, index: u64) {
+        let mut latest = self.0.lock().expect("no holder of the confirmation panics");
+        if latest.is_none_or(|(before, _)| before < asked) {
+            *latest = Some((asked, index));
+        }
+    }
+}
+
+impl ReadIndexes {
+    pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let confirmed = Arc::new(Confirmed::default());
+        let rounds = Rounds { desk: Arc::clone(&desk), tasks: tasks.clone(), confirmed: Arc::clone(&confirmed) };
+        tasks.spawn("read-indexes", rounds.run(waiting));
+        Self { desk, queue, confirmed }
+    }
+
+    pub(super) async fn read_index(&self) -> Result<u64, ReadError> {
+        let me = self.desk.peers.trust().identity.id();
+        if view::leader(&self.desk.raft) == Some(me) {
+            let asked = Instant::now();
+            if let Ok(Ok(index)) = tokio::time::timeout(ANSWER, self.desk.read_index()).await {
+                self.confirmed.note(asked, index);
+                return Ok(index);
+            }
+        }
+        let (asker, answered) = oneshot::channel();
+        self.queue.try_send(asker).map_err(|_full| ReadError::NoLeader)?;
+        answered.await.unwrap_or(Err(ReadError::Stopping))
+    }
+
+    /// The index of a confirmation not older than `age`, if there is one.
+    pub(super) fn confirmed_within(&self, age: Duration) -> Option<u64> {
+        let latest = *self.confirmed.0.lock().expect("no holder of the confirmation panics");
+        latest.filter(|(asked, _)| asked.elapsed() <= age).map(|(_, index)| index)
+    }
+}
+
+struct Rounds {
+    desk: Arc<Desk>,
+    tasks: Tasks,
+    confirmed: Arc<Confirmed>,
+}
+
+impl Rounds {
+    async fn run(self, mut waiting: mpsc::Receiver<Asker>) {
+        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+        loop {
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let first = tokio::select! {
+                first = waiting.recv() => first,
+                () = self.tasks.stopping() => None,
+            };
+            let Some(first) = first else { return };
+            let mut askers = vec![first];
+            tokio::task::yield_now().await;
+            while let Ok(asker) = waiting.try_recv() {
+                askers.push(asker);
+            }
+            let (desk, confirmed) = (Arc::clone(&self.desk), Arc::clone(&self.confirmed));
+            self.tasks.spawn("read-index", async move {
+                let answer = ask(&desk, &confirmed).await;
+                drop(permit);
+                for asker in askers {
+                    asker.send(answer).ok();
+                }
+            });
+        }
+    }
+}
+
+/// Asks whoever leads until somebody does; reads may be repeated as often as it takes.
+async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
+    let deadline = tokio::time::Instant::now() + LEADER_WAIT;
+    loop {
+        let leader = view::leader(&desk.raft);
+        let asked = Instant::now();
+        let answer = match leader {
+            Some(leader) => {
+                let asking = async {
+                    tokio::select! {
+                        biased;
+                        answer = ask_leader(desk, leader) => answer,
+                        () = view::leader_changes(&desk.raft, Some(leader)) => Err(NotNow::NotLeader),
+                    }
+                };
+                tokio::time::timeout(ANSWER, asking).await.unwrap_or(Err(NotNow::NotLeader))
+            }
+            None => Err(NotNow::NotLeader),
+        };
+        if let Ok(index) = answer {
+            confirmed.note(asked, index);
+            return Ok(index);
+        }
+        if tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
+            return Err(ReadError::NoLeader);
+        }
+        tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&desk.raft, leader)).await.ok();
+    }
+}
+
+async fn ask_leader(desk: &Desk, leader: u64) -> Result<u64, NotNow> {
+    if leader == desk.peers.trust().identity.id() {
+        return desk.read_index().await;
+    }
+    let view = view::view(&desk.raft);
+    let member = view.members.get(&leader).ok_or(NotNow::NotLeader)?;
+    match desk.peers.link(leader, &member.peer_address).ask(&Ask::ReadIndex).await {
+        Ok(Told::ReadIndex(answer)) => answer,
+        Ok(_) | Err(_) => Err(NotNow::NotLeader),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a node does by itself: lease expiry, snapshots, flushes, compaction, and watching its disk.
+//!
+//! Each duty is a task that wakes on a clock and does a bounded piece of work. Decisions that all members
+//! must share go through the log as commands; the rest is local housekeeping.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use service::config::{Config, LimitsConfig, StoreConfig};
+use service::tasks::Tasks;
+
+use crate::command::Action;
+use crate::raft::desk::Desk;
+use crate::raft::start::{self, TokenSeeds};
+use crate::raft::view;
+use crate::store::Store;
+
+/// Leases ended by one command.
+const EXPIRED_MAX: usize = 500;
+
+pub struct Upkeep {
+    pub desk: Arc<Desk>,
+    pub store: Store,
+    pub tasks: Tasks,
+    pub folder: std::path::PathBuf,
+}
+
+impl Upkeep {
+    pub fn start(self, config: &Config, tokens: TokenSeeds) {
+        let upkeep = Arc::new(self);
+        let every = |name, period, work: fn(Arc<Upkeep>) -> BoxedWork| upkeep.every(name, period, work);
+        every("lease-expiry", Duration::from_millis(50), |upkeep| Box::pin(async move { upkeep.expire_leases().await }));
+        every("collector", Duration::from_millis(200), |upkeep| Box::pin(async move { upkeep.collect().await }));
+        every("gauges", Duration::from_secs(1), |upkeep| Box::pin(async move { upkeep.gauge() }));
+        let store = config.store.clone();
+        upkeep.tasks.spawn("flushes", Arc::clone(&upkeep).flush_regularly(Duration::from_secs(store.flush_every_s)));
+        upkeep.tasks.spawn("snapshots", Arc::clone(&upkeep).snapshot_when_due(store.clone()));
+        upkeep.tasks.spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
+        upkeep.tasks.spawn("disk-watch", Arc::clone(&upkeep).watch_disk(config.limits.clone()));
+        upkeep.tasks.spawn("leadership", Arc::clone(&upkeep).follow_leadership(config.clone(), tokens));
+    }
+
+    fn every(self: &Arc<Self>, name: &'static str, period: Duration, work: fn(Arc<Self>) -> BoxedWork) {
+        let upkeep = Arc::clone(self);
+        self.tasks.spawn(name, async move {
+            while upkeep.pause(period).await {
+                work(Arc::clone(&upkeep)).await;
+            }
+        });
+    }
+
+    /// False when the node stops.
+    async fn pause(&self, period: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(period) => true,
+            () = self.tasks.stopping() => false,
+        }
+    }
+
+    fn leads(&self) -> bool {
+        view::leader(&self.desk.raft) == Some(self.desk.peers.trust().identity.id())
+    }
+
+    async fn expire_leases(&self) {
+        if !self.leads() {
+            return;
+        }
+        let leases = self.desk.machine.leases.ended(EXPIRED_MAX);
+        if !leases.is_empty() {
+            // Not now: the next round, or the next leader, proposes it again.
+            self.desk.propose_own(Action::LeaseExpire { leases }).await.ok();
+        }
+    }
+
+    /// A new leader gives leases their full length, and makes sure that the cluster has its tokens.
+    async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
+        let mut led = None;
+        while self.pause(Duration::from_millis(20)).await {
+            let view = view::view(&self.desk.raft);
+            if view.leader.is_some() && led != Some((view.term, view.leader)) {
+                self.desk.metrics.elections.inc();
+                tracing::info!(raft.term = view.term, node.leader = view.leader, "leader");
+                if view.is_leader() {
+                    self.desk.machine.leases.begin_anew();
+                }
+                led = Some((view.term, view.leader));
+            }
+            if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
+                start::add_configured_learners(&self.desk, &config).await;
+            }
+        }
+    }
+
+    fn needs_seed(&self, view: &view::RaftView) -> bool {
+        let bound = |id: &u64| (self.desk.peers.trust().bound_disk)(*id).is_some();
+        self.desk.machine.state().cluster_id.is_empty() || !view.members.keys().all(bound)
+    }
+
+    async fn flush_regularly(self: Arc<Self>, period: Duration) {
+        let mut flushed = 0;
+        while self.pause(period).await {
+            let applied = self.desk.machine.progress_now().applied_end;
+            if applied == flushed {
+                continue;
+            }
+            let machine = Arc::clone(&self.desk.machine);
+            let done = self.tasks.spawn_blocking("flush", move || machine.generation().db().flush()).await;
+            match done {
+                Ok(Ok(())) => flushed = applied,
+                Ok(Err(error)) => tracing::error!(%error, "the state machine could not be flushed"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn snapshot_when_due(self: Arc<Self>, store: StoreConfig) {
+        while self.pause(Duration::from_millis(500)).await {
+            let view = view::view(&self.desk.raft);
+            let since = view.applied.unwrap_or(0).saturating_sub(view.snapshot.unwrap_or(0));
+            let bytes = self.desk.machine.applied_bytes.load(Ordering::Relaxed);
+            if since >= store.snapshot_log_entries || (bytes >= store.snapshot_log_bytes && since > 0) {
+                self.desk.raft.trigger().snapshot().await.ok();
+            }
+        }
+    }
+
+    /// The leader gives up history by age and by size; all members then do the same.
+    async fn compact_when_due(self: Arc<Self>, store: StoreConfig) {
+        while self.pause(Duration::from_secs(10)).await {
+            if !self.leads() {
+                continue;
+            }
+            let (machine, state) = (Arc::clone(&self.desk.machine), self.desk.machine.state());
+            let minutes = self.tasks.spawn_blocking("minutes", move || machine.generation().db().minutes()).await;
+            let Ok(minutes) = minutes else { return };
+            let old_minute = state.now_ms.saturating_sub(store.history_max_age_s * 1000) / 60_000;
+            let floor = minutes
+                .iter()
+                .rev()
+                .find(|(minute, mark)| *minute < old_minute || state.history_bytes - mark.history_bytes > store.history_bytes_max)
+                .map_or(0, |(_, mark)| mark.revision);
+            if floor > state.compacted {
+                tracing::info!(store.revision = floor, "history before this revision is given up");
+                self.desk.propose_own(Action::AutoCompact { revision: floor }).await.ok();
+            }
+        }
+    }
+
+    /// Removes what compaction gave up, unless a live pin still protects it.
+    async fn collect(&self) {
+        let machine = Arc::clone(&self.desk.machine);
+        let state = machine.state();
+        let collecting = self.tasks.spawn_blocking("collect", move || {
+            let generation = machine.generation();
+            let db = generation.db();
+            if db.collected() >= state.compacted {
+                return Ok(());
+            }
+            let pinned = db.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
+            let floor = state.compacted.min(pinned.unwrap_or(u64::MAX));
+            for _ in 0..20 {
+                if db.collected() >= floor || !db.collect_step(floor)? {
+                    break;
+                }
+            }
+            let past: Vec<u64> = db.minutes().into_iter().filter(|(_, mark)| mark.revision < floor).map(|(minute, _)| minute).collect();
+            db.remove_minutes(&past)
+        });
+        if let Ok(Err(error)) = collecting.await {
+            tracing::error!(%error, "given-up history could not be removed");
+        }
+    }
+
+    async fn watch_disk(self: Arc<Self>, limits: LimitsConfig) {
+        while self.pause(Duration::from_secs(1)).await {
+            match rustix::fs::statvfs(&self.folder) {
+                Ok(stat) => self.store.set_disk_full(stat.f_bavail.saturating_mul(stat.f_frsize) < limits.disk_free_bytes_min),
+                Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
+            }
+        }
+    }
+
+    fn gauge(&self) {
+        let (metrics, machine) = (&self.desk.metrics, &self.desk.machine);
+        let (view, state) = (view::view(&self.desk.raft), machine.state());
+        let set = |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&metrics.term, view.term);
+        set(&metrics.is_leader, u64::from(view.is_leader()));
+        set(&metrics.applied_index, machine.progress_now().applied_end.saturating_sub(1));
+        set(&metrics.revision, state.revision);
+        set(&metrics.compacted_revision, state.compacted);
+        set(&metrics.keys, state.keys);
+        set(&metrics.answers_bytes, state.answers_bytes);
+        set(&metrics.leases, machine.leases.len() as u64);
+        set(&metrics.db_bytes, crate::storage::files::folder_bytes(&self.folder));
+        metrics.follower_lag.reset();
+        for (id, matched) in view.matched.iter().filter(|(id, _)| **id != view.me) {
+            let lag = view.last_log.unwrap_or(0).saturating_sub(*matched);
+            set(&metrics.follower_lag.with_label_values(&[&id.to_string()]), lag);
+        }
+    }
+}
+
+type BoxedWork = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

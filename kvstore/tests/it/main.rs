@@ -1,0 +1,24 @@
+//! The contract of a store node, over real HTTP, against nodes that run in this process.
+//!
+//! One file a feature. `harness` starts nodes and speaks to them; the cases of a feature run against one
+//! node, and all of them again through each node of three. No case may rely on an empty store.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
+
+#[macro_use]
+mod harness;
+
+mod bad_input;
+mod compaction;
+mod conditions;
+mod events;
+mod idempotency;
+mod keys;
+mod leases;
+mod openapi;
+mod raw;
+mod ranges;
+mod shutdown;
+mod tokens;
+mod txn;
+mod watch;

@@ -1,0 +1,31 @@
+//! Requests byte by byte, for what no HTTP library would send.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{Client, DEADLINE};
+
+/// Sends one request with these further header lines, and reads the answer until the node closes.
+pub(crate) async fn exchange(client: &Client, method: &str, target: &str, headers: &str, body: &[u8]) -> String {
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        client.token,
+        body.len()
+    );
+    send(client, &[head.as_bytes(), body].concat()).await
+}
+
+pub(crate) async fn send(client: &Client, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(client.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    match reading {
+        Ok(Ok(_)) => text,
+        // A reset after the answer is as good as a close.
+        Ok(Err(error)) if text.is_empty() => panic!("{error} before any answer"),
+        Ok(Err(_)) => text,
+        Err(_elapsed) => panic!("not closed in time; so far: {text}"),
+    }
+}

@@ -19,15 +19,15 @@ use crate::store::Store;
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
 
-pub struct Upkeep {
-    pub desk: Arc<Desk>,
-    pub store: Store,
-    pub tasks: Tasks,
-    pub folder: std::path::PathBuf,
+pub(crate) struct Upkeep {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) store: Store,
+    pub(crate) tasks: Tasks,
+    pub(crate) folder: std::path::PathBuf,
 }
 
 impl Upkeep {
-    pub fn start(self, config: &Config, tokens: TokenSeeds) {
+    pub(crate) fn start(self, config: &Config, tokens: TokenSeeds) {
         let upkeep = Arc::new(self);
         let every = |name, period, work: fn(Arc<Upkeep>) -> BoxedWork| upkeep.every(name, period, work);
         every("lease-expiry", Duration::from_millis(50), |upkeep| Box::pin(async move { upkeep.expire_leases().await }));

@@ -10,8 +10,8 @@ use super::Session;
 use crate::output::Usage;
 
 #[derive(Args)]
-#[group(id = "target", required = true, multiple = false, args = ["key", "prefix"])]
 pub(super) struct Del {
+    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
     key: Option<String>,
     /// Delete all keys that begin with this
     #[arg(long)]

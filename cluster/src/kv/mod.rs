@@ -12,7 +12,6 @@ mod member;
 mod put;
 pub(crate) mod reach;
 mod show;
-mod snapshot;
 mod status;
 mod token;
 mod txn;
@@ -65,8 +64,6 @@ enum Command {
     /// Access tokens and what they may read and write
     #[command(subcommand)]
     Token(token::Token),
-    /// Save a consistent backup
-    Snapshot(snapshot::Snapshot),
 }
 
 /// What every subcommand gets.
@@ -98,7 +95,6 @@ impl Kv {
                 Command::Hash(hash) => hash.run(&session).await,
                 Command::Status => status::run(&session).await,
                 Command::Token(token) => token.run(&session).await,
-                Command::Snapshot(snapshot) => snapshot.run(&session).await,
             }
         });
         result.map_err(|error| explain::explain(error, &endpoints))

@@ -10,8 +10,8 @@ use super::{Session, show};
 use crate::output::Usage;
 
 #[derive(Args)]
-#[group(id = "target", required = true, multiple = false, args = ["key", "prefix"])]
 pub(super) struct Watch {
+    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
     key: Option<String>,
     /// Watch all keys that begin with this ("" is all)
     #[arg(long)]

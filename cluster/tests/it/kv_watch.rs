@@ -47,7 +47,7 @@ async fn watch_goes_on_when_its_node_dies() {
     let mut command = cluster.command(&["kv", "watch", "--prefix", "w/", "--from", &begin.to_string()]);
     let mut watch = command
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()
         .unwrap();

@@ -1,11 +1,13 @@
 //! Tests of the launched binary: real processes, real sockets, a folder of their own for each test.
-//! `harness` starts and breaks clusters; every other file is one feature.
+//! `harness` starts and breaks clusters, `load` works on them and checks; every other file is one feature.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
 
 mod harness;
+mod load;
 
 mod bench;
+mod faults;
 mod kv;
 mod kv_admin;
 mod kv_watch;

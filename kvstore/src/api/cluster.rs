@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
-use kvstore_client::wire::cluster::{Cluster, Member, NewLeader, Role as WireRole};
+use kvstore_client::wire::cluster::{Cluster, Member, Role as WireRole};
 use serde_json::{Map, Value};
 use service::body;
 use service::problem::Result;
@@ -129,6 +129,10 @@ pub(super) async fn transfer(State(api): State<Shared>, request: Request) -> Res
     let (parts, body) = request.into_parts();
     api.root(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
-    let NewLeader { to } = body::json(&parts.headers, &body)?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let to = fields.number(root, "", "to");
+    fields.finish()?;
     answer(&api, api.store.transfer_leader(to).await)
 }

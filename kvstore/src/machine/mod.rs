@@ -16,3 +16,6 @@ pub mod snapshot;
 pub mod state;
 pub mod txn;
 pub mod watcher;
+
+#[cfg(test)]
+mod apply_model;

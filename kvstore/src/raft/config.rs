@@ -24,7 +24,6 @@ pub fn openraft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         max_payload_entries: 4096,
         replication_lag_threshold: store.log_keep_entries.max(1000),
         install_snapshot_timeout: 600_000,
-        send_snapshot_timeout: 600_000,
         backoff: "50ms".into(),
         ..RaftConfig::default()
     };

@@ -1,1 +1,183 @@
-//! soon
+//! Reads of the past, compaction, and the hash over a revision.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::events::Events;
+use crate::harness::Client;
+
+cases! {
+    the_past_stays_readable
+    compaction_gives_up_what_lies_before
+    a_pin_holds_history
+    all_members_have_one_hash
+}
+
+async fn the_past_stays_readable(client: &Client) {
+    let mut revisions = Vec::new();
+    for n in 0..5 {
+        revisions.push(client.put("k", format!("{n}")).await.number("x-kv-revision"));
+        client.put(&format!("other/{n}"), "v").await;
+    }
+    let deleted = client
+        .delete(&client.path("k"))
+        .await
+        .expect(200)
+        .number("x-kv-revision");
+    for (n, revision) in revisions.iter().enumerate() {
+        for at in [*revision, revision + 1] {
+            let read = client
+                .get(&format!("{}?revision={at}", client.path("k")))
+                .await
+                .expect(200);
+            assert_eq!(
+                (read.text(), read.number("x-kv-version")),
+                (n.to_string(), n as u64 + 1)
+            );
+            assert_eq!(read.header("etag"), format!("\"{revision}\""));
+        }
+        let page = client
+            .get(&format!("/v1/kv?prefix={}&revision={revision}", client.key("")))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(
+            (&page["revision"], page["kvs"].as_array().unwrap().len()),
+            (&json!(revision), n + 1)
+        );
+    }
+    let read = async |at: u64| client.get(&format!("{}?revision={at}", client.path("k"))).await;
+    read(revisions[0] - 1).await.refused(404, "key-not-found");
+    read(deleted).await.refused(404, "key-not-found");
+    read(deleted - 1).await.expect(200);
+    read(client.revision().await + 1000)
+        .await
+        .refused(422, "future-revision");
+}
+
+async fn compaction_gives_up_what_lies_before(client: &Client) {
+    let first = client.put("k", "1").await.number("x-kv-revision");
+    client.put("gone", "x").await;
+    client.delete(&client.path("gone")).await.expect(200);
+    let second = client.put("k", "2").await.number("x-kv-revision");
+    let third = client.put("k", "3").await.number("x-kv-revision");
+    let compacted = client
+        .post("/v1/compact", &json!({"revision": second}))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(compacted, json!({"revision": second}));
+    let read = async |at: u64| client.get(&format!("{}?revision={at}", client.path("k"))).await;
+    assert_eq!(
+        read(second).await.expect(200).text(),
+        "2",
+        "reads at it still work"
+    );
+    assert_eq!(read(third).await.expect(200).text(), "3");
+    let refused = read(first).await.refused(410, "compacted");
+    assert_eq!(refused.json()["compacted_revision"], second);
+    client
+        .get(&format!("/v1/kv?revision={first}"))
+        .await
+        .refused(410, "compacted");
+    client
+        .get(&format!("/v1/hash?revision={first}"))
+        .await
+        .refused(410, "compacted");
+    let watch = async |from: u64| {
+        client
+            .send(client.request(
+                Method::GET,
+                &format!("/v1/watch?prefix={}&from={from}", client.key("")),
+            ))
+            .await
+    };
+    watch(first).await.refused(410, "compacted");
+    watch(second).await.refused(410, "compacted");
+    let mut events = Events::open(client, &format!("prefix={}&from={}", client.key(""), second + 1)).await;
+    assert_eq!(events.change().await.revision(), third);
+    let again = client
+        .post("/v1/compact", &json!({"revision": first}))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        again,
+        json!({"revision": second}),
+        "less than is gone already changes nothing"
+    );
+    client
+        .post("/v1/compact", &json!({"revision": third + 1000}))
+        .await
+        .refused(422, "future-revision");
+    assert_eq!(
+        client
+            .post("/v1/compact", &json!({}))
+            .await
+            .refused(422, "invalid-request")
+            .pointers(),
+        ["/revision"]
+    );
+}
+
+async fn a_pin_holds_history(client: &Client) {
+    let first = client.put("k", "1").await.number("x-kv-revision");
+    let second = client.put("k", "2").await.number("x-kv-revision");
+    let pinned = client
+        .post("/v1/leases", &json!({"ttl_ms": 60_000, "pin": first}))
+        .await
+        .expect(201)
+        .json();
+    client
+        .post("/v1/compact", &json!({"revision": second}))
+        .await
+        .expect(200);
+    client
+        .post("/v1/leases", &json!({"ttl_ms": 60_000, "pin": first}))
+        .await
+        .refused(410, "compacted");
+    client
+        .post("/v1/leases", &json!({"ttl_ms": 60_000, "pin": second + 1000}))
+        .await
+        .refused(422, "future-revision");
+    let shown = client
+        .get(&format!("/v1/leases/{}", pinned["id"]))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(shown["pin"], first);
+    client
+        .delete(&format!("/v1/leases/{}", pinned["id"]))
+        .await
+        .expect(200);
+}
+
+async fn all_members_have_one_hash(client: &Client) {
+    let revision = client.put("k", "1").await.number("x-kv-revision");
+    let at = |client: &Client, revision: u64| {
+        let client = client.clone();
+        async move {
+            client
+                .get(&format!("/v1/hash?revision={revision}"))
+                .await
+                .expect(200)
+                .json()
+        }
+    };
+    let before = at(client, revision).await;
+    assert_eq!(before["revision"], revision);
+    assert_eq!(before, at(&client.elsewhere(), revision).await);
+    assert_eq!(
+        before,
+        client.get("/v1/hash").await.expect(200).json(),
+        "kept up with each write as well"
+    );
+    let changed = client.put("k", "2").await.number("x-kv-revision");
+    assert_ne!(before["hash"], at(client, changed).await["hash"]);
+    assert_eq!(before, at(client, revision).await, "recomputed over the past");
+    assert_eq!(before["hash"].as_str().unwrap().len(), 32);
+    client
+        .get("/v1/hash?revision=99999999")
+        .await
+        .refused(422, "future-revision");
+}

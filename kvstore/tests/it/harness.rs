@@ -69,7 +69,10 @@ impl Cluster {
     pub(crate) async fn start_with(count: usize, adjust: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::generate().unwrap();
-        let mut config = Config { nodes: Vec::new(), ..Config::default() };
+        let mut config = Config {
+            nodes: Vec::new(),
+            ..Config::default()
+        };
         // Tests share the machine with each other; an election without cause would only be noise.
         config.store.heartbeat_ms = 100;
         config.store.election_min_ms = 1000;
@@ -79,18 +82,39 @@ impl Cluster {
             let (client, peer) = (listen().await, listen().await);
             let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
             let (client_address, peer_address) = (address(&client), address(&peer));
-            config.nodes.push(NodeConfig { id, client: client_address, peer: peer_address, role: Role::Voter });
+            config.nodes.push(NodeConfig {
+                id,
+                client: client_address,
+                peer: peer_address,
+                role: Role::Voter,
+            });
             listeners.push((id, client, peer));
         }
         adjust(&mut config);
         let nodes = listeners.into_iter().map(|(id, client, peer)| {
             let data = folder.path().join(format!("n{id}"));
-            let settings = kvstore::Settings { config: config.clone(), id, data, secrets: secrets.clone() };
+            let settings = kvstore::Settings {
+                config: config.clone(),
+                id,
+                data,
+                secrets: secrets.clone(),
+            };
             let (address, tasks) = (client.local_addr().unwrap(), Tasks::new());
-            let running = tasks.spawn("node", Box::pin(kvstore::run(settings, client, peer, tasks.clone())));
-            Node { address, tasks, running }
+            let running = tasks.spawn(
+                "node",
+                Box::pin(kvstore::run(settings, client, peer, tasks.clone())),
+            );
+            Node {
+                address,
+                tasks,
+                running,
+            }
         });
-        let cluster = Self { nodes: nodes.collect(), secrets, _folder: folder };
+        let cluster = Self {
+            nodes: nodes.collect(),
+            secrets,
+            _folder: folder,
+        };
         for node in 0..count {
             let client = cluster.client(node);
             let ready = async || {
@@ -120,7 +144,10 @@ impl Cluster {
         let node = &mut self.nodes[node];
         node.tasks.stop();
         let stopped = tokio::time::timeout(DEADLINE, &mut node.running).await;
-        stopped.expect("a node stops in time").unwrap().expect("a node stops without an error");
+        stopped
+            .expect("a node stops in time")
+            .unwrap()
+            .expect("a node stops without an error");
     }
 
     pub(crate) async fn stop(mut self) {
@@ -138,12 +165,18 @@ async fn listen() -> TcpListener {
 }
 
 /// Asks again and again until it is `Ok`, or fails with the last thing seen.
-pub(crate) async fn wait_for<T, E: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn wait_for<T, E: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let began = Instant::now();
     loop {
         match ask().await {
             Ok(value) => return value,
-            Err(seen) => assert!(began.elapsed() < DEADLINE, "waited for {what}; last seen: {seen:?}"),
+            Err(seen) => assert!(
+                began.elapsed() < DEADLINE,
+                "waited for {what}; last seen: {seen:?}"
+            ),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -173,7 +206,9 @@ impl Answer {
     }
 
     pub(crate) fn number(&self, name: &str) -> u64 {
-        self.header(name).parse().unwrap_or_else(|error| panic!("header {name} of {self:?}: {error}"))
+        self.header(name)
+            .parse()
+            .unwrap_or_else(|error| panic!("header {name} of {self:?}: {error}"))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -186,18 +221,28 @@ impl Answer {
 
     /// The `code` of a problem.
     pub(crate) fn code(&self) -> String {
-        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
         let body = self.json();
         assert_eq!(body["status"], self.status, "{body}");
         assert_eq!(body["request_id"], self.header("x-request-id"), "{body}");
-        assert_eq!(body["type"], format!("/problems/{}", body["code"].as_str().unwrap()));
+        assert_eq!(
+            body["type"],
+            format!("/problems/{}", body["code"].as_str().unwrap())
+        );
         body["code"].as_str().unwrap().to_owned()
     }
 
     /// The pointers of all faults.
     pub(crate) fn pointers(&self) -> Vec<String> {
         let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
-        errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+        errors
+            .iter()
+            .map(|error| error["pointer"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[track_caller]
@@ -209,7 +254,12 @@ impl Answer {
     /// Expects a problem of this status and code.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, self.code().as_str()), (status, code), "{}", self.text());
+        assert_eq!(
+            (self.status, self.code().as_str()),
+            (status, code),
+            "{}",
+            self.text()
+        );
         self
     }
 }
@@ -222,23 +272,40 @@ impl Client {
 
     /// The same rights and key space through another node, if there is one.
     pub(crate) fn elsewhere(&self) -> Self {
-        let at = self.others.iter().position(|address| *address == self.address).unwrap();
+        let at = self
+            .others
+            .iter()
+            .position(|address| *address == self.address)
+            .unwrap();
         let address = self.others[(at + 1) % self.others.len()];
-        Self { address, base: format!("http://{address}"), ..self.clone() }
+        Self {
+            address,
+            base: format!("http://{address}"),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn with_token(&self, token: &str) -> Self {
-        Self { token: token.to_owned(), ..self.clone() }
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn request(&self, method: Method, target: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{target}", self.base)).bearer_auth(&self.token)
+        self.http
+            .request(method, format!("{}{target}", self.base))
+            .bearer_auth(&self.token)
     }
 
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap() }
+        Answer {
+            status,
+            headers,
+            body: response.bytes().await.unwrap(),
+        }
     }
 
     pub(crate) async fn get(&self, target: &str) -> Answer {
@@ -273,7 +340,9 @@ impl Client {
 
     /// The store's present revision.
     pub(crate) async fn revision(&self) -> u64 {
-        self.get("/v1/revision").await.expect(200).json()["revision"].as_u64().unwrap()
+        self.get("/v1/revision").await.expect(200).json()["revision"]
+            .as_u64()
+            .unwrap()
     }
 
     /// Makes a token for this client's space: read or write of `prefix` within it.
@@ -283,7 +352,9 @@ impl Client {
             .map(|(prefix, access)| serde_json::json!({"prefix": self.key(prefix), "access": access}))
             .collect();
         let target = format!("/v1/tokens/{}{name}", self.space.trim_end_matches('/'));
-        let request = self.request(Method::PUT, &target).json(&serde_json::json!({"prefixes": prefixes}));
+        let request = self
+            .request(Method::PUT, &target)
+            .json(&serde_json::json!({"prefixes": prefixes}));
         let made = self.send(request).await.expect(201).json();
         self.with_token(made["token"].as_str().unwrap())
     }

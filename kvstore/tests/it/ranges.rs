@@ -1,1 +1,294 @@
-//! soon
+//! Ranges and the walks over their pages.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client};
+
+cases! {
+    a_range_is_a_prefix_or_two_ends
+    rows_say_all_about_a_key
+    a_walk_shows_one_revision_while_others_write
+    a_walk_outlives_compaction
+    a_page_ends_at_four_mebibytes
+    only_cursors_of_the_store_are_believed
+    parameters_out_of_bounds_are_refused
+}
+
+fn keys(answer: &Value) -> Vec<&str> {
+    answer["kvs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["key"].as_str().unwrap())
+        .collect()
+}
+
+/// The names behind this client's own prefix.
+fn names(client: &Client, answer: &Value) -> String {
+    let own = client.key("");
+    keys(answer)
+        .iter()
+        .map(|key| key.strip_prefix(&own).unwrap())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+async fn range(client: &Client, query: &str) -> Value {
+    client.get(&format!("/v1/kv?{query}")).await.expect(200).json()
+}
+
+async fn a_range_is_a_prefix_or_two_ends(client: &Client) {
+    for name in ["a", "a/", "a/1", "a/2", "a0", "b"] {
+        client.put(name, name).await;
+    }
+    let key = |name: &str| client.key(name);
+    let cases = [
+        (format!("prefix={}", key("")), "a a/ a/1 a/2 a0 b"),
+        (format!("prefix={}", key("a/")), "a/ a/1 a/2"),
+        (format!("from={}&to={}", key("a/1"), key("b")), "a/1 a/2 a0"),
+        (
+            format!("from={}&to={}&order=desc", key("a"), key("b")),
+            "a0 a/2 a/1 a/ a",
+        ),
+        (format!("from={}&to={}", key("b"), key("a")), ""),
+        (format!("prefix={}&order=desc&limit=2", key("")), "b a0"),
+        (
+            format!("prefix={}&order=asc&limit=2&unknown=1", key("a/")),
+            "a/ a/1",
+        ),
+        (format!("prefix={}", key("zz")), ""),
+    ];
+    for (query, expected) in cases {
+        let answer = range(client, &query).await;
+        assert_eq!(names(client, &answer), expected, "{query}");
+    }
+    let counted = range(client, &format!("prefix={}&count_only=1", key("a"))).await;
+    assert_eq!(
+        (&counted["count"], &counted["kvs"], &counted["more"]),
+        (&json!(5), &json!([]), &json!(false))
+    );
+    let from = range(client, &format!("from={}&limit=1", key("a0"))).await;
+    assert_eq!(names(client, &from), "a0");
+}
+
+async fn rows_say_all_about_a_key(client: &Client) {
+    let lease = client
+        .post("/v1/leases", &json!({"ttl_ms": 60_000}))
+        .await
+        .expect(201)
+        .json()["id"]
+        .as_u64()
+        .unwrap();
+    let request = client
+        .request(
+            reqwest::Method::PUT,
+            &format!("{}?lease={lease}", client.path("k")),
+        )
+        .body(vec![0xff]);
+    let revision = client.send(request).await.expect(200).number("x-kv-revision");
+    let row = json!({"key": client.key("k"), "value_base64": "/w==", "create_revision": revision, "mod_revision": revision,
+        "version": 1, "lease": lease});
+    let query = format!("prefix={}", client.key(""));
+    let page = client.get(&format!("/v1/kv?{query}")).await.expect(200);
+    assert_eq!(
+        (page.header("x-kv-consistency"), page.number("x-kv-revision")),
+        ("linearizable", revision)
+    );
+    assert_eq!(
+        page.json(),
+        json!({"revision": revision, "kvs": [row], "count": 1, "more": false})
+    );
+    let bare = range(client, &format!("{query}&keys_only=true")).await;
+    assert_eq!(
+        (bare["kvs"][0].get("value_base64"), &bare["kvs"][0]["version"]),
+        (None, &json!(1))
+    );
+}
+
+/// Follows the links of a walk, each page through another node, and gathers the rows.
+async fn walk(client: &Client, target: &str, mut between: impl AsyncFnMut()) -> (Vec<Value>, Vec<Answer>) {
+    let (mut client, mut target) = (client.clone(), target.to_owned());
+    let (mut rows, mut pages) = (Vec::new(), Vec::new());
+    loop {
+        let page = client.get(&target).await.expect(200);
+        let body = page.json();
+        rows.extend(body["kvs"].as_array().unwrap().iter().cloned());
+        let link = page.header("link").to_owned();
+        assert_eq!(body["more"], !link.is_empty());
+        pages.push(page);
+        if link.is_empty() {
+            return (rows, pages);
+        }
+        let next = link
+            .strip_prefix('<')
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""))
+            .unwrap();
+        assert!(
+            next.ends_with(&format!("cursor={}", body["cursor"].as_str().unwrap())),
+            "{next}"
+        );
+        next.clone_into(&mut target);
+        client = client.elsewhere();
+        between().await;
+    }
+}
+
+async fn a_walk_shows_one_revision_while_others_write(client: &Client) {
+    for n in 0..25 {
+        client.put(&format!("w/{n:02}"), format!("{n}")).await;
+    }
+    for order in ["asc", "desc"] {
+        let revision = client.revision().await;
+        let target = format!("/v1/kv?prefix={}&limit=4&order={order}", client.key("w/"));
+        let mut round = 0;
+        let (rows, pages) = walk(client, &target, async || {
+            round += 1;
+            client.put(&format!("w/{:02}", 24 - round), "changed").await;
+            client.put(&format!("w/{round:02}x"), "inserted").await;
+            client
+                .delete(&client.path(&format!("w/{:02}", 10 + round)))
+                .await
+                .expect(200);
+        })
+        .await;
+        assert_eq!(pages.len(), rows.len().div_ceil(4));
+        assert!(
+            pages
+                .iter()
+                .all(|page| page.json()["revision"] == revision && page.number("x-kv-revision") == revision)
+        );
+        let whole = range(
+            client,
+            &format!("prefix={}&order={order}&revision={revision}", client.key("w/")),
+        )
+        .await;
+        assert_eq!(Value::from(rows), whole["kvs"], "{order}: the pages are the past");
+        assert!(pages.iter().all(|page| page.json()["count"] == whole["count"]));
+    }
+}
+
+async fn a_walk_outlives_compaction(client: &Client) {
+    for n in 0..10 {
+        client.put(&format!("w/{n}"), "old").await;
+    }
+    let target = format!("/v1/kv?prefix={}&limit=3", client.key("w/"));
+    let (rows, pages) = walk(client, &target, async || {
+        for n in 0..10 {
+            client.put(&format!("w/{n}"), "new").await;
+        }
+        let revision = client.revision().await;
+        client
+            .post("/v1/compact", &json!({"revision": revision}))
+            .await
+            .expect(200);
+    })
+    .await;
+    assert!(
+        rows.len() == 10 && rows.iter().all(|row| row["value"] == "old"),
+        "{rows:?}"
+    );
+    let revision = pages[0].json()["revision"].as_u64().unwrap();
+    // The walk was protected; another reader of that revision is not.
+    client
+        .get(&format!("{}?revision={revision}", client.path("w/1")))
+        .await
+        .refused(410, "compacted");
+    // Once the walk is over, its pin is let go.
+    crate::harness::wait_for("the pin to end", async || {
+        let leases = client.get("/v1/leases").await.expect(200).json();
+        let pinned = leases
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|lease| lease["pin"] == revision);
+        if pinned { Err(leases) } else { Ok(()) }
+    })
+    .await;
+}
+
+async fn a_page_ends_at_four_mebibytes(client: &Client) {
+    for n in 0..6 {
+        client.put(&format!("big/{n}"), vec![b'x'; 1 << 20]).await;
+    }
+    let query = format!("prefix={}", client.key("big/"));
+    let first = range(client, &query).await;
+    assert_eq!(
+        (keys(&first).len(), &first["count"], &first["more"]),
+        (4, &json!(6), &json!(true))
+    );
+    let rest = range(
+        client,
+        &format!("{query}&cursor={}", first["cursor"].as_str().unwrap()),
+    )
+    .await;
+    assert_eq!(
+        (keys(&rest).len(), &rest["more"], rest.get("cursor")),
+        (2, &json!(false), None)
+    );
+    let bare = range(client, &format!("{query}&keys_only=1")).await;
+    assert_eq!(keys(&bare).len(), 6, "values that are left out do not count");
+}
+
+async fn only_cursors_of_the_store_are_believed(client: &Client) {
+    for n in 0..3 {
+        client.put(&format!("c/{n}"), "v").await;
+    }
+    let query = format!("prefix={}&limit=1", client.key("c/"));
+    let cursor = range(client, &query).await["cursor"].as_str().unwrap().to_owned();
+    let alone = range(client, &format!("cursor={cursor}&limit=9")).await;
+    assert_eq!(
+        names(client, &alone),
+        "c/1 c/2",
+        "a cursor holds the whole question"
+    );
+    let (head, last) = cursor.split_at(cursor.len() - 1);
+    let forged = format!("{head}{}", if last == "A" { "B" } else { "A" });
+    for bad in [forged.as_str(), head, "x", "%ff", ""] {
+        client
+            .get(&format!("/v1/kv?{query}&cursor={bad}"))
+            .await
+            .refused(400, "malformed-parameter");
+    }
+    let other = format!("/v1/kv?prefix={}&cursor={cursor}", client.key("d/"));
+    client.get(&other).await.refused(400, "malformed-parameter");
+    let reader = client.token("reader", &[("d/", "read")]).await;
+    reader
+        .get(&format!("/v1/kv?cursor={cursor}"))
+        .await
+        .refused(403, "forbidden");
+}
+
+async fn parameters_out_of_bounds_are_refused(client: &Client) {
+    for bad in [
+        "limit=0",
+        "limit=10001",
+        "limit=-1",
+        "limit=x",
+        "limit=",
+        "limit=1&limit=2",
+        "order=up",
+        "keys_only=yes",
+        "prefix=a&from=b",
+        "prefix=%ff",
+        "prefix=%f",
+        "revision=-1",
+        "revision=99999999999999999999",
+        "consistency=strong",
+        "consistency=bounded",
+        "consistency=bounded:-1",
+        "consistency=at_least:",
+    ] {
+        client
+            .get(&format!("/v1/kv?{bad}"))
+            .await
+            .refused(400, "malformed-parameter");
+    }
+    client
+        .get(&format!("/v1/kv?prefix={}", "p".repeat(1025)))
+        .await
+        .refused(422, "invalid-key");
+    client
+        .get("/v1/kv?revision=999999999")
+        .await
+        .refused(422, "future-revision");
+}

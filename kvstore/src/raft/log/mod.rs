@@ -203,3 +203,6 @@ impl Log {
 
 
 
+
+#[cfg(test)]
+mod tests;

@@ -32,11 +32,13 @@ impl Log {
         let on_disk = self.db.entries(from, to.min(self.tail.first()), bytes_max).map_err(io_error)?;
         let mut found = Vec::with_capacity(on_disk.len());
         let mut bytes = 0;
-        for (_, encoded) in on_disk {
+        // What is on neither side of the tail's beginning was purged, or never was.
+        let mut next = if on_disk.is_empty() { self.tail.first().max(from) } else { from };
+        for (index, encoded) in on_disk {
             bytes += encoded.len();
             found.push(entry::decode(&encoded).map_err(io_error)?);
+            next = index + 1;
         }
-        let next = from + found.len() as u64;
         if next < to && bytes < bytes_max {
             found.extend(self.tail.read(next, to, bytes_max - bytes).unwrap_or_default());
         }

@@ -1,0 +1,111 @@
+//! The log store against openraft's own suite, and against damage.
+
+use openraft::StorageError;
+use openraft::entry::RaftEntry;
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::EntryPayload;
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::Proposal;
+use crate::machine::adapter::MachineAdapter;
+use crate::machine::machine::{Machine, MachineSettings};
+use crate::raft::entry::log_id;
+
+const MEMTABLE: usize = 1 << 20;
+
+type Ended = oneshot::Receiver<io::Error>;
+
+fn open(folder: &Path) -> (LogStore, Opened, Ended) {
+    LogStore::open(&folder.join("raft"), MEMTABLE, Arc::default()).expect("the log opens")
+}
+
+fn machine(folder: &Path) -> Arc<Machine> {
+    let settings = MachineSettings { memtable_bytes: MEMTABLE, cache_bytes: MEMTABLE, ring_bytes: MEMTABLE };
+    Machine::open(folder, settings, Arc::default()).expect("the state machine opens")
+}
+
+fn entry(index: u64) -> Entry {
+    Entry::new(log_id(1, 1, index), EntryPayload::Normal(Proposal::new(index, b"payload")))
+}
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, MachineAdapter), StorageError<TypeConfig>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, ..) = open(folder.path());
+        // The suite applies entries that it never appended, so nothing is to be waited for.
+        let flushed = watch::Sender::new(u64::MAX);
+        let adapter = MachineAdapter::start(machine(folder.path()), flushed.subscribe()).expect("the apply thread starts");
+        Ok((folder, store, adapter))
+    }
+}
+
+#[tokio::test]
+async fn openrafts_own_suite_passes() {
+    Suite::test_all(Builder).await.expect("the suite passes");
+}
+
+#[tokio::test]
+async fn a_reopened_log_has_everything_that_was_called_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, opened, ended) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (0, None));
+    store.blocking_append((0..50).map(entry)).await.expect("appended");
+    assert_eq!(*store.flushed().borrow(), 50);
+    close(store, ended).await;
+    let (mut store, opened, ended) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (50, None));
+    let entries = store.try_get_log_entries(0..100).await.expect("read");
+    assert_eq!(entries.len(), 50);
+    store.purge(log_id(1, 1, 19)).await.expect("purged");
+    store.truncate_after(Some(log_id(1, 1, 39))).await.expect("cut");
+    assert_eq!(*store.flushed().borrow(), 40);
+    store.blocking_append([entry(40)]).await.expect("appended");
+    close(store, ended).await;
+    let (mut store, opened, _ended) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (41, None), "a cut that was asked for is no damage");
+    let state = store.get_log_state().await.expect("state");
+    assert_eq!(state.last_purged_log_id.map(|id| id.index), Some(19));
+    assert_eq!(state.last_log_id.map(|id| id.index), Some(40));
+    assert_eq!(store.try_get_log_entries(20..99).await.expect("read").len(), 21);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _, ended) = open(folder.path());
+    store.blocking_append((0..30).map(entry)).await.expect("appended");
+    close(store, ended).await;
+    // As a disk does that forgets what it once had synced.
+    let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
+    let mut batch = crate::storage::log_db::LogBatch::default();
+    db.remove(&mut batch, 25, u64::MAX);
+    db.commit(batch).expect("removed");
+    drop(db);
+    let (_, opened, _) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (25, Some(30)));
+}
+
+#[tokio::test]
+async fn an_entry_missing_in_the_middle_stops_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _, ended) = open(folder.path());
+    store.blocking_append((0..30).map(entry)).await.expect("appended");
+    close(store, ended).await;
+    let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
+    let mut batch = crate::storage::log_db::LogBatch::default();
+    db.remove(&mut batch, 10, 11);
+    db.commit(batch).expect("removed");
+    drop(db);
+    let error = LogStore::open(&folder.path().join("raft"), MEMTABLE, Arc::default()).err().expect("refused");
+    assert!(error.to_string().contains("no entry 10"), "{error}");
+}
+
+/// Waits for the writer thread to let go of the database.
+async fn close(store: LogStore, ended: Ended) {
+    drop(store);
+    assert!(ended.await.is_err(), "the writer ended without a failure");
+}

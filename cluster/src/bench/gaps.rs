@@ -27,6 +27,11 @@ impl Gaps {
         self.longest = Duration::ZERO;
     }
 
+    /// How long it is since the last success.
+    pub(super) fn open(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_success)
+    }
+
     pub(super) fn longest(&self, now: Instant) -> Duration {
         self.longest.max(now.saturating_duration_since(self.last_success))
     }
@@ -48,5 +53,6 @@ mod tests {
         assert_eq!(gaps.longest(at(32)).as_millis(), 7);
         gaps.success(at(40));
         assert_eq!(gaps.longest(at(41)).as_millis(), 15);
+        assert_eq!(gaps.open(at(41)).as_millis(), 1);
     }
 }

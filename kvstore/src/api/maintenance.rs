@@ -1,5 +1,7 @@
 //! The node and its history: status, revision, compaction, hash, metrics, readiness.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +19,10 @@ use super::once::once;
 use super::params::Params;
 use super::{Shared, reply};
 use crate::command::{Action, Answer};
+use crate::store::Level;
+
+/// How old the leader's last confirmed majority may be for a node that is ready.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The cheapest linearizable read.
 pub(super) async fn revision(State(api): State<Shared>, request: Request) -> Result<Response> {
@@ -111,9 +117,15 @@ pub(super) async fn metrics(State(api): State<Shared>, request: Request) -> Resu
     Ok(api.store.metrics().registry.response())
 }
 
+/// A leader that is known may be gone: only a majority that confirmed it lately makes a node ready.
 pub(super) async fn ready(State(api): State<Shared>) -> Result<Response> {
-    match api.store.ready() {
-        Ok(()) => Ok("ready\n".into_response()),
-        Err(reason) => Err(Problem::new(problem::NOT_READY, reason)),
+    let not_ready = |reason: String| Problem::new(problem::NOT_READY, reason);
+    api.store.ready().map_err(not_ready)?;
+    match api.store.read_point(Level::Bounded(CONFIRMED_WITHIN)).await {
+        Ok(_) => Ok("ready\n".into_response()),
+        Err(error) => {
+            tracing::debug!(%error, "not ready: no majority has confirmed a leader lately");
+            Err(not_ready("no majority has confirmed a leader lately".to_owned()))
+        }
     }
 }

@@ -20,7 +20,8 @@ pub fn openraft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         // Snapshots are taken by bytes and entries of our own counting.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: store.log_keep_entries,
-        purge_batch_size: 4096,
+        // A short log is meant to stay short; a long one is purged in steps that are worth it.
+        purge_batch_size: store.log_keep_entries.clamp(1, 4096),
         max_payload_entries: 4096,
         replication_lag_threshold: store.log_keep_entries.max(1000),
         install_snapshot_timeout: 600_000,

@@ -27,13 +27,12 @@ pub(crate) async fn send(client: &Client, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
     let text = String::from_utf8_lossy(&answer).into_owned();
-    match reading {
-        Ok(Ok(_)) => text,
-        // A reset after the answer is as good as a close.
-        Ok(Err(error)) if text.is_empty() => panic!("{error} before any answer"),
-        Ok(Err(_)) => text,
-        Err(_elapsed) => panic!("not closed in time; so far: {text}"),
-    }
+    let Ok(read) = reading else {
+        panic!("not closed in time; so far: {text}")
+    };
+    // A reset after the answer is as good as a close.
+    assert!(read.is_ok() || !text.is_empty(), "{read:?} before any answer");
+    text
 }
 
 /// The same, saying that no more will come.

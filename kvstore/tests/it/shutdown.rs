@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::harness::{Cluster, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +42,7 @@ async fn the_others_go_on_and_know_what_was_written() {
             .changes(2)
             .await
             .iter()
-            .map(|event| event.revision())
+            .map(Event::revision)
             .collect::<Vec<_>>(),
         [first, second]
     );

@@ -19,7 +19,7 @@ impl Gaps {
 
     /// Within `from..to`; successes of several clients come in almost any order.
     pub(crate) fn longest(&self, from: Instant, to: Instant) -> Duration {
-        let mut inside: Vec<Instant> = self.successes.iter().copied().collect();
+        let mut inside: Vec<Instant> = self.successes.clone();
         inside.retain(|at| (from..to).contains(at));
         inside.push(to);
         inside.sort();

@@ -2,17 +2,22 @@
 //! of their own, snapshots on a third.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
 use service::tasks::Tasks;
 use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedReadHalf;
 
-use super::frame::append_frame;
+use super::frame::{FrameReader, append_frame};
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Control, Controlled, Streamed};
 use super::transfer;
@@ -50,11 +55,20 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetworkFactory {
     type Network = PeerNetwork;
 
     async fn new_client(&mut self, to: u64, node: &Member) -> PeerNetwork {
-        PeerNetwork { factory: self.clone(), to, address: node.peer_address.clone(), heartbeat: false, control: None }
+        PeerNetwork {
+            factory: self.clone(),
+            to,
+            address: node.peer_address.clone(),
+            heartbeat: false,
+            control: None,
+        }
     }
 
     async fn new_heartbeat_client(&mut self, to: u64, node: &Member) -> PeerNetwork {
-        PeerNetwork { heartbeat: true, ..self.new_client(to, node).await }
+        PeerNetwork {
+            heartbeat: true,
+            ..self.new_client(to, node).await
+        }
     }
 }
 
@@ -66,13 +80,21 @@ impl PeerNetwork {
     async fn ask(&mut self, request: &Control) -> Rpc<Controlled> {
         let mut connection = match self.control.take() {
             Some(connection) => connection,
-            None => self.connect(Purpose::Control).await.map_err(|error| unreachable(&error))?,
+            None => self
+                .connect(Purpose::Control)
+                .await
+                .map_err(|error| unreachable(&error))?,
         };
         let mut out = BytesMut::new();
         append_frame(&mut out, &[&message::encode(request)]);
-        connection.writer.write_all(&out).await.map_err(|error| broken(&error))?;
+        connection
+            .writer
+            .write_all(&out)
+            .await
+            .map_err(|error| broken(&error))?;
         let answer = connection.reader.next().await.map_err(|error| broken(&error))?;
-        let answer = answer.ok_or_else(|| broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))?;
+        let answer =
+            answer.ok_or_else(|| broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof)))?;
         let answer = message::decode(&answer).map_err(|error| broken(&error))?;
         self.control = Some(connection);
         match answer {
@@ -83,20 +105,33 @@ impl PeerNetwork {
 }
 
 fn odd_answer() -> RPCError<TypeConfig> {
-    broken(&std::io::Error::other("the peer answered something else than was asked"))
+    broken(&std::io::Error::other(
+        "the peer answered something else than was asked",
+    ))
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotFolder;
 
-    async fn append_entries(&mut self, request: AppendEntriesRequest<TypeConfig>, _option: RPCOption) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        match self.ask(&Control::Append(message::encode_append(&request))).await? {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        match self
+            .ask(&Control::Append(message::encode_append(&request)))
+            .await?
+        {
             Controlled::Appended(answer) => Ok(answer),
             _ => Err(odd_answer()),
         }
     }
 
-    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
@@ -104,19 +139,30 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let connection = self.connect(Purpose::Append).await.map_err(|error| unreachable(&error))?;
+            let connection = self
+                .connect(Purpose::Append)
+                .await
+                .map_err(|error| unreachable(&error))?;
             Ok(pipeline(connection, input, &self.factory.tasks))
         })
     }
 
-    async fn vote(&mut self, request: VoteRequest<TypeConfig>, _option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         match self.ask(&Control::Vote(request)).await? {
             Controlled::Voted(answer) => Ok(answer),
             _ => Err(odd_answer()),
         }
     }
 
-    async fn pre_vote(&mut self, request: VoteRequest<TypeConfig>, _option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         match self.ask(&Control::PreVote(request)).await? {
             Controlled::Voted(answer) => Ok(answer),
             _ => Err(odd_answer()),
@@ -130,7 +176,10 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let connection = self.connect(Purpose::Snapshot).await.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let connection = self
+            .connect(Purpose::Snapshot)
+            .await
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let sending = transfer::send(connection, vote, &snapshot.meta, &snapshot.snapshot.0);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -142,8 +191,16 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         }
     }
 
-    async fn transfer_leader(&mut self, request: TransferLeaderRequest<TypeConfig>, _option: RPCOption) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        let control = Control::TransferLeader { from: *request.from_leader(), to: *request.to_node_id(), last: request.last_log_id().copied() };
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let control = Control::TransferLeader {
+            from: *request.from_leader(),
+            to: *request.to_node_id(),
+            last: request.last_log_id().copied(),
+        };
         match self.ask(&control).await? {
             Controlled::Transferred(Ok(())) => Ok(Ok(())),
             Controlled::Transferred(Err(reason)) => Err(broken(&std::io::Error::other(reason))),
@@ -153,11 +210,19 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 }
 
 /// Writes requests on a task of its own while answers are read in order: many are under way at once.
-fn pipeline<S>(connection: Connection, mut input: S, tasks: &Tasks) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
+fn pipeline<S>(
+    connection: Connection,
+    mut input: S,
+    tasks: &Tasks,
+) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    let Connection { reader, mut writer, .. } = connection;
+    let Connection {
+        reader, mut writer, ..
+    } = connection;
+    let finished = Arc::new(AtomicBool::new(false));
+    let said = Arc::clone(&finished);
     let writing = tasks.spawn("append-stream", async move {
         let mut out = BytesMut::new();
         while let Some(request) = input.next().await {
@@ -165,25 +230,40 @@ where
             append_frame(&mut out, &[&message::encode_append(&request)]);
             if writer.write_all(&out).await.is_err() {
                 // The reader sees the same end and says so.
-                break;
+                return;
             }
         }
+        // openraft ends a stream whenever it regroups. The follower answers all it got, then closes
+        // too: that is an orderly end, and to report it as a fault would restart replication at once.
+        said.store(true, Ordering::Release);
+        writer.shutdown().await.ok();
     });
     let state = Some((reader, AbortOnDrop(writing.abort_handle())));
-    Box::pin(futures_util::stream::unfold(state, |state| async move {
-        let (mut reader, writing) = state?;
-        let answer = match reader.next().await {
-            Ok(Some(frame)) => message::decode::<Streamed>(&frame).map_err(|error| broken(&error)),
-            Ok(None) => Err(broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof))),
-            Err(error) => Err(broken(&error)),
-        };
-        Some(match answer {
-            Ok(Streamed::Flushed(upto)) => (Ok(Ok(upto)), Some((reader, writing))),
-            Ok(Streamed::Conflict(at)) => (Ok(Err(StreamAppendError::Conflict(at))), None),
-            Ok(Streamed::HigherVote(vote)) => (Ok(Err(StreamAppendError::HigherVote(vote))), None),
-            Err(error) => (Err(error), None),
-        })
+    Box::pin(futures_util::stream::unfold(state, move |state| {
+        let finished = Arc::clone(&finished);
+        next_answer(state, finished)
     }))
+}
+
+type Answers = (FrameReader<OwnedReadHalf>, AbortOnDrop);
+
+async fn next_answer(
+    state: Option<Answers>,
+    finished: Arc<AtomicBool>,
+) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, Option<Answers>)> {
+    let (mut reader, writing) = state?;
+    let answer = match reader.next().await {
+        Ok(None) if finished.load(Ordering::Acquire) => return None,
+        Ok(Some(frame)) => message::decode::<Streamed>(&frame).map_err(|error| broken(&error)),
+        Ok(None) => Err(broken(&std::io::Error::from(std::io::ErrorKind::UnexpectedEof))),
+        Err(error) => Err(broken(&error)),
+    };
+    Some(match answer {
+        Ok(Streamed::Flushed(upto)) => (Ok(Ok(upto)), Some((reader, writing))),
+        Ok(Streamed::Conflict(at)) => (Ok(Err(StreamAppendError::Conflict(at))), None),
+        Ok(Streamed::HigherVote(vote)) => (Ok(Err(StreamAppendError::HigherVote(vote))), None),
+        Err(error) => (Err(error), None),
+    })
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

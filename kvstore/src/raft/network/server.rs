@@ -33,18 +33,36 @@ pub struct PeerServer {
     /// Entries up to here were once on this disk and are gone: no vote before they are back.
     pub lost_up_to: Option<u64>,
     receiving: Mutex<()>,
+    /// Checks whether a leader is gone, under way; streams that end together need no more than these.
+    checks: Arc<Semaphore>,
 }
 
 impl PeerServer {
-    pub fn new(desk: Arc<Desk>, trust: Arc<Trust>, tasks: Tasks, fast_failover: bool, lost_up_to: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { desk, trust, tasks, fast_failover, lost_up_to, receiving: Mutex::new(()) })
+    pub fn new(
+        desk: Arc<Desk>,
+        trust: Arc<Trust>,
+        tasks: Tasks,
+        fast_failover: bool,
+        lost_up_to: Option<u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            desk,
+            trust,
+            tasks,
+            fast_failover,
+            lost_up_to,
+            receiving: Mutex::new(()),
+            checks: Arc::new(Semaphore::new(2)),
+        })
     }
 
     /// Serves until the tasks are told to stop.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.tasks.stopping() => return,
@@ -88,18 +106,31 @@ impl PeerServer {
 
     /// A pipelined stream of appends: requests go in as they come, answers go out in order.
     async fn appends(&self, connection: Connection) -> io::Result<()> {
-        let Connection { reader, mut writer, peer, .. } = connection;
+        let Connection {
+            reader,
+            mut writer,
+            peer,
+            ..
+        } = connection;
         let desk = Arc::clone(&self.desk);
-        let (fast_failover, tasks) = (self.fast_failover, self.tasks.clone());
+        let (fast_failover, tasks, checks) =
+            (self.fast_failover, self.tasks.clone(), Arc::clone(&self.checks));
         let requests = futures_util::stream::unfold(reader, move |mut reader: FrameReader<_>| {
-            let (desk, tasks) = (Arc::clone(&desk), tasks.clone());
+            let (desk, tasks, checks) = (Arc::clone(&desk), tasks.clone(), Arc::clone(&checks));
             async move {
                 let request = match reader.next().await {
                     Ok(Some(frame)) => message::decode_append(frame).ok(),
                     Ok(None) | Err(_) => None,
                 };
-                if request.is_none() && fast_failover && !tasks.is_stopping() {
-                    tasks.spawn("failover", failover::on_stream_end(desk, peer));
+                if request.is_none()
+                    && fast_failover
+                    && !tasks.is_stopping()
+                    && let Ok(permit) = checks.try_acquire_owned()
+                {
+                    tasks.spawn("failover", async move {
+                        failover::on_stream_end(desk, peer).await;
+                        drop(permit);
+                    });
                 }
                 request.map(|request| (request, reader))
             }
@@ -121,7 +152,10 @@ impl PeerServer {
     async fn control(&self, mut connection: Connection) -> io::Result<()> {
         while let Some(frame) = connection.reader.next().await? {
             let request = message::decode(&frame).map_err(io::Error::other)?;
-            let answer = self.answer_control(request).await.unwrap_or_else(Controlled::Failed);
+            let answer = self
+                .answer_control(request)
+                .await
+                .unwrap_or_else(Controlled::Failed);
             let mut out = BytesMut::new();
             append_frame(&mut out, &[&message::encode(&answer)]);
             connection.writer.write_all(&out).await?;
@@ -135,19 +169,31 @@ impl PeerServer {
         match request {
             Control::Append(encoded) => {
                 let request = message::decode_append(encoded).map_err(|error| text(&error))?;
-                raft.append_entries(request).await.map(Controlled::Appended).map_err(|error| text(&error))
+                raft.append_entries(request)
+                    .await
+                    .map(Controlled::Appended)
+                    .map_err(|error| text(&error))
             }
             Control::Vote(request) => {
                 self.may_vote()?;
-                raft.vote(request).await.map(Controlled::Voted).map_err(|error| text(&error))
+                raft.vote(request)
+                    .await
+                    .map(Controlled::Voted)
+                    .map_err(|error| text(&error))
             }
             Control::PreVote(request) => {
                 self.may_vote()?;
-                raft.pre_vote(request).await.map(Controlled::Voted).map_err(|error| text(&error))
+                raft.pre_vote(request)
+                    .await
+                    .map(Controlled::Voted)
+                    .map_err(|error| text(&error))
             }
             Control::TransferLeader { from, to, last } => {
                 self.may_vote()?;
-                let answer = raft.handle_transfer_leader(transfer_request(from, to, last)).await.map_err(|error| text(&error))?;
+                let answer = raft
+                    .handle_transfer_leader(transfer_request(from, to, last))
+                    .await
+                    .map_err(|error| text(&error))?;
                 Ok(Controlled::Transferred(answer.map_err(|error| error.to_string())))
             }
         }
@@ -156,18 +202,27 @@ impl PeerServer {
     /// A vote stands for everything this node ever acknowledged; with part of that lost, it would lie.
     fn may_vote(&self) -> Result<(), String> {
         match self.lost_up_to {
-            Some(end) if self.desk.machine.progress_now().applied_end < end => {
-                Err(format!("this node lost entries before {end} and does not vote until it has them again"))
-            }
+            Some(end) if self.desk.machine.progress_now().applied_end < end => Err(format!(
+                "this node lost entries before {end} and does not vote until it has them again"
+            )),
             _ => Ok(()),
         }
     }
 
     async fn snapshot(&self, mut connection: Connection) -> io::Result<()> {
         let _one_at_a_time = self.receiving.lock().await;
-        let (vote, meta, folder) = transfer::receive(&mut connection, self.desk.machine.incoming_folder()).await?;
-        let snapshot = Snapshot { meta, snapshot: SnapshotFolder(folder) };
-        let answer = self.desk.raft.install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
+        let (vote, meta, folder) =
+            transfer::receive(&mut connection, self.desk.machine.incoming_folder()).await?;
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotFolder(folder),
+        };
+        let answer = self
+            .desk
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(io::Error::other)?;
         let mut out = BytesMut::new();
         append_frame(&mut out, &[&message::encode(&answer.vote)]);
         connection.writer.write_all(&out).await
@@ -175,15 +230,21 @@ impl PeerServer {
 
     /// Answers go out as they are ready, not in the order of the questions.
     async fn questions(self: Arc<Self>, connection: Connection) -> io::Result<()> {
-        let Connection { mut reader, writer, .. } = connection;
+        let Connection {
+            mut reader, writer, ..
+        } = connection;
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
         let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
         let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
         while let Some(frame) = reader.next().await? {
-            let Some((number, body)) = frame.split_at_checked(8) else { break };
+            let Some((number, body)) = frame.split_at_checked(8) else {
+                break;
+            };
             let number = u64::from_le_bytes(number.try_into().expect("split at eight"));
             let question: Ask = message::decode(body).map_err(io::Error::other)?;
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                break;
+            };
             let (desk, answers) = (Arc::clone(&self.desk), answers.clone());
             self.tasks.spawn("peer-question", async move {
                 let _permit = permit;

@@ -1,54 +1,44 @@
-//! Applying against the database, compared with maps that are obviously right.
+//! A store that is obviously right: every past state is kept whole.
 //!
-//! The model keeps every past state whole and knows no batches, drafts or tables. Random commands run
-//! through both, several to a batch; answers, counters, hash, events and every readable past must agree,
-//! before compaction has been carried out and after.
+//! It knows no batches, drafts or tables, and it is slow.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 
-use super::machine::{Content, Item, Machine, MachineSettings};
-use super::state::{Event, record_hash};
-use super::txn::parse_int;
 use crate::command::{
-    Action, Actor, Answer, Branch, Command, Condition, Expect, Op, OpResult, Order, Proposal, Record,
-    Refusal, Reply, Test, Txn, encode_commands,
+    Action, Answer, Branch, Condition, Expect, Op, OpResult, Order, Record, Refusal, Reply, Test, Txn,
 };
-use crate::metrics::NodeMetrics;
-use crate::raft::entry::log_id;
-use crate::storage::history::{Direction, Span};
+use crate::machine::state::Event;
+use crate::machine::txn::parse_int;
 
-type Rows = BTreeMap<Bytes, Record>;
+pub(super) type Rows = BTreeMap<Bytes, Record>;
 
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     /// The state at each revision; the last one is the present.
-    states: Vec<Rows>,
-    events: Vec<Event>,
+    pub(super) states: Vec<Rows>,
+    pub(super) events: Vec<Event>,
     leases: BTreeMap<u64, u64>,
-    compacted: u64,
+    pub(super) compacted: u64,
 }
 
 /// What one branch of a transaction does, key by key. `None` = deleted.
 type Written = BTreeMap<Bytes, Option<Record>>;
 
 impl Model {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             states: vec![Rows::new()],
             ..Self::default()
         }
     }
 
-    fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         self.states.len() as u64 - 1
     }
 
-    fn present(&self) -> &Rows {
+    pub(super) fn present(&self) -> &Rows {
         self.states.last().expect("revision 0 is always there")
     }
 
@@ -108,11 +98,6 @@ impl Model {
             .collect()
     }
 
-    fn delete_all(&self, written: &mut Written, rows: &[(Bytes, Record)]) -> u64 {
-        written.extend(rows.iter().map(|(key, _)| (key.clone(), None)));
-        rows.len() as u64
-    }
-
     /// The results of a branch, or the op that failed.
     fn branch(&self, ops: &[Op]) -> Result<(Vec<OpResult>, Written), u32> {
         let mut written = Written::new();
@@ -131,9 +116,9 @@ impl Model {
                 }
                 Op::DeletePrefix { prefix } => {
                     let rows = self.under(&written, prefix);
-                    OpResult::Deleted {
-                        count: self.delete_all(&mut written, &rows),
-                    }
+                    let count = rows.len() as u64;
+                    written.extend(rows.into_iter().map(|(key, _)| (key, None)));
+                    OpResult::Deleted { count }
                 }
                 Op::Get { key } => {
                     let rows: Vec<_> = self
@@ -153,7 +138,7 @@ impl Model {
                     OpResult::Got { rows, count }
                 }
                 Op::Add { key, by, min, max } => {
-                    let value = self.added(&written, key, *by, *min, *max).ok_or(n as u32)?;
+                    let value = self.added(&written, key, *by, *min, *max).ok_or(number(n))?;
                     let lease = self.seen(&written, key).map_or(0, |record| record.lease);
                     self.write(&mut written, key, &Bytes::from(value.to_string()), lease);
                     OpResult::Added { value }
@@ -297,9 +282,9 @@ impl Model {
             Action::DeletePrefix { prefix } => self.delete_where(|key, _| key.starts_with(prefix)),
             Action::Txn(txn) => self.txn(txn),
             Action::LeaseGrant { id, ttl_ms, .. } => {
-                let id = (*id..)
-                    .find(|id| !self.leases.contains_key(id))
-                    .expect("few are taken");
+                let last = self.leases.len() as u64 + *id;
+                let free = (*id..=last).find(|id| !self.leases.contains_key(id));
+                let id = free.expect("there are more numbers than leases");
                 self.leases.insert(id, *ttl_ms);
                 Answer::Lease { id, ttl_ms: *ttl_ms }
             }
@@ -332,7 +317,7 @@ impl Model {
         Answer::Deleted { count }
     }
 
-    fn apply(&mut self, action: &Action) -> Reply {
+    pub(super) fn apply(&mut self, action: &Action) -> Reply {
         let answer = self.act(action).unwrap_or_else(|refused| refused);
         Reply {
             revision: self.revision(),
@@ -342,269 +327,6 @@ impl Model {
     }
 }
 
-fn key() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec!["a", "a/", "a/1", "a/2", "a/2\0", "a\0", "ab", "b", "é"])
-        .prop_map(Bytes::from_static_str)
-}
-
-fn value() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec![
-        "",
-        "0",
-        "7",
-        "-3",
-        "x",
-        "+5",
-        "9223372036854775807",
-        "long value of a key",
-    ])
-    .prop_map(Bytes::from_static_str)
-}
-
-trait FromStaticStr {
-    fn from_static_str(text: &'static str) -> Self;
-}
-
-impl FromStaticStr for Bytes {
-    fn from_static_str(text: &'static str) -> Self {
-        Bytes::from_static(text.as_bytes())
-    }
-}
-
-fn prefix() -> impl Strategy<Value = Bytes> {
-    prop::sample::select(vec!["", "a", "a/", "b", "zz"]).prop_map(Bytes::from_static_str)
-}
-
-/// Revisions that the store will have passed when they are used, and some that it will not.
-fn revision() -> impl Strategy<Value = u64> {
-    0_u64..24
-}
-
-fn expect() -> impl Strategy<Value = Expect> {
-    prop_oneof![4 => Just(Expect::Any), 1 => Just(Expect::Absent), 2 => revision().prop_map(Expect::Modified)]
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let bound = || prop::option::of(-5_i64..9);
-    prop_oneof![
-        3 => (key(), value()).prop_map(|(key, value)| Op::Put { key, value, lease: 0 }),
-        1 => key().prop_map(|key| Op::Delete { key }),
-        1 => prefix().prop_map(|prefix| Op::DeletePrefix { prefix }),
-        1 => key().prop_map(|key| Op::Get { key }),
-        1 => (prefix(), 0_u32..4).prop_map(|(prefix, limit)| Op::GetPrefix { prefix, limit }),
-        3 => (key(), -4_i64..5, bound(), bound()).prop_map(|(key, by, min, max)| Op::Add { key, by, min, max }),
-    ]
-}
-
-fn condition() -> impl Strategy<Value = Condition> {
-    use Order::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
-    let order = prop::sample::select(vec![Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual]);
-    let test = prop_oneof![
-        (0_u64..4).prop_map(Test::Version),
-        revision().prop_map(Test::Created),
-        revision().prop_map(Test::Modified),
-        (0_u64..3).prop_map(Test::Lease),
-        (-4_i64..8).prop_map(Test::Int),
-        value().prop_map(Test::Value),
-    ];
-    (key(), test, order).prop_map(|(key, test, order)| Condition { key, test, order })
-}
-
-fn txn() -> impl Strategy<Value = Txn> {
-    let ops = || prop::collection::vec(op(), 0..5);
-    (
-        prop::collection::vec(condition(), 0..3),
-        ops(),
-        ops(),
-        prop::option::of(ops()),
-    )
-        .prop_map(|(conditions, then, otherwise, failed)| Txn {
-            conditions,
-            then,
-            otherwise,
-            failed,
-        })
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        4 => (key(), value(), prop_oneof![3 => Just(0), 2 => 1_u64..4], expect())
-            .prop_map(|(key, value, lease, expect)| Action::Put { key, value, lease, expect }),
-        2 => (key(), expect()).prop_map(|(key, expect)| Action::Delete { key, expect }),
-        1 => prefix().prop_map(|prefix| Action::DeletePrefix { prefix }),
-        6 => txn().prop_map(Action::Txn),
-        2 => (1_u64..3).prop_map(|id| Action::LeaseGrant { id, ttl_ms: 60_000, pin: None }),
-        1 => (1_u64..4).prop_map(|id| Action::LeaseRevoke { id }),
-        1 => revision().prop_map(|revision| Action::Compact { revision }),
-    ]
-}
-
-struct Real {
-    machine: Arc<Machine>,
-    index: u64,
-    folder: tempfile::TempDir,
-}
-
-const SETTINGS: MachineSettings = MachineSettings {
-    memtable_bytes: 1 << 20,
-    cache_bytes: 1 << 20,
-    ring_bytes: 64 << 20,
-};
-
-fn open(folder: &std::path::Path) -> Arc<Machine> {
-    Machine::open(folder, SETTINGS, Arc::new(NodeMetrics::new())).expect("the database opens")
-}
-
-impl Real {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        Self {
-            machine: open(folder.path()),
-            index: 0,
-            folder,
-        }
-    }
-
-    /// One batch: each inner list is a log entry of its own.
-    fn apply(&mut self, entries: &[Vec<Action>]) -> Vec<Reply> {
-        let items = entries.iter().map(|actions| {
-            let command = |action: &Action| Command {
-                actor: Actor::System,
-                action: action.clone(),
-                once: None,
-            };
-            let commands: Vec<Command> = actions.iter().map(command).collect();
-            self.index += 1;
-            let id = serde_json::to_vec(&log_id(1, 1, self.index)).expect("a log id is plain data");
-            let proposal = Proposal::new(1000 * self.index, &encode_commands(&commands));
-            Item {
-                index: self.index,
-                id,
-                content: Content::Proposal(proposal),
-            }
-        });
-        let items = items.collect();
-        self.machine
-            .apply(items)
-            .expect("the database takes the batch")
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    fn past(&self, revision: u64, direction: Direction) -> Vec<(Bytes, Record)> {
-        let mut rows = Vec::new();
-        let all = Span {
-            from: Vec::new(),
-            to: None,
-            direction,
-        };
-        self.machine
-            .generation()
-            .db()
-            .visit_past(&all, revision, &mut |key, record| {
-                rows.push((key, record));
-                ControlFlow::Continue(())
-            });
-        rows
-    }
-}
-
-fn check_present(real: &Real, model: &Model) {
-    let state = real.machine.state();
-    assert_eq!(
-        (state.revision, state.compacted),
-        (model.revision(), model.compacted)
-    );
-    assert_eq!(state.keys, model.present().len() as u64);
-    let hash = model.present().iter().fold(0_u128, |sum, (key, record)| {
-        sum.wrapping_add(record_hash(key, record))
-    });
-    assert_eq!(
-        state.hash, hash,
-        "kept up with each write, it is what one would compute anew"
-    );
-    let mut rows = Rows::new();
-    let all = Span {
-        from: Vec::new(),
-        to: None,
-        direction: Direction::Ascending,
-    };
-    let revision = real
-        .machine
-        .generation()
-        .db()
-        .visit_present(&all, &mut |key, record| {
-            rows.insert(key, record);
-            ControlFlow::Continue(())
-        });
-    assert_eq!((revision, &rows), (model.revision(), model.present()));
-    let ring = real
-        .machine
-        .hub
-        .read(1, model.revision(), usize::MAX)
-        .expect("the ring is large enough");
-    let events: Vec<Event> = ring.iter().flat_map(|change| change.events.clone()).collect();
-    assert_eq!(events, model.events, "watchers see each change once and in order");
-}
-
-fn check_history(real: &Real, model: &Model) {
-    let generation = real.machine.generation();
-    for revision in model.compacted..=model.revision() {
-        let rows = &model.states[usize::try_from(revision).expect("few revisions")];
-        let expected: Vec<(Bytes, Record)> = rows
-            .iter()
-            .map(|(key, record)| (key.clone(), record.clone()))
-            .collect();
-        assert_eq!(
-            real.past(revision, Direction::Ascending),
-            expected,
-            "at revision {revision}"
-        );
-        let mut backwards = real.past(revision, Direction::Descending);
-        backwards.reverse();
-        assert_eq!(backwards, expected, "backwards at revision {revision}");
-        for key in model.events.iter().map(|event| &event.key) {
-            assert_eq!(
-                generation.db().record_at(key, revision).as_ref(),
-                rows.get(key),
-                "{key:?} at {revision}"
-            );
-        }
-    }
-    let later = |event: &&Event| event.record.modified > model.compacted;
-    let expected: Vec<Event> = model.events.iter().filter(later).cloned().collect();
-    assert_eq!(
-        generation
-            .db()
-            .events_from(model.compacted + 1, u64::MAX, usize::MAX),
-        expected
-    );
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_database_agrees_with_the_model(
-        batches in prop::collection::vec(prop::collection::vec(prop::collection::vec(action(), 1..4), 1..4), 1..8)
-    ) {
-        let (mut real, mut model) = (Real::new(), Model::new());
-        for entries in &batches {
-            let expected: Vec<Reply> = entries.iter().flatten().map(|action| model.apply(action)).collect();
-            prop_assert_eq!(real.apply(entries), expected);
-            check_present(&real, &model);
-        }
-        check_history(&real, &model);
-        while real.machine.generation().db().collect_step(model.compacted).expect("the database collects") {}
-        check_present(&real, &model);
-        check_history(&real, &model);
-        // What a restart finds is the same.
-        real.machine.generation().db().flush().expect("the database is flushed");
-        let Real { machine, folder, index } = real;
-        drop(machine);
-        let real = Real { machine: open(folder.path()), index, folder };
-        prop_assert_eq!(real.machine.state().revision, model.revision());
-        check_history(&real, &model);
-    }
+fn number(n: usize) -> u32 {
+    u32::try_from(n).expect("branches are short")
 }

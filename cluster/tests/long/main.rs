@@ -1,0 +1,22 @@
+//! Faults that take long to cause, or need a disk or a network of their own: real processes, real power loss.
+//! `disk` and `network` are what can be broken; every other file is one kind of fault.
+//! Invariant: a fault that could not be caused fails its test, with what is missing.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
+
+#[path = "../it/harness/mod.rs"]
+mod harness;
+#[path = "../it/load/mod.rs"]
+mod load;
+
+mod disk;
+mod network;
+mod power;
+
+mod damage;
+mod kills;
+mod partition;
+mod power_loss;
+
+/// The nodes of every cluster here.
+const ALL: [&str; 3] = ["n1", "n2", "n3"];

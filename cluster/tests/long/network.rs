@@ -1,0 +1,195 @@
+//! The network between the nodes, as proxies that can hold back what passes: one before each peer port.
+//! Invariant: what is held back is neither lost nor answered; when the cut is healed it goes on, late.
+//! The first message of a connection tells whose it is; beyond that this must not know what nodes say.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use kvstore_client::wire::cluster::NewMember;
+use service::tasks::Tasks;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::harness::{Cluster, SOON, wait_until};
+
+/// Which side of the cut a node stands on; nodes that are not named stand together on side 0.
+type Sides = BTreeMap<u64, u64>;
+
+pub(crate) struct Network {
+    sides: watch::Sender<Sides>,
+    tasks: Tasks,
+}
+
+/// One direction between two nodes.
+#[derive(Clone)]
+struct Link {
+    from: u64,
+    to: u64,
+    sides: watch::Receiver<Sides>,
+}
+
+impl Network {
+    /// Puts a proxy before every node of a running cluster.
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        let network = Self {
+            sides: watch::Sender::default(),
+            tasks: Tasks::new(),
+        };
+        for node in &cluster.config.nodes {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let member = NewMember {
+                id: node.id,
+                peer_address: listener.local_addr().unwrap().to_string(),
+                client_address: node.client.clone(),
+            };
+            let proxy = Proxy {
+                to: node.id,
+                address: node.peer.clone(),
+                sides: network.sides.subscribe(),
+            };
+            network
+                .tasks
+                .spawn("proxy", proxy.serve(listener, network.tasks.clone()));
+            move_member(cluster, &member).await;
+        }
+        network
+    }
+
+    /// These nodes are alone, each for itself.
+    pub(crate) fn isolate(&self, ids: &[u64]) {
+        self.sides.send_replace(ids.iter().map(|id| (*id, *id)).collect());
+    }
+
+    pub(crate) fn heal(&self) {
+        self.sides.send_replace(Sides::new());
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// A member's address changes by letting it go and taking it in again.
+async fn move_member(cluster: &Cluster, member: &NewMember) {
+    let client = cluster.client();
+    let steps = async || {
+        let members = client.cluster().await?.members;
+        let present = members.iter().find(|present| present.id == member.id);
+        match present {
+            Some(present) if present.peer_address != member.peer_address => {
+                client.member_remove(member.id).await?
+            }
+            None => client.member_add(member).await?,
+            Some(present) if !present.voter => client.member_promote(member.id).await?,
+            Some(_) => return Ok(true),
+        }
+        Ok::<bool, kvstore_client::Error>(false)
+    };
+    wait_until(
+        "the member is reached through its proxy",
+        SOON,
+        async || match steps().await {
+            Ok(true) => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        },
+    )
+    .await;
+}
+
+struct Proxy {
+    to: u64,
+    address: String,
+    sides: watch::Receiver<Sides>,
+}
+
+impl Proxy {
+    async fn serve(self, listener: TcpListener, tasks: Tasks) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = tasks.stopping() => return,
+            };
+            let (stream, _) = accepted.unwrap();
+            let (to, address, sides) = (self.to, self.address.clone(), self.sides.clone());
+            let stopping = tasks.clone();
+            tasks.spawn("proxied", async move {
+                // A broken connection is what the two ends then see too.
+                tokio::select! {
+                    _broken = pass(stream, to, &address, sides) => {}
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
+    }
+}
+
+async fn pass(
+    mut stream: TcpStream,
+    to: u64,
+    address: &str,
+    sides: watch::Receiver<Sides>,
+) -> io::Result<()> {
+    let hello = first_frame(&mut stream).await?;
+    let from = sender_of(&hello);
+    let mut link = Link { from, to, sides };
+    link.open().await;
+    let mut upstream = TcpStream::connect(address).await?;
+    upstream.set_nodelay(true)?;
+    stream.set_nodelay(true)?;
+    upstream.write_all(&hello).await?;
+    let ((near_read, near_write), (far_read, far_write)) = (stream.into_split(), upstream.into_split());
+    // The end of either direction ends both, as a process that dies ends both.
+    tokio::select! {
+        there = pump(near_read, far_write, link.clone()) => there,
+        back = pump(far_read, near_write, link) => back,
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        link.open().await;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}
+
+impl Link {
+    async fn open(&mut self) {
+        let (from, to) = (self.from, self.to);
+        let side = |sides: &Sides, id| sides.get(&id).copied().unwrap_or(0);
+        // The network is gone only when the test is over.
+        let _ = self
+            .sides
+            .wait_for(|sides| side(sides, from) == side(sides, to))
+            .await;
+    }
+}
+
+/// Length and checksum of four bytes each, then the message.
+async fn first_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 8];
+    stream.read_exact(&mut frame).await?;
+    let length = u32::from_le_bytes(frame[..4].try_into().unwrap());
+    frame.resize(8 + usize::try_from(length.min(4096)).unwrap(), 0);
+    stream.read_exact(&mut frame[8..]).await?;
+    Ok(frame)
+}
+
+/// A greeting begins with the protocol's version and the sender's number, each a byte while they are small.
+fn sender_of(hello: &[u8]) -> u64 {
+    let from = u64::from(hello[9]);
+    assert!(
+        hello[8] == 1 && (1..=3).contains(&from),
+        "greetings have changed: {:?}",
+        &hello[8..]
+    );
+    from
+}

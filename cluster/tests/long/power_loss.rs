@@ -1,0 +1,150 @@
+//! Power loss under load: of one node, and of all at once.
+//! Invariant: what was acknowledged was on enough disks before; a store that does not sync is found out.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::ALL;
+use crate::disk::Disk;
+use crate::harness::Cluster;
+use crate::load::{Book, Fate, Load, Plan, Random, say, verify};
+
+const ROUNDS: usize = 4;
+
+/// In place of the real calls: a disk that is told to sync does nothing.
+const NO_SYNC: &str = "int fsync(int fd) { return 0; }\nint fdatasync(int fd) { return 0; }\n\
+    int sync_file_range(int fd, long from, long count, unsigned flags) { return 0; }\n";
+
+/// Takes the power from these nodes at once, and lets them start again.
+async fn lose_power(cluster: &Cluster, disks: &[Disk], victims: &[usize]) {
+    for victim in victims {
+        disks[*victim].cut();
+    }
+    for victim in victims {
+        assert!(
+            disks[*victim].is_dead(),
+            "the power of {} was not lost",
+            ALL[*victim]
+        );
+        cluster.kill(ALL[*victim]).await;
+    }
+    for victim in victims {
+        disks[*victim].boot().await;
+        cluster.start_node(ALL[*victim]).await;
+    }
+}
+
+async fn all_run(cluster: &Cluster) {
+    for name in ALL {
+        cluster.wait_for_state(name, "running").await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_one_node_loses_power() {
+    let mut random = Random::seeded();
+    let cluster = Cluster::new(3);
+    let disks = Disk::under(&cluster);
+    // Declared after the disks, so that it stops before they go.
+    let cluster = cluster;
+    cluster.up().await;
+    let load = Load::start(&cluster, Plan::default());
+    for round in 0..ROUNDS {
+        load.progress(Instant::now(), 100 + usize::try_from(random.below(400)).unwrap())
+            .await;
+        // Every other time the leader, which has the most to lose.
+        let leader = cluster.leader().await;
+        let victim = if round % 2 == 0 {
+            ALL.iter().position(|name| *name == leader).unwrap()
+        } else {
+            usize::try_from(random.below(3)).unwrap()
+        };
+        say(&format!("{} loses power; {leader} leads", ALL[victim]));
+        lose_power(&cluster, &disks, &[victim]).await;
+        all_run(&cluster).await;
+    }
+    load.progress(Instant::now(), 300).await;
+    verify(&cluster, &ALL, load.stop().await).await;
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_all_nodes_lose_power_at_once() {
+    let mut random = Random::seeded();
+    let cluster = Cluster::new(3);
+    let disks = Disk::under(&cluster);
+    let cluster = cluster;
+    cluster.up().await;
+    let load = Load::start(&cluster, Plan::default());
+    for _ in 0..ROUNDS {
+        load.progress(Instant::now(), 200 + usize::try_from(random.below(400)).unwrap())
+            .await;
+        lose_power(&cluster, &disks, &[0, 1, 2]).await;
+        all_run(&cluster).await;
+    }
+    load.progress(Instant::now(), 300).await;
+    verify(&cluster, &ALL, load.stop().await).await;
+}
+
+/// The same fault against a store whose syncs do nothing: if this finds no loss, neither would the tests above.
+#[tokio::test]
+async fn a_store_that_does_not_sync_is_found_out() {
+    let cluster = Cluster::new(3);
+    let disks = Disk::under(&cluster);
+    let cluster = cluster;
+    let (source, library) = (
+        cluster.folder().join("no_sync.c"),
+        cluster.folder().join("no_sync.so"),
+    );
+    std::fs::write(&source, NO_SYNC).unwrap();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    assert!(
+        built.unwrap().success(),
+        "the C compiler that builds the store is missing"
+    );
+    let mut up = cluster.command(&["up", "--detach"]);
+    assert!(
+        up.env("LD_PRELOAD", &library)
+            .output()
+            .await
+            .unwrap()
+            .status
+            .success()
+    );
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 300).await;
+    // That much may survive: only the newest writes are at stake, as with a sync that comes too late.
+    for disk in &disks {
+        disk.sync();
+    }
+    load.progress(Instant::now(), 600).await;
+    lose_power(&cluster, &disks, &[0, 1, 2]).await;
+    let lost = lost(&cluster, load.stop().await).await;
+    say(&lost);
+}
+
+/// What shows that the store lost something; fails when nothing does.
+async fn lost(cluster: &Cluster, book: Book) -> String {
+    let scan = cluster
+        .client()
+        .with_deadline(Duration::from_secs(20))
+        .scan("load/")
+        .await;
+    let Ok(scan) = scan else {
+        return format!("the store does not come back at all: {scan:?}");
+    };
+    let found: Vec<&str> = scan.kvs.iter().map(|kv| kv.key.as_str()).collect();
+    let acknowledged = book.puts.iter().filter(|(_, fate)| matches!(fate, Fate::Done(_)));
+    let missing = acknowledged
+        .filter(|(key, _)| found.binary_search(&key.as_str()).is_err())
+        .count();
+    assert!(
+        missing > 0,
+        "no sync reached the disks, and nothing is missing: {}",
+        book.summary()
+    );
+    format!("{missing} acknowledged keys are missing")
+}

@@ -1,0 +1,192 @@
+//! Applying against the database, compared with a model in memory.
+//!
+//! Random commands run through both, several to a batch; answers, counters, hash, events and every readable
+//! past must agree, before compaction has been carried out and after, and once more after a restart.
+
+mod generate;
+mod model;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::machine::{Content, Item, Machine, MachineSettings};
+use super::state::{Event, record_hash};
+use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_commands};
+use crate::metrics::NodeMetrics;
+use crate::raft::entry::log_id;
+use crate::storage::history::{Direction, Span};
+use generate::action;
+use model::{Model, Rows};
+
+struct Real {
+    machine: Arc<Machine>,
+    index: u64,
+    folder: tempfile::TempDir,
+}
+
+const SETTINGS: MachineSettings = MachineSettings {
+    memtable_bytes: 1 << 20,
+    cache_bytes: 1 << 20,
+    ring_bytes: 64 << 20,
+};
+
+fn open(folder: &std::path::Path) -> Arc<Machine> {
+    Machine::open(folder, SETTINGS, Arc::new(NodeMetrics::new())).expect("the database opens")
+}
+
+impl Real {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self {
+            machine: open(folder.path()),
+            index: 0,
+            folder,
+        }
+    }
+
+    /// One batch: each inner list is a log entry of its own.
+    fn apply(&mut self, entries: &[Vec<Action>]) -> Vec<Reply> {
+        let items = entries.iter().map(|actions| {
+            let command = |action: &Action| Command {
+                actor: Actor::System,
+                action: action.clone(),
+                once: None,
+            };
+            let commands: Vec<Command> = actions.iter().map(command).collect();
+            self.index += 1;
+            let id = serde_json::to_vec(&log_id(1, 1, self.index)).expect("a log id is plain data");
+            let proposal = Proposal::new(1000 * self.index, &encode_commands(&commands));
+            Item {
+                index: self.index,
+                id,
+                content: Content::Proposal(proposal),
+            }
+        });
+        let items = items.collect();
+        self.machine
+            .apply(items)
+            .expect("the database takes the batch")
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn past(&self, revision: u64, direction: Direction) -> Vec<(Bytes, Record)> {
+        let mut rows = Vec::new();
+        let all = Span {
+            from: Vec::new(),
+            to: None,
+            direction,
+        };
+        self.machine
+            .generation()
+            .db()
+            .visit_past(&all, revision, &mut |key, record| {
+                rows.push((key, record));
+                ControlFlow::Continue(())
+            });
+        rows
+    }
+}
+
+fn check_present(real: &Real, model: &Model) {
+    let state = real.machine.state();
+    assert_eq!(
+        (state.revision, state.compacted),
+        (model.revision(), model.compacted)
+    );
+    assert_eq!(state.keys, model.present().len() as u64);
+    let hash = model.present().iter().fold(0_u128, |sum, (key, record)| {
+        sum.wrapping_add(record_hash(key, record))
+    });
+    assert_eq!(
+        state.hash, hash,
+        "kept up with each write, it is what one would compute anew"
+    );
+    let mut rows = Rows::new();
+    let all = Span {
+        from: Vec::new(),
+        to: None,
+        direction: Direction::Ascending,
+    };
+    let revision = real
+        .machine
+        .generation()
+        .db()
+        .visit_present(&all, &mut |key, record| {
+            rows.insert(key, record);
+            ControlFlow::Continue(())
+        });
+    assert_eq!((revision, &rows), (model.revision(), model.present()));
+    let ring = real
+        .machine
+        .hub
+        .read(1, model.revision(), usize::MAX)
+        .expect("the ring is large enough");
+    let events: Vec<Event> = ring.iter().flat_map(|change| change.events.clone()).collect();
+    assert_eq!(events, model.events, "watchers see each change once and in order");
+}
+
+fn check_history(real: &Real, model: &Model) {
+    let generation = real.machine.generation();
+    for revision in model.compacted..=model.revision() {
+        let rows = &model.states[usize::try_from(revision).expect("few revisions")];
+        let expected: Vec<(Bytes, Record)> = rows
+            .iter()
+            .map(|(key, record)| (key.clone(), record.clone()))
+            .collect();
+        assert_eq!(
+            real.past(revision, Direction::Ascending),
+            expected,
+            "at revision {revision}"
+        );
+        let mut backwards = real.past(revision, Direction::Descending);
+        backwards.reverse();
+        assert_eq!(backwards, expected, "backwards at revision {revision}");
+        for key in model.events.iter().map(|event| &event.key) {
+            assert_eq!(
+                generation.db().record_at(key, revision).as_ref(),
+                rows.get(key),
+                "{key:?} at {revision}"
+            );
+        }
+    }
+    let later = |event: &&Event| event.record.modified > model.compacted;
+    let expected: Vec<Event> = model.events.iter().filter(later).cloned().collect();
+    assert_eq!(
+        generation
+            .db()
+            .events_from(model.compacted + 1, u64::MAX, usize::MAX),
+        expected
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_database_agrees_with_the_model(
+        batches in prop::collection::vec(prop::collection::vec(prop::collection::vec(action(), 1..4), 1..4), 1..8)
+    ) {
+        let (mut real, mut model) = (Real::new(), Model::new());
+        for entries in &batches {
+            let expected: Vec<Reply> = entries.iter().flatten().map(|action| model.apply(action)).collect();
+            prop_assert_eq!(real.apply(entries), expected);
+            check_present(&real, &model);
+        }
+        check_history(&real, &model);
+        while real.machine.generation().db().collect_step(model.compacted).expect("the database collects") {}
+        check_present(&real, &model);
+        check_history(&real, &model);
+        // What a restart finds is the same.
+        real.machine.generation().db().flush().expect("the database is flushed");
+        let Real { machine, folder, index } = real;
+        drop(machine);
+        let real = Real { machine: open(folder.path()), index, folder };
+        prop_assert_eq!(real.machine.state().revision, model.revision());
+        check_history(&real, &model);
+    }
+}

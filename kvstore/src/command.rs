@@ -94,26 +94,67 @@ pub struct Once {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    Put { key: Bytes, value: Bytes, lease: u64, expect: Expect },
-    Delete { key: Bytes, expect: Expect },
-    DeletePrefix { prefix: Bytes },
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: u64,
+        expect: Expect,
+    },
+    Delete {
+        key: Bytes,
+        expect: Expect,
+    },
+    DeletePrefix {
+        prefix: Bytes,
+    },
     /// Stores under `prefix` + 16 hex digits that begin the search for a free key at `seed`.
-    Create { prefix: Bytes, seed: u64, value: Bytes, lease: u64 },
+    Create {
+        prefix: Bytes,
+        seed: u64,
+        value: Bytes,
+        lease: u64,
+    },
     Txn(Txn),
-    LeaseGrant { id: u64, ttl_ms: u64, pin: Option<u64> },
-    LeaseRenew { id: u64 },
-    LeaseRevoke { id: u64 },
+    LeaseGrant {
+        id: u64,
+        ttl_ms: u64,
+        pin: Option<u64>,
+    },
+    LeaseRenew {
+        id: u64,
+    },
+    LeaseRevoke {
+        id: u64,
+    },
     /// Each with the renewal that the leader saw when the time ran out.
-    LeaseExpire { leases: Vec<(u64, u64)> },
-    Compact { revision: u64 },
+    LeaseExpire {
+        leases: Vec<(u64, u64)>,
+    },
+    Compact {
+        revision: u64,
+    },
     /// As [`Action::Compact`], but asked for by the leader's own policy: stale wishes are no error.
-    AutoCompact { revision: u64 },
-    TokenPut { name: String, hash: [u8; 32], rules: Vec<Rule> },
-    TokenDelete { name: String },
+    AutoCompact {
+        revision: u64,
+    },
+    TokenPut {
+        name: String,
+        hash: [u8; 32],
+        rules: Vec<Rule>,
+    },
+    TokenDelete {
+        name: String,
+    },
     /// The first entry of a cluster's life: who it is, and the tokens it starts with.
-    Seed { cluster_id: String, tokens: Vec<(String, [u8; 32], Vec<Rule>)> },
+    Seed {
+        cluster_id: String,
+        tokens: Vec<(String, [u8; 32], Vec<Rule>)>,
+    },
     /// Ties a member's number to the disk that first spoke under it.
-    BindMember { id: u64, disk: String },
+    BindMember {
+        id: u64,
+        disk: String,
+    },
 }
 
 /// What must hold of the key for a single put or delete.
@@ -162,12 +203,30 @@ pub enum Order {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    Put { key: Bytes, value: Bytes, lease: u64 },
-    Delete { key: Bytes },
-    DeletePrefix { prefix: Bytes },
-    Get { key: Bytes },
-    GetPrefix { prefix: Bytes, limit: u32 },
-    Add { key: Bytes, by: i64, min: Option<i64>, max: Option<i64> },
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: u64,
+    },
+    Delete {
+        key: Bytes,
+    },
+    DeletePrefix {
+        prefix: Bytes,
+    },
+    Get {
+        key: Bytes,
+    },
+    GetPrefix {
+        prefix: Bytes,
+        limit: u32,
+    },
+    Add {
+        key: Bytes,
+        by: i64,
+        min: Option<i64>,
+        max: Option<i64>,
+    },
 }
 
 /// A token may read, or read and write, every key that begins with `prefix`; `admin` on the empty
@@ -195,12 +254,29 @@ pub struct Reply {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    Put { key: Bytes, version: u64, created: bool },
-    Deleted { count: u64 },
-    Txn { branch: Branch, failed_op: Option<u32>, results: Vec<OpResult> },
-    Lease { id: u64, ttl_ms: u64 },
-    Compacted { revision: u64 },
-    Token { name: String },
+    Put {
+        key: Bytes,
+        version: u64,
+        created: bool,
+    },
+    Deleted {
+        count: u64,
+    },
+    Txn {
+        branch: Branch,
+        failed_op: Option<u32>,
+        results: Vec<OpResult>,
+    },
+    Lease {
+        id: u64,
+        ttl_ms: u64,
+    },
+    Compacted {
+        revision: u64,
+    },
+    Token {
+        name: String,
+    },
     Done,
     Refused(Refusal),
 }
@@ -226,17 +302,29 @@ pub enum OpResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     Unauthorized,
-    Forbidden { key: Bytes },
+    Forbidden {
+        key: Bytes,
+    },
     RootOnly,
     /// A precondition did not hold; the key's present revision, 0 when absent.
-    Precondition { modified: u64 },
-    LeaseNotFound { id: u64 },
-    NotYourLease { id: u64 },
+    Precondition {
+        modified: u64,
+    },
+    LeaseNotFound {
+        id: u64,
+    },
+    NotYourLease {
+        id: u64,
+    },
     KeyReused,
     AnswersFull,
     AnswerTooLarge,
-    FutureRevision { present: u64 },
-    AlreadyCompacted { revision: u64 },
+    FutureRevision {
+        present: u64,
+    },
+    AlreadyCompacted {
+        revision: u64,
+    },
     TokenNotFound,
     LastRoot,
     DiskMismatch,
@@ -254,7 +342,13 @@ pub struct Record {
 
 impl Record {
     pub fn tombstone(revision: u64) -> Self {
-        Self { created: 0, modified: revision, version: 0, lease: 0, value: Bytes::new() }
+        Self {
+            created: 0,
+            modified: revision,
+            version: 0,
+            lease: 0,
+            value: Bytes::new(),
+        }
     }
 
     pub fn is_tombstone(&self) -> bool {

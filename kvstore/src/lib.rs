@@ -5,13 +5,13 @@
 //! `store` (wait for the read index) → `storage`. Modules stand here in that reading order.
 
 pub mod api;
-pub mod store;
 pub mod command;
-pub mod raft;
 pub mod machine;
-mod storage;
 pub mod metrics;
 mod node;
+pub mod raft;
+mod storage;
+pub mod store;
 mod upkeep;
 
 pub use node::{Settings, run};

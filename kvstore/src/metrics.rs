@@ -36,23 +36,45 @@ pub struct NodeMetrics {
 }
 
 /// How many of something stood in one batch.
-const BATCH_BUCKETS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+const BATCH_BUCKETS: [f64; 12] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0,
+];
 
 impl NodeMetrics {
     pub fn new() -> Self {
         let registry = Metrics::new();
         let r = &registry;
         Self {
-            commands: r.counter("kv_commands_total", "Commands of clients that this node proposed or forwarded"),
-            proposals: r.counter("kv_proposals_total", "Log entries that this node proposed as leader"),
-            proposal_commands: r.histogram("kv_proposal_commands", "Commands in one log entry", &BATCH_BUCKETS),
+            commands: r.counter(
+                "kv_commands_total",
+                "Commands of clients that this node proposed or forwarded",
+            ),
+            proposals: r.counter(
+                "kv_proposals_total",
+                "Log entries that this node proposed as leader",
+            ),
+            proposal_commands: r.histogram(
+                "kv_proposal_commands",
+                "Commands in one log entry",
+                &BATCH_BUCKETS,
+            ),
             commit_seconds: r.latency("kv_commit_seconds", "From proposal to answer, on the leader"),
             apply_seconds: r.latency("kv_apply_seconds", "Applying one batch of committed entries"),
             log_syncs: r.counter("kv_log_fsyncs_total", "Synced writes of the log"),
             log_sync_seconds: r.latency("kv_log_fsync_seconds", "One synced write of the log"),
-            log_sync_entries: r.histogram("kv_log_fsync_entries", "Log entries under one fsync", &BATCH_BUCKETS),
-            elections: r.counter("kv_leader_changes_total", "Changes of leader that this node has seen"),
-            failovers: r.counter("kv_fast_failovers_total", "Elections that this node began because the leader's process was gone"),
+            log_sync_entries: r.histogram(
+                "kv_log_fsync_entries",
+                "Log entries under one fsync",
+                &BATCH_BUCKETS,
+            ),
+            elections: r.counter(
+                "kv_leader_changes_total",
+                "Changes of leader that this node has seen",
+            ),
+            failovers: r.counter(
+                "kv_fast_failovers_total",
+                "Elections that this node began because the leader's process was gone",
+            ),
             term: r.gauge("kv_term", "Raft term"),
             is_leader: r.gauge("kv_is_leader", "1 on the leader"),
             applied_index: r.gauge("kv_applied_index", "Last log entry applied"),
@@ -62,13 +84,34 @@ impl NodeMetrics {
             watchers: r.gauge("kv_watchers", "Open watches on this node"),
             events_delivered: r.counter("kv_watch_events_total", "Events written to watchers"),
             leases: r.gauge("kv_leases", "Live leases"),
-            answers_bytes: r.gauge("kv_kept_answers_bytes", "Bytes of answers kept under idempotency keys"),
+            answers_bytes: r.gauge(
+                "kv_kept_answers_bytes",
+                "Bytes of answers kept under idempotency keys",
+            ),
             db_bytes: r.gauge("kv_db_bytes", "Bytes on disk"),
-            follower_lag: r.gauges("kv_follower_lag_entries", "Entries that a follower is behind, on the leader", &["member"]),
-            read_index_rounds: r.counter("kv_read_index_total", "Read indexes asked for, each serving all reads that waited"),
-            requests: r.counters("kv_requests_total", "Requests by route and status class", &["route", "status"]),
-            snapshots: r.counters("kv_snapshots_total", "Snapshots built, sent, installed", &["what"]),
-            unknown_outcomes: r.counter("kv_unknown_outcomes_total", "Writes whose fate this node could not tell"),
+            follower_lag: r.gauges(
+                "kv_follower_lag_entries",
+                "Entries that a follower is behind, on the leader",
+                &["member"],
+            ),
+            read_index_rounds: r.counter(
+                "kv_read_index_total",
+                "Read indexes asked for, each serving all reads that waited",
+            ),
+            requests: r.counters(
+                "kv_requests_total",
+                "Requests by route and status class",
+                &["route", "status"],
+            ),
+            snapshots: r.counters(
+                "kv_snapshots_total",
+                "Snapshots built, sent, installed",
+                &["what"],
+            ),
+            unknown_outcomes: r.counter(
+                "kv_unknown_outcomes_total",
+                "Writes whose fate this node could not tell",
+            ),
             registry,
         }
     }
@@ -77,7 +120,10 @@ impl NodeMetrics {
         self.log_syncs.inc();
         self.log_sync_seconds.observe(took.as_secs_f64());
         if entries > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer entries than 2^52")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a batch has far fewer entries than 2^52"
+            )]
             self.log_sync_entries.observe(entries as f64);
         }
     }

@@ -49,25 +49,43 @@ pub struct Settings {
 }
 
 /// Serves until `tasks` is told to stop; an error is one that this node must not outlive.
-pub async fn run(settings: Settings, clients: TcpListener, peers: TcpListener, tasks: Tasks) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    clients: TcpListener,
+    peers: TcpListener,
+    tasks: Tasks,
+) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = lock_folder(&settings.data)?;
     // Stopped after the hand-over, not together with the signal.
     let (edge, inner) = (Tasks::new(), Tasks::new());
-    let node = Node::open(&settings, &inner).await.with_context(|| format!("start node {name}"))?;
+    let node = Node::open(&settings, &inner)
+        .await
+        .with_context(|| format!("start node {name}"))?;
     let serving_peers = inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
     let store = Store::start(
         name.clone(),
         Arc::clone(&node.desk),
-        inner.clone(),
+        (inner.clone(), edge.clone()),
         &settings.config.limits,
         fingerprint_key(&settings.secrets),
         settings.data.clone(),
     );
-    let app = service::edge::wrap(api::router(Api::new(store.clone(), settings.config.limits.clone())), &name);
+    let app = service::edge::wrap(
+        api::router(Api::new(store.clone(), settings.config.limits.clone())),
+        &name,
+    );
     let limits = service::serve::Limits::from(&settings.config.limits);
-    let serving = edge.spawn("client-port", service::serve::serve(clients, app, limits, edge.clone()));
-    let upkeep = Upkeep { desk: Arc::clone(&node.desk), store: store.clone(), tasks: inner.clone(), folder: settings.data.clone() };
+    let serving = edge.spawn(
+        "client-port",
+        service::serve::serve(clients, app, limits, edge.clone()),
+    );
+    let upkeep = Upkeep {
+        desk: Arc::clone(&node.desk),
+        store: store.clone(),
+        tasks: inner.clone(),
+        folder: settings.data.clone(),
+    };
     upkeep.start(&settings.config, token_seeds(&settings.secrets));
     tracing::info!(node.name = name, "serving");
     let outcome = node.live(&settings.config, &tasks).await;
@@ -85,7 +103,9 @@ pub async fn run(settings: Settings, clients: TcpListener, peers: TcpListener, t
     serving_peers.await.ok();
     inner.drain(DRAIN).await;
     let machine = Arc::clone(&node.desk.machine);
-    tokio::task::spawn_blocking(move || machine.generation().db().flush()).await?.context("flush the state machine")?;
+    tokio::task::spawn_blocking(move || machine.generation().db().flush())
+        .await?
+        .context("flush the state machine")?;
     outcome
 }
 
@@ -105,25 +125,57 @@ impl Node {
             cache_bytes: config.store.block_cache_mib << 20,
             ring_bytes: config.limits.watch_buffer_bytes_max,
         };
-        let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics)).context("open the state machine")?;
-        let (log, opened, log_failed) = LogStore::open(&folder.join("raft"), LOG_MEMTABLE_BYTES, Arc::clone(&metrics)).context("open the log")?;
+        let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics))
+            .context("open the state machine")?;
+        let (log, opened, log_failed) =
+            LogStore::open(&folder.join("raft"), LOG_MEMTABLE_BYTES, Arc::clone(&metrics))
+                .context("open the log")?;
         let bound = Arc::clone(&machine);
         let trust = Arc::new(Trust {
             identity,
             secret: settings.secrets.keys.cluster.expose().as_bytes().to_vec(),
             bound_disk: Box::new(move |id| bound.generation().db().member_disk(id)),
         });
-        let factory = PeerNetworkFactory { trust: Arc::clone(&trust), tasks: tasks.clone(), metrics: Arc::clone(&metrics) };
+        let factory = PeerNetworkFactory {
+            trust: Arc::clone(&trust),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed())?;
-        let raft = Raft::new(settings.id, raft::config::openraft_config(config)?, factory, log, adapter).await?;
+        let raft = Raft::new(
+            settings.id,
+            raft::config::openraft_config(config)?,
+            factory,
+            log,
+            adapter,
+        )
+        .await?;
         if let Some(end) = opened.lost_up_to {
-            tracing::error!(raft.index = end, "entries that were once on this disk are gone: this node neither votes nor leads until it has them again");
+            tracing::error!(
+                raft.index = end,
+                "entries that were once on this disk are gone: this node neither votes nor leads until it has them again"
+            );
             raft.runtime_config().elect(false);
         }
         let links = Arc::new(Peers::new(Arc::clone(&trust), tasks.clone()));
-        let desk = Arc::new(Desk { raft, machine, peers: links, metrics });
-        let server = PeerServer::new(Arc::clone(&desk), trust, tasks.clone(), config.store.fast_failover, opened.lost_up_to);
-        Ok(Self { desk, server, log_failed: tokio::sync::Mutex::new(log_failed) })
+        let desk = Arc::new(Desk {
+            raft,
+            machine,
+            peers: links,
+            metrics,
+        });
+        let server = PeerServer::new(
+            Arc::clone(&desk),
+            trust,
+            tasks.clone(),
+            config.store.fast_failover,
+            opened.lost_up_to,
+        );
+        Ok(Self {
+            desk,
+            server,
+            log_failed: tokio::sync::Mutex::new(log_failed),
+        })
     }
 
     /// Until told to stop, or until something broke that must not be outlived.
@@ -156,7 +208,10 @@ impl Node {
         if let Some(end) = self.server.lost_up_to {
             let mut progress = self.desk.machine.progress();
             progress.wait_for(|progress| progress.applied_end >= end).await?;
-            tracing::info!(raft.index = end, "the lost entries are back: this node votes again");
+            tracing::info!(
+                raft.index = end,
+                "the lost entries are back: this node votes again"
+            );
             self.desk.raft.runtime_config().elect(true);
         }
         std::future::pending().await
@@ -168,7 +223,11 @@ const LOG_MEMTABLE_BYTES: usize = 64 << 20;
 /// Two processes on one folder would each believe to be this node.
 fn lock_folder(folder: &std::path::Path) -> anyhow::Result<std::fs::File> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let file = std::fs::File::options().create(true).truncate(false).write(true).open(folder.join("LOCK"))?;
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("LOCK"))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("another process uses {}", folder.display()))?;
     Ok(file)
@@ -180,7 +239,12 @@ async fn hand_over(desk: &Desk) {
     if !view.is_leader() {
         return;
     }
-    let mut heirs: Vec<u64> = view.voters.iter().copied().filter(|voter| *voter != view.me).collect();
+    let mut heirs: Vec<u64> = view
+        .voters
+        .iter()
+        .copied()
+        .filter(|voter| *voter != view.me)
+        .collect();
     heirs.sort_by_key(|voter| std::cmp::Reverse(view.matched.get(voter).copied()));
     for heir in heirs {
         match tokio::time::timeout(HAND_OVER, desk.hand_over(heir)).await {
@@ -210,9 +274,19 @@ fn token_seeds(secrets: &Secrets) -> TokenSeeds {
                 service::secrets::Access::Read => Access::Read,
                 service::secrets::Access::Write => Access::Write,
             };
-            seed.rules.into_iter().map(|(prefix, granted)| Rule { prefix: prefix.to_string().into(), access: access(granted) }).collect()
+            seed.rules
+                .into_iter()
+                .map(|(prefix, granted)| Rule {
+                    prefix: prefix.to_string().into(),
+                    access: access(granted),
+                })
+                .collect()
         };
-        (seed.name.to_string(), Sha256::digest(seed.secret.expose().as_bytes()).into(), rules)
+        (
+            seed.name.to_string(),
+            Sha256::digest(seed.secret.expose().as_bytes()).into(),
+            rules,
+        )
     });
     seeds.collect()
 }

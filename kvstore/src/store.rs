@@ -55,6 +55,7 @@ struct Inner {
     name: String,
     desk: Arc<Desk>,
     tasks: Tasks,
+    edge: Tasks,
     proposals: Proposals,
     read_indexes: ReadIndexes,
     fingerprint_key: Vec<u8>,
@@ -65,13 +66,21 @@ struct Inner {
 }
 
 impl Store {
-    pub fn start(name: String, desk: Arc<Desk>, tasks: Tasks, limits: &LimitsConfig, fingerprint_key: Vec<u8>, folder: std::path::PathBuf) -> Self {
+    pub fn start(
+        name: String,
+        desk: Arc<Desk>,
+        (tasks, edge): (Tasks, Tasks),
+        limits: &LimitsConfig,
+        fingerprint_key: Vec<u8>,
+        folder: std::path::PathBuf,
+    ) -> Self {
         let proposals = Proposals::start(Arc::clone(&desk), &tasks, limits);
         let read_indexes = ReadIndexes::start(Arc::clone(&desk), &tasks);
         let inner = Inner {
             name,
             desk,
             tasks,
+            edge,
             proposals,
             read_indexes,
             fingerprint_key,
@@ -80,7 +89,9 @@ impl Store {
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Runs a command through the log; the answer is what applying it answered.
@@ -103,8 +114,9 @@ impl Store {
         &self.inner.desk.metrics
     }
 
+    /// Tasks that belong to clients' requests; they stop before the store does.
     pub fn tasks(&self) -> &Tasks {
-        &self.inner.tasks
+        &self.inner.edge
     }
 
     pub fn name(&self) -> &str {
@@ -141,10 +153,17 @@ impl Store {
 /// Whether a command needs room on the disk. What frees room must pass, or nobody could help.
 fn grows(action: &Action) -> bool {
     match action {
-        Action::Put { .. } | Action::Create { .. } | Action::LeaseGrant { .. } | Action::TokenPut { .. } => true,
+        Action::Put { .. } | Action::Create { .. } | Action::LeaseGrant { .. } | Action::TokenPut { .. } => {
+            true
+        }
         Action::Txn(txn) => {
-            let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
-            ops.into_iter().any(|op| matches!(op, Op::Put { .. } | Op::Add { .. }))
+            let ops = txn
+                .then
+                .iter()
+                .chain(&txn.otherwise)
+                .chain(txn.failed.iter().flatten());
+            ops.into_iter()
+                .any(|op| matches!(op, Op::Put { .. } | Op::Add { .. }))
         }
         _ => false,
     }

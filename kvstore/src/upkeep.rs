@@ -30,15 +30,34 @@ impl Upkeep {
     pub(crate) fn start(self, config: &Config, tokens: TokenSeeds) {
         let upkeep = Arc::new(self);
         let every = |name, period, work: fn(Arc<Upkeep>) -> BoxedWork| upkeep.every(name, period, work);
-        every("lease-expiry", Duration::from_millis(50), |upkeep| Box::pin(async move { upkeep.expire_leases().await }));
-        every("collector", Duration::from_millis(200), |upkeep| Box::pin(async move { upkeep.collect().await }));
-        every("gauges", Duration::from_secs(1), |upkeep| Box::pin(async move { upkeep.gauge() }));
+        every("lease-expiry", Duration::from_millis(50), |upkeep| {
+            Box::pin(async move { upkeep.expire_leases().await })
+        });
+        every("collector", Duration::from_millis(200), |upkeep| {
+            Box::pin(async move { upkeep.collect().await })
+        });
+        every("gauges", Duration::from_secs(1), |upkeep| {
+            Box::pin(async move { upkeep.gauge() })
+        });
         let store = config.store.clone();
-        upkeep.tasks.spawn("flushes", Arc::clone(&upkeep).flush_regularly(Duration::from_secs(store.flush_every_s)));
-        upkeep.tasks.spawn("snapshots", Arc::clone(&upkeep).snapshot_when_due(store.clone()));
-        upkeep.tasks.spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
-        upkeep.tasks.spawn("disk-watch", Arc::clone(&upkeep).watch_disk(config.limits.clone()));
-        upkeep.tasks.spawn("leadership", Arc::clone(&upkeep).follow_leadership(config.clone(), tokens));
+        upkeep.tasks.spawn(
+            "flushes",
+            Arc::clone(&upkeep).flush_regularly(Duration::from_secs(store.flush_every_s)),
+        );
+        upkeep
+            .tasks
+            .spawn("snapshots", Arc::clone(&upkeep).snapshot_when_due(store.clone()));
+        upkeep
+            .tasks
+            .spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
+        upkeep.tasks.spawn(
+            "disk-watch",
+            Arc::clone(&upkeep).watch_disk(config.limits.clone()),
+        );
+        upkeep.tasks.spawn(
+            "leadership",
+            Arc::clone(&upkeep).follow_leadership(config.clone(), tokens),
+        );
     }
 
     fn every(self: &Arc<Self>, name: &'static str, period: Duration, work: fn(Arc<Self>) -> BoxedWork) {
@@ -105,7 +124,10 @@ impl Upkeep {
                 continue;
             }
             let machine = Arc::clone(&self.desk.machine);
-            let done = self.tasks.spawn_blocking("flush", move || machine.generation().db().flush()).await;
+            let done = self
+                .tasks
+                .spawn_blocking("flush", move || machine.generation().db().flush())
+                .await;
             match done {
                 Ok(Ok(())) => flushed = applied,
                 Ok(Err(error)) => tracing::error!(%error, "the state machine could not be flushed"),
@@ -117,7 +139,10 @@ impl Upkeep {
     async fn snapshot_when_due(self: Arc<Self>, store: StoreConfig) {
         while self.pause(Duration::from_millis(500)).await {
             let view = view::view(&self.desk.raft);
-            let since = view.applied.unwrap_or(0).saturating_sub(view.snapshot.unwrap_or(0));
+            let since = view
+                .applied
+                .unwrap_or(0)
+                .saturating_sub(view.snapshot.unwrap_or(0));
             let bytes = self.desk.machine.applied_bytes.load(Ordering::Relaxed);
             if since >= store.snapshot_log_entries || (bytes >= store.snapshot_log_bytes && since > 0) {
                 self.desk.raft.trigger().snapshot().await.ok();
@@ -132,17 +157,25 @@ impl Upkeep {
                 continue;
             }
             let (machine, state) = (Arc::clone(&self.desk.machine), self.desk.machine.state());
-            let minutes = self.tasks.spawn_blocking("minutes", move || machine.generation().db().minutes()).await;
+            let minutes = self
+                .tasks
+                .spawn_blocking("minutes", move || machine.generation().db().minutes())
+                .await;
             let Ok(minutes) = minutes else { return };
             let old_minute = state.now_ms.saturating_sub(store.history_max_age_s * 1000) / 60_000;
             let floor = minutes
                 .iter()
                 .rev()
-                .find(|(minute, mark)| *minute < old_minute || state.history_bytes - mark.history_bytes > store.history_bytes_max)
+                .find(|(minute, mark)| {
+                    *minute < old_minute || state.history_bytes - mark.history_bytes > store.history_bytes_max
+                })
                 .map_or(0, |(_, mark)| mark.revision);
             if floor > state.compacted {
                 tracing::info!(store.revision = floor, "history before this revision is given up");
-                self.desk.propose_own(Action::AutoCompact { revision: floor }).await.ok();
+                self.desk
+                    .propose_own(Action::AutoCompact { revision: floor })
+                    .await
+                    .ok();
             }
         }
     }
@@ -164,7 +197,12 @@ impl Upkeep {
                     break;
                 }
             }
-            let past: Vec<u64> = db.minutes().into_iter().filter(|(_, mark)| mark.revision < floor).map(|(minute, _)| minute).collect();
+            let past: Vec<u64> = db
+                .minutes()
+                .into_iter()
+                .filter(|(_, mark)| mark.revision < floor)
+                .map(|(minute, _)| minute)
+                .collect();
             db.remove_minutes(&past)
         });
         if let Ok(Err(error)) = collecting.await {
@@ -175,7 +213,9 @@ impl Upkeep {
     async fn watch_disk(self: Arc<Self>, limits: LimitsConfig) {
         while self.pause(Duration::from_secs(1)).await {
             match rustix::fs::statvfs(&self.folder) {
-                Ok(stat) => self.store.set_disk_full(stat.f_bavail.saturating_mul(stat.f_frsize) < limits.disk_free_bytes_min),
+                Ok(stat) => self
+                    .store
+                    .set_disk_full(stat.f_bavail.saturating_mul(stat.f_frsize) < limits.disk_free_bytes_min),
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
         }
@@ -184,16 +224,23 @@ impl Upkeep {
     fn gauge(&self) {
         let (metrics, machine) = (&self.desk.metrics, &self.desk.machine);
         let (view, state) = (view::view(&self.desk.raft), machine.state());
-        let set = |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let set =
+            |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&metrics.term, view.term);
         set(&metrics.is_leader, u64::from(view.is_leader()));
-        set(&metrics.applied_index, machine.progress_now().applied_end.saturating_sub(1));
+        set(
+            &metrics.applied_index,
+            machine.progress_now().applied_end.saturating_sub(1),
+        );
         set(&metrics.revision, state.revision);
         set(&metrics.compacted_revision, state.compacted);
         set(&metrics.keys, state.keys);
         set(&metrics.answers_bytes, state.answers_bytes);
         set(&metrics.leases, machine.leases.len() as u64);
-        set(&metrics.db_bytes, crate::storage::files::folder_bytes(&self.folder));
+        set(
+            &metrics.db_bytes,
+            crate::storage::files::folder_bytes(&self.folder),
+        );
         metrics.follower_lag.reset();
         for (id, matched) in view.matched.iter().filter(|(id, _)| **id != view.me) {
             let lag = view.last_log.unwrap_or(0).saturating_sub(*matched);

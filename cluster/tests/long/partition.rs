@@ -25,7 +25,7 @@ fn only(cluster: &Cluster, name: &str) -> KvClient {
 
 /// Demands that a node without a majority says no, and that it does not lie about the past.
 async fn serves_nothing(client: &KvClient, name: &str) {
-    let put = client.put("alone", name).await;
+    let put = client.put("alone", name.to_owned()).await;
     assert!(
         matches!(put, Err(Error::Unknown { .. } | Error::Unavailable { .. })),
         "{name} acknowledged without a majority: {put:?}"

@@ -19,7 +19,10 @@ pub fn allows_range(token: &Token, from: &[u8], to: Option<&[u8]>, access: Acces
 }
 
 pub fn allows_key(token: &Token, key: &[u8], access: Access) -> bool {
-    token.rules.iter().any(|rule| rule.access >= access && key.starts_with(&rule.prefix))
+    token
+        .rules
+        .iter()
+        .any(|rule| rule.access >= access && key.starts_with(&rule.prefix))
 }
 
 pub fn allows_prefix(token: &Token, prefix: &[u8], access: Access) -> bool {
@@ -41,17 +44,25 @@ pub fn refuse(token: &Token, action: &Action) -> Option<Refusal> {
         Action::Compact { .. } | Action::TokenPut { .. } | Action::TokenDelete { .. } => {
             (!is_root(token)).then_some(Refusal::RootOnly)
         }
-        Action::LeaseExpire { .. } | Action::AutoCompact { .. } | Action::Seed { .. } | Action::BindMember { .. } => {
-            Some(Refusal::RootOnly)
-        }
+        Action::LeaseExpire { .. }
+        | Action::AutoCompact { .. }
+        | Action::Seed { .. }
+        | Action::BindMember { .. } => Some(Refusal::RootOnly),
     }
 }
 
 /// Both branches count, whichever is taken: what a token may do must not depend on the data.
 fn refuse_txn(token: &Token, txn: &Txn) -> Option<Refusal> {
-    let conditions = txn.conditions.iter().find_map(|condition| need(token, &condition.key, Access::Read));
+    let conditions = txn
+        .conditions
+        .iter()
+        .find_map(|condition| need(token, &condition.key, Access::Read));
     conditions.or_else(|| {
-        let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
+        let ops = txn
+            .then
+            .iter()
+            .chain(&txn.otherwise)
+            .chain(txn.failed.iter().flatten());
         ops.into_iter().find_map(|op| match op {
             Op::Put { key, .. } | Op::Delete { key } | Op::Add { key, .. } => need(token, key, Access::Write),
             Op::DeletePrefix { prefix } => need(token, prefix, Access::Write),

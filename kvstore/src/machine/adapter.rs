@@ -7,15 +7,17 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::EntryPayload;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::machine::{Content, Item, Machine};
 use super::snapshot;
 use crate::command::Reply;
-use crate::raft::types::{LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::raft::types::{
+    LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
+};
 use crate::storage::machine_db::{MachineDb, MachineMemory};
 
 /// Entries and bytes of one atomic batch.
@@ -35,7 +37,9 @@ fn io_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::E
 }
 
 fn applied_of(db: &MachineDb) -> Option<LogId> {
-    db.applied().map(|bytes| serde_json::from_slice(&bytes).expect("a stored log id decodes, or the database is damaged"))
+    db.applied().map(|bytes| {
+        serde_json::from_slice(&bytes).expect("a stored log id decodes, or the database is damaged")
+    })
 }
 
 fn membership_of(db: &MachineDb) -> StoredMembership {
@@ -61,14 +65,23 @@ impl MachineAdapter {
                 done.send(applying.apply(items)).ok();
             }
         })?;
-        Ok(Self { machine, jobs, flushed })
+        Ok(Self {
+            machine,
+            jobs,
+            flushed,
+        })
     }
 
     async fn run(&mut self, batch: Batch) -> io::Result<()> {
-        let Some(last) = batch.items.last().map(|item| item.index) else { return Ok(()) };
+        let Some(last) = batch.items.last().map(|item| item.index) else {
+            return Ok(());
+        };
         self.flushed.wait_for(|end| *end > last).await.map_err(io_error)?;
         let (done, replies) = oneshot::channel();
-        self.jobs.send((batch.items, done)).await.map_err(|_closed| io_error("the apply thread has ended"))?;
+        self.jobs
+            .send((batch.items, done))
+            .await
+            .map_err(|_closed| io_error("the apply thread has ended"))?;
         let replies = replies.await.map_err(io_error)?.map_err(io_error)?;
         for (responder, replies) in batch.responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
@@ -104,7 +117,11 @@ impl Batch {
                 Content::Membership(serde_json::to_vec(&stored)?)
             }
         };
-        self.items.push(Item { index: log_id.index, id: serde_json::to_vec(&log_id)?, content });
+        self.items.push(Item {
+            index: log_id.index,
+            id: serde_json::to_vec(&log_id)?,
+            content,
+        });
         self.responders.push(responder);
         Ok(())
     }
@@ -134,7 +151,9 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { machine: Arc::clone(&self.machine) }
+        SnapshotBuilder {
+            machine: Arc::clone(&self.machine),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotFolder) -> io::Result<()> {
@@ -145,7 +164,10 @@ impl RaftStateMachine<TypeConfig> for MachineAdapter {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let current = self.machine.snapshots.current();
-        Ok(current.map(|(meta, path)| Snapshot { meta, snapshot: SnapshotFolder(path) }))
+        Ok(current.map(|(meta, path)| Snapshot {
+            meta,
+            snapshot: SnapshotFolder(path),
+        }))
     }
 }
 
@@ -185,9 +207,15 @@ impl Machine {
         let beside = self.snapshots.beside(u64::MAX)?;
         self.generation().db().checkpoint(&beside)?;
         let meta = {
-            let memory = MachineMemory { memtable_bytes: 1 << 20, cache_bytes: 1 << 20 };
+            let memory = MachineMemory {
+                memtable_bytes: 1 << 20,
+                cache_bytes: 1 << 20,
+            };
             let db = MachineDb::open_read_only(&beside, memory)?;
-            SnapshotMeta { last_log_id: applied_of(&db), last_membership: membership_of(&db) }
+            SnapshotMeta {
+                last_log_id: applied_of(&db),
+                last_membership: membership_of(&db),
+            }
         };
         let path = self.snapshots.adopt(&beside, meta.clone())?;
         self.applied_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
@@ -207,6 +235,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let machine = Arc::clone(&self.machine);
         let building = tokio::task::spawn_blocking(move || machine.build_snapshot());
         let (meta, path) = building.await.map_err(io_error)?.map_err(io_error)?;
-        Ok(Snapshot { meta, snapshot: SnapshotFolder(path) })
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotFolder(path),
+        })
     }
 }

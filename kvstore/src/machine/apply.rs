@@ -27,7 +27,10 @@ fn apply_one<B: Base>(draft: &mut Draft<'_, B>, command: &Command) -> Reply {
             None => return reply(draft, Answer::Refused(Refusal::Unauthorized)),
         },
     };
-    if let Some(refusal) = token.as_ref().and_then(|token| access::refuse(token, &command.action)) {
+    if let Some(refusal) = token
+        .as_ref()
+        .and_then(|token| access::refuse(token, &command.action))
+    {
         return reply(draft, Answer::Refused(refusal));
     }
     match &command.once {
@@ -40,18 +43,33 @@ fn apply_one<B: Base>(draft: &mut Draft<'_, B>, command: &Command) -> Reply {
 }
 
 fn reply<B: Base>(draft: &Draft<'_, B>, answer: Answer) -> Reply {
-    Reply { revision: draft.state.revision, replayed: false, answer }
+    Reply {
+        revision: draft.state.revision,
+        replayed: false,
+        answer,
+    }
 }
 
 /// The first answer is kept in the state, so any node repeats it, also under another leader.
-fn apply_once<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action, once: &Once) -> Reply {
-    let id = KeptId { owner: token.map_or_else(String::new, |token| token.name.clone()), key: once.key.clone() };
+fn apply_once<B: Base>(
+    draft: &mut Draft<'_, B>,
+    token: Option<&Token>,
+    action: &Action,
+    once: &Once,
+) -> Reply {
+    let id = KeptId {
+        owner: token.map_or_else(String::new, |token| token.name.clone()),
+        key: once.key.clone(),
+    };
     if let Some(kept) = draft.kept(&id) {
         if kept.fingerprint != once.fingerprint {
             return reply(draft, Answer::Refused(Refusal::KeyReused));
         }
         let first: Reply = postcard::from_bytes(&kept.reply).expect("a kept answer was encoded by this code");
-        return Reply { replayed: true, ..first };
+        return Reply {
+            replayed: true,
+            ..first
+        };
     }
     if draft.state.answers_bytes >= once.room_bytes {
         return reply(draft, Answer::Refused(Refusal::AnswersFull));
@@ -60,7 +78,14 @@ fn apply_once<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: 
     let reply = reply(draft, answer);
     let encoded = postcard::to_stdvec(&reply).expect("a reply always encodes");
     let expires_ms = draft.state.now_ms.saturating_add(once.ttl_ms);
-    draft.keep(id, Kept { fingerprint: once.fingerprint, expires_ms, reply: encoded.into() });
+    draft.keep(
+        id,
+        Kept {
+            fingerprint: once.fingerprint,
+            expires_ms,
+            reply: encoded.into(),
+        },
+    );
     reply
 }
 
@@ -69,7 +94,12 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
         return Answer::Refused(refusal);
     }
     match action {
-        Action::Put { key, value, lease, expect } => put(draft, key, value, *lease, *expect),
+        Action::Put {
+            key,
+            value,
+            lease,
+            expect,
+        } => put(draft, key, value, *lease, *expect),
         Action::Delete { key, expect } => delete(draft, key, *expect),
         Action::DeletePrefix { prefix } => {
             let mut writes = Writes::new(draft);
@@ -78,7 +108,12 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
             draft.commit(changes);
             Answer::Deleted { count }
         }
-        Action::Create { prefix, seed, value, lease } => create(draft, prefix, *seed, value, *lease),
+        Action::Create {
+            prefix,
+            seed,
+            value,
+            lease,
+        } => create(draft, prefix, *seed, value, *lease),
         Action::Txn(txn) => txn::run(draft, txn),
         Action::LeaseGrant { id, ttl_ms, pin } => grant(draft, token, *id, *ttl_ms, *pin),
         Action::LeaseRenew { id } => renew(draft, *id),
@@ -113,7 +148,11 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
 }
 
 /// A lease belongs to the token that made it; root may use any.
-fn refuse_lease_use<B: Base>(draft: &Draft<'_, B>, token: Option<&Token>, action: &Action) -> Option<Refusal> {
+fn refuse_lease_use<B: Base>(
+    draft: &Draft<'_, B>,
+    token: Option<&Token>,
+    action: &Action,
+) -> Option<Refusal> {
     let token = token.filter(|token| !access::is_root(token))?;
     let foreign = |id: u64| draft.lease(id).is_some_and(|lease| lease.owner != token.name);
     let refuse = |id: u64| (id != 0 && foreign(id)).then_some(Refusal::NotYourLease { id });
@@ -121,7 +160,11 @@ fn refuse_lease_use<B: Base>(draft: &Draft<'_, B>, token: Option<&Token>, action
         Action::Put { lease, .. } | Action::Create { lease, .. } => refuse(*lease),
         Action::LeaseRenew { id } | Action::LeaseRevoke { id } => refuse(*id),
         Action::Txn(txn) => {
-            let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
+            let ops = txn
+                .then
+                .iter()
+                .chain(&txn.otherwise)
+                .chain(txn.failed.iter().flatten());
             ops.into_iter().find_map(|op| match op {
                 crate::command::Op::Put { lease, .. } => refuse(*lease),
                 _ => None,
@@ -137,7 +180,7 @@ fn unmet<B: Base>(draft: &Draft<'_, B>, key: &[u8], expect: Expect) -> Option<An
         Expect::Absent => 0,
         Expect::Modified(revision) => revision,
     };
-    let modified = draft.record(key).map_or(0, |record| record.modified);
+    let modified = draft.head(key).map_or(0, |head| head.modified);
     // `If-Match: "0"` must not create: an expectation names a revision that the key has.
     let met = modified == expected && (expect == Expect::Absent || modified != 0);
     (!met).then_some(Answer::Refused(Refusal::Precondition { modified }))
@@ -156,7 +199,11 @@ fn put<B: Base>(draft: &mut Draft<'_, B>, key: &Bytes, value: &Bytes, lease: u64
     let version = writes.put(key.clone(), value.clone(), lease);
     let changes = writes.changes;
     draft.commit(changes);
-    Answer::Put { key: key.clone(), version, created: version == 1 }
+    Answer::Put {
+        key: key.clone(),
+        version,
+        created: version == 1,
+    }
 }
 
 fn delete<B: Base>(draft: &mut Draft<'_, B>, key: &Bytes, expect: Expect) -> Answer {
@@ -174,20 +221,30 @@ fn create<B: Base>(draft: &mut Draft<'_, B>, prefix: &Bytes, seed: u64, value: &
     let mut number = seed;
     loop {
         let key = Bytes::from([prefix.as_ref(), format!("{number:016x}").as_bytes()].concat());
-        if draft.record(&key).is_none() {
+        if draft.head(&key).is_none() {
             return put(draft, &key, value, lease, Expect::Absent);
         }
         number = number.wrapping_add(1);
     }
 }
 
-fn grant<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, id: u64, ttl_ms: u64, pin: Option<u64>) -> Answer {
+fn grant<B: Base>(
+    draft: &mut Draft<'_, B>,
+    token: Option<&Token>,
+    id: u64,
+    ttl_ms: u64,
+    pin: Option<u64>,
+) -> Answer {
     if let Some(revision) = pin {
         if revision > draft.state.revision {
-            return Answer::Refused(Refusal::FutureRevision { present: draft.state.revision });
+            return Answer::Refused(Refusal::FutureRevision {
+                present: draft.state.revision,
+            });
         }
         if revision < draft.state.compacted {
-            return Answer::Refused(Refusal::AlreadyCompacted { revision: draft.state.compacted });
+            return Answer::Refused(Refusal::AlreadyCompacted {
+                revision: draft.state.compacted,
+            });
         }
     }
     let mut id = id;
@@ -195,7 +252,15 @@ fn grant<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, id: u64, ttl_
         id = id.wrapping_add(1);
     }
     let owner = token.map_or_else(String::new, |token| token.name.clone());
-    draft.set_lease(id, Some(Lease { ttl_ms, owner, renewals: 0, pin }));
+    draft.set_lease(
+        id,
+        Some(Lease {
+            ttl_ms,
+            owner,
+            renewals: 0,
+            pin,
+        }),
+    );
     Answer::Lease { id, ttl_ms }
 }
 
@@ -225,11 +290,15 @@ fn revoke<B: Base>(draft: &mut Draft<'_, B>, id: u64) -> Answer {
 
 fn compact<B: Base>(draft: &mut Draft<'_, B>, revision: u64) -> Answer {
     if revision > draft.state.revision {
-        return Answer::Refused(Refusal::FutureRevision { present: draft.state.revision });
+        return Answer::Refused(Refusal::FutureRevision {
+            present: draft.state.revision,
+        });
     }
     // Asked again, or for less than is gone already: the wish is fulfilled.
     draft.state.compacted = draft.state.compacted.max(revision);
-    Answer::Compacted { revision: draft.state.compacted }
+    Answer::Compacted {
+        revision: draft.state.compacted,
+    }
 }
 
 fn put_token<B: Base>(draft: &mut Draft<'_, B>, name: &str, hash: [u8; 32], rules: &[Rule]) -> Answer {
@@ -237,13 +306,20 @@ fn put_token<B: Base>(draft: &mut Draft<'_, B>, name: &str, hash: [u8; 32], rule
         return Answer::Refused(Refusal::LastRoot);
     }
     make_token(draft, name, hash, rules);
-    Answer::Token { name: name.to_owned() }
+    Answer::Token {
+        name: name.to_owned(),
+    }
 }
 
 /// Every token gets a number of its own, also when it replaces one of the same name.
 fn make_token<B: Base>(draft: &mut Draft<'_, B>, name: &str, hash: [u8; 32], rules: &[Rule]) {
     draft.state.tokens_made += 1;
-    let token = Token { number: draft.state.tokens_made, name: name.to_owned(), hash, rules: rules.to_vec() };
+    let token = Token {
+        number: draft.state.tokens_made,
+        name: name.to_owned(),
+        hash,
+        rules: rules.to_vec(),
+    };
     draft.set_token(name.to_owned(), Some(Arc::new(token)));
 }
 
@@ -261,11 +337,17 @@ fn delete_token<B: Base>(draft: &mut Draft<'_, B>, name: &str) -> Answer {
 /// Nobody could ever change a token again if the last root went.
 fn rules_keep_a_root<B: Base>(draft: &Draft<'_, B>, name: &str, rules: &[Rule]) -> bool {
     let others = draft.tokens.by_name.values().filter(|token| token.name != name);
-    rules.iter().any(|rule| rule.access == crate::command::Access::Root)
+    rules
+        .iter()
+        .any(|rule| rule.access == crate::command::Access::Root)
         || others.into_iter().any(|token| access::is_root(token))
 }
 
-fn seed<B: Base>(draft: &mut Draft<'_, B>, cluster_id: &str, tokens: &[(String, [u8; 32], Vec<Rule>)]) -> Answer {
+fn seed<B: Base>(
+    draft: &mut Draft<'_, B>,
+    cluster_id: &str,
+    tokens: &[(String, [u8; 32], Vec<Rule>)],
+) -> Answer {
     // A second leader may have proposed it too; the first one counts.
     if draft.state.cluster_id.is_empty() {
         cluster_id.clone_into(&mut draft.state.cluster_id);

@@ -6,11 +6,19 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::state::{Kept, KeptId, Lease};
+use super::state::{Head, Kept, KeptId, Lease};
 use crate::command::Record;
 
 pub trait Base {
-    fn record(&self, key: &[u8]) -> Option<Record>;
+    fn head(&self, key: &[u8]) -> Option<Head>;
+
+    /// The value that `key` got at revision `modified`, which is its present one.
+    fn value(&self, key: &[u8], modified: u64) -> Bytes;
+
+    fn record(&self, key: &[u8]) -> Option<Record> {
+        let head = self.head(key)?;
+        Some(head.with_value(self.value(key, head.modified)))
+    }
 
     /// Live keys from `from` up to but not including `to`, in order, until the visitor breaks.
     fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::base::Base;
-use super::state::{Event, Kept, KeptId, Lease, MinuteMark, State, Token, Tokens, prefix_end, record_hash};
+use super::state::{Event, Head, Kept, KeptId, Lease, MinuteMark, State, Token, Tokens, prefix_end};
 use crate::command::Record;
 
 /// What a version costs beside its key and value, for the accounts of history.
@@ -22,6 +22,8 @@ const MINUTE_MS: u64 = 60_000;
 /// Everything one batch changes. `None` removes.
 #[derive(Debug, Default)]
 pub struct Effects {
+    pub heads: BTreeMap<Bytes, Option<Head>>,
+    /// The changed keys with their values, for what comes later in the batch.
     pub records: BTreeMap<Bytes, Option<Record>>,
     /// One per changed key and revision, in order of revision.
     pub events: Vec<Event>,
@@ -43,13 +45,25 @@ pub struct Draft<'a, B> {
 
 impl<'a, B: Base> Draft<'a, B> {
     pub fn new(base: &'a B, state: State, tokens: Arc<Tokens>) -> Self {
-        Self { base, state, tokens, effects: Effects::default() }
+        Self {
+            base,
+            state,
+            tokens,
+            effects: Effects::default(),
+        }
     }
 
     /// The clock never runs backwards, whatever the leader's does.
     pub fn advance_clock(&mut self, at_ms: u64) {
         self.state.now_ms = self.state.now_ms.max(at_ms);
         self.sweep_kept();
+    }
+
+    pub fn head(&self, key: &[u8]) -> Option<Head> {
+        match self.effects.heads.get(key) {
+            Some(changed) => *changed,
+            None => self.base.head(key),
+        }
     }
 
     pub fn record(&self, key: &[u8]) -> Option<Record> {
@@ -84,36 +98,51 @@ impl<'a, B: Base> Draft<'a, B> {
         let revision = self.state.revision + 1;
         let mut changed = false;
         for (key, new) in changes {
-            let old = self.record(&key);
+            let old = self.head(&key);
             if old.is_none() && new.is_none() {
                 continue;
             }
             changed = true;
-            self.account(&key, old.as_ref(), new.as_ref());
+            let head = new.as_ref().map(|record| Head::of(&key, record));
+            self.account(
+                &key,
+                old.as_ref(),
+                head.as_ref(),
+                new.as_ref().map_or(0, |record| record.value.len()),
+            );
             let version = new.clone().unwrap_or_else(|| Record::tombstone(revision));
-            assert_eq!(version.modified, revision, "a change carries the revision that made it");
-            self.effects.events.push(Event { key: key.clone(), record: version });
+            assert_eq!(
+                version.modified, revision,
+                "a change carries the revision that made it"
+            );
+            self.effects.events.push(Event {
+                key: key.clone(),
+                record: version,
+            });
+            self.effects.heads.insert(key.clone(), head);
             self.effects.records.insert(key, new);
         }
         if changed {
             self.state.revision = revision;
-            let mark = MinuteMark { revision, history_bytes: self.state.history_bytes };
+            let mark = MinuteMark {
+                revision,
+                history_bytes: self.state.history_bytes,
+            };
             self.effects.minutes.insert(self.state.now_ms / MINUTE_MS, mark);
         }
     }
 
-    fn account(&mut self, key: &Bytes, old: Option<&Record>, new: Option<&Record>) {
+    fn account(&mut self, key: &Bytes, old: Option<&Head>, new: Option<&Head>, value_bytes: usize) {
         if let Some(old) = old {
-            self.state.hash = self.state.hash.wrapping_sub(record_hash(key, old));
+            self.state.hash = self.state.hash.wrapping_sub(old.hash);
             self.state.keys -= 1;
         }
         if let Some(new) = new {
-            self.state.hash = self.state.hash.wrapping_add(record_hash(key, new));
+            self.state.hash = self.state.hash.wrapping_add(new.hash);
             self.state.keys += 1;
         }
-        let value_bytes = new.map_or(0, |record| record.value.len());
         self.state.history_bytes += (key.len() + value_bytes) as u64 + VERSION_OVERHEAD_BYTES;
-        let (before, after) = (old.map_or(0, |record| record.lease), new.map_or(0, |record| record.lease));
+        let (before, after) = (old.map_or(0, |head| head.lease), new.map_or(0, |head| head.lease));
         if before != after {
             if before != 0 {
                 self.effects.lease_keys.insert((before, key.clone()), false);
@@ -137,7 +166,11 @@ impl<'a, B: Base> Draft<'a, B> {
 
     pub fn lease_keys(&self, id: u64) -> Vec<Bytes> {
         let mut keys: std::collections::BTreeSet<Bytes> = self.base.lease_keys(id).into_iter().collect();
-        for ((_, key), attached) in self.effects.lease_keys.range((id, Bytes::new())..(id + 1, Bytes::new())) {
+        for ((_, key), attached) in self
+            .effects
+            .lease_keys
+            .range((id, Bytes::new())..(id + 1, Bytes::new()))
+        {
             if *attached {
                 keys.insert(key.clone());
             } else {
@@ -163,10 +196,14 @@ impl<'a, B: Base> Draft<'a, B> {
         };
         if let Some(stale) = stale {
             self.state.answers_bytes -= kept_bytes(&id, &stale);
-            self.effects.kept_expiry.insert((stale.expires_ms, id.clone()), false);
+            self.effects
+                .kept_expiry
+                .insert((stale.expires_ms, id.clone()), false);
         }
         self.state.answers_bytes += kept_bytes(&id, &kept);
-        self.effects.kept_expiry.insert((kept.expires_ms, id.clone()), true);
+        self.effects
+            .kept_expiry
+            .insert((kept.expires_ms, id.clone()), true);
         self.effects.kept.insert(id, Some(kept));
     }
 
@@ -177,12 +214,18 @@ impl<'a, B: Base> Draft<'a, B> {
             return;
         }
         let ended = self.base.kept_between(from_ms, to_ms, SWEEP_MAX);
-        let swept_ms = if ended.len() < SWEEP_MAX { to_ms } else { ended.last().map_or(to_ms, |(ms, _)| *ms) };
+        let swept_ms = if ended.len() < SWEEP_MAX {
+            to_ms
+        } else {
+            ended.last().map_or(to_ms, |(ms, _)| *ms)
+        };
         for (expires_ms, id) in ended {
             if self.effects.kept_expiry.get(&(expires_ms, id.clone())) == Some(&false) {
                 continue;
             }
-            let Some(kept) = self.base.kept(&id).filter(|kept| kept.expires_ms == expires_ms) else { continue };
+            let Some(kept) = self.base.kept(&id).filter(|kept| kept.expires_ms == expires_ms) else {
+                continue;
+            };
             if self.effects.kept.contains_key(&id) {
                 continue;
             }
@@ -204,7 +247,11 @@ impl<'a, B: Base> Draft<'a, B> {
     }
 
     pub fn member_disk(&self, id: u64) -> Option<String> {
-        self.effects.member_disks.get(&id).cloned().or_else(|| self.base.member_disk(id))
+        self.effects
+            .member_disks
+            .get(&id)
+            .cloned()
+            .or_else(|| self.base.member_disk(id))
     }
 }
 

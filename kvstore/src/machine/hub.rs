@@ -34,7 +34,13 @@ const POISON: &str = "no holder of the event ring panics";
 
 impl Hub {
     pub fn new(revision: u64, bytes_max: usize) -> Self {
-        Self { ring: RwLock::new(Ring { complete_after: revision, ..Ring::default() }), bytes_max }
+        Self {
+            ring: RwLock::new(Ring {
+                complete_after: revision,
+                ..Ring::default()
+            }),
+            bytes_max,
+        }
     }
 
     /// Takes the events of an apply, in order of revision.
@@ -50,9 +56,16 @@ impl Hub {
             while let Some(event) = events.next_if(|event| event.record.modified == revision) {
                 of_revision.push(event);
             }
-            let bytes = of_revision.iter().map(|event| event.key.len() + event.record.value.len() + 128).sum();
+            let bytes = of_revision
+                .iter()
+                .map(|event| event.key.len() + event.record.value.len() + 128)
+                .sum();
             ring.bytes += bytes;
-            ring.changes.push_back(Arc::new(Change { revision, events: of_revision, bytes }));
+            ring.changes.push_back(Arc::new(Change {
+                revision,
+                events: of_revision,
+                bytes,
+            }));
         }
         while ring.bytes > self.bytes_max && ring.changes.len() > 1 {
             let gone = ring.changes.pop_front().expect("there is more than one");
@@ -63,7 +76,10 @@ impl Hub {
 
     /// Begins anew after a snapshot has replaced the state.
     pub fn reset(&self, revision: u64) {
-        *self.ring.write().expect(POISON) = Ring { complete_after: revision, ..Ring::default() };
+        *self.ring.write().expect(POISON) = Ring {
+            complete_after: revision,
+            ..Ring::default()
+        };
     }
 
     /// Changes from revision `from` up to `upto`, at most `limit`; `None` if the ring has lost some of them.
@@ -73,7 +89,14 @@ impl Hub {
             return None;
         }
         let start = ring.changes.partition_point(|change| change.revision < from);
-        Some(ring.changes.range(start..).take_while(|change| change.revision <= upto).take(limit).cloned().collect())
+        Some(
+            ring.changes
+                .range(start..)
+                .take_while(|change| change.revision <= upto)
+                .take(limit)
+                .cloned()
+                .collect(),
+        )
     }
 }
 
@@ -85,15 +108,28 @@ mod tests {
     use crate::command::Record;
 
     fn event(revision: u64) -> Event {
-        let record = Record { created: 1, modified: revision, version: 1, lease: 0, value: Bytes::from(vec![0; 100]) };
-        Event { key: Bytes::from_static(b"k"), record }
+        let record = Record {
+            created: 1,
+            modified: revision,
+            version: 1,
+            lease: 0,
+            value: Bytes::from(vec![0; 100]),
+        };
+        Event {
+            key: Bytes::from_static(b"k"),
+            record,
+        }
     }
 
     #[test]
     fn what_left_the_ring_is_never_silently_skipped() {
         let hub = Hub::new(10, 1000);
         assert!(hub.read(10, 99, 9).is_none(), "revision 10 was before its time");
-        hub.publish((11..=20).flat_map(|revision| [event(revision), event(revision)]).collect());
+        hub.publish(
+            (11..=20)
+                .flat_map(|revision| [event(revision), event(revision)])
+                .collect(),
+        );
         assert!(hub.read(11, 99, 9).is_none());
         let kept = hub.read(20, 99, 9).expect("the newest is here");
         assert_eq!((kept.len(), kept[0].revision, kept[0].events.len()), (1, 20, 2));

@@ -28,7 +28,10 @@ impl LeaseClock {
     /// Starts over with what the state holds.
     pub fn reset(&self, leases: Vec<(u64, Lease)>) {
         let since = Instant::now();
-        let running = leases.into_iter().map(|(id, lease)| (id, Running::new(&lease, since))).collect();
+        let running = leases
+            .into_iter()
+            .map(|(id, lease)| (id, Running::new(&lease, since)))
+            .collect();
         *self.running.lock().expect(POISON) = running;
     }
 
@@ -52,13 +55,20 @@ impl LeaseClock {
     pub fn ended(&self, limit: usize) -> Vec<(u64, u64)> {
         let now = Instant::now();
         let running = self.running.lock().expect(POISON);
-        let ended = running.iter().filter(|(_, lease)| now.duration_since(lease.since) >= lease.ttl);
-        ended.take(limit).map(|(id, lease)| (*id, lease.renewals)).collect()
+        let ended = running
+            .iter()
+            .filter(|(_, lease)| now.duration_since(lease.since) >= lease.ttl);
+        ended
+            .take(limit)
+            .map(|(id, lease)| (*id, lease.renewals))
+            .collect()
     }
 
     pub fn remaining(&self, id: u64) -> Option<Duration> {
         let running = self.running.lock().expect(POISON);
-        running.get(&id).map(|lease| lease.ttl.saturating_sub(lease.since.elapsed()))
+        running
+            .get(&id)
+            .map(|lease| lease.ttl.saturating_sub(lease.since.elapsed()))
     }
 
     pub fn len(&self) -> usize {
@@ -72,6 +82,10 @@ impl LeaseClock {
 
 impl Running {
     fn new(lease: &Lease, since: Instant) -> Self {
-        Self { ttl: Duration::from_millis(lease.ttl_ms), renewals: lease.renewals, since }
+        Self {
+            ttl: Duration::from_millis(lease.ttl_ms),
+            renewals: lease.renewals,
+            since,
+        }
     }
 }

@@ -41,7 +41,9 @@ pub struct Generation {
 
 impl Generation {
     pub(crate) fn db(&self) -> &MachineDb {
-        self.db.as_ref().expect("the database is taken only when the generation is dropped")
+        self.db
+            .as_ref()
+            .expect("the database is taken only when the generation is dropped")
     }
 }
 
@@ -96,8 +98,15 @@ pub struct MachineSettings {
 
 impl Machine {
     /// Opens what `folder` holds, or an empty state.
-    pub fn open(folder: &std::path::Path, settings: MachineSettings, metrics: Arc<NodeMetrics>) -> anyhow::Result<Arc<Self>> {
-        let memory = MachineMemory { memtable_bytes: settings.memtable_bytes, cache_bytes: settings.cache_bytes };
+    pub fn open(
+        folder: &std::path::Path,
+        settings: MachineSettings,
+        metrics: Arc<NodeMetrics>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let memory = MachineMemory {
+            memtable_bytes: settings.memtable_bytes,
+            cache_bytes: settings.cache_bytes,
+        };
         let generations = Generations::open(folder.join("sm"))?;
         let number = generations.current()?;
         let path = generations.folder(number);
@@ -106,8 +115,17 @@ impl Machine {
         let leases = LeaseClock::default();
         leases.reset(db.leases());
         let tokens = ArcSwap::from_pointee(db.tokens());
-        let progress = Progress { applied_end: super::adapter::applied_end(&db), revision: state.revision, compacted: state.compacted };
-        let generation = Generation { number, db: Some(db), folder: path, doomed: AtomicBool::new(false) };
+        let progress = Progress {
+            applied_end: super::adapter::applied_end(&db),
+            revision: state.revision,
+            compacted: state.compacted,
+        };
+        let generation = Generation {
+            number,
+            db: Some(db),
+            folder: path,
+            doomed: AtomicBool::new(false),
+        };
         Ok(Arc::new(Self {
             generations,
             current: ArcSwap::from_pointee(generation),
@@ -129,7 +147,10 @@ impl Machine {
     }
 
     pub fn state(&self) -> State {
-        self.state.lock().expect("applying does not panic, or the process ends").clone()
+        self.state
+            .lock()
+            .expect("applying does not panic, or the process ends")
+            .clone()
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {
@@ -148,7 +169,10 @@ impl Machine {
     pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
         let started = Instant::now();
         let generation = self.generation();
-        let mut state = self.state.lock().expect("applying does not panic, or the process ends");
+        let mut state = self
+            .state
+            .lock()
+            .expect("applying does not panic, or the process ends");
         let tokens = self.tokens.load_full();
         let mut draft = Draft::new(generation.db(), state.clone(), Arc::clone(&tokens));
         let mut replies = Vec::with_capacity(items.len());
@@ -164,14 +188,22 @@ impl Machine {
                     Vec::new()
                 }
                 Content::Proposal(proposal) => {
-                    self.applied_bytes.fetch_add(proposal.0.len() as u64, Ordering::Relaxed);
+                    self.applied_bytes
+                        .fetch_add(proposal.0.len() as u64, Ordering::Relaxed);
                     let (at_ms, commands) = proposal.decode()?;
                     apply(&mut draft, at_ms, &commands)
                 }
             });
         }
-        let Draft { state: new_state, tokens: new_tokens, effects, .. } = draft;
-        generation.db().write(&effects, &new_state, &last_id, membership.as_deref())?;
+        let Draft {
+            state: new_state,
+            tokens: new_tokens,
+            effects,
+            ..
+        } = draft;
+        generation
+            .db()
+            .write(&effects, &new_state, &last_id, membership.as_deref())?;
         if !Arc::ptr_eq(&tokens, &new_tokens) {
             self.tokens.store(new_tokens);
         }
@@ -181,17 +213,26 @@ impl Machine {
         self.hub.publish(effects.events);
         *state = new_state;
         self.publish_progress(last_index + 1, &state);
-        self.metrics.apply_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .apply_seconds
+            .observe(started.elapsed().as_secs_f64());
         Ok(replies)
     }
 
     fn publish_progress(&self, applied_end: u64, state: &State) {
-        self.progress.send_replace(Progress { applied_end, revision: state.revision, compacted: state.compacted });
+        self.progress.send_replace(Progress {
+            applied_end,
+            revision: state.revision,
+            compacted: state.compacted,
+        });
     }
 
     /// Replaces the whole state by the verified files in `received`.
     pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
-        let mut state = self.state.lock().expect("applying does not panic, or the process ends");
+        let mut state = self
+            .state
+            .lock()
+            .expect("applying does not panic, or the process ends");
         let old = self.generation();
         let number = old.number + 1;
         let folder = self.generations.adopt(received, number)?;
@@ -202,7 +243,12 @@ impl Machine {
         self.tokens.store(Arc::new(db.tokens()));
         self.leases.reset(db.leases());
         self.hub.reset(new_state.revision);
-        let generation = Generation { number, db: Some(db), folder, doomed: AtomicBool::new(false) };
+        let generation = Generation {
+            number,
+            db: Some(db),
+            folder,
+            doomed: AtomicBool::new(false),
+        };
         self.current.store(Arc::new(generation));
         old.doomed.store(true, Ordering::Release);
         *state = new_state;

@@ -46,9 +46,17 @@ impl Snapshots {
         let mut newest: Option<(SnapshotMeta, PathBuf)> = None;
         for entry in fs::read_dir(&root)? {
             let path = entry?.path();
-            let manifest = if path.extension().is_some() { None } else { read_manifest(&path).ok() };
+            let manifest = if path.extension().is_some() {
+                None
+            } else {
+                read_manifest(&path).ok()
+            };
             match manifest {
-                Some(manifest) if newest.as_ref().is_none_or(|(meta, _)| meta.last_log_id < manifest.meta.last_log_id) => {
+                Some(manifest)
+                    if newest
+                        .as_ref()
+                        .is_none_or(|(meta, _)| meta.last_log_id < manifest.meta.last_log_id) =>
+                {
                     if let Some((_, older)) = newest.replace((manifest.meta, path)) {
                         files::remove_folder(&older)?;
                     }
@@ -56,7 +64,10 @@ impl Snapshots {
                 _ => files::remove_folder(&path)?,
             }
         }
-        Ok(Self { root, current: Mutex::new(newest) })
+        Ok(Self {
+            root,
+            current: Mutex::new(newest),
+        })
     }
 
     pub fn current(&self) -> Option<(SnapshotMeta, PathBuf)> {
@@ -72,7 +83,11 @@ impl Snapshots {
 
     /// Checksums, syncs and names the files in `folder`; older snapshots go.
     pub fn adopt(&self, folder: &Path, meta: SnapshotMeta) -> io::Result<PathBuf> {
-        let manifest = Manifest { format: FORMAT, meta: meta.clone(), files: describe(folder)? };
+        let manifest = Manifest {
+            format: FORMAT,
+            meta: meta.clone(),
+            files: describe(folder)?,
+        };
         files::write_atomically(&folder.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let mut name = self.root.join(index.to_string());
@@ -95,7 +110,10 @@ impl Snapshots {
 pub fn read_manifest(folder: &Path) -> io::Result<Manifest> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST))?)?;
     if manifest.format != FORMAT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("snapshot format {} is not known", manifest.format)));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("snapshot format {} is not known", manifest.format),
+        ));
     }
     Ok(manifest)
 }
@@ -104,7 +122,10 @@ fn describe(folder: &Path) -> io::Result<Vec<ManifestFile>> {
     let mut described = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|name| io::Error::other(format!("odd file name {}", name.display())))?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| io::Error::other(format!("odd file name {}", name.display())))?;
         if name == MANIFEST {
             continue;
         }

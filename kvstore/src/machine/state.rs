@@ -85,6 +85,47 @@ pub struct MinuteMark {
     pub history_bytes: u64,
 }
 
+/// A live key without its value: what most commands need to know, small enough to stay in memory.
+/// The value is found under the key's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub created: u64,
+    pub modified: u64,
+    pub version: u64,
+    pub lease: u64,
+    /// What the key adds to the state hash, kept so that a change need not read the old value.
+    pub hash: u128,
+}
+
+impl Head {
+    pub fn of(key: &[u8], record: &Record) -> Self {
+        let Record {
+            created,
+            modified,
+            version,
+            lease,
+            ..
+        } = *record;
+        Self {
+            created,
+            modified,
+            version,
+            lease,
+            hash: record_hash(key, record),
+        }
+    }
+
+    pub fn with_value(self, value: Bytes) -> Record {
+        Record {
+            created: self.created,
+            modified: self.modified,
+            version: self.version,
+            lease: self.lease,
+            value,
+        }
+    }
+}
+
 /// One change of one key, as watchers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::base::Base;
 use super::draft::Draft;
+use super::state::Head;
 use crate::command::{Answer, Branch, Condition, Op, OpResult, Order, Record, Refusal, Test, Txn};
 
 /// Bytes of rows that one transaction may answer.
@@ -33,7 +34,12 @@ pub struct Writes<'d, 'b, B> {
 
 impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
     pub fn new(draft: &'d Draft<'b, B>) -> Self {
-        Self { draft, revision: draft.state.revision + 1, changes: BTreeMap::new(), answer_bytes: 0 }
+        Self {
+            draft,
+            revision: draft.state.revision + 1,
+            changes: BTreeMap::new(),
+            answer_bytes: 0,
+        }
     }
 
     pub fn get(&self, key: &[u8]) -> Option<Record> {
@@ -48,14 +54,29 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
         let (created, version) = match self.changes.get(&key) {
             Some(Some(written)) => (written.created, written.version),
             Some(None) => (self.revision, 1),
-            None => self.draft.record(&key).map_or((self.revision, 1), |old| (old.created, old.version + 1)),
+            None => self
+                .draft
+                .head(&key)
+                .map_or((self.revision, 1), |old| (old.created, old.version + 1)),
         };
-        self.changes.insert(key, Some(Record { created, modified: self.revision, version, lease, value }));
+        self.changes.insert(
+            key,
+            Some(Record {
+                created,
+                modified: self.revision,
+                version,
+                lease,
+                value,
+            }),
+        );
         version
     }
 
     pub fn delete(&mut self, key: &Bytes) -> bool {
-        let present = self.get(key).is_some();
+        let present = match self.changes.get(key) {
+            Some(changed) => changed.is_some(),
+            None => self.draft.head(key).is_some(),
+        };
         if present {
             self.changes.insert(key.clone(), None);
         }
@@ -90,20 +111,40 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
                 if *lease != 0 && self.draft.lease(*lease).is_none() {
                     return Err(Stop::Refused(Refusal::LeaseNotFound { id: *lease }));
                 }
-                OpResult::Put { version: self.put(key.clone(), value.clone(), *lease) }
+                OpResult::Put {
+                    version: self.put(key.clone(), value.clone(), *lease),
+                }
             }
-            Op::Delete { key } => OpResult::Deleted { count: u64::from(self.delete(key)) },
-            Op::DeletePrefix { prefix } => OpResult::Deleted { count: self.delete_prefix(prefix) },
+            Op::Delete { key } => OpResult::Deleted {
+                count: u64::from(self.delete(key)),
+            },
+            Op::DeletePrefix { prefix } => OpResult::Deleted {
+                count: self.delete_prefix(prefix),
+            },
             Op::Get { key } => {
-                let rows: Vec<_> = self.get(key).map(|record| (key.clone(), record)).into_iter().collect();
+                let rows: Vec<_> = self
+                    .get(key)
+                    .map(|record| (key.clone(), record))
+                    .into_iter()
+                    .collect();
                 let count = rows.len() as u64;
-                OpResult::Got { rows: self.weigh(rows)?, count }
+                OpResult::Got {
+                    rows: self.weigh(rows)?,
+                    count,
+                }
             }
             Op::GetPrefix { prefix, limit } => {
                 let rows = self.under(prefix);
                 let count = rows.len() as u64;
-                let limit = if *limit == 0 { ROWS_MAX } else { ROWS_MAX.min(*limit as usize) };
-                OpResult::Got { rows: self.weigh(rows.into_iter().take(limit).collect())?, count }
+                let limit = if *limit == 0 {
+                    ROWS_MAX
+                } else {
+                    ROWS_MAX.min(*limit as usize)
+                };
+                OpResult::Got {
+                    rows: self.weigh(rows.into_iter().take(limit).collect())?,
+                    count,
+                }
             }
             Op::Add { key, by, min, max } => {
                 let value = self.add(key, *by, *min, *max).ok_or(Stop::Failed)?;
@@ -113,7 +154,10 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
     }
 
     fn weigh(&mut self, rows: Vec<(Bytes, Record)>) -> Result<Vec<(Bytes, Record)>, Stop> {
-        self.answer_bytes += rows.iter().map(|(key, record)| key.len() + record.value.len() + 64).sum::<usize>();
+        self.answer_bytes += rows
+            .iter()
+            .map(|(key, record)| key.len() + record.value.len() + 64)
+            .sum::<usize>();
         if self.answer_bytes > ANSWER_BYTES_MAX {
             return Err(Stop::Refused(Refusal::AnswerTooLarge));
         }
@@ -138,15 +182,27 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
 
 /// A decimal 64-bit integer, and nothing else.
 pub fn parse_int(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| !text.starts_with('+'))?
+        .parse()
+        .ok()
 }
 
 /// Runs the transaction and, unless it is refused, commits what its branch wrote.
 pub fn run<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn) -> Answer {
     let holds = txn.conditions.iter().all(|condition| holds(draft, condition));
-    let (branch, ops) = if holds { (Branch::Then, &txn.then) } else { (Branch::Else, &txn.otherwise) };
+    let (branch, ops) = if holds {
+        (Branch::Then, &txn.then)
+    } else {
+        (Branch::Else, &txn.otherwise)
+    };
     match run_branch(draft, ops) {
-        Ok(results) => Answer::Txn { branch, failed_op: None, results },
+        Ok(results) => Answer::Txn {
+            branch,
+            failed_op: None,
+            results,
+        },
         Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
         Err((index, Stop::Failed)) if holds => {
             let (branch, ops) = match &txn.failed {
@@ -154,9 +210,17 @@ pub fn run<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn) -> Answer {
                 None => (Branch::Else, &txn.otherwise),
             };
             match run_branch(draft, ops) {
-                Ok(results) => Answer::Txn { branch, failed_op: Some(index), results },
+                Ok(results) => Answer::Txn {
+                    branch,
+                    failed_op: Some(index),
+                    results,
+                },
                 Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
-                Err(_) => Answer::Txn { branch: Branch::Nothing, failed_op: Some(index), results: Vec::new() },
+                Err(_) => Answer::Txn {
+                    branch: Branch::Nothing,
+                    failed_op: Some(index),
+                    results: Vec::new(),
+                },
             }
         }
         Err((index, Stop::Failed)) => run_failed_after_else(draft, txn, index),
@@ -165,10 +229,18 @@ pub fn run<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn) -> Answer {
 
 /// An op of `else` failed: nothing of it is kept, and `failed` may still record that.
 fn run_failed_after_else<B: Base>(draft: &mut Draft<'_, B>, txn: &Txn, index: u32) -> Answer {
-    let nothing = Answer::Txn { branch: Branch::Nothing, failed_op: Some(index), results: Vec::new() };
+    let nothing = Answer::Txn {
+        branch: Branch::Nothing,
+        failed_op: Some(index),
+        results: Vec::new(),
+    };
     let Some(ops) = &txn.failed else { return nothing };
     match run_branch(draft, ops) {
-        Ok(results) => Answer::Txn { branch: Branch::Failed, failed_op: Some(index), results },
+        Ok(results) => Answer::Txn {
+            branch: Branch::Failed,
+            failed_op: Some(index),
+            results,
+        },
         Err((_, Stop::Refused(refusal))) => Answer::Refused(refusal),
         Err((_, Stop::Failed)) => nothing,
     }
@@ -187,20 +259,23 @@ fn run_branch<B: Base>(draft: &mut Draft<'_, B>, ops: &[Op]) -> Result<Vec<OpRes
 }
 
 fn holds<B: Base>(draft: &Draft<'_, B>, condition: &Condition) -> bool {
-    let record = draft.record(&condition.key);
-    let number = |field: fn(&Record) -> u64| record.as_ref().map_or(0, field);
+    let head = draft.head(&condition.key);
+    let number = |field: fn(&Head) -> u64| head.as_ref().map_or(0, field);
     let ordering = match &condition.test {
-        Test::Version(operand) => number(|record| record.version).cmp(operand),
-        Test::Created(operand) => number(|record| record.created).cmp(operand),
-        Test::Modified(operand) => number(|record| record.modified).cmp(operand),
-        Test::Lease(operand) => number(|record| record.lease).cmp(operand),
-        Test::Int(operand) => match record.as_ref().map_or(Some(0), |record| parse_int(&record.value)) {
+        Test::Version(operand) => number(|head| head.version).cmp(operand),
+        Test::Created(operand) => number(|head| head.created).cmp(operand),
+        Test::Modified(operand) => number(|head| head.modified).cmp(operand),
+        Test::Lease(operand) => number(|head| head.lease).cmp(operand),
+        Test::Int(operand) => match draft
+            .record(&condition.key)
+            .map_or(Some(0), |record| parse_int(&record.value))
+        {
             Some(value) => value.cmp(operand),
             // What is no integer compares with no integer.
             None => return condition.order == Order::NotEqual,
         },
         // An absent key has no value: it differs from every value and is neither less nor greater.
-        Test::Value(operand) => match &record {
+        Test::Value(operand) => match draft.record(&condition.key) {
             Some(record) => record.value.cmp(operand),
             None => return condition.order == Order::NotEqual,
         },

@@ -28,5 +28,7 @@ pub fn openraft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         backoff: "50ms".into(),
         ..RaftConfig::default()
     };
-    raft.validate().map(Arc::new).context("the timings of [store] do not fit together")
+    raft.validate()
+        .map(Arc::new)
+        .context("the timings of [store] do not fit together")
 }

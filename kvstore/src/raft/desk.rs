@@ -29,7 +29,9 @@ impl Desk {
         match self.raft.client_write(proposal).await {
             Ok(written) => {
                 self.metrics.proposals.inc();
-                self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                self.metrics
+                    .commit_seconds
+                    .observe(started.elapsed().as_secs_f64());
                 Ok(written.data.0)
             }
             // Refused before it was appended: nothing happened.
@@ -41,7 +43,11 @@ impl Desk {
 
     /// One command of the node's own.
     pub async fn propose_own(&self, action: Action) -> Result<Reply, NotNow> {
-        let command = Command { actor: Actor::System, action, once: None };
+        let command = Command {
+            actor: Actor::System,
+            action,
+            once: None,
+        };
         let replies = self.propose(&encode_commands(&[command])).await?;
         Ok(replies.into_iter().next().expect("one command gets one reply"))
     }
@@ -59,16 +65,24 @@ impl Desk {
     pub fn standing(&self) -> Standing {
         let view = view::view(&self.raft);
         let progress = self.machine.progress_now();
-        Standing { last_log: view.last_log, applied: progress.applied_end.checked_sub(1), revision: progress.revision }
+        Standing {
+            last_log: view.last_log,
+            applied: progress.applied_end.checked_sub(1),
+            revision: progress.revision,
+        }
     }
 
     /// Answers a question of another member.
     pub async fn answer(&self, question: Ask) -> Told {
         match question {
-            Ask::Probe => Told::Probe { empty: !self.raft.is_initialized().await.unwrap_or(true) },
+            Ask::Probe => Told::Probe {
+                empty: !self.raft.is_initialized().await.unwrap_or(true),
+            },
             Ask::ReadIndex => Told::ReadIndex(self.read_index().await),
             Ask::Propose(commands) => Told::Proposed(self.propose(&commands).await),
-            Ask::LastLog => Told::LastLog { last: self.vote_and_last().await.and_then(|(_, last)| last) },
+            Ask::LastLog => Told::LastLog {
+                last: self.vote_and_last().await.and_then(|(_, last)| last),
+            },
             Ask::Member(change) => Told::Member(self.change_member(change).await),
             Ask::Standing => Told::Standing(self.standing()),
         }
@@ -76,13 +90,19 @@ impl Desk {
 
     /// `None` when Raft has stopped.
     pub async fn vote_and_last(&self) -> Option<(Vote, Option<LogId>)> {
-        self.raft.with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied())).await.ok()
+        self.raft
+            .with_raft_state(|state| (*state.vote_ref(), state.log_ids.last().copied()))
+            .await
+            .ok()
     }
 
     /// Ties a member's number to the disk that answers under it, so that an emptied disk is noticed.
     pub async fn bind(&self, id: u64, disk: String) -> Result<(), MemberRefused> {
         match self.propose_own(Action::BindMember { id, disk }).await {
-            Ok(Reply { answer: Answer::Refused(Refusal::DiskMismatch), .. }) => Err(MemberRefused::DiskReused),
+            Ok(Reply {
+                answer: Answer::Refused(Refusal::DiskMismatch),
+                ..
+            }) => Err(MemberRefused::DiskReused),
             Ok(_) => Ok(()),
             Err(NotNow::NotLeader) => Err(MemberRefused::NotLeader),
             Err(_) => Err(MemberRefused::Unknown),
@@ -91,7 +111,11 @@ impl Desk {
 
     pub async fn change_member(&self, change: MemberChange) -> Result<(), MemberRefused> {
         match change {
-            MemberChange::Add { id, peer_address, client_address } => self.add_learner(id, peer_address, client_address).await,
+            MemberChange::Add {
+                id,
+                peer_address,
+                client_address,
+            } => self.add_learner(id, peer_address, client_address).await,
             MemberChange::Promote { id } => self.promote(id).await,
             MemberChange::Remove { id } => self.remove(id).await,
             MemberChange::Lead { to } => self.hand_over(to).await,

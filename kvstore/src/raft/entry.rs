@@ -67,7 +67,8 @@ pub fn decode(bytes: &Bytes) -> Result<Entry, MalformedEntry> {
     if crc32c::crc32c(&bytes[4..]).to_le_bytes() != header[..4] {
         return Err(MalformedEntry::Checksum);
     }
-    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes of the header"));
+    let number =
+        |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes of the header"));
     let payload = match (header[4], header[5]) {
         (FORMAT, BLANK) => EntryPayload::Blank,
         (FORMAT, NORMAL) => EntryPayload::Normal(Proposal(bytes.slice(HEADER..))),

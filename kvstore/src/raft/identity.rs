@@ -49,15 +49,28 @@ impl Identity {
         let stored = match files::read_if_present(&path)? {
             Some(content) => serde_json::from_slice(&content).map_err(io::Error::from)?,
             None => {
-                let stored = Stored { id, disk: random_name(), cluster_id: None };
-                files::write_atomically(&path, &serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?)?;
+                let stored = Stored {
+                    id,
+                    disk: random_name(),
+                    cluster_id: None,
+                };
+                files::write_atomically(
+                    &path,
+                    &serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?,
+                )?;
                 stored
             }
         };
         if stored.id != id {
-            return Err(IdentityError::OtherNode { found: stored.id, wanted: id });
+            return Err(IdentityError::OtherNode {
+                found: stored.id,
+                wanted: id,
+            });
         }
-        Ok(Self { path, stored: Mutex::new(stored) })
+        Ok(Self {
+            path,
+            stored: Mutex::new(stored),
+        })
     }
 
     pub fn id(&self) -> u64 {
@@ -77,10 +90,19 @@ impl Identity {
         let mut stored = self.stored.lock().expect(POISON);
         match &stored.cluster_id {
             Some(mine) if mine == cluster_id => Ok(()),
-            Some(mine) => Err(IdentityError::OtherCluster { mine: mine.clone(), theirs: cluster_id.to_owned() }),
+            Some(mine) => Err(IdentityError::OtherCluster {
+                mine: mine.clone(),
+                theirs: cluster_id.to_owned(),
+            }),
             None => {
-                let joined = Stored { cluster_id: Some(cluster_id.to_owned()), ..stored.clone() };
-                files::write_atomically(&self.path, &serde_json::to_vec_pretty(&joined).map_err(io::Error::from)?)?;
+                let joined = Stored {
+                    cluster_id: Some(cluster_id.to_owned()),
+                    ..stored.clone()
+                };
+                files::write_atomically(
+                    &self.path,
+                    &serde_json::to_vec_pretty(&joined).map_err(io::Error::from)?,
+                )?;
                 *stored = joined;
                 Ok(())
             }

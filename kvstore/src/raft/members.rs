@@ -32,7 +32,12 @@ fn refused(error: WriteError) -> MemberRefused {
 }
 
 impl Desk {
-    pub(super) async fn add_learner(&self, id: u64, peer_address: String, client_address: String) -> Result<(), MemberRefused> {
+    pub(super) async fn add_learner(
+        &self,
+        id: u64,
+        peer_address: String,
+        client_address: String,
+    ) -> Result<(), MemberRefused> {
         let view = view::view(&self.raft);
         if !view.is_leader() {
             return Err(MemberRefused::NotLeader);
@@ -45,8 +50,15 @@ impl Desk {
             Err(MemberRefused::Unreachable) | Ok(()) => {}
             Err(other) => return Err(other),
         }
-        let member = Member { peer_address, client_address };
-        self.raft.add_learner(id, member, false).await.map(drop).map_err(refused)
+        let member = Member {
+            peer_address,
+            client_address,
+        };
+        self.raft
+            .add_learner(id, member, false)
+            .await
+            .map(drop)
+            .map_err(refused)
     }
 
     /// Asks the node at `address` for the name of its disk.
@@ -74,7 +86,11 @@ impl Desk {
         }
         self.bind_by_asking(id, &member.peer_address).await?;
         let change = ChangeMembers::AddVoterIds([id].into());
-        self.raft.change_membership(change, true).await.map(drop).map_err(refused)
+        self.raft
+            .change_membership(change, true)
+            .await
+            .map(drop)
+            .map_err(refused)
     }
 
     pub(super) async fn remove(&self, id: u64) -> Result<(), MemberRefused> {
@@ -87,19 +103,33 @@ impl Desk {
         }
         if !view.is_voter(id) {
             let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveNodes([id].into());
-            return self.raft.change_membership(change, false).await.map(drop).map_err(refused);
+            return self
+                .raft
+                .change_membership(change, false)
+                .await
+                .map(drop)
+                .map_err(refused);
         }
         if view.voters.len() == 1 {
             return Err(MemberRefused::LastVoter);
         }
         if id == view.me {
             // The leader that is to go hands over first; the new one is asked again by the caller.
-            let heir = view.voters.iter().copied().filter(|voter| *voter != id).max_by_key(|voter| view.matched.get(voter).copied());
+            let heir = view
+                .voters
+                .iter()
+                .copied()
+                .filter(|voter| *voter != id)
+                .max_by_key(|voter| view.matched.get(voter).copied());
             self.hand_over(heir.ok_or(MemberRefused::LastVoter)?).await?;
             return Err(MemberRefused::NotLeader);
         }
         let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveVoters([id].into());
-        self.raft.change_membership(change, false).await.map(drop).map_err(refused)
+        self.raft
+            .change_membership(change, false)
+            .await
+            .map(drop)
+            .map_err(refused)
     }
 
     /// Lets `to` lead, without a wait for timeouts.
@@ -115,7 +145,9 @@ impl Desk {
             return Err(MemberRefused::NotFound);
         }
         if !view.is_voter(to) {
-            return Err(MemberRefused::NotCaughtUp { lag: view.last_log.unwrap_or(0) });
+            return Err(MemberRefused::NotCaughtUp {
+                lag: view.last_log.unwrap_or(0),
+            });
         }
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return Err(MemberRefused::Unknown);
@@ -124,12 +156,17 @@ impl Desk {
             view::leader_changes(&self.raft, Some(view.me)).await;
             view::leader_changes(&self.raft, None).await;
         };
-        tokio::time::timeout(HAND_OVER, changed).await.map_err(|_late| MemberRefused::Unknown)
+        tokio::time::timeout(HAND_OVER, changed)
+            .await
+            .map_err(|_late| MemberRefused::Unknown)
     }
 
     /// Addresses of all members but this node.
     pub fn others(&self) -> BTreeMap<u64, Member> {
         let view = view::view(&self.raft);
-        view.members.into_iter().filter(|(id, _)| *id != view.me).collect()
+        view.members
+            .into_iter()
+            .filter(|(id, _)| *id != view.me)
+            .collect()
     }
 }

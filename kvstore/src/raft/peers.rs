@@ -16,7 +16,11 @@ pub struct Peers {
 
 impl Peers {
     pub fn new(trust: Arc<Trust>, tasks: Tasks) -> Self {
-        Self { trust, tasks, links: Mutex::new(HashMap::new()) }
+        Self {
+            trust,
+            tasks,
+            links: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The link to a member; a new one when its address has changed.
@@ -25,7 +29,12 @@ impl Peers {
         if let Some(link) = links.get(&id).filter(|link| link.address() == address) {
             return Arc::clone(link);
         }
-        let link = Arc::new(Link::new(Arc::clone(&self.trust), self.tasks.clone(), id, address.to_owned()));
+        let link = Arc::new(Link::new(
+            Arc::clone(&self.trust),
+            self.tasks.clone(),
+            id,
+            address.to_owned(),
+        ));
         links.insert(id, Arc::clone(&link));
         link
     }

@@ -25,7 +25,10 @@ pub type TokenSeeds = Vec<(String, [u8; 32], Vec<Rule>)>;
 
 /// Rules of the token that may do everything.
 pub fn root_rules() -> Vec<Rule> {
-    vec![Rule { prefix: bytes::Bytes::new(), access: Access::Root }]
+    vec![Rule {
+        prefix: bytes::Bytes::new(),
+        access: Access::Root,
+    }]
 }
 
 /// Runs until this node belongs to a cluster. `Err` = it may not, ever.
@@ -36,7 +39,15 @@ pub async fn join_or_make(desk: &Arc<Desk>, config: &Config) -> anyhow::Result<(
         .nodes
         .iter()
         .filter(|node| node.role == Role::Voter)
-        .map(|node| (node.id, Member { peer_address: node.peer.clone(), client_address: node.client.clone() }))
+        .map(|node| {
+            (
+                node.id,
+                Member {
+                    peer_address: node.peer.clone(),
+                    client_address: node.client.clone(),
+                },
+            )
+        })
         .collect();
     let makes_it = voters.keys().next() == Some(&me);
     let mut said = String::new();
@@ -49,13 +60,23 @@ pub async fn join_or_make(desk: &Arc<Desk>, config: &Config) -> anyhow::Result<(
         if makes_it && waiting.is_empty() {
             let cluster_id = trust.identity.cluster_id().unwrap_or_else(random_name);
             trust.identity.adopt_cluster(&cluster_id)?;
-            tracing::info!(cluster.id = cluster_id, "all voters are empty: a new cluster begins");
+            tracing::info!(
+                cluster.id = cluster_id,
+                "all voters are empty: a new cluster begins"
+            );
             desk.raft.initialize(voters).await?;
             return Ok(());
         }
         let text = waiting.join(", ");
         if text != said {
-            tracing::info!("an empty node waits for {}", if text.is_empty() { "the cluster to reach it" } else { &text });
+            tracing::info!(
+                "an empty node waits for {}",
+                if text.is_empty() {
+                    "the cluster to reach it"
+                } else {
+                    &text
+                }
+            );
             said = text;
         }
         tokio::time::sleep(PAUSE).await;
@@ -66,7 +87,11 @@ pub async fn join_or_make(desk: &Arc<Desk>, config: &Config) -> anyhow::Result<(
 async fn probe_all(desk: &Arc<Desk>, config: &Config, me: u64) -> anyhow::Result<Vec<String>> {
     let mut waiting = Vec::new();
     for node in config.nodes.iter().filter(|node| node.id != me) {
-        let answer = tokio::time::timeout(Duration::from_secs(1), desk.peers.link(node.id, &node.peer).ask(&Ask::Probe)).await;
+        let answer = tokio::time::timeout(
+            Duration::from_secs(1),
+            desk.peers.link(node.id, &node.peer).ask(&Ask::Probe),
+        )
+        .await;
         match answer {
             Ok(Ok(Told::Probe { empty: true })) => {}
             Ok(Ok(_)) => waiting.push(format!("{} (it belongs to a cluster)", node.name())),
@@ -74,7 +99,9 @@ async fn probe_all(desk: &Arc<Desk>, config: &Config, me: u64) -> anyhow::Result
                 "node-id-reused: the cluster knows node {me} with another disk. A node that lost its disk has forgotten what it \
                  acknowledged; remove it from the cluster and let it join under a new id"
             ),
-            Ok(Err(AskError::NotSent(Some(HandshakeError::Refused(refused))))) => waiting.push(format!("{} ({refused})", node.name())),
+            Ok(Err(AskError::NotSent(Some(HandshakeError::Refused(refused))))) => {
+                waiting.push(format!("{} ({refused})", node.name()))
+            }
             Ok(Err(_)) | Err(_) if node.role == Role::Learner => {}
             Ok(Err(_)) | Err(_) => waiting.push(format!("{} (no answer)", node.name())),
         }
@@ -87,12 +114,18 @@ pub async fn seed(desk: &Desk, tokens: &TokenSeeds) -> Result<(), NotNow> {
     if desk.machine.state().cluster_id.is_empty()
         && let Some(cluster_id) = desk.peers.trust().identity.cluster_id()
     {
-        desk.propose_own(Action::Seed { cluster_id, tokens: tokens.clone() }).await?;
+        desk.propose_own(Action::Seed {
+            cluster_id,
+            tokens: tokens.clone(),
+        })
+        .await?;
     }
     let identity = &desk.peers.trust().identity;
     let bound = |id| (desk.peers.trust().bound_disk)(id).is_some();
     if !bound(identity.id()) {
-        desk.bind(identity.id(), identity.disk()).await.map_err(|_refused| NotNow::Unknown)?;
+        desk.bind(identity.id(), identity.disk())
+            .await
+            .map_err(|_refused| NotNow::Unknown)?;
     }
     for (id, member) in desk.others() {
         if !bound(id)
@@ -107,9 +140,20 @@ pub async fn seed(desk: &Desk, tokens: &TokenSeeds) -> Result<(), NotNow> {
 /// Learners that the configuration lists join as soon as there is a leader to add them.
 pub async fn add_configured_learners(desk: &Desk, config: &Config) {
     let known = view::view(&desk.raft).members;
-    for node in config.nodes.iter().filter(|node| node.role == Role::Learner && !known.contains_key(&node.id)) {
-        if let Err(refused) = desk.add_learner(node.id, node.peer.clone(), node.client.clone()).await {
-            tracing::debug!(node.id = node.id, ?refused, "a configured learner was not added yet");
+    for node in config
+        .nodes
+        .iter()
+        .filter(|node| node.role == Role::Learner && !known.contains_key(&node.id))
+    {
+        if let Err(refused) = desk
+            .add_learner(node.id, node.peer.clone(), node.client.clone())
+            .await
+        {
+            tracing::debug!(
+                node.id = node.id,
+                ?refused,
+                "a configured learner was not added yet"
+            );
         }
     }
 }

@@ -79,9 +79,14 @@ pub fn view(raft: &Raft) -> RaftView {
         committed: index(&metrics.local_committed),
         applied: index(&metrics.last_applied),
         snapshot: index(&metrics.snapshot),
-        members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+        members: membership
+            .nodes()
+            .map(|(id, member)| (*id, member.clone()))
+            .collect(),
         voters: membership.voter_ids().collect(),
-        matched: matched.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index))).collect(),
+        matched: matched
+            .filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index)))
+            .collect(),
     }
 }
 

@@ -30,9 +30,16 @@ impl Generations {
     }
 
     pub(crate) fn current(&self) -> io::Result<u64> {
-        let Some(content) = files::read_if_present(&self.root.join("CURRENT"))? else { return Ok(1) };
+        let Some(content) = files::read_if_present(&self.root.join("CURRENT"))? else {
+            return Ok(1);
+        };
         let text = String::from_utf8_lossy(&content);
-        text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("sm/CURRENT does not hold a number: {error}")))
+        text.trim().parse().map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("sm/CURRENT does not hold a number: {error}"),
+            )
+        })
     }
 
     pub(crate) fn folder(&self, generation: u64) -> PathBuf {

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions, WriteBatch};
 
 use super::keys;
-use super::machine_db::{EVENTS, META, MachineDb, RECORDS, VERSIONS, decode, decode_record, to_bytes, without_wal};
+use super::machine_db::{
+    EVENTS, HEADS, META, MachineDb, VERSIONS, decode, decode_record, to_bytes, without_wal,
+};
 use crate::command::Record;
-use crate::machine::state::{Event, State};
+use crate::machine::state::{Event, Head, State};
 
 const DISK_READ: &str = "a read of the state machine's tables succeeds or the disk is lost";
 /// Events looked at before the collector writes what it found.
@@ -40,7 +42,10 @@ impl MachineDb {
         let group = keys::version_group(key);
         let mut cursor = self.db.raw_iterator_cf(self.table(VERSIONS));
         cursor.seek(keys::version(key, revision));
-        let found = cursor.item().filter(|(at, _)| at.starts_with(&group)).map(|(_, value)| decode_record(value));
+        let found = cursor
+            .item()
+            .filter(|(at, _)| at.starts_with(&group))
+            .map(|(_, value)| decode_record(value));
         cursor.status().expect(DISK_READ);
         found.filter(|record| !record.is_tombstone())
     }
@@ -50,9 +55,10 @@ impl MachineDb {
         let present = self.db.snapshot();
         let state = present.get_cf(self.table(META), b"state").expect(DISK_READ);
         let revision = state.map_or(0, |bytes| decode::<State>(&bytes).revision);
-        let mut options = ReadOptions::default();
+        let (mut options, mut values) = (ReadOptions::default(), ReadOptions::default());
         options.set_snapshot(&present);
-        let mut cursor = self.db.raw_iterator_cf_opt(self.table(RECORDS), options);
+        values.set_snapshot(&present);
+        let mut cursor = self.db.raw_iterator_cf_opt(self.table(HEADS), options);
         match span.direction {
             Direction::Ascending => cursor.seek(&span.from),
             Direction::Descending => seek_before(&mut cursor, span.to.as_deref()),
@@ -62,7 +68,16 @@ impl MachineDb {
                 Direction::Ascending => span.to.as_deref().is_some_and(|to| key >= to),
                 Direction::Descending => key < span.from.as_slice(),
             };
-            if outside || visit(to_bytes(key), decode_record(value)).is_break() {
+            if outside {
+                break;
+            }
+            let head: Head = decode(value);
+            let version = self
+                .db
+                .get_pinned_cf_opt(self.table(VERSIONS), keys::version(key, head.modified), &values)
+                .expect(DISK_READ);
+            let record = decode_record(&version.expect("compaction keeps the newest version of a live key"));
+            if visit(to_bytes(key), record).is_break() {
                 break;
             }
             step(&mut cursor, span.direction);
@@ -76,7 +91,10 @@ impl MachineDb {
         let mut cursor = self.db.raw_iterator_cf(self.table(VERSIONS));
         match span.direction {
             Direction::Ascending => cursor.seek(keys::version_floor(&span.from)),
-            Direction::Descending => seek_before(&mut cursor, span.to.as_deref().map(keys::version_floor).as_deref()),
+            Direction::Descending => seek_before(
+                &mut cursor,
+                span.to.as_deref().map(keys::version_floor).as_deref(),
+            ),
         }
         while let Some((key, _)) = cursor.key().and_then(keys::parse_version) {
             let outside = match span.direction {
@@ -88,7 +106,10 @@ impl MachineDb {
             }
             let group = keys::version_group(&key);
             cursor.seek(keys::version(&key, revision));
-            let record = cursor.item().filter(|(at, _)| at.starts_with(&group)).map(|(_, value)| decode_record(value));
+            let record = cursor
+                .item()
+                .filter(|(at, _)| at.starts_with(&group))
+                .map(|(_, value)| decode_record(value));
             if let Some(record) = record.filter(|record| !record.is_tombstone())
                 && visit(key, record).is_break()
             {
@@ -104,18 +125,29 @@ impl MachineDb {
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
         let mut cursor = self.db.raw_iterator_cf(self.table(EVENTS));
-        cursor.seek(keys::event(from, 0));
-        while let Some((at, key)) = cursor.item() {
-            let revision = keys::event_revision(at).expect("an event's key begins with its revision");
-            let whole = events.last().is_some_and(|last| last.record.modified < revision);
-            if revision > upto || (whole && bytes >= bytes_max) {
-                break;
+        // The batch that holds `from` may begin before it.
+        cursor.seek_for_prev(keys::events(from));
+        if !cursor.valid() {
+            cursor.seek_to_first();
+        }
+        'batches: while let Some((_, row)) = cursor.item() {
+            for (revision, key) in changes(row).into_iter().filter(|(revision, _)| *revision >= from) {
+                let whole = events.last().is_some_and(|last| last.record.modified < revision);
+                if revision > upto || (whole && bytes >= bytes_max) {
+                    break 'batches;
+                }
+                let version = self
+                    .db
+                    .get_pinned_cf(self.table(VERSIONS), keys::version(&key, revision))
+                    .expect(DISK_READ);
+                // Collected meanwhile: the caller looks at the floor again before it hands anything out.
+                let Some(version) = version else { break 'batches };
+                bytes += key.len() + version.len();
+                events.push(Event {
+                    key,
+                    record: decode_record(&version),
+                });
             }
-            let version = self.db.get_pinned_cf(self.table(VERSIONS), keys::version(key, revision)).expect(DISK_READ);
-            // Collected meanwhile: the caller looks at the floor again before it hands anything out.
-            let Some(version) = version else { break };
-            bytes += key.len() + version.len();
-            events.push(Event { key: to_bytes(key), record: decode_record(&version) });
             cursor.next();
         }
         cursor.status().expect(DISK_READ);
@@ -126,22 +158,30 @@ impl MachineDb {
     /// Answers whether there is more to do.
     pub(crate) fn collect_step(&self, floor: u64) -> Result<bool, rocksdb::Error> {
         let mut batch = WriteBatch::default();
-        let mut reached = self.collected();
-        let mut looked_at = 0;
+        let collected = self.collected();
+        let (mut reached, mut looked_at) = (collected, 0);
         let mut cursor = self.db.raw_iterator_cf(self.table(EVENTS));
-        cursor.seek(keys::event(reached + 1, 0));
-        while let Some((at, key)) = cursor.item() {
-            let revision = keys::event_revision(at).expect("an event's key begins with its revision");
-            if revision > floor || (looked_at >= COLLECT_STEP && revision > reached) {
+        cursor.seek_for_prev(keys::events(collected + 1));
+        if !cursor.valid() {
+            cursor.seek_to_first();
+        }
+        while let Some((at, row)) = cursor.item().filter(|_| looked_at < COLLECT_STEP) {
+            let rows = changes(row);
+            for (revision, key) in rows
+                .iter()
+                .filter(|(revision, _)| *revision > collected && *revision <= floor)
+            {
+                self.drop_superseded(&mut batch, key, *revision);
+                (reached, looked_at) = (*revision, looked_at + 1);
+            }
+            if rows.last().is_some_and(|(last, _)| *last > floor) {
                 break;
             }
-            self.drop_superseded(&mut batch, key, revision);
             batch.delete_cf(self.table(EVENTS), at);
-            (reached, looked_at) = (revision, looked_at + 1);
             cursor.next();
         }
         cursor.status()?;
-        let more = looked_at >= COLLECT_STEP;
+        let more = looked_at >= COLLECT_STEP && reached < floor;
         self.put_collected(&mut batch, if more { reached } else { floor });
         self.db.write_opt(batch, &without_wal())?;
         Ok(more)
@@ -167,6 +207,11 @@ impl MachineDb {
     }
 }
 
+/// What one row of events holds: revisions and keys, in order.
+fn changes(row: &[u8]) -> Vec<(u64, Bytes)> {
+    decode(row)
+}
+
 /// Steps over all versions of the key that the cursor has just looked at.
 fn leave_group(cursor: &mut DBRawIterator<'_>, group: Vec<u8>, direction: Direction) {
     match direction {
@@ -189,7 +234,9 @@ fn step(cursor: &mut DBRawIterator<'_>, direction: Direction) {
 
 /// Goes to the last key before `bound`; to the very last when there is no bound.
 fn seek_before(cursor: &mut DBRawIterator<'_>, bound: Option<&[u8]>) {
-    let Some(bound) = bound else { return cursor.seek_to_last() };
+    let Some(bound) = bound else {
+        return cursor.seek_to_last();
+    };
     cursor.seek_for_prev(bound);
     if cursor.key() == Some(bound) {
         cursor.prev();

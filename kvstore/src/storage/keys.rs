@@ -58,16 +58,9 @@ pub(crate) fn parse_version(bytes: &[u8]) -> Option<(Bytes, u64)> {
     }
 }
 
-/// Events stand in order of revision, those of one revision in the order of the transaction.
-pub(crate) fn event(revision: u64, number: u32) -> [u8; 12] {
-    let mut out = [0; 12];
-    out[..8].copy_from_slice(&revision.to_be_bytes());
-    out[8..].copy_from_slice(&number.to_be_bytes());
-    out
-}
-
-pub(crate) fn event_revision(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
+/// The events of one batch, under the first revision in it.
+pub(crate) fn events(first_revision: u64) -> [u8; 8] {
+    first_revision.to_be_bytes()
 }
 
 pub(crate) fn lease(id: u64) -> Vec<u8> {
@@ -84,7 +77,14 @@ pub(crate) fn kept(owner: &str, key: &str) -> Vec<u8> {
 }
 
 pub(crate) fn kept_expiry(expires_ms: u64, owner: &str, key: &str) -> Vec<u8> {
-    [b"x".as_slice(), &expires_ms.to_be_bytes(), owner.as_bytes(), &[0], key.as_bytes()].concat()
+    [
+        b"x".as_slice(),
+        &expires_ms.to_be_bytes(),
+        owner.as_bytes(),
+        &[0],
+        key.as_bytes(),
+    ]
+    .concat()
 }
 
 pub(crate) fn parse_kept_expiry(bytes: &[u8]) -> Option<(u64, String, String)> {

@@ -9,7 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Env, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Env, Options, WriteBatch,
+    WriteOptions,
+};
 
 const ENTRIES: &str = "log";
 const META: &str = "meta";
@@ -47,12 +50,19 @@ impl LogDb {
         table.set_write_buffer_size(memtable_bytes);
         table.set_max_write_buffer_number(4);
         table.set_compression_type(DBCompressionType::Lz4);
-        let tables = [ColumnFamilyDescriptor::new(ENTRIES, table), ColumnFamilyDescriptor::new(META, Options::default())];
-        Ok(Self { db: DB::open_cf_descriptors(&options, path, tables)? })
+        let tables = [
+            ColumnFamilyDescriptor::new(ENTRIES, table),
+            ColumnFamilyDescriptor::new(META, Options::default()),
+        ];
+        Ok(Self {
+            db: DB::open_cf_descriptors(&options, path, tables)?,
+        })
     }
 
     fn table(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("all tables are opened with the database")
+        self.db
+            .cf_handle(name)
+            .expect("all tables are opened with the database")
     }
 
     /// Whether there is nothing to write.
@@ -61,7 +71,9 @@ impl LogDb {
     }
 
     pub(crate) fn put_entry(&self, batch: &mut LogBatch, index: u64, encoded: &[u8]) {
-        batch.batch.put_cf(self.table(ENTRIES), index.to_be_bytes(), encoded);
+        batch
+            .batch
+            .put_cf(self.table(ENTRIES), index.to_be_bytes(), encoded);
         batch.entries += 1;
     }
 
@@ -71,7 +83,9 @@ impl LogDb {
 
     /// Removes entries `from..to`.
     pub(crate) fn remove(&self, batch: &mut LogBatch, from: u64, to: u64) {
-        batch.batch.delete_range_cf(self.table(ENTRIES), from.to_be_bytes(), to.to_be_bytes());
+        batch
+            .batch
+            .delete_range_cf(self.table(ENTRIES), from.to_be_bytes(), to.to_be_bytes());
     }
 
     /// Returns once the batch is on disk.
@@ -86,7 +100,12 @@ impl LogDb {
     }
 
     /// Entries `from..to` in order, as far as `bytes_max` allows, at least one if there is one.
-    pub(crate) fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, rocksdb::Error> {
+    pub(crate) fn entries(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<(u64, Bytes)>, rocksdb::Error> {
         let mut found = Vec::new();
         let mut bytes = 0;
         let mut cursor = self.db.raw_iterator_cf(self.table(ENTRIES));
@@ -125,7 +144,12 @@ pub(crate) struct TailMark {
 
 impl TailMark {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         Ok(Self { file })
     }
 

@@ -5,16 +5,27 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::keys;
-use super::machine_db::{ANSWERS, LEASES, META, MachineDb, RECORDS, decode, decode_record, to_bytes};
+use super::machine_db::{ANSWERS, HEADS, LEASES, META, MachineDb, VERSIONS, decode, decode_record, to_bytes};
 use crate::command::Record;
 use crate::machine::base::Base;
-use crate::machine::state::{Kept, KeptId, Lease};
+use crate::machine::state::{Head, Kept, KeptId, Lease};
 
 const DISK_READ: &str = "a read of the state machine's tables succeeds or the disk is lost";
 
 impl MachineDb {
     fn get(&self, table: &str, key: &[u8]) -> Option<rocksdb::DBPinnableSlice<'_>> {
         self.db.get_pinned_cf(self.table(table), key).expect(DISK_READ)
+    }
+
+    /// A key as it is now, for readers beside the apply thread: between head and value the key may be
+    /// overwritten and its old version collected; then there is a newer head.
+    pub(crate) fn record_now(&self, key: &[u8]) -> Option<Record> {
+        loop {
+            let head = self.head(key)?;
+            if let Some(version) = self.get(VERSIONS, &keys::version(key, head.modified)) {
+                return Some(decode_record(&version));
+            }
+        }
     }
 
     /// All leases; the leader's clock starts from them.
@@ -33,15 +44,24 @@ impl MachineDb {
 }
 
 impl Base for MachineDb {
-    fn record(&self, key: &[u8]) -> Option<Record> {
-        self.get(RECORDS, key).map(|bytes| decode_record(&bytes))
+    fn head(&self, key: &[u8]) -> Option<Head> {
+        self.get(HEADS, key).map(|bytes| decode(&bytes))
+    }
+
+    fn value(&self, key: &[u8], modified: u64) -> Bytes {
+        let version = self.get(VERSIONS, &keys::version(key, modified));
+        decode_record(&version.expect("compaction keeps the newest version of a live key")).value
     }
 
     fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>) {
-        let mut cursor = self.db.raw_iterator_cf(self.table(RECORDS));
+        let mut cursor = self.db.raw_iterator_cf(self.table(HEADS));
         cursor.seek(from);
         while let Some((key, value)) = cursor.item() {
-            if to.is_some_and(|to| key >= to) || visit(to_bytes(key), decode_record(value)).is_break() {
+            if to.is_some_and(|to| key >= to) {
+                break;
+            }
+            let head: Head = decode(value);
+            if visit(to_bytes(key), head.with_value(self.value(key, head.modified))).is_break() {
                 break;
             }
             cursor.next();
@@ -67,7 +87,8 @@ impl Base for MachineDb {
     }
 
     fn kept(&self, id: &KeptId) -> Option<Kept> {
-        self.get(ANSWERS, &keys::kept(&id.owner, &id.key)).map(|bytes| decode(&bytes))
+        self.get(ANSWERS, &keys::kept(&id.owner, &id.key))
+            .map(|bytes| decode(&bytes))
     }
 
     fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)> {

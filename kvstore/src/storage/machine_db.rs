@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env, FlushOptions, Options,
-    WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env, FlushOptions,
+    Options, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -19,13 +19,13 @@ use crate::command::Record;
 use crate::machine::draft::Effects;
 use crate::machine::state::{Event, MinuteMark, State, Token, Tokens};
 
-pub(crate) const RECORDS: &str = "kv";
+pub(crate) const HEADS: &str = "kv";
 pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const EVENTS: &str = "events";
 pub(crate) const LEASES: &str = "leases";
 pub(crate) const ANSWERS: &str = "answers";
 pub(crate) const META: &str = "meta";
-const TABLES: [&str; 6] = [RECORDS, VERSIONS, EVENTS, LEASES, ANSWERS, META];
+const TABLES: [&str; 6] = [HEADS, VERSIONS, EVENTS, LEASES, ANSWERS, META];
 
 const STATE: &[u8] = b"state";
 const APPLIED: &[u8] = b"applied";
@@ -62,8 +62,11 @@ impl MachineDb {
         options.set_keep_log_file_num(3);
         options.set_paranoid_checks(true);
         let cache = Cache::new_lru_cache(memory.cache_bytes);
-        let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
-        Ok(Self { db: DB::open_cf_descriptors(&options, path, tables)? })
+        let tables =
+            TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
+        Ok(Self {
+            db: DB::open_cf_descriptors(&options, path, tables)?,
+        })
     }
 
     /// Opens a checkpoint without changing a byte of it.
@@ -71,16 +74,27 @@ impl MachineDb {
         let cache = Cache::new_lru_cache(memory.cache_bytes);
         let mut options = Options::default();
         options.set_keep_log_file_num(1);
-        let tables = TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
-        Ok(Self { db: DB::open_cf_descriptors_read_only(&options, path, tables, false)? })
+        let tables =
+            TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
+        Ok(Self {
+            db: DB::open_cf_descriptors_read_only(&options, path, tables, false)?,
+        })
     }
 
     pub(crate) fn table(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("all tables are opened with the database")
+        self.db
+            .cf_handle(name)
+            .expect("all tables are opened with the database")
     }
 
     /// Writes an apply: its effects, the counters after it, and the log id it reached.
-    pub(crate) fn write(&self, effects: &Effects, state: &State, applied: &[u8], membership: Option<&[u8]>) -> Result<(), rocksdb::Error> {
+    pub(crate) fn write(
+        &self,
+        effects: &Effects,
+        state: &State,
+        applied: &[u8],
+        membership: Option<&[u8]>,
+    ) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         self.put_records(&mut batch, effects);
         self.put_leases(&mut batch, effects);
@@ -94,19 +108,30 @@ impl MachineDb {
         self.db.write_opt(batch, &without_wal())
     }
 
+    /// Values are written once, under their version; `kv` has the heads. The events of a batch are one
+    /// row, since single rows would cost as much as the values.
     fn put_records(&self, batch: &mut WriteBatch, effects: &Effects) {
-        let (records, versions, events) = (self.table(RECORDS), self.table(VERSIONS), self.table(EVENTS));
-        for (key, record) in &effects.records {
-            match record {
-                Some(record) => batch.put_cf(records, key, encode(record)),
-                None => batch.delete_cf(records, key),
+        let (heads, versions) = (self.table(HEADS), self.table(VERSIONS));
+        for (key, head) in &effects.heads {
+            match head {
+                Some(head) => batch.put_cf(heads, key, encode(head)),
+                None => batch.delete_cf(heads, key),
             }
         }
-        let mut last = (0, 0);
         for Event { key, record } in &effects.events {
-            last = if last.0 == record.modified { (last.0, last.1 + 1) } else { (record.modified, 0) };
             batch.put_cf(versions, keys::version(key, record.modified), encode(record));
-            batch.put_cf(events, keys::event(last.0, last.1), key);
+        }
+        if let Some(first) = effects.events.first() {
+            let changed: Vec<(u64, &[u8])> = effects
+                .events
+                .iter()
+                .map(|event| (event.record.modified, event.key.as_ref()))
+                .collect();
+            batch.put_cf(
+                self.table(EVENTS),
+                keys::events(first.record.modified),
+                encode(&changed),
+            );
         }
     }
 
@@ -190,8 +215,12 @@ impl MachineDb {
 
     /// The marks of past minutes, oldest first.
     pub(crate) fn minutes(&self) -> Vec<(u64, MinuteMark)> {
-        let number = |key: &[u8]| u64::from_be_bytes(key[7..].try_into().expect("a minute's key ends in eight bytes"));
-        self.meta_under(b"minute/").into_iter().map(|(key, bytes)| (number(&key), decode(&bytes))).collect()
+        let number =
+            |key: &[u8]| u64::from_be_bytes(key[7..].try_into().expect("a minute's key ends in eight bytes"));
+        self.meta_under(b"minute/")
+            .into_iter()
+            .map(|(key, bytes)| (number(&key), decode(&bytes)))
+            .collect()
     }
 
     pub(crate) fn remove_minutes(&self, numbers: &[u64]) -> Result<(), rocksdb::Error> {
@@ -203,7 +232,9 @@ impl MachineDb {
     }
 
     fn meta(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.db.get_cf(self.table(META), key).expect("a read of the state machine's tables succeeds or the disk is lost")
+        self.db
+            .get_cf(self.table(META), key)
+            .expect("a read of the state machine's tables succeeds or the disk is lost")
     }
 
     fn meta_under(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -214,7 +245,9 @@ impl MachineDb {
             rows.push((key.to_vec(), value.to_vec()));
             cursor.next();
         }
-        cursor.status().expect("a read of the state machine's tables succeeds or the disk is lost");
+        cursor
+            .status()
+            .expect("a read of the state machine's tables succeeds or the disk is lost");
         rows
     }
 
@@ -238,13 +271,16 @@ fn table_options(name: &str, memory: MachineMemory, cache: &Cache) -> Options {
     options.set_write_buffer_size(memory.memtable_bytes);
     // Room to go on writing while a flush is under way; with the default of two, applies stall.
     options.set_max_write_buffer_number(8);
-    options.set_compression_type(DBCompressionType::Lz4);
+    // Young data is rewritten soon; only what has settled is worth compressing.
+    options.set_compression_type(DBCompressionType::None);
+    options.set_bottommost_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_level_zero_file_num_compaction_trigger(8);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    if name == RECORDS || name == ANSWERS {
+    if name == HEADS || name == VERSIONS || name == ANSWERS {
         blocks.set_bloom_filter(10.0, false);
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(0.02);

@@ -56,9 +56,19 @@ impl Proposals {
         let (sender, queue) = mpsc::channel(limits.proposals_max);
         let bytes = Arc::new(AtomicUsize::new(0));
         let age_max = Duration::from_millis(limits.proposal_age_ms_max);
-        let batcher = Batcher { desk, tasks: tasks.clone(), queue, bytes: Arc::clone(&bytes), age_max };
+        let batcher = Batcher {
+            desk,
+            tasks: tasks.clone(),
+            queue,
+            bytes: Arc::clone(&bytes),
+            age_max,
+        };
         tasks.spawn("proposals", batcher.run());
-        Self { queue: sender, bytes, bytes_max: limits.proposals_bytes_max }
+        Self {
+            queue: sender,
+            bytes,
+            bytes_max: limits.proposals_bytes_max,
+        }
     }
 
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
@@ -68,7 +78,12 @@ impl Proposals {
             return Err(WriteError::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { command, bytes, since: Instant::now(), answer };
+        let waiting = Waiting {
+            command,
+            bytes,
+            since: Instant::now(),
+            answer,
+        };
         if let Err(refused) = self.queue.try_send(waiting) {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(match refused {
@@ -84,18 +99,29 @@ impl Batcher {
     async fn run(mut self) {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         loop {
-            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
             let first = tokio::select! {
                 first = self.queue.recv() => first,
                 () = self.tasks.stopping() => None,
             };
-            let Some(first) = first else { return self.refuse_the_rest() };
+            let Some(first) = first else {
+                return self.refuse_the_rest();
+            };
             let batch = self.gather(first).await;
             if !batch.is_empty() {
                 self.desk.metrics.commands.inc_by(batch.len() as u64);
-                #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer commands than 2^52")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a batch has far fewer commands than 2^52"
+                )]
                 self.desk.metrics.proposal_commands.observe(batch.len() as f64);
-                let sending = Sending { desk: Arc::clone(&self.desk), age_max: self.age_max, bytes: Arc::clone(&self.bytes) };
+                let sending = Sending {
+                    desk: Arc::clone(&self.desk),
+                    age_max: self.age_max,
+                    bytes: Arc::clone(&self.bytes),
+                };
                 self.tasks.spawn("proposal", sending.run(batch, permit));
             }
         }
@@ -145,8 +171,10 @@ struct Sending {
 
 impl Sending {
     async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit) {
-        let (commands, askers): (Vec<Command>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.command, (waiting.bytes, waiting.answer))).unzip();
+        let (commands, askers): (Vec<Command>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (waiting.command, (waiting.bytes, waiting.answer)))
+            .unzip();
         let count = commands.len();
         let answer = self.send(&encode_commands(&commands)).await;
         drop(permit);
@@ -182,17 +210,29 @@ impl Sending {
                 return Err(WriteError::NoLeader);
             }
             // Woken by the new leader, or after a moment if this node is the last to hear of it.
-            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader)).await.ok();
+            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader))
+                .await
+                .ok();
         }
     }
 
-    async fn send_to(&self, leader: u64, commands: &[u8], deadline: tokio::time::Instant) -> Result<Vec<Reply>, NotNow> {
+    async fn send_to(
+        &self,
+        leader: u64,
+        commands: &[u8],
+        deadline: tokio::time::Instant,
+    ) -> Result<Vec<Reply>, NotNow> {
         let proposing = async {
             let me = self.desk.peers.trust().identity.id();
-            if leader == me { self.desk.propose(commands).await } else { self.forward(leader, commands).await }
+            if leader == me {
+                self.desk.propose(commands).await
+            } else {
+                self.forward(leader, commands).await
+            }
         };
         let given_up = async {
-            let changed = tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
+            let changed =
+                tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
             if changed.is_ok() {
                 tokio::time::sleep(GRACE).await;
             }
@@ -207,7 +247,9 @@ impl Sending {
 
     async fn forward(&self, leader: u64, commands: &[u8]) -> Result<Vec<Reply>, NotNow> {
         let view = view::view(&self.desk.raft);
-        let Some(member) = view.members.get(&leader) else { return Err(NotNow::NotLeader) };
+        let Some(member) = view.members.get(&leader) else {
+            return Err(NotNow::NotLeader);
+        };
         let link = self.desk.peers.link(leader, &member.peer_address);
         match link.ask(&proposal_question(commands.to_vec())).await {
             Ok(Told::Proposed(answer)) => answer,
@@ -232,7 +274,11 @@ fn weight(command: &Command) -> usize {
         Action::Put { key, value, .. } => key.len() + value.len(),
         Action::Create { prefix, value, .. } => prefix.len() + value.len(),
         Action::Txn(txn) => {
-            let ops = txn.then.iter().chain(&txn.otherwise).chain(txn.failed.iter().flatten());
+            let ops = txn
+                .then
+                .iter()
+                .chain(&txn.otherwise)
+                .chain(txn.failed.iter().flatten());
             txn.conditions.len() * 48 + ops.map(of_op).sum::<usize>()
         }
         _ => 64,

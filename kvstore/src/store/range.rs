@@ -49,14 +49,19 @@ struct Gathering {
 
 impl Gathering {
     fn visit(&mut self, key: Bytes, mut record: Record) -> ControlFlow<()> {
-        let full = self.rows.len() >= self.query.rows_max || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max);
+        let full = self.rows.len() >= self.query.rows_max
+            || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max);
         self.count += 1;
         if self.query.with == With::CountOnly {
             return ControlFlow::Continue(());
         }
         if full || self.more {
             self.more = true;
-            return if self.query.count_all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            return if self.query.count_all {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            };
         }
         if self.query.with == With::Keys {
             record.value = Bytes::new();
@@ -75,7 +80,13 @@ impl Store {
         let reading = self.inner.tasks.spawn_blocking("range", move || {
             let db = point.generation.db();
             let span = query.span.clone();
-            let mut gathering = Gathering { query, rows: Vec::new(), bytes: 0, count: 0, more: false };
+            let mut gathering = Gathering {
+                query,
+                rows: Vec::new(),
+                bytes: 0,
+                count: 0,
+                more: false,
+            };
             let at = gathering.query.at;
             let revision = match at {
                 Some(revision) => {
@@ -86,7 +97,12 @@ impl Store {
             };
             let counted = gathering.query.count_all || gathering.query.with == With::CountOnly;
             let count = counted.then_some(gathering.count);
-            let page = RangePage { revision, rows: gathering.rows, count, more: gathering.more };
+            let page = RangePage {
+                revision,
+                rows: gathering.rows,
+                count,
+                more: gathering.more,
+            };
             (page, at.filter(|_| !gathering.query.pinned))
         });
         let (page, unprotected) = reading.await.map_err(|_stopped| ReadError::Stopping)?;
@@ -104,12 +120,19 @@ impl Store {
         };
         check_past(&point, revision)?;
         let reading = self.inner.tasks.spawn_blocking("hash", move || {
-            let everything = Span { from: Vec::new(), to: None, direction: super::Direction::Ascending };
+            let everything = Span {
+                from: Vec::new(),
+                to: None,
+                direction: super::Direction::Ascending,
+            };
             let mut hash = 0_u128;
-            point.generation.db().visit_past(&everything, revision, &mut |key, record| {
-                hash = hash.wrapping_add(record_hash(&key, &record));
-                ControlFlow::Continue(())
-            });
+            point
+                .generation
+                .db()
+                .visit_past(&everything, revision, &mut |key, record| {
+                    hash = hash.wrapping_add(record_hash(&key, &record));
+                    ControlFlow::Continue(())
+                });
             hash
         });
         let hash = reading.await.map_err(|_stopped| ReadError::Stopping)?;

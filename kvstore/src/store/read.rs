@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{LEADER_WAIT, Store};
 use crate::command::Record;
-use crate::machine::base::Base;
 use crate::machine::machine::{Generation, Machine, Progress};
 
 /// How long a node waits to have applied what a read must see.
@@ -57,8 +56,14 @@ pub struct Got {
 
 fn present(machine: &Machine) -> ReadPoint {
     // Progress first: the database is at least as far as what was published.
-    let Progress { revision, compacted, .. } = machine.progress_now();
-    ReadPoint { generation: machine.generation(), revision, compacted }
+    let Progress {
+        revision, compacted, ..
+    } = machine.progress_now();
+    ReadPoint {
+        generation: machine.generation(),
+        revision,
+        compacted,
+    }
 }
 
 impl Store {
@@ -87,7 +92,11 @@ impl Store {
                 match tokio::time::timeout(CATCH_UP, reached).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) => return Err(ReadError::Stopping),
-                    Err(_) => return Err(ReadError::Behind { present: machine.progress_now().revision }),
+                    Err(_) => {
+                        return Err(ReadError::Behind {
+                            present: machine.progress_now().revision,
+                        });
+                    }
                 }
             }
         }
@@ -100,7 +109,9 @@ impl Store {
         match tokio::time::timeout(CATCH_UP, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopping),
-            Err(_) => Err(ReadError::Behind { present: self.machine().progress_now().revision }),
+            Err(_) => Err(ReadError::Behind {
+                present: self.machine().progress_now().revision,
+            }),
         }
     }
 
@@ -114,31 +125,48 @@ impl Store {
             return Ok(Got { record, revision });
         }
         // The newest version may be newer than what was published; then it speaks for its own revision.
-        if let Some(record) = db.record(key) {
+        if let Some(record) = db.record_now(key) {
             let revision = point.revision.max(record.modified);
-            return Ok(Got { record: Some(record), revision });
+            return Ok(Got {
+                record: Some(record),
+                revision,
+            });
         }
         // Absent now: it may have been there at the revision that this answer would name.
         let record = db.record_at(key, point.revision);
         if self.check_still_there(point.revision).is_err() {
-            return Ok(Got { record: None, revision: self.machine().progress_now().revision });
+            return Ok(Got {
+                record: None,
+                revision: self.machine().progress_now().revision,
+            });
         }
-        Ok(Got { record, revision: point.revision })
+        Ok(Got {
+            record,
+            revision: point.revision,
+        })
     }
 
     /// Compaction may have passed while the past was read.
     pub(super) fn check_still_there(&self, revision: u64) -> Result<(), ReadError> {
         let compacted = self.machine().progress_now().compacted;
-        if revision < compacted { Err(ReadError::Compacted { compacted }) } else { Ok(()) }
+        if revision < compacted {
+            Err(ReadError::Compacted { compacted })
+        } else {
+            Ok(())
+        }
     }
 }
 
 pub(super) fn check_past(point: &ReadPoint, revision: u64) -> Result<(), ReadError> {
     if revision > point.revision {
-        return Err(ReadError::FutureRevision { present: point.revision });
+        return Err(ReadError::FutureRevision {
+            present: point.revision,
+        });
     }
     if revision < point.compacted {
-        return Err(ReadError::Compacted { compacted: point.compacted });
+        return Err(ReadError::Compacted {
+            compacted: point.compacted,
+        });
     }
     Ok(())
 }

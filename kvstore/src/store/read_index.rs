@@ -47,9 +47,17 @@ impl ReadIndexes {
     pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let confirmed = Arc::new(Confirmed::default());
-        let rounds = Rounds { desk: Arc::clone(&desk), tasks: tasks.clone(), confirmed: Arc::clone(&confirmed) };
+        let rounds = Rounds {
+            desk: Arc::clone(&desk),
+            tasks: tasks.clone(),
+            confirmed: Arc::clone(&confirmed),
+        };
         tasks.spawn("read-indexes", rounds.run(waiting));
-        Self { desk, queue, confirmed }
+        Self {
+            desk,
+            queue,
+            confirmed,
+        }
     }
 
     pub(super) async fn read_index(&self) -> Result<u64, ReadError> {
@@ -68,8 +76,14 @@ impl ReadIndexes {
 
     /// The index of a confirmation not older than `age`, if there is one.
     pub(super) fn confirmed_within(&self, age: Duration) -> Option<u64> {
-        let latest = *self.confirmed.0.lock().expect("no holder of the confirmation panics");
-        latest.filter(|(asked, _)| asked.elapsed() <= age).map(|(_, index)| index)
+        let latest = *self
+            .confirmed
+            .0
+            .lock()
+            .expect("no holder of the confirmation panics");
+        latest
+            .filter(|(asked, _)| asked.elapsed() <= age)
+            .map(|(_, index)| index)
     }
 }
 
@@ -83,7 +97,9 @@ impl Rounds {
     async fn run(self, mut waiting: mpsc::Receiver<Asker>) {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         loop {
-            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
             let first = tokio::select! {
                 first = waiting.recv() => first,
                 () = self.tasks.stopping() => None,
@@ -121,7 +137,9 @@ async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
                         () = view::leader_changes(&desk.raft, Some(leader)) => Err(NotNow::NotLeader),
                     }
                 };
-                tokio::time::timeout(ANSWER, asking).await.unwrap_or(Err(NotNow::NotLeader))
+                tokio::time::timeout(ANSWER, asking)
+                    .await
+                    .unwrap_or(Err(NotNow::NotLeader))
             }
             None => Err(NotNow::NotLeader),
         };
@@ -132,7 +150,9 @@ async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
         if tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
             return Err(ReadError::NoLeader);
         }
-        tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&desk.raft, leader)).await.ok();
+        tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&desk.raft, leader))
+            .await
+            .ok();
     }
 }
 
@@ -142,7 +162,12 @@ async fn ask_leader(desk: &Desk, leader: u64) -> Result<u64, NotNow> {
     }
     let view = view::view(&desk.raft);
     let member = view.members.get(&leader).ok_or(NotNow::NotLeader)?;
-    match desk.peers.link(leader, &member.peer_address).ask(&Ask::ReadIndex).await {
+    match desk
+        .peers
+        .link(leader, &member.peer_address)
+        .ask(&Ask::ReadIndex)
+        .await
+    {
         Ok(Told::ReadIndex(answer)) => answer,
         Ok(_) | Err(_) => Err(NotNow::NotLeader),
     }

@@ -89,7 +89,11 @@ impl Store {
         let standing = desk.standing();
         let members = view.members.iter().map(|(id, member)| {
             let is_me = *id == view.me;
-            let last_log = if is_me { standing.last_log } else { view.matched.get(id).copied() };
+            let last_log = if is_me {
+                standing.last_log
+            } else {
+                view.matched.get(id).copied()
+            };
             let role = match (view.leader == Some(*id), view.is_voter(*id)) {
                 (true, _) => Role::Leader,
                 (false, true) => Role::Follower,
@@ -106,7 +110,12 @@ impl Store {
                 lag: lag(view.last_log, last_log),
             }
         });
-        ClusterView { cluster_id: self.cluster_id(), leader: view.leader, term: view.term, members: members.collect() }
+        ClusterView {
+            cluster_id: self.cluster_id(),
+            leader: view.leader,
+            term: view.term,
+            members: members.collect(),
+        }
     }
 
     /// The same, after asking each member how far it is.
@@ -127,7 +136,11 @@ impl Store {
             }
         });
         let standings = futures_util::future::join_all(asked).await;
-        let newest = standings.iter().flatten().filter_map(|standing| standing.last_log).max();
+        let newest = standings
+            .iter()
+            .flatten()
+            .filter_map(|standing| standing.last_log)
+            .max();
         for (member, standing) in cluster.members.iter_mut().zip(standings) {
             match standing {
                 Some(standing) => {
@@ -184,15 +197,28 @@ impl Store {
         if self.machine().state().cluster_id.is_empty() {
             return Err("the cluster is still being made".into());
         }
-        let behind = view.committed.map_or(0, |committed| committed + 1).saturating_sub(self.machine().progress_now().applied_end);
+        let behind = view
+            .committed
+            .map_or(0, |committed| committed + 1)
+            .saturating_sub(self.machine().progress_now().applied_end);
         if behind > 10_000 {
             return Err(format!("this node has {behind} entries still to apply"));
         }
         Ok(())
     }
 
-    pub async fn add_member(&self, id: u64, peer_address: String, client_address: String) -> Result<(), MemberError> {
-        self.change(MemberChange::Add { id, peer_address, client_address }).await
+    pub async fn add_member(
+        &self,
+        id: u64,
+        peer_address: String,
+        client_address: String,
+    ) -> Result<(), MemberError> {
+        self.change(MemberChange::Add {
+            id,
+            peer_address,
+            client_address,
+        })
+        .await
     }
 
     pub async fn promote_member(&self, id: u64) -> Result<(), MemberError> {
@@ -213,14 +239,22 @@ impl Store {
         let deadline = tokio::time::Instant::now() + 2 * LEADER_WAIT;
         loop {
             let view = view::view(&desk.raft);
-            let refused = match view.leader.and_then(|leader| Some((leader, view.members.get(&leader)?))) {
+            let refused = match view
+                .leader
+                .and_then(|leader| Some((leader, view.members.get(&leader)?)))
+            {
                 None => MemberRefused::NotLeader,
                 Some((leader, _)) if leader == view.me => match desk.change_member(change.clone()).await {
                     Ok(()) => return Ok(()),
                     Err(refused) => refused,
                 },
                 Some((leader, member)) => {
-                    match desk.peers.link(leader, &member.peer_address).ask(&Ask::Member(change.clone())).await {
+                    match desk
+                        .peers
+                        .link(leader, &member.peer_address)
+                        .ask(&Ask::Member(change.clone()))
+                        .await
+                    {
                         Ok(Told::Member(Ok(()))) => return Ok(()),
                         Ok(Told::Member(Err(refused))) => refused,
                         Err(AskError::NotSent(_)) => MemberRefused::NotLeader,
@@ -230,7 +264,12 @@ impl Store {
             };
             let error = match refused {
                 MemberRefused::NotLeader if tokio::time::Instant::now() < deadline => {
-                    tokio::time::timeout(Duration::from_millis(20), view::leader_changes(&desk.raft, view.leader)).await.ok();
+                    tokio::time::timeout(
+                        Duration::from_millis(20),
+                        view::leader_changes(&desk.raft, view.leader),
+                    )
+                    .await
+                    .ok();
                     continue;
                 }
                 MemberRefused::NotLeader => MemberError::NoLeader,

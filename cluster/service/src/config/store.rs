@@ -116,7 +116,7 @@ impl Default for LimitsConfig {
             request_ms_max: 10_000,
             connections_max: 10_000,
             connections_per_address_max: 10_000,
-            answers_bytes_max: 64 * MIB,
+            answers_bytes_max: 256 * MIB,
             json_depth_max: crate::body::JSON_DEPTH_MAX,
             disk_free_bytes_min: 512 << 20,
         }

@@ -64,14 +64,24 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
 impl LogStore {
     /// Opens the log below `folder`, checks it, and starts the writer thread. The returned handle ends
     /// when the last store is dropped; an error of it is a disk that can no longer be trusted.
-    pub fn open(folder: &Path, memtable_bytes: usize, metrics: Arc<NodeMetrics>) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
+    pub fn open(
+        folder: &Path,
+        memtable_bytes: usize,
+        metrics: Arc<NodeMetrics>,
+    ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
         std::fs::create_dir_all(folder)?;
         let db = LogDb::open(&folder.join("db"), memtable_bytes).map_err(io_error)?;
         let mark = TailMark::open(&folder.join("TAIL"))?;
         let read = |name: &str| db.meta(name).map_err(io_error);
-        let vote = read("vote")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
-        let purged: Option<LogId> = read("purged")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
-        let committed: Option<LogId> = read("committed")?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+        let vote = read("vote")?
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()?;
+        let purged: Option<LogId> = read("purged")?
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()?;
+        let committed: Option<LogId> = read("committed")?
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()?;
         let purged_end = end_of(purged.as_ref());
         let end = check_contiguity(&db, purged_end)?;
         let lost_up_to = mark.read()?.filter(|marked| *marked > end);
@@ -85,9 +95,20 @@ impl LogStore {
         let (queue, work) = mpsc::channel(QUEUE);
         let (broken, failed) = oneshot::channel();
         let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics);
-        std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run())?;
+        std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || writer.run())?;
         let committed = committed.filter(|id| id.index < end);
-        Ok((Self { log, queue, committed, purged }, Opened { end, lost_up_to }, failed))
+        Ok((
+            Self {
+                log,
+                queue,
+                committed,
+                purged,
+            },
+            Opened { end, lost_up_to },
+            failed,
+        ))
     }
 
     /// Follows how far this disk has the log.
@@ -120,13 +141,17 @@ fn check_contiguity(db: &LogDb, purged_end: u64) -> io::Result<u64> {
         let chunk = db.entries(expected, end, 8 << 20).map_err(io_error)?;
         for (index, bytes) in &chunk {
             if *index != expected {
-                return Err(damaged(format!("the log has no entry {expected} but has {index}: it is damaged")));
+                return Err(damaged(format!(
+                    "the log has no entry {expected} but has {index}: it is damaged"
+                )));
             }
             entry::decode(bytes).map_err(io_error)?;
             expected += 1;
         }
         if chunk.is_empty() {
-            return Err(damaged(format!("the log has no entry {expected} but ends at {end}: it is damaged")));
+            return Err(damaged(format!(
+                "the log has no entry {expected} but ends at {end}: it is damaged"
+            )));
         }
     }
     Ok(expected)
@@ -137,12 +162,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let purged = self.purged.clone();
-        let last = self.log.last_log_id()?.filter(|last| last.index >= end_of(purged.as_ref())).or_else(|| purged.clone());
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        let last = self
+            .log
+            .last_log_id()?
+            .filter(|last| last.index >= end_of(purged.as_ref()))
+            .or_else(|| purged.clone());
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader { log: Arc::clone(&self.log) }
+        LogReader {
+            log: Arc::clone(&self.log),
+        }
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
@@ -169,10 +203,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries: Vec<(Entry, bytes::Bytes)> = entries.into_iter().map(|item| (item.clone(), entry::encode(&item))).collect();
-        let encoded = entries.iter().map(|(item, bytes)| (item.log_id().index, bytes.clone())).collect();
+        let entries: Vec<(Entry, bytes::Bytes)> = entries
+            .into_iter()
+            .map(|item| (item.clone(), entry::encode(&item)))
+            .collect();
+        let encoded = entries
+            .iter()
+            .map(|(item, bytes)| (item.log_id().index, bytes.clone()))
+            .collect();
         self.log.tail.push(entries);
-        self.enqueue(Work::Append { entries: encoded, callback }).await
+        self.enqueue(Work::Append {
+            entries: encoded,
+            callback,
+        })
+        .await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
@@ -197,12 +241,14 @@ impl Log {
             return Ok(Some(last));
         }
         let last = self.db.last().map_err(io_error)?;
-        last.map(|(_, bytes)| entry::decode(&bytes).map(|entry| entry.log_id()).map_err(io_error)).transpose()
+        last.map(|(_, bytes)| {
+            entry::decode(&bytes)
+                .map(|entry| entry.log_id())
+                .map_err(io_error)
+        })
+        .transpose()
     }
 }
-
-
-
 
 #[cfg(test)]
 mod tests;

@@ -29,11 +29,18 @@ impl Log {
             return Ok(found);
         }
         // The tail only loses entries that are on disk, so disk then tail leaves no gap.
-        let on_disk = self.db.entries(from, to.min(self.tail.first()), bytes_max).map_err(io_error)?;
+        let on_disk = self
+            .db
+            .entries(from, to.min(self.tail.first()), bytes_max)
+            .map_err(io_error)?;
         let mut found = Vec::with_capacity(on_disk.len());
         let mut bytes = 0;
         // What is on neither side of the tail's beginning was purged, or never was.
-        let mut next = if on_disk.is_empty() { self.tail.first().max(from) } else { from };
+        let mut next = if on_disk.is_empty() {
+            self.tail.first().max(from)
+        } else {
+            from
+        };
         for (index, encoded) in on_disk {
             bytes += encoded.len();
             found.push(entry::decode(&encoded).map_err(io_error)?);
@@ -56,7 +63,12 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self.log.vote.lock().expect("no holder of the vote panics").clone())
+        Ok(self
+            .log
+            .vote
+            .lock()
+            .expect("no holder of the vote panics")
+            .clone())
     }
 
     /// Bounded in bytes, so that one message neither blocks the stream nor exceeds a frame.
@@ -75,7 +87,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self.log.vote.lock().expect("no holder of the vote panics").clone())
+        Ok(self
+            .log
+            .vote
+            .lock()
+            .expect("no holder of the vote panics")
+            .clone())
     }
 }
 

@@ -27,7 +27,13 @@ const POISON: &str = "no holder of the log's tail panics";
 
 impl Tail {
     pub(super) fn new(next: u64) -> Self {
-        Self { entries: RwLock::new(Entries { items: VecDeque::new(), first: next, bytes: 0 }) }
+        Self {
+            entries: RwLock::new(Entries {
+                items: VecDeque::new(),
+                first: next,
+                bytes: 0,
+            }),
+        }
     }
 
     pub(super) fn push(&self, added: Vec<(Entry, Bytes)>) {
@@ -37,7 +43,11 @@ impl Tail {
             if tail.items.is_empty() {
                 tail.first = index;
             }
-            assert_eq!(index, tail.first + tail.items.len() as u64, "entries are appended without a gap");
+            assert_eq!(
+                index,
+                tail.first + tail.items.len() as u64,
+                "entries are appended without a gap"
+            );
             tail.bytes += encoded.len();
             tail.items.push_back((entry, encoded.len()));
         }
@@ -53,7 +63,11 @@ impl Tail {
 
     pub(super) fn truncate(&self, end: u64) {
         let mut tail = self.entries.write().expect(POISON);
-        while tail.items.back().is_some_and(|(entry, _)| entry.log_id().index >= end) {
+        while tail
+            .items
+            .back()
+            .is_some_and(|(entry, _)| entry.log_id().index >= end)
+        {
             let (_, bytes) = tail.items.pop_back().expect("it was just seen");
             tail.bytes -= bytes;
         }
@@ -92,7 +106,12 @@ impl Tail {
     }
 
     pub(super) fn last_log_id(&self) -> Option<LogId> {
-        self.entries.read().expect(POISON).items.back().map(|(entry, _)| entry.log_id())
+        self.entries
+            .read()
+            .expect(POISON)
+            .items
+            .back()
+            .map(|(entry, _)| entry.log_id())
     }
 }
 

@@ -1,10 +1,10 @@
 //! The log store against openraft's own suite, and against damage.
 
+use openraft::EntryPayload;
 use openraft::StorageError;
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::EntryPayload;
 use tempfile::TempDir;
 
 use super::*;
@@ -22,12 +22,19 @@ fn open(folder: &Path) -> (LogStore, Opened, Ended) {
 }
 
 fn machine(folder: &Path) -> Arc<Machine> {
-    let settings = MachineSettings { memtable_bytes: MEMTABLE, cache_bytes: MEMTABLE, ring_bytes: MEMTABLE };
+    let settings = MachineSettings {
+        memtable_bytes: MEMTABLE,
+        cache_bytes: MEMTABLE,
+        ring_bytes: MEMTABLE,
+    };
     Machine::open(folder, settings, Arc::default()).expect("the state machine opens")
 }
 
 fn entry(index: u64) -> Entry {
-    Entry::new(log_id(1, 1, index), EntryPayload::Normal(Proposal::new(index, b"payload")))
+    Entry::new(
+        log_id(1, 1, index),
+        EntryPayload::Normal(Proposal::new(index, b"payload")),
+    )
 }
 
 struct Builder;
@@ -38,7 +45,8 @@ impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
         let (store, ..) = open(folder.path());
         // The suite applies entries that it never appended, so nothing is to be waited for.
         let flushed = watch::Sender::new(u64::MAX);
-        let adapter = MachineAdapter::start(machine(folder.path()), flushed.subscribe()).expect("the apply thread starts");
+        let adapter = MachineAdapter::start(machine(folder.path()), flushed.subscribe())
+            .expect("the apply thread starts");
         Ok((folder, store, adapter))
     }
 }
@@ -66,7 +74,11 @@ async fn a_reopened_log_has_everything_that_was_called_back() {
     store.blocking_append([entry(40)]).await.expect("appended");
     close(store, ended).await;
     let (mut store, opened, _ended) = open(folder.path());
-    assert_eq!((opened.end, opened.lost_up_to), (41, None), "a cut that was asked for is no damage");
+    assert_eq!(
+        (opened.end, opened.lost_up_to),
+        (41, None),
+        "a cut that was asked for is no damage"
+    );
     let state = store.get_log_state().await.expect("state");
     assert_eq!(state.last_purged_log_id.map(|id| id.index), Some(19));
     assert_eq!(state.last_log_id.map(|id| id.index), Some(40));
@@ -100,7 +112,9 @@ async fn an_entry_missing_in_the_middle_stops_the_start() {
     db.remove(&mut batch, 10, 11);
     db.commit(batch).expect("removed");
     drop(db);
-    let error = LogStore::open(&folder.path().join("raft"), MEMTABLE, Arc::default()).err().expect("refused");
+    let error = LogStore::open(&folder.path().join("raft"), MEMTABLE, Arc::default())
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("no entry 10"), "{error}");
 }
 

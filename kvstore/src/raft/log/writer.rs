@@ -21,11 +21,25 @@ use crate::storage::log_db::{LogBatch, LogDb, TailMark};
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 pub(super) enum Work {
-    Append { entries: Vec<(u64, Bytes)>, callback: IOFlushed<TypeConfig> },
-    Vote { encoded: Vec<u8>, done: oneshot::Sender<()> },
-    Committed { encoded: Vec<u8> },
-    Truncate { end: u64, done: oneshot::Sender<()> },
-    Purge { encoded: Vec<u8>, end: u64 },
+    Append {
+        entries: Vec<(u64, Bytes)>,
+        callback: IOFlushed<TypeConfig>,
+    },
+    Vote {
+        encoded: Vec<u8>,
+        done: oneshot::Sender<()>,
+    },
+    Committed {
+        encoded: Vec<u8>,
+    },
+    Truncate {
+        end: u64,
+        done: oneshot::Sender<()>,
+    },
+    Purge {
+        encoded: Vec<u8>,
+        end: u64,
+    },
 }
 
 pub(super) struct Writer {
@@ -48,9 +62,23 @@ struct Waiting {
 }
 
 impl Writer {
-    pub(super) fn new(log: Arc<Log>, mark: TailMark, work: mpsc::Receiver<Work>, broken: oneshot::Sender<io::Error>, metrics: Arc<NodeMetrics>) -> Self {
+    pub(super) fn new(
+        log: Arc<Log>,
+        mark: TailMark,
+        work: mpsc::Receiver<Work>,
+        broken: oneshot::Sender<io::Error>,
+        metrics: Arc<NodeMetrics>,
+    ) -> Self {
         let removed_below = log.purged.load(std::sync::atomic::Ordering::Acquire);
-        Self { log, mark, work, broken: Some(broken), metrics, committed: None, removed_below }
+        Self {
+            log,
+            mark,
+            work,
+            broken: Some(broken),
+            metrics,
+            committed: None,
+            removed_below,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -94,7 +122,11 @@ impl Writer {
                     done.send(()).ok();
                 }
             }
-            next = if bytes < BATCH_BYTES_MAX { self.work.try_recv().ok() } else { None };
+            next = if bytes < BATCH_BYTES_MAX {
+                self.work.try_recv().ok()
+            } else {
+                None
+            };
         }
         self.commit(batch, waiting)
     }

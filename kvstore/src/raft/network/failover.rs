@@ -26,12 +26,16 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
     if view.leader != Some(leader) || !view.is_voter(view.me) {
         return;
     }
-    let Some(member) = view.members.get(&leader) else { return };
+    let Some(member) = view.members.get(&leader) else {
+        return;
+    };
     // Streams end for many reasons; only a refused connection tells that nobody is there any more.
     if !is_gone(&member.peer_address).await {
         return;
     }
-    let Some((vote, mine)) = desk.vote_and_last().await else { return };
+    let Some((vote, mine)) = desk.vote_and_last().await else {
+        return;
+    };
     for (id, member) in desk.others() {
         if id == leader || !view.is_voter(id) {
             continue;
@@ -49,7 +53,10 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
         return;
     }
     desk.metrics.failovers.inc();
-    tracing::info!(node.leader = leader, "the leader's process is gone; this node campaigns at once");
+    tracing::info!(
+        node.leader = leader,
+        "the leader's process is gone; this node campaigns at once"
+    );
     let request = transfer_request(vote, view.me, mine);
     if let Err(error) = desk.raft.handle_transfer_leader(request).await {
         tracing::warn!(%error, "the shortcut failed; the ordinary election follows");

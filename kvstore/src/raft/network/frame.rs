@@ -12,7 +12,10 @@ const READ_BYTES: usize = 64 << 10;
 
 pub fn append_frame(out: &mut BytesMut, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    assert!(length <= FRAME_BYTES_MAX, "a frame of {length} bytes is over the limit");
+    assert!(
+        length <= FRAME_BYTES_MAX,
+        "a frame of {length} bytes is over the limit"
+    );
     let crc = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
     out.reserve(HEADER + length);
     out.extend_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
@@ -37,12 +40,19 @@ pub struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(from: R) -> Self {
-        Self { from, buffer: BytesMut::with_capacity(READ_BYTES), bytes_max: FRAME_BYTES_MAX }
+        Self {
+            from,
+            buffer: BytesMut::with_capacity(READ_BYTES),
+            bytes_max: FRAME_BYTES_MAX,
+        }
     }
 
     /// A reader for a connection whose other end has proved nothing yet.
     pub fn limited(from: R, bytes_max: usize) -> Self {
-        Self { bytes_max, ..Self::new(from) }
+        Self {
+            bytes_max,
+            ..Self::new(from)
+        }
     }
 
     pub fn unlimit(&mut self) {
@@ -58,17 +68,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             self.buffer.reserve(READ_BYTES);
             if self.from.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
 
     fn take(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(header) = self.buffer.get(..HEADER) else { return Ok(None) };
+        let Some(header) = self.buffer.get(..HEADER) else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
         let crc = u32::from_le_bytes(header[4..].try_into().expect("four bytes"));
         if length > self.bytes_max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is over the limit")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a frame of {length} bytes is over the limit"),
+            ));
         }
         if self.buffer.len() < HEADER + length {
             return Ok(None);
@@ -76,7 +95,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.buffer.advance(HEADER);
         let frame = self.buffer.split_to(length).freeze();
         if crc32c::crc32c(&frame) != crc {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame was damaged on its way"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a frame was damaged on its way",
+            ));
         }
         Ok(Some(frame))
     }
@@ -91,12 +113,18 @@ mod tests {
         let mut good = BytesMut::new();
         append_frame(&mut good, &[b"hel", b"lo"]);
         let mut reader = FrameReader::new(good.as_ref());
-        assert_eq!(reader.next().await.expect("whole").as_deref(), Some(b"hello".as_slice()));
+        assert_eq!(
+            reader.next().await.expect("whole").as_deref(),
+            Some(b"hello".as_slice())
+        );
         assert!(reader.next().await.expect("closed between frames").is_none());
         let mut damaged = good.clone();
         damaged[10] ^= 1;
         assert!(FrameReader::new(damaged.as_ref()).next().await.is_err());
-        assert!(FrameReader::new(&good[..9]).next().await.is_err(), "cut inside a frame");
+        assert!(
+            FrameReader::new(&good[..9]).next().await.is_err(),
+            "cut inside a frame"
+        );
         assert!(FrameReader::limited(good.as_ref(), 4).next().await.is_err());
     }
 }

@@ -43,7 +43,12 @@ struct Hello {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Welcome {
-    Yes { disk: String, cluster_id: Option<String>, nonce: [u8; 16], proof: Vec<u8> },
+    Yes {
+        disk: String,
+        cluster_id: Option<String>,
+        nonce: [u8; 16],
+        proof: Vec<u8>,
+    },
     No(Refused),
 }
 
@@ -55,7 +60,9 @@ pub enum Refused {
     OtherNode(u64),
     #[error("the peer belongs to another cluster, {0}")]
     OtherCluster(String),
-    #[error("node-id-reused: the number belongs to another disk; a node that lost its disk joins under a new number")]
+    #[error(
+        "node-id-reused: the number belongs to another disk; a node that lost its disk joins under a new number"
+    )]
     DiskReused,
 }
 
@@ -116,16 +123,28 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HandshakeError> 
 }
 
 /// Opens a connection to node `to` and proves both ends.
-pub async fn connect(trust: &Arc<Trust>, to: u64, address: &str, purpose: Purpose) -> Result<Connection, HandshakeError> {
+pub async fn connect(
+    trust: &Arc<Trust>,
+    to: u64,
+    address: &str,
+    purpose: Purpose,
+) -> Result<Connection, HandshakeError> {
     let greeting = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         greet(trust, stream, to, purpose).await
     };
-    tokio::time::timeout(DEADLINE, greeting).await.unwrap_or(Err(HandshakeError::Late))
+    tokio::time::timeout(DEADLINE, greeting)
+        .await
+        .unwrap_or(Err(HandshakeError::Late))
 }
 
-async fn greet(trust: &Trust, stream: TcpStream, to: u64, purpose: Purpose) -> Result<Connection, HandshakeError> {
+async fn greet(
+    trust: &Trust,
+    stream: TcpStream,
+    to: u64,
+    purpose: Purpose,
+) -> Result<Connection, HandshakeError> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = FrameReader::limited(reader, HELLO_BYTES_MAX);
     let hello = encode(&Hello {
@@ -142,12 +161,28 @@ async fn greet(trust: &Trust, stream: TcpStream, to: u64, purpose: Purpose) -> R
     let answer = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
     match decode::<Welcome>(&answer)? {
         Welcome::No(refused) => Err(refused.into()),
-        Welcome::Yes { disk, cluster_id, nonce, proof } => {
-            mac(&trust.secret, b"server", &hello, &nonce).verify_slice(&proof).map_err(|_wrong| HandshakeError::Untrusted)?;
-            let proof = mac(&trust.secret, b"client", &hello, &nonce).finalize().into_bytes();
+        Welcome::Yes {
+            disk,
+            cluster_id,
+            nonce,
+            proof,
+        } => {
+            mac(&trust.secret, b"server", &hello, &nonce)
+                .verify_slice(&proof)
+                .map_err(|_wrong| HandshakeError::Untrusted)?;
+            let proof = mac(&trust.secret, b"client", &hello, &nonce)
+                .finalize()
+                .into_bytes();
             write_frame(&mut writer, &proof).await?;
             reader.unlimit();
-            Ok(Connection { reader, writer, peer: to, peer_disk: disk, peer_cluster: cluster_id, purpose })
+            Ok(Connection {
+                reader,
+                writer,
+                peer: to,
+                peer_disk: disk,
+                peer_cluster: cluster_id,
+                purpose,
+            })
         }
     }
 }
@@ -155,7 +190,9 @@ async fn greet(trust: &Trust, stream: TcpStream, to: u64, purpose: Purpose) -> R
 /// The other side of [`connect`].
 pub async fn accept(trust: &Arc<Trust>, stream: TcpStream) -> Result<Connection, HandshakeError> {
     stream.set_nodelay(true)?;
-    tokio::time::timeout(DEADLINE, welcome(trust, stream)).await.unwrap_or(Err(HandshakeError::Late))
+    tokio::time::timeout(DEADLINE, welcome(trust, stream))
+        .await
+        .unwrap_or(Err(HandshakeError::Late))
 }
 
 async fn welcome(trust: &Trust, stream: TcpStream) -> Result<Connection, HandshakeError> {
@@ -168,16 +205,33 @@ async fn welcome(trust: &Trust, stream: TcpStream) -> Result<Connection, Handsha
         return Err(refused.into());
     }
     let nonce = nonce();
-    let proof = mac(&trust.secret, b"server", &bytes, &nonce).finalize().into_bytes().to_vec();
-    let yes = Welcome::Yes { disk: trust.identity.disk(), cluster_id: trust.identity.cluster_id(), nonce, proof };
+    let proof = mac(&trust.secret, b"server", &bytes, &nonce)
+        .finalize()
+        .into_bytes()
+        .to_vec();
+    let yes = Welcome::Yes {
+        disk: trust.identity.disk(),
+        cluster_id: trust.identity.cluster_id(),
+        nonce,
+        proof,
+    };
     write_frame(&mut writer, &encode(&yes)).await?;
     let proof = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
-    mac(&trust.secret, b"client", &bytes, &nonce).verify_slice(&proof).map_err(|_wrong| HandshakeError::Untrusted)?;
+    mac(&trust.secret, b"client", &bytes, &nonce)
+        .verify_slice(&proof)
+        .map_err(|_wrong| HandshakeError::Untrusted)?;
     if let (Some(theirs), true) = (&hello.cluster_id, hello.purpose != Purpose::Ask) {
         trust.identity.adopt_cluster(theirs)?;
     }
     reader.unlimit();
-    Ok(Connection { reader, writer, peer: hello.from, peer_disk: hello.from_disk, peer_cluster: hello.cluster_id, purpose: hello.purpose })
+    Ok(Connection {
+        reader,
+        writer,
+        peer: hello.from,
+        peer_disk: hello.from_disk,
+        peer_cluster: hello.cluster_id,
+        purpose: hello.purpose,
+    })
 }
 
 fn refuse(trust: &Trust, hello: &Hello) -> Option<Refused> {
@@ -194,6 +248,7 @@ fn refuse(trust: &Trust, hello: &Hello) -> Option<Refused> {
         return Some(Refused::OtherCluster(mine));
     }
     let foreign = |bound: Option<String>, disk: &str| bound.is_some_and(|bound| bound != disk);
-    let reused = foreign((trust.bound_disk)(hello.from), &hello.from_disk) || foreign(hello.to_disk.clone(), &me.disk());
+    let reused = foreign((trust.bound_disk)(hello.from), &hello.from_disk)
+        || foreign(hello.to_disk.clone(), &me.disk());
     reused.then_some(Refused::DiskReused)
 }

@@ -47,7 +47,14 @@ const POISON: &str = "no holder of the pending questions panics";
 
 impl Link {
     pub fn new(trust: Arc<Trust>, tasks: Tasks, to: u64, address: String) -> Self {
-        Self { trust, tasks, to, address, live: tokio::sync::Mutex::new(None), next: AtomicU64::new(1) }
+        Self {
+            trust,
+            tasks,
+            to,
+            address,
+            live: tokio::sync::Mutex::new(None),
+            next: AtomicU64::new(1),
+        }
     }
 
     pub fn address(&self) -> &str {
@@ -55,7 +62,10 @@ impl Link {
     }
 
     pub async fn ask(&self, question: &Ask) -> Result<Told, AskError> {
-        let live = self.live().await.map_err(|error| AskError::NotSent(Some(error)))?;
+        let live = self
+            .live()
+            .await
+            .map_err(|error| AskError::NotSent(Some(error)))?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, waiting) = oneshot::channel();
         match live.pending.lock().expect(POISON).as_mut() {
@@ -72,14 +82,21 @@ impl Link {
     /// The connection under way, or a new one if there is none or it has ended.
     async fn live(&self) -> Result<Arc<Live>, HandshakeError> {
         let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref().filter(|live| live.pending.lock().expect(POISON).is_some()) {
+        if let Some(live) = live
+            .as_ref()
+            .filter(|live| live.pending.lock().expect(POISON).is_some())
+        {
             return Ok(Arc::clone(live));
         }
         let connection = connect(&self.trust, self.to, &self.address, Purpose::Ask).await?;
         let (questions, queue) = mpsc::channel(QUEUE);
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        let made = Arc::new(Live { questions, pending: Arc::clone(&pending) });
-        self.tasks.spawn("peer-link", serve(connection, queue, pending, self.tasks.clone()));
+        let made = Arc::new(Live {
+            questions,
+            pending: Arc::clone(&pending),
+        });
+        self.tasks
+            .spawn("peer-link", serve(connection, queue, pending, self.tasks.clone()));
         *live = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -87,12 +104,20 @@ impl Link {
 
 /// Writes questions and hands out answers until the connection ends; then nobody waits any longer.
 async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pending: Pending, tasks: Tasks) {
-    let Connection { mut reader, writer, .. } = connection;
+    let Connection {
+        mut reader, writer, ..
+    } = connection;
     let writing = write_all(writer, queue);
     let reading = async {
         while let Ok(Some(frame)) = reader.next().await {
-            let Some((number, told)) = split(&frame) else { break };
-            let asker = pending.lock().expect(POISON).as_mut().and_then(|pending| pending.remove(&number));
+            let Some((number, told)) = split(&frame) else {
+                break;
+            };
+            let asker = pending
+                .lock()
+                .expect(POISON)
+                .as_mut()
+                .and_then(|pending| pending.remove(&number));
             if let Some(asker) = asker {
                 // An asker that gave up needs no answer.
                 asker.send(told).ok();
@@ -109,11 +134,17 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
 
 fn split(frame: &[u8]) -> Option<(u64, Told)> {
     let (number, body) = frame.split_at_checked(8)?;
-    Some((u64::from_le_bytes(number.try_into().ok()?), message::decode(body).ok()?))
+    Some((
+        u64::from_le_bytes(number.try_into().ok()?),
+        message::decode(body).ok()?,
+    ))
 }
 
 /// Writes numbered messages, as many per system call as are waiting.
-pub(super) async fn write_all(mut writer: tokio::net::tcp::OwnedWriteHalf, mut queue: mpsc::Receiver<(u64, Bytes)>) {
+pub(super) async fn write_all(
+    mut writer: tokio::net::tcp::OwnedWriteHalf,
+    mut queue: mpsc::Receiver<(u64, Bytes)>,
+) {
     let mut out = BytesMut::new();
     while let Some((number, body)) = queue.recv().await {
         out.clear();

@@ -2,7 +2,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::entry::RaftEntry;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::command::Reply;
@@ -26,7 +28,11 @@ pub enum Control {
     Append(Bytes),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
-    TransferLeader { from: Vote, to: u64, last: Option<LogId> },
+    TransferLeader {
+        from: Vote,
+        to: u64,
+        last: Option<LogId>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,19 +66,33 @@ pub enum Ask {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum MemberChange {
-    Add { id: u64, peer_address: String, client_address: String },
-    Promote { id: u64 },
-    Remove { id: u64 },
-    Lead { to: u64 },
+    Add {
+        id: u64,
+        peer_address: String,
+        client_address: String,
+    },
+    Promote {
+        id: u64,
+    },
+    Remove {
+        id: u64,
+    },
+    Lead {
+        to: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Told {
-    Probe { empty: bool },
+    Probe {
+        empty: bool,
+    },
     /// Index after the last entry that a read has to see.
     ReadIndex(Result<u64, NotNow>),
     Proposed(Result<Vec<Reply>, NotNow>),
-    LastLog { last: Option<LogId> },
+    LastLog {
+        last: Option<LogId>,
+    },
     Member(Result<(), MemberRefused>),
     Standing(Standing),
 }
@@ -158,7 +178,11 @@ fn get_log_id(bytes: &mut Bytes) -> Result<Option<LogId>, MalformedMessage> {
 }
 
 fn need(bytes: &mut Bytes, length: usize) -> Result<&mut Bytes, MalformedMessage> {
-    if bytes.remaining() < length { Err(MalformedMessage::Short) } else { Ok(bytes) }
+    if bytes.remaining() < length {
+        Err(MalformedMessage::Short)
+    } else {
+        Ok(bytes)
+    }
 }
 
 pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
@@ -181,7 +205,11 @@ pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
 pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, MalformedMessage> {
     let head = need(&mut bytes, 17)?;
     let (term, node, committed) = (head.get_u64_le(), head.get_u64_le(), head.get_u8() == 1);
-    let vote = if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) };
+    let vote = if committed {
+        Vote::new_committed(term, node)
+    } else {
+        Vote::new(term, node)
+    };
     let prev_log_id = get_log_id(&mut bytes)?;
     let leader_commit = get_log_id(&mut bytes)?;
     let mut entries = Vec::new();
@@ -189,12 +217,21 @@ pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig
         let length = need(&mut bytes, 4)?.get_u32_le() as usize;
         entries.push(entry::decode(&need(&mut bytes, length)?.split_to(length))?);
     }
-    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+    Ok(AppendEntriesRequest {
+        vote,
+        prev_log_id,
+        entries,
+        leader_commit,
+    })
 }
 
 /// First and last log id that an append speaks of.
 pub fn append_range(request: &AppendEntriesRequest<TypeConfig>) -> (Option<LogId>, Option<LogId>) {
-    let last = request.entries.last().map(|entry| entry.log_id()).or_else(|| request.prev_log_id.clone());
+    let last = request
+        .entries
+        .last()
+        .map(|entry| entry.log_id())
+        .or_else(|| request.prev_log_id.clone());
     (request.prev_log_id.clone(), last)
 }
 
@@ -210,7 +247,10 @@ mod tests {
     fn an_append_survives_the_wire() {
         let entries = vec![
             Entry::new(entry::log_id(2, 1, 8), EntryPayload::Blank),
-            Entry::new(entry::log_id(2, 1, 9), EntryPayload::Normal(Proposal::new(5, b"x"))),
+            Entry::new(
+                entry::log_id(2, 1, 9),
+                EntryPayload::Normal(Proposal::new(5, b"x")),
+            ),
         ];
         let request = AppendEntriesRequest {
             vote: Vote::new_committed(2, 1),
@@ -223,16 +263,28 @@ mod tests {
         assert_eq!(format!("{request:?}"), format!("{decoded:?}"));
         for end in 0..encoded.len() {
             let cut = decode_append(encoded.slice(..end));
-            assert!(cut.is_err() || cut.is_ok_and(|cut| cut.entries.len() < 2), "cut at {end}");
+            assert!(
+                cut.is_err() || cut.is_ok_and(|cut| cut.entries.len() < 2),
+                "cut at {end}"
+            );
         }
     }
 
     #[test]
     fn votes_and_answers_survive_the_wire() {
-        let vote = VoteRequest { vote: Vote::new(3, 2), last_log_id: Some(entry::log_id(1, 1, 4)), leadership_transfer: true };
-        let Control::Vote(back) = decode(&encode(&Control::Vote(vote.clone()))).expect("it decodes") else { panic!("another kind") };
+        let vote = VoteRequest {
+            vote: Vote::new(3, 2),
+            last_log_id: Some(entry::log_id(1, 1, 4)),
+            leadership_transfer: true,
+        };
+        let Control::Vote(back) = decode(&encode(&Control::Vote(vote.clone()))).expect("it decodes") else {
+            panic!("another kind")
+        };
         assert_eq!(back, vote);
         let told = Told::ReadIndex(Err(NotNow::NotLeader));
-        assert_eq!(format!("{told:?}"), format!("{:?}", decode::<Told>(&encode(&told)).expect("it decodes")));
+        assert_eq!(
+            format!("{told:?}"),
+            format!("{:?}", decode::<Told>(&encode(&told)).expect("it decodes"))
+        );
     }
 }

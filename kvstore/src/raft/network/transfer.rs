@@ -21,11 +21,24 @@ fn malformed(text: &str) -> io::Error {
 }
 
 /// Sends the snapshot in `folder`; answers the receiver's vote.
-pub async fn send(mut connection: Connection, vote: Vote, meta: &SnapshotMeta, folder: &Path) -> io::Result<Vote> {
+pub async fn send(
+    mut connection: Connection,
+    vote: Vote,
+    meta: &SnapshotMeta,
+    folder: &Path,
+) -> io::Result<Vote> {
     let manifest = read_manifest(folder)?;
     // Opened first: if a newer snapshot replaces this one, its files stay readable.
-    let opened = manifest.files.iter().map(|file| File::open(folder.join(&file.name))).collect::<io::Result<Vec<File>>>()?;
-    let head = SnapshotHead { vote, meta: serde_json::to_vec(meta)?, manifest: serde_json::to_vec(&manifest)? };
+    let opened = manifest
+        .files
+        .iter()
+        .map(|file| File::open(folder.join(&file.name)))
+        .collect::<io::Result<Vec<File>>>()?;
+    let head = SnapshotHead {
+        vote,
+        meta: serde_json::to_vec(meta)?,
+        manifest: serde_json::to_vec(&manifest)?,
+    };
     write_frame(&mut connection.writer, &message::encode(&head)).await?;
     for mut file in opened {
         loop {
@@ -46,7 +59,11 @@ pub async fn send(mut connection: Connection, vote: Vote, meta: &SnapshotMeta, f
             connection.writer.write_all(&out).await?;
         }
     }
-    let answer = connection.reader.next().await?.ok_or_else(|| malformed("the receiver closed before it had installed the snapshot"))?;
+    let answer = connection
+        .reader
+        .next()
+        .await?
+        .ok_or_else(|| malformed("the receiver closed before it had installed the snapshot"))?;
     message::decode(&answer).map_err(io::Error::other)
 }
 
@@ -63,8 +80,15 @@ fn read_full(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Receives into `folder`, which is emptied first. What comes back is whole, verified and synced.
-pub async fn receive(connection: &mut Connection, folder: PathBuf) -> io::Result<(Vote, SnapshotMeta, PathBuf)> {
-    let head = connection.reader.next().await?.ok_or_else(|| malformed("a snapshot without a head"))?;
+pub async fn receive(
+    connection: &mut Connection,
+    folder: PathBuf,
+) -> io::Result<(Vote, SnapshotMeta, PathBuf)> {
+    let head = connection
+        .reader
+        .next()
+        .await?
+        .ok_or_else(|| malformed("a snapshot without a head"))?;
     let head: SnapshotHead = message::decode(&head).map_err(io::Error::other)?;
     let (meta, manifest): (SnapshotMeta, Manifest) = (head.meta()?, serde_json::from_slice(&head.manifest)?);
     files::remove_folder(&folder)?;
@@ -76,15 +100,23 @@ pub async fn receive(connection: &mut Connection, folder: PathBuf) -> io::Result
         let mut target = File::create(folder.join(&file.name))?;
         let (mut bytes, mut crc) = (0, 0);
         while bytes < file.bytes {
-            let chunk = connection.reader.next().await?.ok_or_else(|| malformed("a snapshot was cut short"))?;
+            let chunk = connection
+                .reader
+                .next()
+                .await?
+                .ok_or_else(|| malformed("a snapshot was cut short"))?;
             bytes += chunk.len() as u64;
             crc = crc32c::crc32c_append(crc, &chunk);
-            target = tokio::task::spawn_blocking(move || target.write_all(&chunk).map(|()| target)).await.map_err(io::Error::other)??;
+            target = tokio::task::spawn_blocking(move || target.write_all(&chunk).map(|()| target))
+                .await
+                .map_err(io::Error::other)??;
         }
         if bytes != file.bytes || crc != file.crc32c {
             return Err(malformed("a file of a snapshot does not match its checksum"));
         }
-        tokio::task::spawn_blocking(move || target.sync_all()).await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || target.sync_all())
+            .await
+            .map_err(io::Error::other)??;
     }
     files::write_atomically(&folder.join(MANIFEST), &head.manifest)?;
     Ok((head.vote, meta, folder))

@@ -167,7 +167,9 @@ impl Upkeep {
                 .iter()
                 .rev()
                 .find(|(minute, mark)| {
-                    *minute < old_minute || state.history_bytes - mark.history_bytes > store.history_bytes_max
+                    // A mark may be newer than the state, which was looked at first.
+                    let since = state.history_bytes.saturating_sub(mark.history_bytes);
+                    *minute < old_minute || since > store.history_bytes_max
                 })
                 .map_or(0, |(_, mark)| mark.revision);
             if floor > state.compacted {

@@ -24,7 +24,8 @@ async fn a_minute_of_kills_at_random() {
     load.progress(Instant::now(), 200).await;
     let end = Instant::now() + LENGTH;
     let mut kills = 0;
-    while Instant::now() < end {
+    // On a busy machine a minute is too short for enough of them.
+    while Instant::now() < end || kills < KILLS_MIN {
         pause(&mut random, 1500).await;
         let victims = victims(&mut random, &cluster).await;
         for name in &victims {
@@ -40,7 +41,6 @@ async fn a_minute_of_kills_at_random() {
         }
     }
     say(&format!("{kills} processes were killed"));
-    assert!(kills >= KILLS_MIN, "only {kills} kills");
     load.progress(Instant::now(), 300).await;
     registers.check().await;
     leaders.stop().await;

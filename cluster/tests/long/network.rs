@@ -142,11 +142,10 @@ async fn pass(
     stream.set_nodelay(true)?;
     upstream.write_all(&hello).await?;
     let ((near_read, near_write), (far_read, far_write)) = (stream.into_split(), upstream.into_split());
-    // The end of either direction ends both, as a process that dies ends both.
-    tokio::select! {
-        there = pump(near_read, far_write, link.clone()) => there,
-        back = pump(far_read, near_write, link) => back,
-    }
+    // A direction may end before the other, as when everything is said and the answer is still to come.
+    let there = pump(near_read, far_write, link.clone());
+    let back = pump(far_read, near_write, link);
+    futures_util::future::try_join(there, back).await.map(drop)
 }
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link) -> io::Result<()> {

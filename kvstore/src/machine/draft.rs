@@ -3,7 +3,7 @@
 //! All writes of a batch are gathered here and handed to storage as one atomic batch. Invariant: the
 //! hash, the counters and the lease index always agree with the records of the draft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ impl<'a, B: Base> Draft<'a, B> {
     }
 
     pub fn lease_keys(&self, id: u64) -> Vec<Bytes> {
-        let mut keys: std::collections::BTreeSet<Bytes> = self.base.lease_keys(id).into_iter().collect();
+        let mut keys: BTreeSet<Bytes> = self.base.lease_keys(id).into_iter().collect();
         for ((_, key), attached) in self
             .effects
             .lease_keys
@@ -181,20 +181,20 @@ impl<'a, B: Base> Draft<'a, B> {
     }
 
     pub fn kept(&self, id: &KeptId) -> Option<Kept> {
-        let kept = match self.effects.kept.get(id) {
+        self.kept_or_ended(id)
+            .filter(|kept| kept.expires_ms > self.state.now_ms)
+    }
+
+    fn kept_or_ended(&self, id: &KeptId) -> Option<Kept> {
+        match self.effects.kept.get(id) {
             Some(changed) => changed.clone(),
             None => self.base.kept(id),
-        };
-        kept.filter(|kept| kept.expires_ms > self.state.now_ms)
+        }
     }
 
     pub fn keep(&mut self, id: KeptId, kept: Kept) {
         // An answer that has ended but was not swept yet gives way to the new one under its key.
-        let stale = match self.effects.kept.get(&id) {
-            Some(changed) => changed.clone(),
-            None => self.base.kept(&id),
-        };
-        if let Some(stale) = stale {
+        if let Some(stale) = self.kept_or_ended(&id) {
             self.state.answers_bytes -= kept_bytes(&id, &stale);
             self.effects
                 .kept_expiry
@@ -213,27 +213,49 @@ impl<'a, B: Base> Draft<'a, B> {
         if to_ms < from_ms + 1000 {
             return;
         }
-        let ended = self.base.kept_between(from_ms, to_ms, SWEEP_MAX);
+        let ended = self.kept_between(from_ms, to_ms);
         let swept_ms = if ended.len() < SWEEP_MAX {
             to_ms
         } else {
             ended.last().map_or(to_ms, |(ms, _)| *ms)
         };
         for (expires_ms, id) in ended {
-            if self.effects.kept_expiry.get(&(expires_ms, id.clone())) == Some(&false) {
-                continue;
-            }
-            let Some(kept) = self.base.kept(&id).filter(|kept| kept.expires_ms == expires_ms) else {
+            let Some(kept) = self
+                .kept_or_ended(&id)
+                .filter(|kept| kept.expires_ms == expires_ms)
+            else {
                 continue;
             };
-            if self.effects.kept.contains_key(&id) {
-                continue;
-            }
             self.state.answers_bytes -= kept_bytes(&id, &kept);
             self.effects.kept_expiry.insert((expires_ms, id.clone()), false);
             self.effects.kept.insert(id, None);
         }
         self.state.answers_swept_ms = swept_ms;
+    }
+
+    /// The first answers that end in `from_ms..to_ms`, base and draft merged: what is swept must not depend
+    /// on which entries happen to share a batch, since that differs between members.
+    fn kept_between(&self, from_ms: u64, to_ms: u64) -> Vec<(u64, KeptId)> {
+        let nobody = KeptId {
+            owner: String::new(),
+            key: String::new(),
+        };
+        let drafted = self
+            .effects
+            .kept_expiry
+            .range((from_ms, nobody.clone())..(to_ms, nobody));
+        let (added, removed): (Vec<_>, Vec<_>) = drafted.partition(|(_, present)| **present);
+        let limit = SWEEP_MAX + removed.len();
+        let mut ended: BTreeSet<(u64, KeptId)> = self
+            .base
+            .kept_between(from_ms, to_ms, limit)
+            .into_iter()
+            .collect();
+        for (gone, _) in removed {
+            ended.remove(gone);
+        }
+        ended.extend(added.into_iter().map(|(id, _)| id.clone()));
+        ended.into_iter().take(SWEEP_MAX).collect()
     }
 
     pub fn set_token(&mut self, name: String, token: Option<Arc<Token>>) {

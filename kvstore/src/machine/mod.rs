@@ -19,3 +19,5 @@ pub mod watcher;
 
 #[cfg(test)]
 mod apply_model;
+#[cfg(test)]
+mod batching;

@@ -22,6 +22,8 @@ pub fn openraft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         max_in_snapshot_log_to_keep: store.log_keep_entries,
         // A short log is meant to stay short; a long one is purged in steps that are worth it.
         purge_batch_size: store.log_keep_entries.clamp(1, 4096),
+        // A follower whose disk lost entries gets them again. It does not vote before, so nothing is forgotten.
+        allow_log_reversion: Some(true),
         max_payload_entries: 4096,
         replication_lag_threshold: store.log_keep_entries.max(1000),
         install_snapshot_timeout: 600_000,

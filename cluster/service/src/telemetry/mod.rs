@@ -24,7 +24,7 @@ pub enum Format {
     Quiet,
 }
 
-/// Begins logging to standard error, once for the process; the filter is `RUST_LOG`, else `info`.
+/// Begins logging to standard error, once for the process; the filter is `RUST_LOG`, else `info` (openraft: `warn`).
 pub fn init(process_name: &str, format: Format) -> anyhow::Result<()> {
     init_with_filter(process_name, format, None)
 }
@@ -58,7 +58,8 @@ fn chosen_filter(given: Option<&str>, format: Format) -> anyhow::Result<EnvFilte
     let text = match given.or(from_environment.as_deref()) {
         Some(text) if !text.trim().is_empty() => text,
         _ if format == Format::Quiet => "warn",
-        _ => "info",
+        // openraft tells every step of a change of leader at info; what matters of it this project says itself.
+        _ => "info,openraft=warn",
     };
     EnvFilter::try_new(text).with_context(|| format!("read the log filter \"{text}\""))
 }

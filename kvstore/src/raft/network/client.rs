@@ -139,11 +139,19 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            let mut input = input;
+            // openraft waits out its backoff when it is asked for the first request. To connect before that
+            // would try a dead peer again and again without a pause.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(futures_util::stream::empty());
+                return Ok(nothing);
+            };
             let connection = self
                 .connect(Purpose::Append)
                 .await
                 .map_err(|error| unreachable(&error))?;
-            Ok(pipeline(connection, input, &self.factory.tasks))
+            let requests = futures_util::stream::iter([first]).chain(input);
+            Ok(pipeline(connection, requests, &self.factory.tasks))
         })
     }
 

@@ -1,0 +1,90 @@
+//! Which entries share a batch differs between members and at a replay; the state must not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::machine::{Content, Item, Machine, MachineSettings};
+use super::state::State;
+use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
+use crate::metrics::NodeMetrics;
+use crate::raft::entry::log_id;
+
+const SETTINGS: MachineSettings = MachineSettings {
+    memtable_bytes: 1 << 20,
+    cache_bytes: 1 << 20,
+    ring_bytes: 1 << 20,
+};
+
+fn entry(index: u64) -> Item {
+    // Time leaps so that kept answers end all the while; keys and idempotency keys come back.
+    let at_ms = 1_000_000 + index * 400;
+    let put = Action::Put {
+        key: Bytes::from(format!("key/{}", index % 7)),
+        value: Bytes::from(vec![7; 9]),
+        lease: 0,
+        expect: Expect::Any,
+    };
+    let once = Once {
+        key: format!("once/{}", index % 11),
+        fingerprint: [0; 16],
+        ttl_ms: 300 + (index % 5) * 1500,
+        room_bytes: 2_000,
+    };
+    let grant = Action::LeaseGrant {
+        id: index,
+        ttl_ms: 1000,
+        pin: None,
+    };
+    let commands = [
+        Command {
+            actor: Actor::System,
+            action: put,
+            once: Some(once),
+        },
+        Command {
+            actor: Actor::System,
+            action: grant,
+            once: None,
+        },
+        Command {
+            actor: Actor::System,
+            action: Action::LeaseRenew { id: index / 2 },
+            once: None,
+        },
+    ];
+    let id = serde_json::to_vec(&log_id(1, 1, index)).expect("a log id is plain data");
+    Item {
+        index,
+        id,
+        content: Content::Proposal(Proposal::new(at_ms, &encode_commands(&commands))),
+    }
+}
+
+fn applied_in(batch: usize) -> (State, Vec<Vec<crate::command::Reply>>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let machine = Machine::open(folder.path(), SETTINGS, Arc::new(NodeMetrics::new())).expect("it opens");
+    let mut replies = Vec::new();
+    let mut items = (1..=120).map(entry).peekable();
+    while items.peek().is_some() {
+        replies.extend(
+            machine
+                .apply(items.by_ref().take(batch).collect())
+                .expect("it applies"),
+        );
+    }
+    (machine.state(), replies)
+}
+
+#[test]
+fn the_state_does_not_depend_on_the_batches() {
+    let one_by_one = applied_in(1);
+    assert!(one_by_one.0.answers_bytes > 0, "answers are kept in this test");
+    assert!(
+        one_by_one.1.iter().flatten().any(|reply| reply.replayed),
+        "and replayed"
+    );
+    for batch in [2, 3, 10, 120] {
+        assert_eq!(applied_in(batch), one_by_one, "in batches of {batch}");
+    }
+}

@@ -47,7 +47,7 @@ impl NodeMetrics {
         Self {
             commands: r.counter(
                 "kv_commands_total",
-                "Commands of clients that this node proposed or forwarded",
+                "Commands of clients, proposed or forwarded here",
             ),
             proposals: r.counter(
                 "kv_proposals_total",
@@ -73,7 +73,7 @@ impl NodeMetrics {
             ),
             failovers: r.counter(
                 "kv_fast_failovers_total",
-                "Elections that this node began because the leader's process was gone",
+                "Elections begun as the leader was gone",
             ),
             term: r.gauge("kv_term", "Raft term"),
             is_leader: r.gauge("kv_is_leader", "1 on the leader"),
@@ -94,10 +94,7 @@ impl NodeMetrics {
                 "Entries that a follower is behind, on the leader",
                 &["member"],
             ),
-            read_index_rounds: r.counter(
-                "kv_read_index_total",
-                "Read indexes asked for, each serving all reads that waited",
-            ),
+            read_index_rounds: r.counter("kv_read_index_total", "Read indexes asked for"),
             requests: r.counters(
                 "kv_requests_total",
                 "Requests by route and status class",
@@ -108,10 +105,7 @@ impl NodeMetrics {
                 "Snapshots built, sent, installed",
                 &["what"],
             ),
-            unknown_outcomes: r.counter(
-                "kv_unknown_outcomes_total",
-                "Writes whose fate this node could not tell",
-            ),
+            unknown_outcomes: r.counter("kv_unknown_outcomes_total", "Writes whose fate is not known"),
             registry,
         }
     }

@@ -18,7 +18,7 @@ use crate::api::{self, Api};
 use crate::command::{Access, Rule};
 use crate::machine::adapter::MachineAdapter;
 use crate::machine::base::Base;
-use crate::machine::machine::{Machine, MachineSettings};
+use crate::machine::host::{Machine, MachineSettings};
 use crate::metrics::NodeMetrics;
 use crate::raft;
 use crate::raft::desk::Desk;
@@ -277,13 +277,13 @@ fn token_seeds(secrets: &Secrets) -> TokenSeeds {
             seed.rules
                 .into_iter()
                 .map(|(prefix, granted)| Rule {
-                    prefix: prefix.to_string().into(),
+                    prefix: prefix.clone().into(),
                     access: access(granted),
                 })
                 .collect()
         };
         (
-            seed.name.to_string(),
+            seed.name.clone(),
             Sha256::digest(seed.secret.expose().as_bytes()).into(),
             rules,
         )

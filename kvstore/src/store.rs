@@ -20,7 +20,7 @@ pub use read::{Got, Level, ReadError, ReadPoint};
 pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
 
 use crate::command::{Action, Command, Op, Reply};
-use crate::machine::machine::Machine;
+use crate::machine::host::Machine;
 use crate::machine::state::Tokens;
 use crate::metrics::NodeMetrics;
 use crate::raft::desk::Desk;
@@ -115,7 +115,7 @@ impl Store {
     }
 
     /// Tasks that belong to clients' requests; they stop before the store does.
-    pub fn tasks(&self) -> &Tasks {
+    pub fn edge(&self) -> &Tasks {
         &self.inner.edge
     }
 

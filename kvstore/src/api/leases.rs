@@ -16,7 +16,7 @@ use super::{Api, Shared, reply};
 use crate::command::{Action, Answer, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
-use crate::machine::machine::Machine;
+use crate::machine::host::Machine;
 use crate::machine::state::{Lease, Token};
 
 const TTL_MS_MIN: u64 = 500;
@@ -146,7 +146,7 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
     let point = api.read_point(level).await?;
     let token = caller.present(&api)?;
     let machine = std::sync::Arc::clone(api.store.machine());
-    let reading = api.store.tasks().spawn_blocking("lease-list", move || {
+    let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
         let own = db.leases().into_iter().filter(|(_, lease)| is_of(lease, &token));
         let leases: Vec<LeaseStatus> = own

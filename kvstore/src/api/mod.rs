@@ -62,7 +62,7 @@ type Shared = Arc<Api>;
 impl Api {
     pub fn new(store: Store, limits: LimitsConfig) -> Self {
         let watchers = Arc::new(Semaphore::new(limits.watchers_max));
-        let streams = store.tasks().clone();
+        let streams = store.edge().clone();
         let lookups = Semaphore::new(LOOKUPS_MAX);
         Self {
             store,

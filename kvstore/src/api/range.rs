@@ -305,7 +305,7 @@ fn keep_or_end_pin(api: &Shared, pin: u64, more: bool) {
         Action::LeaseRevoke { id: pin }
     };
     let pinning = std::sync::Arc::clone(api);
-    api.store.tasks().spawn("range-pin", async move {
+    api.store.edge().spawn("range-pin", async move {
         if pinning.propose(Actor::System, action, None).await.is_err() {
             tracing::debug!("a page walk's pin was neither renewed nor ended");
         }
@@ -331,7 +331,7 @@ async fn page_response(
         // Megabytes of JSON would hold up everything else on this thread.
         let writing = api
             .store
-            .tasks()
+            .edge()
             .spawn_blocking("range-json", move || page_json(revision, found));
         writing
             .await

@@ -12,7 +12,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::machine::{Content, Item, Machine};
+use super::host::{Content, Item, Machine};
 use super::snapshot;
 use crate::command::Reply;
 use crate::raft::types::{
@@ -113,7 +113,7 @@ impl Batch {
                 Content::Proposal(proposal)
             }
             EntryPayload::Membership(membership) => {
-                let stored = StoredMembership::new(Some(log_id.clone()), membership);
+                let stored = StoredMembership::new(Some(log_id), membership);
                 Content::Membership(serde_json::to_vec(&stored)?)
             }
         };

@@ -33,12 +33,11 @@ fn apply_one<B: Base>(draft: &mut Draft<'_, B>, command: &Command) -> Reply {
     {
         return reply(draft, Answer::Refused(refusal));
     }
-    match &command.once {
-        Some(once) => apply_once(draft, token.as_deref(), &command.action, once),
-        None => {
-            let answer = act(draft, token.as_deref(), &command.action);
-            reply(draft, answer)
-        }
+    if let Some(once) = &command.once {
+        apply_once(draft, token.as_deref(), &command.action, once)
+    } else {
+        let answer = act(draft, token.as_deref(), &command.action);
+        reply(draft, answer)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::machine::{Content, Item, Machine, MachineSettings};
+use super::host::{Content, Item, Machine, MachineSettings};
 use super::state::State;
 use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
 use crate::metrics::NodeMetrics;

@@ -156,7 +156,10 @@ pub fn link_files(manifest: &Manifest, from: &Path, to: &Path) -> io::Result<()>
     fs::create_dir_all(to)?;
     for file in &manifest.files {
         let (source, target) = (from.join(&file.name), to.join(&file.name));
-        if file.name.ends_with(".sst") {
+        if Path::new(&file.name)
+            .extension()
+            .is_some_and(|extension| extension == "sst")
+        {
             fs::hard_link(source, target)?;
         } else {
             fs::copy(source, target)?;

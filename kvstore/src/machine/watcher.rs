@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::host::{Generation, Machine, Progress};
 use super::hub::Change;
-use super::machine::{Generation, Machine, Progress};
 use super::state::Event;
 use crate::command::Record;
 

@@ -11,7 +11,7 @@ use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view;
 use crate::command::{Action, Actor, Answer, Command, Proposal, Refusal, Reply, encode_commands};
-use crate::machine::machine::Machine;
+use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
 pub struct Desk {

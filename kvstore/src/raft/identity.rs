@@ -40,26 +40,25 @@ const POISON: &str = "no holder of the identity panics";
 pub fn random_name() -> String {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 impl Identity {
     pub fn load_or_create(folder: &Path, id: u64) -> Result<Self, IdentityError> {
         let path = folder.join("identity.json");
-        let stored = match files::read_if_present(&path)? {
-            Some(content) => serde_json::from_slice(&content).map_err(io::Error::from)?,
-            None => {
-                let stored = Stored {
-                    id,
-                    disk: random_name(),
-                    cluster_id: None,
-                };
-                files::write_atomically(
-                    &path,
-                    &serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?,
-                )?;
-                stored
-            }
+        let stored = if let Some(content) = files::read_if_present(&path)? {
+            serde_json::from_slice(&content).map_err(io::Error::from)?
+        } else {
+            let stored = Stored {
+                id,
+                disk: random_name(),
+                cluster_id: None,
+            };
+            files::write_atomically(
+                &path,
+                &serde_json::to_vec_pretty(&stored).map_err(io::Error::from)?,
+            )?;
+            stored
         };
         if stored.id != id {
             return Err(IdentityError::OtherNode {

@@ -100,7 +100,7 @@ async fn probe_all(desk: &Arc<Desk>, config: &Config, me: u64) -> anyhow::Result
                  acknowledged; remove it from the cluster and let it join under a new id"
             ),
             Ok(Err(AskError::NotSent(Some(HandshakeError::Refused(refused))))) => {
-                waiting.push(format!("{} ({refused})", node.name()))
+                waiting.push(format!("{} ({refused})", node.name()));
             }
             Ok(Err(_)) | Err(_) if node.role == Role::Learner => {}
             Ok(Err(_)) | Err(_) => waiting.push(format!("{} (no answer)", node.name())),

@@ -64,8 +64,4 @@ impl Generations {
     pub(crate) fn switch(&self, next: u64) -> io::Result<()> {
         files::write_atomically(&self.root.join("CURRENT"), format!("{next}\n").as_bytes())
     }
-
-    pub(crate) fn remove(&self, generation: u64) -> io::Result<()> {
-        files::remove_folder(&self.folder(generation))
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{LEADER_WAIT, Store};
 use crate::command::Record;
-use crate::machine::machine::{Generation, Machine, Progress};
+use crate::machine::host::{Generation, Machine, Progress};
 
 /// How long a node waits to have applied what a read must see.
 const CATCH_UP: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::machine::{Content, Item, Machine, MachineSettings};
+use super::host::{Content, Item, Machine, MachineSettings};
 use super::state::{Event, record_hash};
 use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_commands};
 use crate::metrics::NodeMetrics;

@@ -161,12 +161,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogReader;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        let purged = self.purged.clone();
+        let purged = self.purged;
         let last = self
             .log
             .last_log_id()?
             .filter(|last| last.index >= end_of(purged.as_ref()))
-            .or_else(|| purged.clone());
+            .or(purged);
         Ok(LogState {
             last_purged_log_id: purged,
             last_log_id: last,
@@ -182,7 +182,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let encoded = serde_json::to_vec(vote)?;
         self.and_wait(|done| Work::Vote { encoded, done }).await?;
-        *self.log.vote.lock().expect("no holder of the vote panics") = Some(vote.clone());
+        *self.log.vote.lock().expect("no holder of the vote panics") = Some(*vote);
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.committed.clone())
+        Ok(self.committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>

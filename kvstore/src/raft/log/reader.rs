@@ -63,12 +63,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self
-            .log
-            .vote
-            .lock()
-            .expect("no holder of the vote panics")
-            .clone())
+        Ok(*self.log.vote.lock().expect("no holder of the vote panics"))
     }
 
     /// Bounded in bytes, so that one message neither blocks the stream nor exceeds a frame.
@@ -87,12 +82,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self
-            .log
-            .vote
-            .lock()
-            .expect("no holder of the vote panics")
-            .clone())
+        Ok(*self.log.vote.lock().expect("no holder of the vote panics"))
     }
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::command::Proposal;
 use crate::machine::adapter::MachineAdapter;
-use crate::machine::machine::{Machine, MachineSettings};
+use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::log_id;
 
 const MEMTABLE: usize = 1 << 20;

@@ -1,7 +1,6 @@
 //! What peers say to each other, as bytes. Entries travel as the bytes they have on disk.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use openraft::entry::RaftEntry;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -225,19 +224,10 @@ pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig
     })
 }
 
-/// First and last log id that an append speaks of.
-pub fn append_range(request: &AppendEntriesRequest<TypeConfig>) -> (Option<LogId>, Option<LogId>) {
-    let last = request
-        .entries
-        .last()
-        .map(|entry| entry.log_id())
-        .or_else(|| request.prev_log_id.clone());
-    (request.prev_log_id.clone(), last)
-}
-
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
+    use openraft::entry::RaftEntry;
 
     use super::*;
     use crate::command::Proposal;

@@ -73,14 +73,6 @@ impl Api {
         }
     }
 
-    /// Ends watches together with `tasks`, where that is sooner than the store itself: a listener that
-    /// waits for its open answers would wait for them to the last.
-    #[must_use]
-    pub fn ending_streams_with(mut self, tasks: Tasks) -> Self {
-        self.streams = tasks;
-        self
-    }
-
     fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.limits.request_ms_max)
     }

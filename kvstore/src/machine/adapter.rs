@@ -1,10 +1,12 @@
 //! The state machine as openraft sees it.
 //!
-//! Applying runs on a thread of its own: a database that stalls must never hold up heartbeats. An entry
-//! is applied only when this node's own disk has it, so that what was applied is never ahead of the log.
+//! Applying runs on a thread of its own: a database that stalls must never hold up heartbeats. Only a small
+//! batch after a quick one is applied in place, since changing threads twice would take longer than it. An
+//! entry is applied only when this node's own disk has it, so that nothing applied is ahead of the log.
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
@@ -23,6 +25,10 @@ use crate::storage::machine_db::{MachineDb, MachineMemory};
 /// Entries and bytes of one atomic batch.
 const BATCH_ENTRIES_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// What is applied in place takes well under a millisecond.
+const IN_PLACE_ENTRIES_MAX: usize = 8;
+const IN_PLACE_BYTES_MAX: usize = 16 << 10;
+const QUICK: Duration = Duration::from_millis(3);
 
 type Job = (Vec<Item>, oneshot::Sender<anyhow::Result<Vec<Vec<Reply>>>>);
 
@@ -30,6 +36,8 @@ pub struct MachineAdapter {
     machine: Arc<Machine>,
     jobs: mpsc::Sender<Job>,
     flushed: watch::Receiver<u64>,
+    /// Whether the last batch was applied quickly: a database that begins to stall is noticed once.
+    quick: bool,
 }
 
 fn io_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -69,7 +77,15 @@ impl MachineAdapter {
             machine,
             jobs,
             flushed,
+            quick: true,
         })
+    }
+
+    async fn on_thread(&self, items: Vec<Item>) -> io::Result<Vec<Vec<Reply>>> {
+        let (done, replies) = oneshot::channel();
+        let sent = self.jobs.send((items, done)).await;
+        sent.map_err(|_closed| io_error("the apply thread has ended"))?;
+        replies.await.map_err(io_error)?.map_err(io_error)
     }
 
     async fn run(&mut self, batch: Batch) -> io::Result<()> {
@@ -77,12 +93,14 @@ impl MachineAdapter {
             return Ok(());
         };
         self.flushed.wait_for(|end| *end > last).await.map_err(io_error)?;
-        let (done, replies) = oneshot::channel();
-        self.jobs
-            .send((batch.items, done))
-            .await
-            .map_err(|_closed| io_error("the apply thread has ended"))?;
-        let replies = replies.await.map_err(io_error)?.map_err(io_error)?;
+        let started = Instant::now();
+        let small = batch.items.len() <= IN_PLACE_ENTRIES_MAX && batch.bytes <= IN_PLACE_BYTES_MAX;
+        let replies = if small && self.quick {
+            self.machine.apply(batch.items).map_err(io_error)?
+        } else {
+            self.on_thread(batch.items).await?
+        };
+        self.quick = started.elapsed() < QUICK;
         for (responder, replies) in batch.responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(Replies(replies));

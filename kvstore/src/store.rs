@@ -130,8 +130,7 @@ impl Store {
 
     /// Where clients find the leader.
     pub fn leader_client_address(&self) -> Option<String> {
-        let view = view::view(&self.inner.desk.raft);
-        Some(view.members.get(&view.leader?)?.client_address.clone())
+        view::leader_client_address(&self.inner.desk.raft)
     }
 
     /// From now on this node says that it is not ready, while it still serves.

@@ -63,7 +63,9 @@ pub struct Machine {
     pub(super) generations: Generations,
     current: ArcSwap<Generation>,
     memory: MachineMemory,
-    state: Mutex<State>,
+    applying: Mutex<State>,
+    /// The state as it was after the last apply; read without waiting for the one under way.
+    published: ArcSwap<State>,
     tokens: ArcSwap<Tokens>,
     progress: watch::Sender<Progress>,
     pub hub: Hub,
@@ -133,7 +135,8 @@ impl Machine {
             tokens,
             progress: watch::Sender::new(progress),
             hub: Hub::new(state.revision, settings.ring_bytes),
-            state: Mutex::new(state),
+            published: ArcSwap::from_pointee(state.clone()),
+            applying: Mutex::new(state),
             leases,
             metrics,
             applied_bytes: AtomicU64::new(0),
@@ -147,10 +150,7 @@ impl Machine {
     }
 
     pub fn state(&self) -> State {
-        self.state
-            .lock()
-            .expect("applying does not panic, or the process ends")
-            .clone()
+        State::clone(&self.published.load())
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {
@@ -170,7 +170,7 @@ impl Machine {
         let started = Instant::now();
         let generation = self.generation();
         let mut state = self
-            .state
+            .applying
             .lock()
             .expect("applying does not panic, or the process ends");
         let tokens = self.tokens.load_full();
@@ -211,8 +211,9 @@ impl Machine {
             self.leases.changed(*id, lease.as_ref());
         }
         self.hub.publish(effects.events);
+        self.published.store(Arc::new(new_state.clone()));
+        self.publish_progress(last_index + 1, &new_state);
         *state = new_state;
-        self.publish_progress(last_index + 1, &state);
         self.metrics
             .apply_seconds
             .observe(started.elapsed().as_secs_f64());
@@ -230,7 +231,7 @@ impl Machine {
     /// Replaces the whole state by the verified files in `received`.
     pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
         let mut state = self
-            .state
+            .applying
             .lock()
             .expect("applying does not panic, or the process ends");
         let old = self.generation();
@@ -251,8 +252,9 @@ impl Machine {
         };
         self.current.store(Arc::new(generation));
         old.doomed.store(true, Ordering::Release);
+        self.published.store(Arc::new(new_state.clone()));
+        self.publish_progress(applied_end, &new_state);
         *state = new_state;
-        self.publish_progress(applied_end, &state);
         Ok(())
     }
 }

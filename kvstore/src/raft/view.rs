@@ -59,6 +59,21 @@ pub fn leader(raft: &Raft) -> Option<u64> {
     raft.server_metrics().borrow_watched().current_leader
 }
 
+/// Where clients find the leader. Asked for with every write, so it copies nothing else.
+pub fn leader_client_address(raft: &Raft) -> Option<String> {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let leader = metrics.current_leader?;
+    Some(
+        metrics
+            .membership_config
+            .membership()
+            .get_node(&leader)?
+            .client_address
+            .clone(),
+    )
+}
+
 pub fn view(raft: &Raft) -> RaftView {
     // Cloned at once: a guard held any longer would block openraft's core.
     let metrics = raft.metrics().borrow_watched().clone();

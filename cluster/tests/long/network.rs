@@ -81,7 +81,7 @@ async fn move_member(cluster: &Cluster, member: &NewMember) {
         let present = members.iter().find(|present| present.id == member.id);
         match present {
             Some(present) if present.peer_address != member.peer_address => {
-                client.member_remove(member.id).await?
+                client.member_remove(member.id).await?;
             }
             None => client.member_add(member).await?,
             Some(present) if !present.voter => client.member_promote(member.id).await?,

@@ -163,6 +163,9 @@ fn finish(bytes: &AtomicUsize, waiting: Waiting, answer: Result<Reply, WriteErro
     waiting.answer.send(answer).ok();
 }
 
+/// The right to be under way; given back early when the leader has changed.
+type Permit = Option<OwnedSemaphorePermit>;
+
 struct Sending {
     desk: Arc<Desk>,
     age_max: Duration,
@@ -176,7 +179,8 @@ impl Sending {
             .map(|waiting| (waiting.command, (waiting.bytes, waiting.answer)))
             .unzip();
         let count = commands.len();
-        let answer = self.send(&encode_commands(&commands)).await;
+        let mut permit = Some(permit);
+        let answer = self.send(&encode_commands(&commands), &mut permit).await;
         drop(permit);
         let mut replies = match answer {
             Ok(replies) if replies.len() == count => replies.into_iter().map(Ok).collect::<Vec<_>>(),
@@ -193,12 +197,12 @@ impl Sending {
     }
 
     /// Tries until the batch is decided, its fate is unknown, or its time is over.
-    async fn send(&self, commands: &[u8]) -> Result<Vec<Reply>, WriteError> {
+    async fn send(&self, commands: &[u8], permit: &mut Permit) -> Result<Vec<Reply>, WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
         loop {
             let leader = view::leader(&self.desk.raft);
             let tried = match leader {
-                Some(leader) => self.send_to(leader, commands, deadline).await,
+                Some(leader) => self.send_to(leader, commands, deadline, permit).await,
                 None => Err(NotNow::NotLeader),
             };
             let pause = match tried {
@@ -221,6 +225,7 @@ impl Sending {
         leader: u64,
         commands: &[u8],
         deadline: tokio::time::Instant,
+        permit: &mut Permit,
     ) -> Result<Vec<Reply>, NotNow> {
         let proposing = async {
             let me = self.desk.peers.trust().identity.id();
@@ -234,6 +239,8 @@ impl Sending {
             let changed =
                 tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
             if changed.is_ok() {
+                // The next batch need not wait for what a silent leader may still say.
+                drop(permit.take());
                 tokio::time::sleep(GRACE).await;
             }
         };

@@ -4,65 +4,12 @@
 //! to the followers and to the state machine. Formats are versioned: variants and fields are only
 //! ever appended. These are not the wire types of the HTTP edge, which may change on their own.
 
-use std::fmt;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Version byte of the encoded form.
-const FORMAT: u8 = 1;
-/// Bytes before the encoded commands: format and the leader's clock.
-const HEADER: usize = 9;
+mod proposal;
 
-/// Many commands of many clients under one log entry: one fsync and one round trip serve them all.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proposal(pub Bytes);
-
-impl Proposal {
-    /// `commands` is what [`encode_commands`] made; the leader adds its clock.
-    pub fn new(at_ms: u64, commands: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER + commands.len());
-        bytes.push(FORMAT);
-        bytes.extend_from_slice(&at_ms.to_le_bytes());
-        bytes.extend_from_slice(commands);
-        Self(bytes.into())
-    }
-
-    pub fn decode(&self) -> Result<(u64, Vec<Command>), MalformedProposal> {
-        let (header, body) = self.0.split_at_checked(HEADER).ok_or(MalformedProposal::Short)?;
-        if header[0] != FORMAT {
-            return Err(MalformedProposal::Format(header[0]));
-        }
-        let at_ms = u64::from_le_bytes(header[1..].try_into().expect("the header has nine bytes"));
-        Ok((at_ms, postcard::from_bytes(body)?))
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum MalformedProposal {
-    #[error("a proposal is shorter than its header")]
-    Short,
-    #[error("a proposal has format {0}, which this version cannot read")]
-    Format(u8),
-    #[error("a proposal does not decode")]
-    Body(#[from] postcard::Error),
-}
-
-impl fmt::Debug for Proposal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proposal({} bytes)", self.0.len())
-    }
-}
-
-impl fmt::Display for Proposal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
-    postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
-}
+pub use proposal::{MalformedProposal, Merged, Proposal, encode_commands, merge_commands};
 
 /// One client's wish: who, what, and under which idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

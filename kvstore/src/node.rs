@@ -23,6 +23,7 @@ use crate::metrics::NodeMetrics;
 use crate::raft;
 use crate::raft::desk::Desk;
 use crate::raft::identity::Identity;
+use crate::raft::intake::Intake;
 use crate::raft::log::LogStore;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
@@ -124,6 +125,7 @@ impl Node {
             memtable_bytes: config.store.memtable_mib << 20,
             cache_bytes: config.store.block_cache_mib << 20,
             ring_bytes: config.limits.watch_buffer_bytes_max,
+            heads_bytes: config.store.heads_cache_mib << 20,
         };
         let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics))
             .context("open the state machine")?;
@@ -159,6 +161,7 @@ impl Node {
         }
         let links = Arc::new(Peers::new(Arc::clone(&trust), tasks.clone()));
         let desk = Arc::new(Desk {
+            intake: Intake::start(raft.clone(), tasks, Arc::clone(&metrics)),
             raft,
             machine,
             peers: links,
@@ -218,7 +221,8 @@ impl Node {
     }
 }
 
-const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+/// Also the size of a WAL file: small, so that files are soon there to be written over.
+const LOG_MEMTABLE_BYTES: usize = 16 << 20;
 
 /// Two processes on one folder would each believe to be this node.
 fn lock_folder(folder: &std::path::Path) -> anyhow::Result<std::fs::File> {

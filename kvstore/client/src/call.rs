@@ -104,10 +104,12 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
     let mut try_time = FIRST_TRY.min(shared.try_time_max).min(time / 2);
     let mut pause = PAUSE_MIN;
     let mut another_node_now = shared.endpoints.count() > 1;
+    // What a node said last tells more than that the time is over.
+    let mut last = Trouble::Timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(call.give_up(Trouble::Timeout));
+            return Err(call.give_up(last));
         }
         let once = matches!(request.safety, Safety::Once);
         let limit = if once { left } else { try_time.min(left) };
@@ -135,6 +137,7 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         if Instant::now() + wait >= deadline {
             return Err(call.give_up(trouble));
         }
+        last = trouble;
         tokio::time::sleep(wait).await;
     }
 }

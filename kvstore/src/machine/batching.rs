@@ -14,6 +14,7 @@ const SETTINGS: MachineSettings = MachineSettings {
     memtable_bytes: 1 << 20,
     cache_bytes: 1 << 20,
     ring_bytes: 1 << 20,
+    heads_bytes: 1 << 20,
 };
 
 fn entry(index: u64) -> Item {

@@ -15,6 +15,7 @@ use super::apply::apply;
 use super::draft::Draft;
 use super::hub::Hub;
 use super::leases::LeaseClock;
+use super::recent::RecentHeads;
 use super::state::{State, Tokens};
 use crate::command::{Proposal, Reply};
 use crate::metrics::NodeMetrics;
@@ -63,7 +64,8 @@ pub struct Machine {
     pub(super) generations: Generations,
     current: ArcSwap<Generation>,
     memory: MachineMemory,
-    applying: Mutex<State>,
+    heads_bytes: u64,
+    applying: Mutex<Applying>,
     /// The state as it was after the last apply; read without waiting for the one under way.
     published: ArcSwap<State>,
     tokens: ArcSwap<Tokens>,
@@ -74,6 +76,12 @@ pub struct Machine {
     /// Bytes of proposals applied since the last snapshot.
     pub applied_bytes: AtomicU64,
     pub(super) snapshots: super::snapshot::Snapshots,
+}
+
+/// What only the writer touches.
+struct Applying {
+    state: State,
+    recent: RecentHeads,
 }
 
 /// One log entry as the machine sees it.
@@ -96,6 +104,8 @@ pub struct MachineSettings {
     pub memtable_bytes: usize,
     pub cache_bytes: usize,
     pub ring_bytes: usize,
+    /// For heads of keys used lately.
+    pub heads_bytes: u64,
 }
 
 impl Machine {
@@ -136,7 +146,11 @@ impl Machine {
             progress: watch::Sender::new(progress),
             hub: Hub::new(state.revision, settings.ring_bytes),
             published: ArcSwap::from_pointee(state.clone()),
-            applying: Mutex::new(state),
+            applying: Mutex::new(Applying {
+                state,
+                recent: RecentHeads::new(settings.heads_bytes),
+            }),
+            heads_bytes: settings.heads_bytes,
             leases,
             metrics,
             applied_bytes: AtomicU64::new(0),
@@ -169,12 +183,14 @@ impl Machine {
     pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
         let started = Instant::now();
         let generation = self.generation();
-        let mut state = self
+        let mut applying = self
             .applying
             .lock()
             .expect("applying does not panic, or the process ends");
         let tokens = self.tokens.load_full();
-        let mut draft = Draft::new(generation.db(), state.clone(), Arc::clone(&tokens));
+        let Applying { state, recent } = &mut *applying;
+        let base = recent.over(generation.db());
+        let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens));
         let mut replies = Vec::with_capacity(items.len());
         let mut membership = None;
         let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
@@ -210,6 +226,7 @@ impl Machine {
         for (id, lease) in &effects.leases {
             self.leases.changed(*id, lease.as_ref());
         }
+        recent.learn(&effects);
         self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
         self.publish_progress(last_index + 1, &new_state);
@@ -230,7 +247,7 @@ impl Machine {
 
     /// Replaces the whole state by the verified files in `received`.
     pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
-        let mut state = self
+        let mut applying = self
             .applying
             .lock()
             .expect("applying does not panic, or the process ends");
@@ -254,7 +271,8 @@ impl Machine {
         old.doomed.store(true, Ordering::Release);
         self.published.store(Arc::new(new_state.clone()));
         self.publish_progress(applied_end, &new_state);
-        *state = new_state;
+        applying.state = new_state;
+        applying.recent = RecentHeads::new(self.heads_bytes);
         Ok(())
     }
 }

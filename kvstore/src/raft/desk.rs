@@ -4,41 +4,28 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
-use openraft::errors::{ClientWriteError, RaftError};
 
+use super::intake::Intake;
 use super::network::message::{Ask, MemberChange, MemberRefused, NotNow, Standing, Told};
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view;
-use crate::command::{Action, Actor, Answer, Command, Proposal, Refusal, Reply, encode_commands};
+use crate::command::{Action, Actor, Answer, Command, Refusal, Reply, encode_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
 pub struct Desk {
     pub raft: Raft,
+    pub intake: Intake,
     pub machine: Arc<Machine>,
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
 }
 
 impl Desk {
-    /// Proposes commands under one log entry and answers what applying them answered.
-    pub async fn propose(&self, commands: &[u8]) -> Result<Vec<Reply>, NotNow> {
-        let started = std::time::Instant::now();
-        let proposal = Proposal::new(service::time::now_ms(), commands);
-        match self.raft.client_write(proposal).await {
-            Ok(written) => {
-                self.metrics.proposals.inc();
-                self.metrics
-                    .commit_seconds
-                    .observe(started.elapsed().as_secs_f64());
-                Ok(written.data.0)
-            }
-            // Refused before it was appended: nothing happened.
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(NotNow::NotLeader),
-            // Appended, and then cut off or lost sight of: another leader may have committed it.
-            Err(_) => Err(NotNow::Unknown),
-        }
+    /// Proposes encoded commands and answers what applying them answered.
+    pub async fn propose(&self, commands: Bytes) -> Result<Vec<Reply>, NotNow> {
+        self.intake.propose(commands).await
     }
 
     /// One command of the node's own.
@@ -48,7 +35,7 @@ impl Desk {
             action,
             once: None,
         };
-        let replies = self.propose(&encode_commands(&[command])).await?;
+        let replies = self.propose(encode_commands(&[command]).into()).await?;
         Ok(replies.into_iter().next().expect("one command gets one reply"))
     }
 
@@ -79,7 +66,7 @@ impl Desk {
                 empty: !self.raft.is_initialized().await.unwrap_or(true),
             },
             Ask::ReadIndex => Told::ReadIndex(self.read_index().await),
-            Ask::Propose(commands) => Told::Proposed(self.propose(&commands).await),
+            Ask::Propose(commands) => Told::Proposed(self.propose(commands).await),
             Ask::LastLog => Told::LastLog {
                 last: self.vote_and_last().await.and_then(|(_, last)| last),
             },
@@ -121,9 +108,4 @@ impl Desk {
             MemberChange::Lead { to } => self.hand_over(to).await,
         }
     }
-}
-
-/// Encoded commands of a follower's clients, as a question to the leader.
-pub fn proposal_question(commands: Vec<u8>) -> Ask {
-    Ask::Propose(Bytes::from(commands))
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod desk;
 pub mod entry;
 pub mod identity;
+pub mod intake;
 pub mod log;
 pub mod members;
 pub mod network;

@@ -275,7 +275,10 @@ fn table_options(name: &str, memory: MachineMemory, cache: &Cache) -> Options {
     options.set_compression_type(DBCompressionType::None);
     options.set_bottommost_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_level_zero_file_num_compaction_trigger(8);
+    // Memtables are small, so many files are merged at once: each merge rewrites what is below them too.
+    options.set_level_zero_file_num_compaction_trigger(16);
+    options.set_level_zero_slowdown_writes_trigger(48);
+    options.set_level_zero_stop_writes_trigger(64);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);

@@ -1,4 +1,4 @@
-//! Many clients' commands under one log entry.
+//! Many clients' commands in one batch, on its way to the leader.
 //!
 //! Commands queue up while earlier batches are under way and leave together: no timer, no waiting when
 //! there is nothing to wait for. A batch goes to the local leader or over one link to the remote one. What
@@ -9,21 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
 use crate::command::{Action, Command, Op, Reply, encode_commands};
-use crate::raft::desk::{Desk, proposal_question};
+use crate::raft::desk::Desk;
 use crate::raft::network::link::AskError;
-use crate::raft::network::message::{NotNow, Told};
+use crate::raft::network::message::{Ask, NotNow, Told};
 use crate::raft::view;
 
-/// Batches under way; more would only make them smaller.
-const IN_FLIGHT: usize = 2;
+/// Batches under way: some wait at the leader for its next entry while others are in it.
+const IN_FLIGHT: usize = 4;
 /// Times the batcher lets others run, and looks into the queue again, before it sends a batch off.
-const YIELDS: usize = 10;
+const YIELDS: usize = 4;
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// After a change of leader the old one may still answer what it had; longer than this it does not.
@@ -180,7 +181,7 @@ impl Sending {
             .unzip();
         let count = commands.len();
         let mut permit = Some(permit);
-        let answer = self.send(&encode_commands(&commands), &mut permit).await;
+        let answer = self.send(encode_commands(&commands).into(), &mut permit).await;
         drop(permit);
         let mut replies = match answer {
             Ok(replies) if replies.len() == count => replies.into_iter().map(Ok).collect::<Vec<_>>(),
@@ -197,12 +198,12 @@ impl Sending {
     }
 
     /// Tries until the batch is decided, its fate is unknown, or its time is over.
-    async fn send(&self, commands: &[u8], permit: &mut Permit) -> Result<Vec<Reply>, WriteError> {
+    async fn send(&self, commands: Bytes, permit: &mut Permit) -> Result<Vec<Reply>, WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
         loop {
             let leader = view::leader(&self.desk.raft);
             let tried = match leader {
-                Some(leader) => self.send_to(leader, commands, deadline, permit).await,
+                Some(leader) => self.send_to(leader, &commands, deadline, permit).await,
                 None => Err(NotNow::NotLeader),
             };
             let pause = match tried {
@@ -223,16 +224,16 @@ impl Sending {
     async fn send_to(
         &self,
         leader: u64,
-        commands: &[u8],
+        commands: &Bytes,
         deadline: tokio::time::Instant,
         permit: &mut Permit,
     ) -> Result<Vec<Reply>, NotNow> {
         let proposing = async {
             let me = self.desk.peers.trust().identity.id();
             if leader == me {
-                self.desk.propose(commands).await
+                self.desk.propose(commands.clone()).await
             } else {
-                self.forward(leader, commands).await
+                self.forward(leader, commands.clone()).await
             }
         };
         let given_up = async {
@@ -252,13 +253,13 @@ impl Sending {
         }
     }
 
-    async fn forward(&self, leader: u64, commands: &[u8]) -> Result<Vec<Reply>, NotNow> {
+    async fn forward(&self, leader: u64, commands: Bytes) -> Result<Vec<Reply>, NotNow> {
         let view = view::view(&self.desk.raft);
         let Some(member) = view.members.get(&leader) else {
             return Err(NotNow::NotLeader);
         };
         let link = self.desk.peers.link(leader, &member.peer_address);
-        match link.ask(&proposal_question(commands.to_vec())).await {
+        match link.ask(&Ask::Propose(commands)).await {
             Ok(Told::Proposed(answer)) => answer,
             Ok(_) | Err(AskError::Lost) => Err(NotNow::Unknown),
             Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),

@@ -61,6 +61,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         flush_every_s 1, 3600;
         memtable_mib 1, 4096;
         block_cache_mib 1, 1_048_576;
+        heads_cache_mib 1, 1_048_576;
     }
     bounds! { config faults limits:
         key_bytes_max 16, 4 KIB;

@@ -53,6 +53,8 @@ pub struct StoreConfig {
     pub flush_every_s: u64,
     pub memtable_mib: usize,
     pub block_cache_mib: usize,
+    /// For the heads (all but the values) of keys written lately.
+    pub heads_cache_mib: u64,
 }
 
 impl Default for StoreConfig {
@@ -71,6 +73,7 @@ impl Default for StoreConfig {
             flush_every_s: 60,
             memtable_mib: 8,
             block_cache_mib: 32,
+            heads_cache_mib: 16,
         }
     }
 }

@@ -31,6 +31,8 @@ const SETTINGS: MachineSettings = MachineSettings {
     memtable_bytes: 1 << 20,
     cache_bytes: 1 << 20,
     ring_bytes: 64 << 20,
+    // Room for a few only, so that most are forgotten in between.
+    heads_bytes: 1 << 10,
 };
 
 fn open(folder: &std::path::Path) -> Arc<Machine> {

@@ -38,6 +38,8 @@ pub(super) struct Log {
     /// End of what was purged.
     purged: AtomicU64,
     vote: std::sync::Mutex<Option<Vote>>,
+    /// How far the cluster has committed, encoded: written with the next batch that is synced anyway.
+    committed: std::sync::Mutex<Option<Vec<u8>>>,
 }
 
 #[derive(Clone)]
@@ -91,6 +93,7 @@ impl LogStore {
             flushed: watch::Sender::new(end),
             purged: AtomicU64::new(purged_end),
             vote: std::sync::Mutex::new(vote),
+            committed: std::sync::Mutex::new(None),
         });
         let (queue, work) = mpsc::channel(QUEUE);
         let (broken, failed) = oneshot::channel();
@@ -191,7 +194,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let Some(committed) = committed else { return Ok(()) };
         let encoded = serde_json::to_vec(&committed)?;
         self.committed = Some(committed);
-        self.enqueue(Work::Committed { encoded }).await
+        *self.log.committed.lock().expect("no holder of the hint panics") = Some(encoded);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

@@ -26,6 +26,7 @@ fn machine(folder: &Path) -> Arc<Machine> {
         memtable_bytes: MEMTABLE,
         cache_bytes: MEMTABLE,
         ring_bytes: MEMTABLE,
+        heads_bytes: 1 << 20,
     };
     Machine::open(folder, settings, Arc::default()).expect("the state machine opens")
 }

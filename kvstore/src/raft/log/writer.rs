@@ -29,9 +29,6 @@ pub(super) enum Work {
         encoded: Vec<u8>,
         done: oneshot::Sender<()>,
     },
-    Committed {
-        encoded: Vec<u8>,
-    },
     Truncate {
         end: u64,
         done: oneshot::Sender<()>,
@@ -48,8 +45,6 @@ pub(super) struct Writer {
     work: mpsc::Receiver<Work>,
     broken: Option<oneshot::Sender<io::Error>>,
     metrics: Arc<NodeMetrics>,
-    /// Written with the next batch that is synced anyway.
-    committed: Option<Vec<u8>>,
     removed_below: u64,
 }
 
@@ -76,7 +71,6 @@ impl Writer {
             work,
             broken: Some(broken),
             metrics,
-            committed: None,
             removed_below,
         }
     }
@@ -113,7 +107,6 @@ impl Writer {
                     self.log.db.put_meta(&mut batch, "vote", &encoded);
                     waiting.done.push(done);
                 }
-                Work::Committed { encoded } => self.committed = Some(encoded),
                 Work::Purge { encoded, end } => self.purge(&mut batch, &encoded, end),
                 Work::Truncate { end, done } => {
                     // What was appended before must be on disk before it is cut, or the order is lost.
@@ -135,7 +128,13 @@ impl Writer {
         if LogDb::is_empty(&batch) && waiting.appended.is_empty() {
             return Ok(());
         }
-        if let Some(committed) = self.committed.take() {
+        let committed = self
+            .log
+            .committed
+            .lock()
+            .expect("no holder of the hint panics")
+            .take();
+        if let Some(committed) = committed {
             self.log.db.put_meta(&mut batch, "committed", &committed);
         }
         let entries = batch.entries;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::Fuse;
+use futures_util::{FutureExt as _, Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
@@ -23,6 +24,9 @@ use super::message::{self, Control, Controlled, Streamed};
 use super::transfer;
 use crate::metrics::NodeMetrics;
 use crate::raft::types::{Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
+
+/// Requests written together, as far as they are ready.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone)]
 pub struct PeerNetworkFactory {
@@ -150,7 +154,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
                 .connect(Purpose::Append)
                 .await
                 .map_err(|error| unreachable(&error))?;
-            let requests = futures_util::stream::iter([first]).chain(input);
+            let requests = futures_util::stream::iter([first]).chain(input).fuse();
             Ok(pipeline(connection, requests, &self.factory.tasks))
         })
     }
@@ -220,7 +224,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 /// Writes requests on a task of its own while answers are read in order: many are under way at once.
 fn pipeline<S>(
     connection: Connection,
-    mut input: S,
+    mut input: Fuse<S>,
     tasks: &Tasks,
 ) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
 where
@@ -236,6 +240,12 @@ where
         while let Some(request) = input.next().await {
             out.clear();
             append_frame(&mut out, &[&message::encode_append(&request)]);
+            // What is ready as well goes out with the same system call.
+            while out.len() < WRITE_BYTES_MAX
+                && let Some(Some(request)) = input.next().now_or_never()
+            {
+                append_frame(&mut out, &[&message::encode_append(&request)]);
+            }
             if writer.write_all(&out).await.is_err() {
                 // The reader sees the same end and says so.
                 return;

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use openraft::raft::StreamAppendError;
+use futures_util::{FutureExt as _, StreamExt};
+use openraft::raft::{StreamAppendError, StreamAppendResult};
 use service::tasks::Tasks;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use super::link::write_all;
 use super::message::{self, Ask, Control, Controlled, Streamed, transfer_request};
 use super::transfer;
 use crate::raft::desk::Desk;
-use crate::raft::types::{Snapshot, SnapshotFolder};
+use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 
 /// Members, their several connections, and reconnects that overlap.
 const CONNECTIONS_MAX: usize = 256;
@@ -135,15 +135,17 @@ impl PeerServer {
                 request.map(|request| (request, reader))
             }
         });
-        let mut answers = Box::pin(self.desk.raft.stream_append(requests));
+        let mut answers = Box::pin(self.desk.raft.stream_append(requests).fuse());
+        let mut out = BytesMut::new();
         while let Some(answer) = answers.next().await {
-            let answer = match answer.map_err(io::Error::other)? {
-                Ok(upto) => Streamed::Flushed(upto),
-                Err(StreamAppendError::Conflict(at)) => Streamed::Conflict(at),
-                Err(StreamAppendError::HigherVote(vote)) => Streamed::HigherVote(vote),
-            };
-            let mut out = BytesMut::new();
-            append_frame(&mut out, &[&message::encode(&answer)]);
+            out.clear();
+            let mut ready = Some(answer);
+            // Answers that are ready together go out with one system call.
+            while let Some(answer) = ready {
+                let answer = streamed(answer.map_err(io::Error::other)?);
+                append_frame(&mut out, &[&message::encode(&answer)]);
+                ready = answers.next().now_or_never().flatten();
+            }
             writer.write_all(&out).await?;
         }
         Ok(())
@@ -255,5 +257,13 @@ impl PeerServer {
         }
         writing.abort();
         Ok(())
+    }
+}
+
+fn streamed(answer: StreamAppendResult<TypeConfig>) -> Streamed {
+    match answer {
+        Ok(upto) => Streamed::Flushed(upto),
+        Err(StreamAppendError::Conflict(at)) => Streamed::Conflict(at),
+        Err(StreamAppendError::HigherVote(vote)) => Streamed::HigherVote(vote),
     }
 }

@@ -1,0 +1,127 @@
+//! The bytes of a log entry's commands: a version, the leader's clock, and a list of commands.
+//!
+//! Lists are joined without being decoded, since the leader only passes on what others have encoded.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Command;
+
+/// Version byte of the encoded form.
+const FORMAT: u8 = 1;
+/// Bytes before the encoded commands: format and the leader's clock.
+const HEADER: usize = 9;
+
+/// Many commands of many clients under one log entry: one fsync and one round trip serve them all.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal(pub Bytes);
+
+impl Proposal {
+    /// `commands` is what [`encode_commands`] made; the leader adds its clock.
+    pub fn new(at_ms: u64, commands: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER + commands.len());
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&at_ms.to_le_bytes());
+        bytes.extend_from_slice(commands);
+        Self(bytes.into())
+    }
+
+    pub fn decode(&self) -> Result<(u64, Vec<Command>), MalformedProposal> {
+        let (header, body) = self.0.split_at_checked(HEADER).ok_or(MalformedProposal::Short)?;
+        if header[0] != FORMAT {
+            return Err(MalformedProposal::Format(header[0]));
+        }
+        let at_ms = u64::from_le_bytes(header[1..].try_into().expect("the header has nine bytes"));
+        Ok((at_ms, postcard::from_bytes(body)?))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MalformedProposal {
+    #[error("a proposal is shorter than its header")]
+    Short,
+    #[error("a proposal has format {0}, which this version cannot read")]
+    Format(u8),
+    #[error("a proposal does not decode")]
+    Body(#[from] postcard::Error),
+}
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proposal({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
+    postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
+}
+
+/// Several lists of encoded commands as one.
+#[derive(Debug)]
+pub struct Merged {
+    pub bytes: Vec<u8>,
+    /// How many commands each list has.
+    pub counts: Vec<usize>,
+}
+
+/// An encoded list is its count and then its items, so lists are joined without decoding the items.
+pub fn merge_commands<'a>(
+    lists: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<Merged, MalformedProposal> {
+    let mut counts = Vec::new();
+    for list in lists.clone() {
+        let (count, _) = postcard::take_from_bytes::<usize>(list)?;
+        counts.push(count);
+    }
+    let total: usize = counts.iter().sum();
+    let mut bytes = postcard::to_stdvec(&total)?;
+    bytes.reserve(lists.clone().map(<[u8]>::len).sum());
+    for list in lists {
+        let (_, items) = postcard::take_from_bytes::<usize>(list)?;
+        bytes.extend_from_slice(items);
+    }
+    Ok(Merged { bytes, counts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Actor};
+
+    fn renewals(ids: std::ops::Range<u64>) -> Vec<Command> {
+        let command = |id| Command {
+            actor: Actor::Token(id),
+            action: Action::LeaseRenew { id },
+            once: None,
+        };
+        ids.map(command).collect()
+    }
+
+    #[test]
+    fn joined_lists_are_one_list_in_order() {
+        // More than 127 commands: the count takes two bytes.
+        let ends = [0, 1, 1, 130, 400];
+        let lists: Vec<Vec<u8>> = ends
+            .windows(2)
+            .map(|ends| encode_commands(&renewals(ends[0]..ends[1])))
+            .collect();
+        let merged = merge_commands(lists.iter().map(Vec::as_slice)).expect("they were just encoded");
+        assert_eq!(merged.counts, [1, 0, 129, 270]);
+        assert_eq!(merged.bytes, encode_commands(&renewals(0..400)));
+        let proposal = Proposal::new(7, &merged.bytes);
+        assert_eq!(proposal.decode().expect("it decodes"), (7, renewals(0..400)));
+    }
+
+    #[test]
+    fn a_list_without_its_count_is_refused() {
+        assert!(merge_commands([[].as_slice()].into_iter()).is_err());
+    }
+}

@@ -23,12 +23,14 @@ use super::message::{self, Control, Controlled, Streamed};
 use super::transfer;
 use crate::metrics::NodeMetrics;
 use crate::raft::types::{Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
+use crate::storage::damage::Damage;
 
 #[derive(Clone)]
 pub struct PeerNetworkFactory {
     pub trust: Arc<Trust>,
     pub tasks: Tasks,
     pub metrics: Arc<NodeMetrics>,
+    pub(crate) damage: Arc<Damage>,
 }
 
 pub struct PeerNetwork {
@@ -188,7 +190,13 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             .connect(Purpose::Snapshot)
             .await
             .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
-        let sending = transfer::send(connection, vote, &snapshot.meta, &snapshot.snapshot.0);
+        let sending = transfer::send(
+            connection,
+            vote,
+            &snapshot.meta,
+            &snapshot.snapshot.0,
+            &self.factory.damage,
+        );
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => {

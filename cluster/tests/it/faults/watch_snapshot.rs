@@ -12,6 +12,9 @@ use service::tasks::Tasks;
 use crate::harness::{Cluster, wait_until};
 use crate::load::{Load, Plan, moves_on, short_log, snapshot_installed, verify};
 
+/// After this long without an answer the leader no longer keeps the log for it.
+const GIVEN_UP: Duration = Duration::from_secs(6);
+
 /// Name and data of each event of one connection.
 type Events = Arc<Mutex<Vec<(String, Value)>>>;
 
@@ -66,8 +69,10 @@ async fn a_watch_goes_on_over_the_install_of_a_snapshot() {
     let load = Load::start(&cluster, Plan::many_entries());
     load.progress(Instant::now(), 200).await;
     let leader = cluster.leader().await;
-    // Stopped, so that its connections stay open while it falls behind.
+    // Stopped, so that the watch stays open while it falls behind.
     cluster.pause(&away).await;
+    let paused = Instant::now();
+    tokio::time::sleep_until((paused + GIVEN_UP).into()).await;
     moves_on(&cluster, &leader).await;
     cluster.resume(&away).await;
     snapshot_installed(&cluster, &away).await;

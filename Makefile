@@ -9,8 +9,9 @@ up: setup ## build and start everything; Ctrl-C stops it
 test: setup ## all tests but the long ones
 	cargo nextest run --release --workspace --profile default
 
-test-long: setup ## all tests
+test-long: setup ## all tests, then those that must find the bugs planted for them
 	cargo nextest run --release --workspace --profile long
+	cargo nextest run --release --package cluster --features planted --profile planted
 
 lint: setup ## formatting and clippy
 	cargo fmt --all --check

@@ -33,7 +33,7 @@ use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
 use crate::raft::types::Raft;
 use crate::raft::view;
 use crate::store::Store;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{self, Upkeep};
 
 /// How long the others have to take over when this node stops.
 const HAND_OVER: Duration = Duration::from_secs(3);
@@ -58,6 +58,9 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = lock_folder(&settings.data)?;
+    if !upkeep::wait_for_room(&settings.data, &settings.config.limits, &tasks).await {
+        return Ok(());
+    }
     // Stopped after the hand-over, not together with the signal.
     let (edge, inner) = (Tasks::new(), Tasks::new());
     let node = Node::open(&settings, &inner)
@@ -103,11 +106,12 @@ pub async fn run(
     node.desk.raft.shutdown().await.ok();
     serving_peers.await.ok();
     inner.drain(DRAIN).await;
+    // What failed leaves its reason, and the log has everything that was not flushed.
+    outcome?;
     let machine = Arc::clone(&node.desk.machine);
     tokio::task::spawn_blocking(move || machine.generation().db().flush())
         .await?
-        .context("flush the state machine")?;
-    outcome
+        .context("flush the state machine")
 }
 
 struct Node {
@@ -142,6 +146,7 @@ impl Node {
             trust: Arc::clone(&trust),
             tasks: tasks.clone(),
             metrics: Arc::clone(&metrics),
+            damage: Arc::clone(&machine.damage),
         };
         let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed())?;
         let raft = Raft::new(
@@ -166,6 +171,8 @@ impl Node {
             machine,
             peers: links,
             metrics,
+            // A follower waits out the lease, which is the longest timeout, and then one of its own.
+            undisputed: Duration::from_millis(config.store.election_max_ms + config.store.election_min_ms),
         });
         let server = PeerServer::new(
             Arc::clone(&desk),
@@ -198,10 +205,13 @@ impl Node {
     async fn failure(&self) -> anyhow::Error {
         let mut log_failed = self.log_failed.lock().await;
         tokio::select! {
+            biased;
             failed = &mut *log_failed => match failed {
                 Ok(error) => anyhow::Error::new(error).context("write the log: what is not on disk must not be acknowledged, so this node ends"),
                 Err(_) => anyhow::anyhow!("the log's writer ended"),
             },
+            // Before what follows from it: it says what to do.
+            damage = self.desk.machine.damage.found() => anyhow::anyhow!(damage),
             fatal = view::stopped(&self.desk.raft) => anyhow::anyhow!("Raft has stopped: {fatal}"),
         }
     }

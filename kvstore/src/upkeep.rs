@@ -71,10 +71,7 @@ impl Upkeep {
 
     /// False when the node stops.
     async fn pause(&self, period: Duration) -> bool {
-        tokio::select! {
-            () = tokio::time::sleep(period) => true,
-            () = self.tasks.stopping() => false,
-        }
+        pause(&self.tasks, period).await
     }
 
     fn leads(&self) -> bool {
@@ -214,10 +211,8 @@ impl Upkeep {
 
     async fn watch_disk(self: Arc<Self>, limits: LimitsConfig) {
         while self.pause(Duration::from_secs(1)).await {
-            match rustix::fs::statvfs(&self.folder) {
-                Ok(stat) => self
-                    .store
-                    .set_disk_full(stat.f_bavail.saturating_mul(stat.f_frsize) < limits.disk_free_bytes_min),
+            match free_bytes(&self.folder) {
+                Ok(free) => self.store.set_disk_full(free < limits.disk_free_bytes_min),
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
         }
@@ -247,6 +242,39 @@ impl Upkeep {
         for (id, matched) in view.matched.iter().filter(|(id, _)| **id != view.me) {
             let lag = view.last_log.unwrap_or(0).saturating_sub(*matched);
             set(&metrics.follower_lag.with_label_values(&[&id.to_string()]), lag);
+        }
+    }
+}
+
+async fn pause(tasks: &Tasks, period: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(period) => true,
+        () = tasks.stopping() => false,
+    }
+}
+
+fn free_bytes(folder: &std::path::Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// A node that ended for want of room would end again at once, since opening its files needs some: it waits
+/// until there is. False when it was told to stop meanwhile.
+pub(crate) async fn wait_for_room(folder: &std::path::Path, limits: &LimitsConfig, tasks: &Tasks) -> bool {
+    let needed = limits.disk_free_bytes_min / 2;
+    let mut said = false;
+    loop {
+        match free_bytes(folder) {
+            Ok(free) if free < needed => {}
+            // What cannot be measured does not keep a node from trying.
+            Ok(_) | Err(_) => return true,
+        }
+        if !said {
+            tracing::error!("the disk is full: this node starts when {needed} bytes are free");
+            said = true;
+        }
+        if !pause(tasks, Duration::from_secs(1)).await {
+            return false;
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod edge;
 pub mod http;
 pub mod metrics;
+pub mod planted;
 pub mod problem;
 mod request_id;
 pub mod secrets;

@@ -7,6 +7,7 @@ mod harness;
 mod load;
 
 mod bench;
+mod client;
 mod faults;
 mod kv;
 mod kv_admin;

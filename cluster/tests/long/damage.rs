@@ -1,10 +1,11 @@
-//! A log that lost its end, or has a wrong bit, while its node was down.
+//! Files that lost their end, or have a wrong bit, since their node was down: of the log here, of tables and
+//! snapshots in `tables`.
 //! Invariant: the node notices; it neither votes nor leads on what it no longer knows, and nothing that it
 //! once acknowledged is lost through it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::ALL;
@@ -13,6 +14,8 @@ use crate::load::{Leaders, Load, Plan, Random, say, verify};
 
 const GONE: &str = "are gone: this node neither votes nor leads";
 const BACK: &str = "the lost entries are back";
+
+mod tables;
 
 #[derive(Clone, Copy, Debug)]
 enum Damage {
@@ -33,10 +36,13 @@ fn newest_log_file(cluster: &Cluster, name: &str) -> PathBuf {
 
 fn damage(cluster: &Cluster, name: &str, damage: Damage, random: &mut Random) {
     let path = newest_log_file(cluster, name);
-    let file: File = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let length = file.metadata().unwrap().len();
+    let length = path.metadata().unwrap().len();
     // Somewhere in the last quarter, so that entries are lost but not all.
-    let place = length - 1 - random.below(length / 4);
+    damage_at(&path, length - 1 - random.below(length / 4), damage, random);
+}
+
+fn damage_at(path: &Path, place: u64, damage: Damage, random: &mut Random) {
+    let file: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
     match damage {
         Damage::CutEnd => file.set_len(place).unwrap(),
         Damage::FlipBit => {
@@ -46,10 +52,7 @@ fn damage(cluster: &Cluster, name: &str, damage: Damage, random: &mut Random) {
                 .unwrap();
         }
     }
-    say(&format!(
-        "{damage:?} at {place} of {length} in {}",
-        path.display()
-    ));
+    say(&format!("{damage:?} at {place} in {}", path.display()));
 }
 
 async fn notices(cluster: &Cluster, name: &str) {

@@ -2,6 +2,7 @@
 //! Invariant: it is unmounted when it is dropped; drop the cluster on it first.
 
 use std::fs::{DirBuilder, File};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,9 @@ use tempfile::TempDir;
 use crate::harness::{Cluster, wait_until};
 use crate::power::pull_the_plug;
 
-const BYTES: u64 = 1 << 30;
+/// Far more than a test writes.
+const AMPLE_BYTES: u64 = 1 << 30;
+const BALLAST: &str = "ballast";
 
 pub(crate) struct Disk {
     folder: TempDir,
@@ -38,12 +41,17 @@ fn demand(result: Result<(), String>) {
 }
 
 impl Disk {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn of(bytes: u64) -> Self {
         let folder = tempfile::Builder::new().prefix("mng-disk").tempdir().unwrap();
         let disk = Self { folder };
-        File::create(disk.image()).unwrap().set_len(BYTES).unwrap();
+        File::create(disk.image()).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(disk.mounted()).unwrap();
-        demand(tool("mkfs.ext4", &[Path::new("-q"), &disk.image()]));
+        // No room is kept back for root, who may be us.
+        let options = ["-q", "-m", "0"].map(Path::new);
+        demand(tool(
+            "mkfs.ext4",
+            &[options.as_slice(), &[&disk.image()]].concat(),
+        ));
         disk.mount();
         std::fs::create_dir(disk.data()).unwrap();
         disk.sync();
@@ -52,9 +60,13 @@ impl Disk {
 
     /// Three disks, one under each node of a cluster that does not run yet.
     pub(crate) fn under(cluster: &Cluster) -> Vec<Self> {
+        Self::of_size_under(cluster, AMPLE_BYTES)
+    }
+
+    pub(crate) fn of_size_under(cluster: &Cluster, bytes: u64) -> Vec<Self> {
         DirBuilder::new().mode(0o700).create(cluster.data()).unwrap();
         let disks = cluster.config.nodes.iter().map(|node| {
-            let disk = Self::new();
+            let disk = Self::of(bytes);
             symlink(disk.data(), cluster.data().join(node.name())).unwrap();
             disk
         });
@@ -81,6 +93,28 @@ impl Disk {
     /// Everything written so far survives a power loss.
     pub(crate) fn sync(&self) {
         rustix::fs::syncfs(File::open(self.mounted()).unwrap()).unwrap();
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.mounted()).unwrap();
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// Takes up all room but so much.
+    pub(crate) fn fill_up_to(&self, left_bytes: u64) {
+        let mut ballast = File::create(self.mounted().join(BALLAST)).unwrap();
+        let piece = vec![1; 1 << 20];
+        while self.free_bytes() > left_bytes {
+            let room = usize::try_from(self.free_bytes() - left_bytes).unwrap();
+            if ballast.write_all(&piece[..room.min(piece.len())]).is_err() {
+                return;
+            }
+        }
+        ballast.sync_all().unwrap();
+    }
+
+    pub(crate) fn free(&self) {
+        std::fs::remove_file(self.mounted().join(BALLAST)).unwrap();
     }
 
     pub(crate) fn cut(&self) {

@@ -14,9 +14,20 @@ mod network;
 mod power;
 
 mod damage;
+mod full_disk;
 mod kills;
+mod membership;
 mod partition;
+mod power_install;
 mod power_loss;
+mod steady;
+mod weather;
+
+#[cfg(feature = "planted")]
+#[path = "../it/faults/mod.rs"]
+mod faults;
+#[cfg(feature = "planted")]
+mod planted;
 
 /// The nodes of every cluster here.
 const ALL: [&str; 3] = ["n1", "n2", "n3"];

@@ -1,9 +1,12 @@
-//! The network between the nodes, as proxies that can hold back what passes: one before each peer port.
+//! The network between the nodes, as proxies, one before each peer port, that can hold back in either direction,
+//! or delay what passes, or break its connections.
 //! Invariant: what is held back is neither lost nor answered; when the cut is healed it goes on, late.
 //! The first message of a connection tells whose it is; beyond that this must not know what nodes say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use kvstore_client::wire::cluster::NewMember;
 use service::tasks::Tasks;
@@ -13,28 +16,39 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::{Cluster, SOON, wait_until};
+use crate::load::Random;
 
-/// Which side of the cut a node stands on; nodes that are not named stand together on side 0.
-type Sides = BTreeMap<u64, u64>;
+/// What is wrong with the network.
+#[derive(Clone, Debug, Default)]
+struct Weather {
+    /// Which side of the cut a node stands on; nodes that are not named stand together on side 0.
+    sides: BTreeMap<u64, u64>,
+    /// From whom to whom nothing passes, although it does the other way.
+    deaf: BTreeSet<(u64, u64)>,
+    /// Each piece waits so long.
+    delay: Duration,
+    /// One piece in so many breaks its connection; 0 is none.
+    break_one_in: u64,
+}
 
 pub(crate) struct Network {
-    sides: watch::Sender<Sides>,
+    weather: watch::Sender<Weather>,
     tasks: Tasks,
 }
 
 /// One direction between two nodes.
-#[derive(Clone)]
 struct Link {
     from: u64,
     to: u64,
-    sides: watch::Receiver<Sides>,
+    weather: watch::Receiver<Weather>,
+    random: Random,
 }
 
 impl Network {
     /// Puts a proxy before every node of a running cluster.
     pub(crate) async fn of(cluster: &Cluster) -> Self {
         let network = Self {
-            sides: watch::Sender::default(),
+            weather: watch::Sender::default(),
             tasks: Tasks::new(),
         };
         for node in &cluster.config.nodes {
@@ -47,7 +61,7 @@ impl Network {
             let proxy = Proxy {
                 to: node.id,
                 address: node.peer.clone(),
-                sides: network.sides.subscribe(),
+                weather: network.weather.subscribe(),
             };
             network
                 .tasks
@@ -59,11 +73,47 @@ impl Network {
 
     /// These nodes are alone, each for itself.
     pub(crate) fn isolate(&self, ids: &[u64]) {
-        self.sides.send_replace(ids.iter().map(|id| (*id, *id)).collect());
+        self.weather.send_replace(Weather {
+            sides: ids.iter().map(|id| (*id, *id)).collect(),
+            ..Weather::default()
+        });
+    }
+
+    /// Nothing reaches this node; what it says still reaches the others.
+    pub(crate) fn deafen(&self, id: u64) {
+        let others = (1..=3).filter(|other| *other != id);
+        self.weather.send_replace(Weather {
+            deaf: others.map(|other| (other, id)).collect(),
+            ..Weather::default()
+        });
+    }
+
+    /// What this node says reaches nobody; it still hears the others.
+    pub(crate) fn mute(&self, id: u64) {
+        let others = (1..=3).filter(|other| *other != id);
+        self.weather.send_replace(Weather {
+            deaf: others.map(|other| (id, other)).collect(),
+            ..Weather::default()
+        });
+    }
+
+    pub(crate) fn slow(&self, delay: Duration) {
+        self.weather.send_replace(Weather {
+            delay,
+            ..Weather::default()
+        });
+    }
+
+    /// Connections break in the middle of what they carry, as they do when much is lost.
+    pub(crate) fn break_one_in(&self, pieces: u64) {
+        self.weather.send_replace(Weather {
+            break_one_in: pieces,
+            ..Weather::default()
+        });
     }
 
     pub(crate) fn heal(&self) {
-        self.sides.send_replace(Sides::new());
+        self.weather.send_replace(Weather::default());
     }
 }
 
@@ -103,7 +153,7 @@ async fn move_member(cluster: &Cluster, member: &NewMember) {
 struct Proxy {
     to: u64,
     address: String,
-    sides: watch::Receiver<Sides>,
+    weather: watch::Receiver<Weather>,
 }
 
 impl Proxy {
@@ -114,12 +164,12 @@ impl Proxy {
                 () = tasks.stopping() => return,
             };
             let (stream, _) = accepted.unwrap();
-            let (to, address, sides) = (self.to, self.address.clone(), self.sides.clone());
+            let (to, address, weather) = (self.to, self.address.clone(), self.weather.clone());
             let stopping = tasks.clone();
             tasks.spawn("proxied", async move {
                 // A broken connection is what the two ends then see too.
                 tokio::select! {
-                    _broken = pass(stream, to, &address, sides) => {}
+                    _broken = pass(stream, to, &address, weather) => {}
                     () = stopping.stopping() => {}
                 }
             });
@@ -131,20 +181,20 @@ async fn pass(
     mut stream: TcpStream,
     to: u64,
     address: &str,
-    sides: watch::Receiver<Sides>,
+    weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
     let hello = first_frame(&mut stream).await?;
     let from = sender_of(&hello);
-    let mut link = Link { from, to, sides };
-    link.open().await;
+    let mut link = Link::new(from, to, &weather);
+    link.open().await?;
     let mut upstream = TcpStream::connect(address).await?;
     upstream.set_nodelay(true)?;
     stream.set_nodelay(true)?;
     upstream.write_all(&hello).await?;
     let ((near_read, near_write), (far_read, far_write)) = (stream.into_split(), upstream.into_split());
     // A direction may end before the other, as when everything is said and the answer is still to come.
-    let there = pump(near_read, far_write, link.clone());
-    let back = pump(far_read, near_write, link);
+    let there = pump(near_read, far_write, link);
+    let back = pump(far_read, near_write, Link::new(to, from, &weather));
     futures_util::future::try_join(there, back).await.map(drop)
 }
 
@@ -152,7 +202,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link) -
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = from.read(&mut buffer).await?;
-        link.open().await;
+        link.open().await?;
         if length == 0 {
             return to.shutdown().await;
         }
@@ -161,14 +211,36 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link) -
 }
 
 impl Link {
-    async fn open(&mut self) {
+    fn new(from: u64, to: u64, weather: &watch::Receiver<Weather>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            from,
+            to,
+            weather: weather.clone(),
+            random: Random::from(NEXT.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Waits until something may pass; an error is the end of the connection.
+    async fn open(&mut self) -> io::Result<()> {
         let (from, to) = (self.from, self.to);
-        let side = |sides: &Sides, id| sides.get(&id).copied().unwrap_or(0);
+        let passes = |weather: &Weather| {
+            let side = |id| weather.sides.get(&id).copied().unwrap_or(0);
+            side(from) == side(to) && !weather.deaf.contains(&(from, to))
+        };
         // The network is gone only when the test is over.
-        let _ = self
-            .sides
-            .wait_for(|sides| side(sides, from) == side(sides, to))
-            .await;
+        let _ = self.weather.wait_for(passes).await;
+        let (delay, break_one_in) = {
+            let weather = self.weather.borrow();
+            (weather.delay, weather.break_one_in)
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if break_one_in > 0 && self.random.below(break_one_in) == 0 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ const NO_SYNC: &str = "int fsync(int fd) { return 0; }\nint fdatasync(int fd) { 
     int sync_file_range(int fd, long from, long count, unsigned flags) { return 0; }\n";
 
 /// Takes the power from these nodes at once, and lets them start again.
-async fn lose_power(cluster: &Cluster, disks: &[Disk], victims: &[usize]) {
+pub(crate) async fn lose_power(cluster: &Cluster, disks: &[Disk], victims: &[usize]) {
     for victim in victims {
         disks[*victim].cut();
     }
@@ -34,6 +34,12 @@ async fn lose_power(cluster: &Cluster, disks: &[Disk], victims: &[usize]) {
     }
 }
 
+fn on_disks() -> (Cluster, Vec<Disk>) {
+    let cluster = Cluster::new(3);
+    let disks = Disk::under(&cluster);
+    (cluster, disks)
+}
+
 async fn all_run(cluster: &Cluster) {
     for name in ALL {
         cluster.wait_for_state(name, "running").await;
@@ -43,8 +49,7 @@ async fn all_run(cluster: &Cluster) {
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_one_node_loses_power() {
     let mut random = Random::seeded();
-    let cluster = Cluster::new(3);
-    let disks = Disk::under(&cluster);
+    let (cluster, disks) = on_disks();
     // Declared after the disks, so that it stops before they go.
     let cluster = cluster;
     cluster.up().await;
@@ -69,9 +74,12 @@ async fn nothing_acknowledged_is_lost_when_one_node_loses_power() {
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_all_nodes_lose_power_at_once() {
+    all_lose_power().await;
+}
+
+pub(crate) async fn all_lose_power() {
     let mut random = Random::seeded();
-    let cluster = Cluster::new(3);
-    let disks = Disk::under(&cluster);
+    let (cluster, disks) = on_disks();
     let cluster = cluster;
     cluster.up().await;
     let load = Load::start(&cluster, Plan::default());
@@ -88,8 +96,7 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_lose_power_at_once() {
 /// The same fault against a store whose syncs do nothing: if this finds no loss, neither would the tests above.
 #[tokio::test]
 async fn a_store_that_does_not_sync_is_found_out() {
-    let cluster = Cluster::new(3);
-    let disks = Disk::under(&cluster);
+    let (cluster, disks) = on_disks();
     let cluster = cluster;
     let (source, library) = (
         cluster.folder().join("no_sync.c"),

@@ -7,6 +7,7 @@ use crate::endpoints::{self, Endpoints, Prefer, Reads};
 use crate::error::{Error, Result};
 use crate::wire::headers;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use service::planted::{Bug, is_planted};
 use service::tasks::Tasks;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -114,7 +115,9 @@ impl KvClient {
     }
 
     pub(crate) async fn call(&self, mut request: Request) -> Result<Answer> {
-        if let Safety::Keyed(key) = &request.safety {
+        if let Safety::Keyed(key) = &request.safety
+            && !is_planted(Bug::RetryWithoutKey)
+        {
             let name = HeaderName::from_static(headers::IDEMPOTENCY_KEY);
             request.headers.insert(name, key.clone());
             if self.idempotency_key.is_none() {

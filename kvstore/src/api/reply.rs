@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use kvstore_client::wire::{headers, level::Consistency};
 use serde::Serialize;
+use service::planted::{Bug, is_planted};
 use service::problem::{self, Problem, Result};
 
 use super::Api;
 use super::auth::Caller;
 use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Reply};
+use crate::machine::access;
 use crate::store::{Level, MemberError, ReadError, ReadPoint, WriteError};
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static(headers::REVISION);
@@ -27,6 +29,11 @@ const RETRY_MS: u64 = 50;
 impl Api {
     /// Proposes on behalf of the caller; a refusal by the state it met is an error here.
     pub(super) async fn write(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Reply> {
+        if is_planted(Bug::RulesAtTheEdge)
+            && let Some(refusal) = access::refuse(&*caller.present(self)?, &action)
+        {
+            return Err(refusal_problem(&refusal));
+        }
         let reply = self
             .propose(caller.actor(), action, once)
             .await

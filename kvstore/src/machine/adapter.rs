@@ -20,7 +20,7 @@ use crate::command::Reply;
 use crate::raft::types::{
     LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
 };
-use crate::storage::machine_db::{MachineDb, MachineMemory};
+use crate::storage::machine_db::{MachineDb, MachineMemory, TABLES_OF_STATE};
 
 /// Entries and bytes of one atomic batch.
 const BATCH_ENTRIES_MAX: usize = 4096;
@@ -229,13 +229,20 @@ impl Machine {
                 memtable_bytes: 1 << 20,
                 cache_bytes: 1 << 20,
             };
-            let db = MachineDb::open_read_only(&beside, memory)?;
+            let db = MachineDb::open_read_only(&beside, memory, Arc::clone(&self.damage))?;
             SnapshotMeta {
                 last_log_id: applied_of(&db),
                 last_membership: membership_of(&db),
             }
         };
-        let path = self.snapshots.adopt(&beside, meta.clone())?;
+        let files = snapshot::describe(&beside)?;
+        if let Some(name) = snapshot::changed_table(&files, &self.snapshots.present_files()) {
+            // Handed on, it would damage whoever installs it.
+            let error = format!("{name} is no longer what it was");
+            self.damage.report_corruption(TABLES_OF_STATE, &error);
+            anyhow::bail!("a table is damaged: {error}");
+        }
+        let path = self.snapshots.adopt_described(&beside, meta.clone(), files)?;
         self.applied_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
         self.metrics.snapshots.with_label_values(&["built"]).inc();
         Ok((meta, path))

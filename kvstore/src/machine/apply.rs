@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use service::planted::{Bug, is_planted};
 
 use super::access;
 use super::base::Base;
@@ -24,12 +25,14 @@ fn apply_one<B: Base>(draft: &mut Draft<'_, B>, command: &Command) -> Reply {
         Actor::System => None,
         Actor::Token(number) => match draft.tokens.by_number(number) {
             Some(token) => Some(Arc::clone(token)),
+            None if is_planted(Bug::RulesAtTheEdge) => None,
             None => return reply(draft, Answer::Refused(Refusal::Unauthorized)),
         },
     };
     if let Some(refusal) = token
         .as_ref()
         .and_then(|token| access::refuse(token, &command.action))
+        .filter(|_| !is_planted(Bug::RulesAtTheEdge))
     {
         return reply(draft, Answer::Refused(refusal));
     }

@@ -28,6 +28,8 @@ struct Ring {
     bytes: usize,
     /// All changes after this revision are here.
     complete_after: u64,
+    /// How often the ring began anew.
+    epoch: u64,
 }
 
 const POISON: &str = "no holder of the event ring panics";
@@ -76,27 +78,28 @@ impl Hub {
 
     /// Begins anew after a snapshot has replaced the state.
     pub fn reset(&self, revision: u64) {
-        *self.ring.write().expect(POISON) = Ring {
+        let mut ring = self.ring.write().expect(POISON);
+        *ring = Ring {
             complete_after: revision,
+            epoch: ring.epoch + 1,
             ..Ring::default()
         };
     }
 
     /// Changes from revision `from` up to `upto`, at most `limit`; `None` if the ring has lost some of them.
-    pub fn read(&self, from: u64, upto: u64, limit: usize) -> Option<Vec<Arc<Change>>> {
+    /// The epoch comes with them, since whoever falls out of a ring that began anew was not too slow.
+    pub fn read(&self, from: u64, upto: u64, limit: usize) -> (u64, Option<Vec<Arc<Change>>>) {
         let ring = self.ring.read().expect(POISON);
         if from <= ring.complete_after {
-            return None;
+            return (ring.epoch, None);
         }
         let start = ring.changes.partition_point(|change| change.revision < from);
-        Some(
-            ring.changes
-                .range(start..)
-                .take_while(|change| change.revision <= upto)
-                .take(limit)
-                .cloned()
-                .collect(),
-        )
+        let changes = ring
+            .changes
+            .range(start..)
+            .take_while(|change| change.revision <= upto)
+            .take(limit);
+        (ring.epoch, Some(changes.cloned().collect()))
     }
 }
 
@@ -124,15 +127,23 @@ mod tests {
     #[test]
     fn what_left_the_ring_is_never_silently_skipped() {
         let hub = Hub::new(10, 1000);
-        assert!(hub.read(10, 99, 9).is_none(), "revision 10 was before its time");
+        let read = |from| hub.read(from, 99, 9).1;
+        assert!(read(10).is_none(), "revision 10 was before its time");
         hub.publish(
             (11..=20)
                 .flat_map(|revision| [event(revision), event(revision)])
                 .collect(),
         );
-        assert!(hub.read(11, 99, 9).is_none());
-        let kept = hub.read(20, 99, 9).expect("the newest is here");
+        assert!(read(11).is_none());
+        let kept = read(20).expect("the newest is here");
         assert_eq!((kept.len(), kept[0].revision, kept[0].events.len()), (1, 20, 2));
-        assert_eq!(hub.read(21, 99, 9).expect("nothing is missing").len(), 0);
+        assert_eq!(read(21).expect("nothing is missing").len(), 0);
+        let (before, _) = hub.read(21, 99, 9);
+        hub.reset(20);
+        let (after, gone) = hub.read(20, 99, 9);
+        assert!(
+            gone.is_none() && after > before,
+            "whoever read before can tell why"
+        );
     }
 }

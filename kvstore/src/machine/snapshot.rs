@@ -81,12 +81,28 @@ impl Snapshots {
         Ok(path)
     }
 
+    /// What the files of the present snapshot must still be wherever they are linked to.
+    pub fn present_files(&self) -> Vec<ManifestFile> {
+        let manifest = self.current().and_then(|(_, path)| read_manifest(&path).ok());
+        manifest.map(|manifest| manifest.files).unwrap_or_default()
+    }
+
     /// Checksums, syncs and names the files in `folder`; older snapshots go.
     pub fn adopt(&self, folder: &Path, meta: SnapshotMeta) -> io::Result<PathBuf> {
+        let files = describe(folder)?;
+        self.adopt_described(folder, meta, files)
+    }
+
+    pub fn adopt_described(
+        &self,
+        folder: &Path,
+        meta: SnapshotMeta,
+        files: Vec<ManifestFile>,
+    ) -> io::Result<PathBuf> {
         let manifest = Manifest {
             format: FORMAT,
             meta: meta.clone(),
-            files: describe(folder)?,
+            files,
         };
         files::write_atomically(&folder.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
@@ -118,7 +134,20 @@ pub fn read_manifest(folder: &Path) -> io::Result<Manifest> {
     Ok(manifest)
 }
 
-fn describe(folder: &Path) -> io::Result<Vec<ManifestFile>> {
+/// A table that is not what it was when an earlier snapshot of the same database linked it: tables never change.
+pub fn changed_table<'files>(now: &'files [ManifestFile], before: &[ManifestFile]) -> Option<&'files str> {
+    let tables = now.iter().filter(|file| is_table(&file.name));
+    let mut changed = tables.filter(|file| before.iter().any(|old| old.name == file.name && old != *file));
+    changed.next().map(|file| file.name.as_str())
+}
+
+fn is_table(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "sst")
+}
+
+pub fn describe(folder: &Path) -> io::Result<Vec<ManifestFile>> {
     let mut described = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -156,10 +185,7 @@ pub fn link_files(manifest: &Manifest, from: &Path, to: &Path) -> io::Result<()>
     fs::create_dir_all(to)?;
     for file in &manifest.files {
         let (source, target) = (from.join(&file.name), to.join(&file.name));
-        if Path::new(&file.name)
-            .extension()
-            .is_some_and(|extension| extension == "sst")
-        {
+        if is_table(&file.name) {
             fs::hard_link(source, target)?;
         } else {
             fs::copy(source, target)?;

@@ -3,7 +3,7 @@
 //! Invariant: every change of its keys from the first revision on is delivered once, in order and whole
 //! revisions at a time, or the watcher says that it cannot. It knows nothing of HTTP or tokens.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,8 +77,8 @@ pub struct Watcher {
     next: u64,
     /// Whether the last read came from the ring: from then on, falling out of it is the reader's own fault.
     live: bool,
-    /// The database of the last read; another one means that a snapshot was installed in between.
-    generation: Weak<Generation>,
+    /// Of the ring at the last read; another one means that a snapshot was installed in between.
+    epoch: u64,
     /// The caller knows that everything up to here was delivered.
     told: u64,
     told_at: Instant,
@@ -92,7 +92,7 @@ impl Watcher {
         assert!(next > 0, "there is no revision 0 to deliver");
         Self {
             progress: machine.progress(),
-            generation: Arc::downgrade(&machine.generation()),
+            epoch: 0,
             machine,
             selector,
             with_previous,
@@ -154,12 +154,13 @@ impl Watcher {
 
     async fn read(&mut self, upto: u64) -> Result<Vec<Delivery>, Step> {
         let generation = self.machine.generation();
-        if !std::ptr::eq(self.generation.as_ptr(), Arc::as_ptr(&generation)) {
-            // The ring began anew with it, which is no fault of the reader's.
-            self.generation = Arc::downgrade(&generation);
+        let (epoch, found) = self.machine.hub.read(self.next, upto, STEP_REVISIONS);
+        if epoch != self.epoch {
+            // The ring began anew, which is no fault of the reader's.
+            self.epoch = epoch;
             self.live = false;
         }
-        let changes = match self.machine.hub.read(self.next, upto, STEP_REVISIONS) {
+        let changes = match found {
             Some(changes) => {
                 self.live = true;
                 Found::in_ring(&changes, upto, &self.selector)

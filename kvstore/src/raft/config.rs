@@ -14,6 +14,8 @@ pub fn openraft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         election_timeout_min: store.election_min_ms,
         election_timeout_max: store.election_max_ms,
         enable_pre_vote: Some(true),
+        // A leader that is heard but hears nobody falls silent for so long, so that another can take over.
+        quorum_loss_probe_interval: Some(2 * store.election_max_ms + store.election_min_ms),
         // A restarted leader must be elected again: its applied state may lag what it once acknowledged.
         enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(true),

@@ -9,7 +9,7 @@ use super::intake::Intake;
 use super::network::message::{Ask, MemberChange, MemberRefused, NotNow, Standing, Told};
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
-use super::view;
+use super::view::{self, RaftView};
 use crate::command::{Action, Actor, Answer, Command, Refusal, Reply, encode_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
@@ -20,6 +20,8 @@ pub struct Desk {
     pub machine: Arc<Machine>,
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
+    /// So long after a majority has answered the leader, no timeout can have made another.
+    pub undisputed: std::time::Duration,
 }
 
 impl Desk {
@@ -47,6 +49,14 @@ impl Desk {
             Ok(linearizer) => Ok(linearizer.read_log_id().index() + 1),
             Err(_) => Err(NotNow::NotLeader),
         }
+    }
+
+    /// Who leads, to tell others: a leader that no majority has answered for so long that another may lead
+    /// names nobody. What is proposed to it is still tried, since a majority may yet answer.
+    pub fn leader_to_tell(&self, view: &RaftView) -> Option<u64> {
+        let too_long = |silent| silent >= self.undisputed;
+        let alone = view.is_leader() && view.voters.len() > 1 && view.majority_silent.is_some_and(too_long);
+        view.leader.filter(|_| !alone)
     }
 
     pub fn standing(&self) -> Standing {

@@ -42,18 +42,28 @@ impl Desk {
         if !view.is_leader() {
             return Err(MemberRefused::NotLeader);
         }
-        if view.members.contains_key(&id) {
-            return Err(MemberRefused::Exists);
-        }
-        // It need not run yet; if it does, its disk is bound before it holds anything.
-        match self.bind_by_asking(id, &peer_address).await {
-            Err(MemberRefused::Unreachable) | Ok(()) => {}
-            Err(other) => return Err(other),
-        }
         let member = Member {
             peer_address,
             client_address,
         };
+        match view.members.get(&id) {
+            // Asked for twice, done once.
+            Some(present) if *present == member => return Ok(()),
+            Some(_) => return Err(MemberRefused::Exists),
+            None => {}
+        }
+        if view
+            .members
+            .values()
+            .any(|other| other.peer_address == member.peer_address)
+        {
+            return Err(MemberRefused::Exists);
+        }
+        // It need not run yet; if it does, its disk is bound before it holds anything.
+        match self.bind_by_asking(id, &member.peer_address).await {
+            Err(MemberRefused::Unreachable) | Ok(()) => {}
+            Err(other) => return Err(other),
+        }
         self.raft
             .add_learner(id, member, false)
             .await

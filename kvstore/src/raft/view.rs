@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use openraft::Instant as _;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 
@@ -22,6 +23,8 @@ pub struct RaftView {
     pub voters: Vec<u64>,
     /// On the leader: how far each member has the log.
     pub matched: BTreeMap<u64, u64>,
+    /// On the leader: how long ago the latest question was asked that a majority has answered.
+    pub majority_silent: Option<std::time::Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +105,7 @@ pub fn view(raft: &Raft) -> RaftView {
         matched: matched
             .filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index)))
             .collect(),
+        majority_silent: metrics.last_quorum_acked.map(|at| at.elapsed()),
     }
 }
 

@@ -15,7 +15,6 @@ use super::machine_db::{
 use crate::command::Record;
 use crate::machine::state::{Event, Head, State};
 
-const DISK_READ: &str = "a read of the state machine's tables succeeds or the disk is lost";
 /// Events looked at before the collector writes what it found.
 const COLLECT_STEP: usize = 1000;
 
@@ -46,14 +45,14 @@ impl MachineDb {
             .item()
             .filter(|(at, _)| at.starts_with(&group))
             .map(|(_, value)| decode_record(value));
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         found.filter(|record| !record.is_tombstone())
     }
 
     /// Visits the live keys of one consistent present; answers the revision it is of.
     pub(crate) fn visit_present(&self, span: &Span, visit: Visit<'_>) -> u64 {
         let present = self.db.snapshot();
-        let state = present.get_cf(self.table(META), b"state").expect(DISK_READ);
+        let state = self.intact(present.get_cf(self.table(META), b"state"));
         let revision = state.map_or(0, |bytes| decode::<State>(&bytes).revision);
         let (mut options, mut values) = (ReadOptions::default(), ReadOptions::default());
         options.set_snapshot(&present);
@@ -72,17 +71,15 @@ impl MachineDb {
                 break;
             }
             let head: Head = decode(value);
-            let version = self
-                .db
-                .get_pinned_cf_opt(self.table(VERSIONS), keys::version(key, head.modified), &values)
-                .expect(DISK_READ);
+            let at = keys::version(key, head.modified);
+            let version = self.intact(self.db.get_pinned_cf_opt(self.table(VERSIONS), at, &values));
             let record = decode_record(&version.expect("compaction keeps the newest version of a live key"));
             if visit(to_bytes(key), record).is_break() {
                 break;
             }
             step(&mut cursor, span.direction);
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         revision
     }
 
@@ -110,6 +107,8 @@ impl MachineDb {
                 .item()
                 .filter(|(at, _)| at.starts_with(&group))
                 .map(|(_, value)| decode_record(value));
+            // The next seek would forget that this one failed, and the key would seem to be absent.
+            self.intact(cursor.status());
             if let Some(record) = record.filter(|record| !record.is_tombstone())
                 && visit(key, record).is_break()
             {
@@ -117,7 +116,7 @@ impl MachineDb {
             }
             leave_group(&mut cursor, group, span.direction);
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
     }
 
     /// Whole revisions from `from` on, until `bytes_max` are gathered; empty when there are none yet.
@@ -136,10 +135,8 @@ impl MachineDb {
                 if revision > upto || (whole && bytes >= bytes_max) {
                     break 'batches;
                 }
-                let version = self
-                    .db
-                    .get_pinned_cf(self.table(VERSIONS), keys::version(&key, revision))
-                    .expect(DISK_READ);
+                let at = keys::version(&key, revision);
+                let version = self.intact(self.db.get_pinned_cf(self.table(VERSIONS), at));
                 // Collected meanwhile: the caller looks at the floor again before it hands anything out.
                 let Some(version) = version else { break 'batches };
                 bytes += key.len() + version.len();
@@ -150,7 +147,7 @@ impl MachineDb {
             }
             cursor.next();
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         events
     }
 
@@ -199,11 +196,12 @@ impl MachineDb {
         {
             batch.delete_cf(versions, at);
         }
+        self.intact(cursor.status());
         cursor.seek(keys::version(key, revision - 1));
         if let Some(at) = cursor.key().filter(|at| at.starts_with(&group)) {
             batch.delete_cf(versions, at);
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
     }
 }
 

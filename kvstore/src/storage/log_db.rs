@@ -13,6 +13,7 @@ use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Env, Options, WriteBatch,
     WriteOptions,
 };
+use service::planted::{Bug, is_planted};
 
 const ENTRIES: &str = "log";
 const META: &str = "meta";
@@ -97,7 +98,9 @@ impl LogDb {
     /// Returns once the batch is on disk.
     pub(crate) fn commit(&self, batch: LogBatch) -> Result<(), rocksdb::Error> {
         let mut options = WriteOptions::default();
-        options.set_sync(true);
+        options.set_sync(
+            !is_planted(Bug::SyncAfterAnswer) || self.db.latest_sequence_number().is_multiple_of(64),
+        );
         self.db.write_opt(batch.batch, &options)
     }
 
@@ -141,12 +144,23 @@ impl LogDb {
     }
 }
 
-/// The end (last index + 1) of what was ever synced. A file of its own, so that losing the end of the log does
-/// not lose the knowledge of it. It may lag one batch; it is never ahead.
+/// What this disk once had for certain: the end (last index + 1) of the log and the latest vote. A file of its
+/// own, so that losing the end of the log does not lose the knowledge of it. It may lag one batch; it is never
+/// ahead.
 #[derive(Debug)]
 pub(crate) struct TailMark {
     file: File,
+    marked: Marked,
 }
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) end: u64,
+    /// Term and node of the vote; a node that forgot it could vote twice.
+    pub(crate) vote: (u64, u64),
+}
+
+const MARK_BYTES: usize = 28;
 
 impl TailMark {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
@@ -156,34 +170,60 @@ impl TailMark {
             .create(true)
             .truncate(false)
             .open(path)?;
-        Ok(Self { file })
+        let marked = read_mark(&file)?;
+        Ok(Self { file, marked })
     }
 
-    /// `None` when it was never written, or torn by a power loss: it is a hint, not the log.
-    pub(crate) fn read(&self) -> io::Result<Option<u64>> {
-        let mut bytes = [0; 12];
-        match self.file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => {
-                let (end, checksum) = bytes.split_at(8);
-                let intact = crc32c::crc32c(end).to_le_bytes() == checksum;
-                Ok(intact.then(|| u64::from_le_bytes(end.try_into().expect("split at eight"))))
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(crate) fn marked(&self) -> Marked {
+        self.marked
     }
 
     /// Called after the log's sync; not synced itself, since lagging is allowed.
-    pub(crate) fn raise(&self, end: u64) -> io::Result<()> {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&end.to_le_bytes());
-        bytes[8..].copy_from_slice(&crc32c::crc32c(&end.to_le_bytes()).to_le_bytes());
-        self.file.write_all_at(&bytes, 0)
+    pub(crate) fn raise(&mut self, end: Option<u64>, vote: Option<(u64, u64)>) -> io::Result<()> {
+        let Marked {
+            end: old_end,
+            vote: old_vote,
+        } = self.marked;
+        self.write(Marked {
+            end: end.unwrap_or(old_end),
+            vote: vote.unwrap_or(old_vote),
+        })
     }
 
     /// Called before entries are cut off: a mark ahead of the log would look like damage.
-    pub(crate) fn lower(&self, end: u64) -> io::Result<()> {
-        self.raise(end)?;
+    pub(crate) fn lower(&mut self, end: u64) -> io::Result<()> {
+        self.raise(Some(end), None)?;
         self.file.sync_data()
     }
+
+    fn write(&mut self, marked: Marked) -> io::Result<()> {
+        let mut bytes = [0; MARK_BYTES];
+        bytes[..8].copy_from_slice(&marked.end.to_le_bytes());
+        bytes[8..16].copy_from_slice(&marked.vote.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&marked.vote.1.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..24]);
+        bytes[24..].copy_from_slice(&checksum.to_le_bytes());
+        self.file.write_all_at(&bytes, 0)?;
+        self.marked = marked;
+        Ok(())
+    }
+}
+
+/// Nothing when it was never written, or torn by a power loss: it is a hint, not the log.
+fn read_mark(file: &File) -> io::Result<Marked> {
+    let mut bytes = [0; MARK_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Marked::default()),
+        Err(error) => return Err(error),
+    }
+    let (content, checksum) = bytes.split_at(24);
+    if crc32c::crc32c(content).to_le_bytes() != checksum {
+        return Ok(Marked::default());
+    }
+    let number = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
+    Ok(Marked {
+        end: number(0),
+        vote: (number(8), number(16)),
+    })
 }

@@ -10,11 +10,9 @@ use crate::command::Record;
 use crate::machine::base::Base;
 use crate::machine::state::{Head, Kept, KeptId, Lease};
 
-const DISK_READ: &str = "a read of the state machine's tables succeeds or the disk is lost";
-
 impl MachineDb {
     fn get(&self, table: &str, key: &[u8]) -> Option<rocksdb::DBPinnableSlice<'_>> {
-        self.db.get_pinned_cf(self.table(table), key).expect(DISK_READ)
+        self.intact(self.db.get_pinned_cf(self.table(table), key))
     }
 
     /// A key as it is now, for readers beside the apply thread: between head and value the key may be
@@ -38,7 +36,7 @@ impl MachineDb {
             rows.push((id, decode(value)));
             cursor.next();
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         rows
     }
 }
@@ -66,7 +64,7 @@ impl Base for MachineDb {
             }
             cursor.next();
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
     }
 
     fn lease(&self, id: u64) -> Option<Lease> {
@@ -82,7 +80,7 @@ impl Base for MachineDb {
             found.push(to_bytes(key));
             cursor.next();
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         found
     }
 
@@ -102,7 +100,7 @@ impl Base for MachineDb {
             found.push((expires_ms, KeptId { owner, key }));
             cursor.next();
         }
-        cursor.status().expect(DISK_READ);
+        self.intact(cursor.status());
         found
     }
 

@@ -13,7 +13,9 @@ use rocksdb::{
     Options, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use service::planted::{Bug, is_planted};
 
+use super::damage::{Damage, is_corruption};
 use super::keys;
 use crate::command::Record;
 use crate::machine::draft::Effects;
@@ -27,6 +29,7 @@ pub(crate) const ANSWERS: &str = "answers";
 pub(crate) const META: &str = "meta";
 const TABLES: [&str; 6] = [HEADS, VERSIONS, EVENTS, LEASES, ANSWERS, META];
 
+pub(crate) const TABLES_OF_STATE: &str = "the tables of this node's state";
 const STATE: &[u8] = b"state";
 const APPLIED: &[u8] = b"applied";
 const MEMBERSHIP: &[u8] = b"membership";
@@ -42,10 +45,15 @@ pub(crate) struct MachineMemory {
 
 pub(crate) struct MachineDb {
     pub(crate) db: DB,
+    damage: Arc<Damage>,
 }
 
 impl MachineDb {
-    pub(crate) fn open(path: &Path, memory: MachineMemory) -> Result<Self, rocksdb::Error> {
+    pub(crate) fn open(
+        path: &Path,
+        memory: MachineMemory,
+        damage: Arc<Damage>,
+    ) -> Result<Self, rocksdb::Error> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -64,20 +72,40 @@ impl MachineDb {
         let cache = Cache::new_lru_cache(memory.cache_bytes);
         let tables =
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
-        Ok(Self {
-            db: DB::open_cf_descriptors(&options, path, tables)?,
-        })
+        let opened = DB::open_cf_descriptors(&options, path, tables);
+        let db = opened.inspect_err(|error| damage.report(TABLES_OF_STATE, error))?;
+        Ok(Self { db, damage })
     }
 
     /// Opens a checkpoint without changing a byte of it.
-    pub(crate) fn open_read_only(path: &Path, memory: MachineMemory) -> Result<Self, rocksdb::Error> {
+    pub(crate) fn open_read_only(
+        path: &Path,
+        memory: MachineMemory,
+        damage: Arc<Damage>,
+    ) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_lru_cache(memory.cache_bytes);
         let mut options = Options::default();
         options.set_keep_log_file_num(1);
         let tables =
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
-        Ok(Self {
-            db: DB::open_cf_descriptors_read_only(&options, path, tables, false)?,
+        let db = DB::open_cf_descriptors_read_only(&options, path, tables, false)?;
+        Ok(Self { db, damage })
+    }
+
+    /// The result of a read. One that failed ends the node, and whoever asked gets nothing to go on with.
+    pub(crate) fn intact<T>(&self, read: Result<T, rocksdb::Error>) -> T {
+        read.unwrap_or_else(|error| {
+            self.damage.report(TABLES_OF_STATE, &error);
+            panic!("a read of the state's tables failed: {error}")
+        })
+    }
+
+    /// The result of a write, which fails when something was found damaged in the background.
+    fn noted<T>(&self, written: Result<T, rocksdb::Error>) -> Result<T, rocksdb::Error> {
+        written.inspect_err(|error| {
+            if is_corruption(error) {
+                self.damage.report(TABLES_OF_STATE, error);
+            }
         })
     }
 
@@ -101,11 +129,13 @@ impl MachineDb {
         self.put_meta(&mut batch, effects);
         let meta = self.table(META);
         batch.put_cf(meta, STATE, encode(state));
-        batch.put_cf(meta, APPLIED, applied);
+        if !is_planted(Bug::AppliedIdLate) || self.db.latest_sequence_number().is_multiple_of(4) {
+            batch.put_cf(meta, APPLIED, applied);
+        }
         if let Some(membership) = membership {
             batch.put_cf(meta, MEMBERSHIP, membership);
         }
-        self.db.write_opt(batch, &without_wal())
+        self.noted(self.db.write_opt(batch, &without_wal()))
     }
 
     /// Values are written once, under their version; `kv` has the heads. The events of a batch are one
@@ -232,9 +262,7 @@ impl MachineDb {
     }
 
     fn meta(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.db
-            .get_cf(self.table(META), key)
-            .expect("a read of the state machine's tables succeeds or the disk is lost")
+        self.intact(self.db.get_cf(self.table(META), key))
     }
 
     fn meta_under(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -245,10 +273,15 @@ impl MachineDb {
             rows.push((key.to_vec(), value.to_vec()));
             cursor.next();
         }
-        cursor
-            .status()
-            .expect("a read of the state machine's tables succeeds or the disk is lost");
+        self.intact(cursor.status());
         rows
+    }
+
+    /// Only for a bug that is planted.
+    pub(crate) fn forget_answers(&self) -> Result<(), rocksdb::Error> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(self.table(ANSWERS), [0].as_slice(), [0xff; 8].as_slice());
+        self.db.write_opt(batch, &without_wal())
     }
 
     /// Brings what was applied to disk, so that a restart replays little.
@@ -256,7 +289,7 @@ impl MachineDb {
         let tables: Vec<&ColumnFamily> = TABLES.iter().map(|name| self.table(name)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&tables, &options)
+        self.noted(self.db.flush_cfs_opt(&tables, &options))
     }
 
     /// Hard links of a consistent state in a new folder; flushes first, since there is no WAL.

@@ -2,7 +2,8 @@
 //!
 //! Commands queue up while earlier batches are under way and leave together: no timer, no waiting when
 //! there is nothing to wait for. A batch goes to the local leader or over one link to the remote one. What
-//! surely was not proposed is tried again for a while; what may have been is answered as unknown.
+//! surely was not proposed is tried again for a while, and so is what carries idempotency keys throughout;
+//! anything else that may have been proposed is answered as unknown.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// After a change of leader the old one may still answer what it had; longer than this it does not.
 const GRACE: Duration = Duration::from_millis(150);
+/// What carries idempotency keys is sent to the new leader rather than waited for any longer than this.
+const GRACE_REPEATABLE: Duration = Duration::from_millis(10);
+/// A key must outlive every repetition by far, or the second copy could meet a store that forgot the first.
+const REPEATABLE_TTL_MS_MIN: u64 = 30_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 struct Waiting {
@@ -181,7 +186,9 @@ impl Sending {
             .unzip();
         let count = commands.len();
         let mut permit = Some(permit);
-        let answer = self.send(encode_commands(&commands).into(), &mut permit).await;
+        let repeatable = commands.iter().all(is_repeatable);
+        let encoded = encode_commands(&commands).into();
+        let answer = self.send(encoded, repeatable, &mut permit).await;
         drop(permit);
         let mut replies = match answer {
             Ok(replies) if replies.len() == count => replies.into_iter().map(Ok).collect::<Vec<_>>(),
@@ -198,24 +205,33 @@ impl Sending {
     }
 
     /// Tries until the batch is decided, its fate is unknown, or its time is over.
-    async fn send(&self, commands: Bytes, permit: &mut Permit) -> Result<Vec<Reply>, WriteError> {
+    async fn send(
+        &self,
+        commands: Bytes,
+        repeatable: bool,
+        permit: &mut Permit,
+    ) -> Result<Vec<Reply>, WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
+        let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
+        let mut failure = WriteError::NoLeader;
         loop {
             let leader = view::leader(&self.desk.raft);
             let tried = match leader {
-                Some(leader) => self.send_to(leader, &commands, deadline, permit).await,
+                Some(leader) => self.send_to(leader, &commands, (deadline, grace), permit).await,
                 None => Err(NotNow::NotLeader),
             };
-            let pause = match tried {
+            match tried {
                 Ok(replies) => return Ok(replies),
-                Err(NotNow::Unknown) => return Err(WriteError::OutcomeUnknown),
-                Err(NotNow::NotLeader | NotNow::Overloaded) => RETRY_PAUSE,
-            };
-            if tokio::time::Instant::now() + pause >= deadline {
-                return Err(WriteError::NoLeader);
+                // Some copy of it may take effect, whatever becomes of the next.
+                Err(NotNow::Unknown) => failure = WriteError::OutcomeUnknown,
+                Err(NotNow::NotLeader | NotNow::Overloaded) => {}
+            }
+            let given_up = failure == WriteError::OutcomeUnknown && !repeatable;
+            if given_up || tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(failure);
             }
             // Woken by the new leader, or after a moment if this node is the last to hear of it.
-            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader))
+            tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&self.desk.raft, leader))
                 .await
                 .ok();
         }
@@ -225,7 +241,7 @@ impl Sending {
         &self,
         leader: u64,
         commands: &Bytes,
-        deadline: tokio::time::Instant,
+        (deadline, grace): (tokio::time::Instant, Duration),
         permit: &mut Permit,
     ) -> Result<Vec<Reply>, NotNow> {
         let proposing = async {
@@ -242,7 +258,7 @@ impl Sending {
             if changed.is_ok() {
                 // The next batch need not wait for what a silent leader may still say.
                 drop(permit.take());
-                tokio::time::sleep(GRACE).await;
+                tokio::time::sleep(grace).await;
             }
         };
         tokio::select! {
@@ -265,6 +281,12 @@ impl Sending {
             Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),
         }
     }
+}
+
+/// However often it is proposed, the state machine does it once and repeats the first answer.
+fn is_repeatable(command: &Command) -> bool {
+    let once = command.once.as_ref();
+    once.is_some_and(|once| once.ttl_ms >= REPEATABLE_TTL_MS_MIN)
 }
 
 fn answer_unknown(replies: &[Result<Reply, WriteError>]) -> bool {

@@ -87,6 +87,7 @@ impl Store {
         let desk = &self.inner.desk;
         let view = view::view(&desk.raft);
         let standing = desk.standing();
+        let leader = desk.leader_to_tell(&view);
         let members = view.members.iter().map(|(id, member)| {
             let is_me = *id == view.me;
             let last_log = if is_me {
@@ -94,7 +95,7 @@ impl Store {
             } else {
                 view.matched.get(id).copied()
             };
-            let role = match (view.leader == Some(*id), view.is_voter(*id)) {
+            let role = match (leader == Some(*id), view.is_voter(*id)) {
                 (true, _) => Role::Leader,
                 (false, true) => Role::Follower,
                 (false, false) => Role::Learner,
@@ -112,7 +113,7 @@ impl Store {
         });
         ClusterView {
             cluster_id: self.cluster_id(),
-            leader: view.leader,
+            leader,
             term: view.term,
             members: members.collect(),
         }
@@ -159,18 +160,19 @@ impl Store {
 
     pub fn status(&self) -> StatusView {
         let view = view::view(&self.inner.desk.raft);
+        let leader = self.inner.desk.leader_to_tell(&view);
         let state = self.machine().state();
         let progress = self.machine().progress_now();
         StatusView {
             id: view.me,
             name: self.name().to_owned(),
             role: match view.state {
-                Standing::Leader => Role::Leader,
-                Standing::Candidate | Standing::Follower => Role::Follower,
+                Standing::Leader if leader == Some(view.me) => Role::Leader,
+                Standing::Leader | Standing::Candidate | Standing::Follower => Role::Follower,
                 Standing::Learner => Role::Learner,
             },
             term: view.term,
-            leader: view.leader,
+            leader,
             last_log: view.last_log,
             committed: view.committed,
             applied: progress.applied_end.checked_sub(1),
@@ -191,7 +193,7 @@ impl Store {
             return Err("this node is stopping".into());
         }
         let view = view::view(&self.inner.desk.raft);
-        if view.leader.is_none() {
+        if self.inner.desk.leader_to_tell(&view).is_none() {
             return Err("no leader is known".into());
         }
         if self.machine().state().cluster_id.is_empty() {

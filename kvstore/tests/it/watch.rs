@@ -305,6 +305,35 @@ async fn a_reader_that_is_too_slow_is_told_where_to_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_under_whom_history_is_given_up_is_told() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    let mut written = Vec::new();
+    // More than the sockets and the newest events in memory hold, so that the past is read from the tables.
+    for n in 0..400 {
+        let put = client.put(&format!("{n}"), vec![b'x'; 100 << 10]).await;
+        written.push(put.number("x-kv-revision"));
+    }
+    let (first, last) = (written[0], written[399]);
+    let mut events = Events::open(&client, &format!("prefix={}&from={first}", client.key(""))).await;
+    let mut seen = vec![events.change().await.revision()];
+    client.post("/v1/compact", &json!({"revision": last})).await;
+    let compacted = loop {
+        let event = events.next().await;
+        match event.name.as_str() {
+            "put" => seen.push(event.revision()),
+            "compacted" => break event.data["compacted_revision"].as_u64(),
+            other => assert_eq!(other, "progress"),
+        }
+    };
+    assert_eq!(compacted, Some(last));
+    assert_eq!(events.next_or_end().await, None, "and the stream is closed");
+    assert!(seen.len() < 400, "it was in the middle of it");
+    assert_eq!(seen, written[..seen.len()], "what came before it is whole");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_are_bounded() {
     let cluster = Cluster::start_with(1, |config| config.limits.watchers_max = 2).await;
     let client = cluster.client(0);

@@ -2,81 +2,19 @@
 //! Invariant: the cluster never loses what it acknowledged to other members, and a number is never taken
 //! over by an empty disk.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
-use kvstore_client::KvClient;
-use kvstore_client::wire::cluster::{Cluster as Members, Member, NewMember};
-use service::config::Role;
-use tokio::process::Child;
-
-use crate::harness::{Cluster, SOON, wait_until};
+use crate::harness::{Cluster, let_in, start_newcomer, three_and_newcomers, wait_for_member, wait_until};
 use crate::load::{Load, Plan, verify};
-
-/// Three voters run; the fourth node is configured as one that only learns, and is started by hand.
-async fn three_and_a_newcomer() -> Cluster {
-    let mut cluster = Cluster::with(4, |config| {
-        config.store.snapshot_log_entries = 200;
-        config.store.log_keep_entries = 20;
-    });
-    let mut fourth = cluster.config.nodes.pop().unwrap();
-    cluster.write_config();
-    cluster.up().await;
-    fourth.role = Role::Learner;
-    cluster.config.nodes.push(fourth);
-    cluster.write_config();
-    cluster
-}
-
-/// The launcher does not know it.
-fn start_newcomer(cluster: &Cluster) -> Child {
-    let log = File::create(cluster.data().join("logs/n4.log")).unwrap();
-    let mut command = cluster.command(&["node", "--id", "4"]);
-    command
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .kill_on_drop(true);
-    command.spawn().unwrap()
-}
-
-async fn wait_for_member(client: &KvClient, what: &str, holds: impl Fn(&Members, Option<&Member>) -> bool) {
-    wait_until(what, SOON, async || {
-        let members = client.cluster().await.map_err(|error| format!("{error:?}"))?;
-        let member = members.members.iter().find(|member| member.id == 4);
-        holds(&members, member)
-            .then_some(())
-            .ok_or_else(|| format!("{members:?}"))
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn members_change_while_clients_write() {
-    let cluster = three_and_a_newcomer().await;
+    let cluster = three_and_newcomers(1).await;
     let load = Load::start(&cluster, Plan::default());
     load.progress(Instant::now(), 500).await;
-    let _newcomer = start_newcomer(&cluster);
+    let _newcomer = start_newcomer(&cluster, 4);
     let client = cluster.client();
-    let fourth = cluster.config.node(4).unwrap();
-    let member = NewMember {
-        id: 4,
-        peer_address: fourth.peer.clone(),
-        client_address: fourth.client.clone(),
-    };
-    client.member_add(&member).await.unwrap();
-    wait_for_member(&client, "the newcomer has caught up", |_, member| {
-        member.is_some_and(|member| !member.voter && member.lag.is_some_and(|lag| lag < 100))
-    })
-    .await;
-    wait_until("the newcomer is promoted", SOON, async || {
-        let promoted = client.member_promote(4).await;
-        promoted.map_err(|error| format!("{error:?}"))
-    })
-    .await;
-    wait_for_member(&client, "the newcomer votes", |_, member| {
-        member.is_some_and(|member| member.voter)
-    })
-    .await;
+    let_in(&cluster, &client, 4).await;
     load.progress(Instant::now(), 300).await;
 
     let leader: u64 = cluster.leader().await.trim_start_matches('n').parse().unwrap();
@@ -85,7 +23,7 @@ async fn members_change_while_clients_write() {
     cluster.term(&format!("n{gone}")).await;
     load.progress(Instant::now(), 300).await;
     client.leader_transfer(4).await.unwrap();
-    wait_for_member(&client, "the newcomer leads", |members, _| {
+    wait_for_member(&client, 4, "the newcomer leads", |members, _| {
         members.leader == Some(4)
     })
     .await;
@@ -112,6 +50,10 @@ async fn members_change_while_clients_write() {
 
 #[tokio::test]
 async fn a_number_is_not_taken_over_by_an_empty_disk() {
+    wipe_a_member().await;
+}
+
+pub(crate) async fn wipe_a_member() {
     let cluster = Cluster::start(3).await;
     let load = Load::start(&cluster, Plan::default());
     load.progress(Instant::now(), 200).await;
@@ -130,5 +72,36 @@ async fn a_number_is_not_taken_over_by_an_empty_disk() {
         .into_iter()
         .filter(|name| *name != wiped)
         .collect();
+    verify(&cluster, &rest, load.stop().await).await;
+}
+
+#[tokio::test]
+async fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
+    let cluster = three_and_newcomers(1).await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 300).await;
+    let lost = cluster.follower().await;
+    let id: u64 = lost.trim_start_matches('n').parse().unwrap();
+    cluster.kill(&lost).await;
+    std::fs::remove_dir_all(cluster.data().join(&lost)).unwrap();
+    let client = cluster.client();
+    client.member_remove(id).await.unwrap();
+    let _newcomer = start_newcomer(&cluster, 4);
+    let_in(&cluster, &client, 4).await;
+    load.progress(Instant::now(), 300).await;
+    // The old number is gone for good, although it is no member any more.
+    let mut old = start_newcomer(&cluster, id);
+    let ended = tokio::time::timeout(Duration::from_secs(30), old.wait()).await;
+    assert!(!ended.unwrap().unwrap().success());
+    let log = cluster.log(&lost);
+    assert!(log.contains("node-id-reused"), "{log}");
+    // With one more down, the newcomer is needed for the majority.
+    let leader = cluster.leader().await;
+    cluster.kill(&leader).await;
+    load.progress(Instant::now(), 300).await;
+    cluster.start_node(&leader).await;
+    cluster.wait_for_state(&leader, "running").await;
+    let rest = ["n1", "n2", "n3", "n4"].into_iter().filter(|name| *name != lost);
+    let rest: Vec<&str> = rest.collect();
     verify(&cluster, &rest, load.stop().await).await;
 }

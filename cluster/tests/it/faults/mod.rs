@@ -3,9 +3,13 @@
 //! Invariant: a test whose fault did not happen fails.
 
 mod checker;
-mod crash;
+pub(crate) mod crash;
 mod lag;
-mod membership;
-mod pause;
+pub(crate) mod membership;
+mod membership_http;
+pub(crate) mod pause;
+pub(crate) mod replay;
+pub(crate) mod rules;
 mod stop;
 mod watch;
+mod watch_snapshot;

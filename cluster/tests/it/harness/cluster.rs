@@ -90,6 +90,10 @@ impl Cluster {
             .current_dir(self.folder())
             .env_remove("MENAGERIE_TOKEN")
             .stdin(Stdio::null());
+        #[cfg(feature = "planted")]
+        if let Some(bug) = service::planted::planted() {
+            command.env(service::planted::VARIABLE, bug);
+        }
         command
     }
 

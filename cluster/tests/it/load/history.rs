@@ -68,8 +68,10 @@ impl History {
         for pair in holding.windows(2) {
             if pair[1].end_min < pair[0].start_max {
                 return Err(format!(
-                    "{:?} and {:?} were both current at the same time",
-                    pair[0].value, pair[1].value
+                    "{:?} and {:?} were both current at the same time: {:#?}",
+                    pair[0].value,
+                    pair[1].value,
+                    self.concerning([&pair[0].value, &pair[1].value])
                 ));
             }
         }
@@ -78,12 +80,28 @@ impl History {
             let inside = |other: &&&Zone| other.end_min < zone.start_max && zone.end_min < other.start_max;
             if let Some(other) = holding.iter().find(inside) {
                 return Err(format!(
-                    "{:?} was written or seen while {:?} was current",
-                    zone.value, other.value
+                    "{:?} was written or seen while {:?} was current: {:#?}",
+                    zone.value,
+                    other.value,
+                    self.concerning([&zone.value, &other.value])
                 ));
             }
         }
         Ok(())
+    }
+
+    /// What was done with these values, in order of beginning.
+    fn concerning(&self, values: [&Option<String>; 2]) -> Vec<&Operation> {
+        let mut found: Vec<&Operation> = self.operations.iter().collect();
+        found.retain(|operation| {
+            let value = match &operation.what {
+                What::Write { value, .. } => Some(value),
+                What::Read { seen } => seen.as_ref().map(|(value, _)| value),
+            };
+            values.iter().any(|wanted| wanted.as_ref() == value)
+        });
+        found.sort_by_key(|operation| operation.start);
+        found
     }
 
     fn zones(&self) -> Result<Vec<Zone>, String> {

@@ -9,6 +9,7 @@
     reason = "each test binary that includes this file uses a part of it"
 )]
 
+mod behind;
 mod book;
 mod gaps;
 mod history;
@@ -18,6 +19,7 @@ mod registers;
 mod verify;
 mod writers;
 
+pub(crate) use behind::{moves_on, short_log, snapshot_installed};
 pub(crate) use book::{Book, Fate};
 pub(crate) use gaps::Gaps;
 pub(crate) use history::{History, Operation, What};

@@ -127,6 +127,7 @@ fn check_present(real: &Real, model: &Model) {
         .machine
         .hub
         .read(1, model.revision(), usize::MAX)
+        .1
         .expect("the ring is large enough");
     let events: Vec<Event> = ring.iter().flat_map(|change| change.events.clone()).collect();
     assert_eq!(events, model.events, "watchers see each change once and in order");

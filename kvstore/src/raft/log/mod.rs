@@ -21,9 +21,10 @@ pub use reader::LogReader;
 use tail::Tail;
 use writer::{Work, Writer};
 
-use super::entry;
+use super::entry::{self, MalformedEntry};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::NodeMetrics;
+use crate::storage::damage::{advise, is_corruption};
 use crate::storage::log_db::{LogDb, TailMark};
 
 /// Steps queued for the writer; a full queue makes openraft wait.
@@ -71,13 +72,22 @@ impl LogStore {
         memtable_bytes: usize,
         metrics: Arc<NodeMetrics>,
     ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
+        Self::open_checked(folder, memtable_bytes, metrics).map_err(explain)
+    }
+
+    fn open_checked(
+        folder: &Path,
+        memtable_bytes: usize,
+        metrics: Arc<NodeMetrics>,
+    ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
         std::fs::create_dir_all(folder)?;
         let db = LogDb::open(&folder.join("db"), memtable_bytes).map_err(io_error)?;
         let mark = TailMark::open(&folder.join("TAIL"))?;
         let read = |name: &str| db.meta(name).map_err(io_error);
-        let vote = read("vote")?
+        let vote: Option<Vote> = read("vote")?
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?;
+        let vote = latest_vote(vote, mark.marked().vote);
         let purged: Option<LogId> = read("purged")?
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?;
@@ -86,7 +96,7 @@ impl LogStore {
             .transpose()?;
         let purged_end = end_of(purged.as_ref());
         let end = check_contiguity(&db, purged_end)?;
-        let lost_up_to = mark.read()?.filter(|marked| *marked > end);
+        let lost_up_to = Some(mark.marked().end).filter(|marked| *marked > end);
         let log = Arc::new(Log {
             db,
             tail: Tail::new(end),
@@ -128,6 +138,34 @@ impl LogStore {
         self.enqueue(make(done)).await?;
         waiting.await.map_err(io_error)
     }
+}
+
+/// A vote that the log lost is taken from the mark: forgotten, it could be given a second time.
+fn latest_vote(stored: Option<Vote>, marked: (u64, u64)) -> Option<Vote> {
+    let known = stored.map_or((0, 0), |vote| (vote.leader_id.term, vote.leader_id.node_id));
+    if marked <= known {
+        return stored;
+    }
+    let (term, node) = marked;
+    tracing::error!(
+        raft.term = term,
+        "the vote of this term is gone from the log; the mark beside it still has it"
+    );
+    Some(Vote::new(term, node))
+}
+
+/// Damage says what to do; what else keeps a log from opening speaks for itself.
+fn explain(error: io::Error) -> io::Error {
+    let source = error.get_ref();
+    let corrupt = source
+        .and_then(|source| source.downcast_ref())
+        .is_some_and(is_corruption);
+    let malformed: Option<&MalformedEntry> = source.and_then(|source| source.downcast_ref());
+    if corrupt || malformed.is_some() || error.kind() == io::ErrorKind::InvalidData {
+        let said = advise("entries of this node's log", &error);
+        return io::Error::new(io::ErrorKind::InvalidData, said);
+    }
+    error
 }
 
 fn end_of(id: Option<&LogId>) -> u64 {
@@ -184,7 +222,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let encoded = serde_json::to_vec(vote)?;
-        self.and_wait(|done| Work::Vote { encoded, done }).await?;
+        let voted = (vote.leader_id.term, vote.leader_id.node_id);
+        self.and_wait(|done| Work::Vote {
+            encoded,
+            vote: voted,
+            done,
+        })
+        .await?;
         *self.log.vote.lock().expect("no holder of the vote panics") = Some(*vote);
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::command::Proposal;
 use crate::machine::adapter::MachineAdapter;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::log_id;
+use crate::storage::log_db::LogBatch;
 
 const MEMTABLE: usize = 1 << 20;
 
@@ -86,18 +87,21 @@ async fn a_reopened_log_has_everything_that_was_called_back() {
     assert_eq!(store.try_get_log_entries(20..99).await.expect("read").len(), 21);
 }
 
+/// A log of 30 entries from which a disk forgot some that it once had synced.
+async fn forgetful(folder: &Path, from: u64, to: u64) {
+    let (mut store, _, ended) = open(folder);
+    store.blocking_append((0..30).map(entry)).await.expect("appended");
+    close(store, ended).await;
+    let db = LogDb::open(&folder.join("raft/db"), MEMTABLE).expect("opens");
+    let mut batch = LogBatch::default();
+    db.remove(&mut batch, from, to);
+    db.commit(batch).expect("removed");
+}
+
 #[tokio::test]
 async fn a_log_that_lost_its_end_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut store, _, ended) = open(folder.path());
-    store.blocking_append((0..30).map(entry)).await.expect("appended");
-    close(store, ended).await;
-    // As a disk does that forgets what it once had synced.
-    let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
-    let mut batch = crate::storage::log_db::LogBatch::default();
-    db.remove(&mut batch, 25, u64::MAX);
-    db.commit(batch).expect("removed");
-    drop(db);
+    forgetful(folder.path(), 25, u64::MAX).await;
     let (_, opened, _) = open(folder.path());
     assert_eq!((opened.end, opened.lost_up_to), (25, Some(30)));
 }
@@ -105,18 +109,31 @@ async fn a_log_that_lost_its_end_is_noticed() {
 #[tokio::test]
 async fn an_entry_missing_in_the_middle_stops_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut store, _, ended) = open(folder.path());
-    store.blocking_append((0..30).map(entry)).await.expect("appended");
-    close(store, ended).await;
-    let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
-    let mut batch = crate::storage::log_db::LogBatch::default();
-    db.remove(&mut batch, 10, 11);
-    db.commit(batch).expect("removed");
-    drop(db);
+    forgetful(folder.path(), 10, 11).await;
     let error = LogStore::open(&folder.path().join("raft"), MEMTABLE, Arc::default())
         .err()
         .expect("refused");
     assert!(error.to_string().contains("no entry 10"), "{error}");
+    assert!(
+        error.to_string().contains("member remove"),
+        "it says what to do: {error}"
+    );
+}
+
+#[tokio::test]
+async fn a_vote_that_the_log_lost_is_remembered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _, ended) = open(folder.path());
+    store.save_vote(&Vote::new(3, 2)).await.expect("saved");
+    close(store, ended).await;
+    let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
+    let mut batch = LogBatch::default();
+    let older = serde_json::to_vec(&Vote::new_committed(2, 1)).expect("a vote encodes");
+    db.put_meta(&mut batch, "vote", &older);
+    db.commit(batch).expect("written");
+    drop(db);
+    let (mut store, ..) = open(folder.path());
+    assert_eq!(store.read_vote().await.expect("read"), Some(Vote::new(3, 2)));
 }
 
 /// Waits for the writer thread to let go of the database.

@@ -27,6 +27,8 @@ pub(super) enum Work {
     },
     Vote {
         encoded: Vec<u8>,
+        /// Term and node, for the mark.
+        vote: (u64, u64),
         done: oneshot::Sender<()>,
     },
     Truncate {
@@ -54,6 +56,7 @@ struct Waiting {
     appended: Vec<IOFlushed<TypeConfig>>,
     done: Vec<oneshot::Sender<()>>,
     last: Option<u64>,
+    vote: Option<(u64, u64)>,
 }
 
 impl Writer {
@@ -103,8 +106,9 @@ impl Writer {
                     }
                     waiting.appended.push(callback);
                 }
-                Work::Vote { encoded, done } => {
+                Work::Vote { encoded, vote, done } => {
                     self.log.db.put_meta(&mut batch, "vote", &encoded);
+                    waiting.vote = Some(vote);
                     waiting.done.push(done);
                 }
                 Work::Purge { encoded, end } => self.purge(&mut batch, &encoded, end),
@@ -141,8 +145,10 @@ impl Writer {
         let started = Instant::now();
         self.log.db.commit(batch).map_err(io::Error::other)?;
         self.metrics.log_synced(entries, started.elapsed());
+        if waiting.last.is_some() || waiting.vote.is_some() {
+            self.mark.raise(waiting.last.map(|last| last + 1), waiting.vote)?;
+        }
         if let Some(last) = waiting.last {
-            self.mark.raise(last + 1)?;
             self.log.tail.flushed(last + 1);
             self.log.flushed.send_replace(last + 1);
         }

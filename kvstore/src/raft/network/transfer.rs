@@ -12,6 +12,7 @@ use super::handshake::Connection;
 use super::message::{self, SnapshotHead};
 use crate::machine::snapshot::{MANIFEST, Manifest, read_manifest};
 use crate::raft::types::{SnapshotMeta, Vote};
+use crate::storage::damage::Damage;
 use crate::storage::files;
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -20,12 +21,14 @@ fn malformed(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
-/// Sends the snapshot in `folder`; answers the receiver's vote.
-pub async fn send(
+/// Sends the snapshot in `folder`; answers the receiver's vote. Files that are no longer what they were end
+/// this node: they are links to tables that it reads itself.
+pub(crate) async fn send(
     mut connection: Connection,
     vote: Vote,
     meta: &SnapshotMeta,
     folder: &Path,
+    damage: &Damage,
 ) -> io::Result<Vote> {
     let manifest = read_manifest(folder)?;
     // Opened first: if a newer snapshot replaces this one, its files stay readable.
@@ -40,7 +43,8 @@ pub async fn send(
         manifest: serde_json::to_vec(&manifest)?,
     };
     write_frame(&mut connection.writer, &message::encode(&head)).await?;
-    for mut file in opened {
+    for (mut file, described) in opened.into_iter().zip(&manifest.files) {
+        let (mut bytes, mut crc) = (0, 0);
         loop {
             let (read, back) = tokio::task::spawn_blocking(move || {
                 let mut chunk = vec![0; CHUNK_BYTES];
@@ -54,9 +58,16 @@ pub async fn send(
             if read.is_empty() {
                 break;
             }
+            bytes += read.len() as u64;
+            crc = crc32c::crc32c_append(crc, &read);
             let mut out = bytes::BytesMut::new();
             append_frame(&mut out, &[&read]);
             connection.writer.write_all(&out).await?;
+        }
+        if (bytes, crc) != (described.bytes, described.crc32c) {
+            let error = malformed(&format!("{} does not match its checksum", described.name));
+            damage.report_corruption("the files of this node's snapshot", &error);
+            return Err(error);
         }
     }
     let answer = connection

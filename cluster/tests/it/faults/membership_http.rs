@@ -1,0 +1,124 @@
+//! Changes of members as any program makes them: over HTTP, through any node, and asked for twice.
+//! Invariant: a repeat of a change that was made answers what the first did, or clearly that it is made.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Cluster, SOON, member_of, start_newcomer, three_and_newcomers, wait_for_member, wait_until,
+};
+
+const MEMBERS: &str = "/v1/cluster/members";
+
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    body: Value,
+}
+
+impl Answer {
+    fn member(&self, id: u64) -> Option<&Value> {
+        let members = self.body["members"].as_array()?;
+        members.iter().find(|member| member["id"] == id)
+    }
+
+    #[track_caller]
+    fn refused(&self, status: u16, code: &str) {
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.body
+        );
+    }
+
+    #[track_caller]
+    fn fine(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self
+    }
+}
+
+async fn ask(cluster: &Cluster, method: &str, through: &str, path: &str, body: Value) -> Answer {
+    let request = cluster.request(method, through, path);
+    let request = if body.is_null() {
+        request
+    } else {
+        request.json(&body)
+    };
+    let answer = request.send().await.unwrap();
+    let location = answer.headers().get("location");
+    Answer {
+        status: answer.status(),
+        location: location.map(|location| location.to_str().unwrap().to_owned()),
+        body: answer.json().await.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn members_are_added_promoted_and_removed_over_http() {
+    let cluster = three_and_newcomers(1).await;
+    let client = cluster.client();
+    client.put("a", "1").await.unwrap();
+    let follower = cluster.follower().await;
+    let post = async |path: &str, body: Value| ask(&cluster, "POST", &follower, path, body).await;
+
+    let fourth = serde_json::to_value(member_of(&cluster, 4)).unwrap();
+    for _ in 0..2 {
+        let added = post(MEMBERS, fourth.clone()).await.fine(201);
+        assert_eq!(added.location.as_deref(), Some("/v1/cluster/members/4"));
+    }
+    wait_for_member(&client, 4, "the learner is a member", |_, member| {
+        member.is_some_and(|member| !member.voter)
+    })
+    .await;
+    let mut elsewhere = fourth.clone();
+    elsewhere["peer_address"] = json!("127.0.0.1:9");
+    post(MEMBERS, elsewhere).await.refused(409, "member-exists");
+    let mut twin = fourth.clone();
+    twin["id"] = json!(5);
+    post(MEMBERS, twin).await.refused(409, "member-exists");
+    post("/v1/cluster/members/9/promote", Value::Null)
+        .await
+        .refused(404, "member-not-found");
+    post("/v1/cluster/leader", json!({"to": 9}))
+        .await
+        .refused(404, "member-not-found");
+    // It does not run yet.
+    post("/v1/cluster/members/4/promote", Value::Null)
+        .await
+        .refused(503, "member-unreachable");
+
+    let _newcomer = start_newcomer(&cluster, 4);
+    wait_until("the learner is promoted", SOON, async || {
+        let promoted = post("/v1/cluster/members/4/promote", Value::Null).await;
+        (promoted.status == 200)
+            .then_some(())
+            .ok_or(promoted.body.to_string())
+    })
+    .await;
+    let again = post("/v1/cluster/members/4/promote", Value::Null).await.fine(200);
+    assert_eq!(again.member(4).unwrap()["voter"], true, "{}", again.body);
+    for _ in 0..2 {
+        post("/v1/cluster/leader", json!({"to": 4})).await.fine(200);
+    }
+    wait_for_member(&client, 4, "the newcomer leads", |members, _| {
+        members.leader == Some(4)
+    })
+    .await;
+
+    // Also the one that leads: it hands over first.
+    let path = "/v1/cluster/members/4";
+    let removed = ask(&cluster, "DELETE", &follower, path, Value::Null)
+        .await
+        .fine(200);
+    assert_ne!(removed.body["leader"], 4, "{}", removed.body);
+    ask(&cluster, "DELETE", &follower, path, Value::Null)
+        .await
+        .refused(404, "member-not-found");
+    wait_for_member(&client, 4, "the newcomer is gone", |members, member| {
+        member.is_none() && members.members.len() == 3
+    })
+    .await;
+    assert_eq!(client.get("a").await.unwrap().unwrap().bytes(), "1");
+}

@@ -1,0 +1,55 @@
+//! A cluster that grows from three to five and shrinks to three others while clients write.
+//! Invariant: at every step a majority of the members of that moment has everything; newcomers come by snapshot.
+
+use std::time::Instant;
+
+use crate::harness::{let_in, start_newcomer, three_and_newcomers, wait_for_member};
+use crate::load::{Leaders, Load, Plan, snapshot_installed, verify};
+
+#[tokio::test]
+async fn three_members_become_five_and_three_others_under_load() {
+    let cluster = three_and_newcomers(2).await;
+    let load = Load::start(&cluster, Plan::many_entries());
+    let leaders = Leaders::watch(&cluster);
+    load.progress(Instant::now(), 1500).await;
+    let client = cluster.client();
+    let _newcomers = [start_newcomer(&cluster, 4), start_newcomer(&cluster, 5)];
+    for id in [4, 5] {
+        let_in(&cluster, &client, id).await;
+        // What came before it is no longer in anybody's log.
+        snapshot_installed(&cluster, &format!("n{id}")).await;
+        load.progress(Instant::now(), 300).await;
+    }
+    // Of five, two may be gone.
+    for name in ["n1", "n2"] {
+        cluster.kill(name).await;
+    }
+    load.progress(Instant::now(), 300).await;
+    for name in ["n1", "n2"] {
+        cluster.start_node(name).await;
+        cluster.wait_for_state(name, "running").await;
+    }
+    // One after the other, whoever of them leads.
+    for id in [1, 2] {
+        client.member_remove(id).await.unwrap();
+        wait_for_member(&client, id, "the member is gone", |_, member| member.is_none()).await;
+        load.progress(Instant::now(), 300).await;
+        cluster.term(&format!("n{id}")).await;
+    }
+    let present = client.cluster().await.unwrap();
+    let mut voters: Vec<u64> = present
+        .members
+        .iter()
+        .filter(|member| member.voter)
+        .map(|member| member.id)
+        .collect();
+    voters.sort_unstable();
+    assert_eq!(voters, [3, 4, 5]);
+    // Of three, one may be gone, and it is one of these three that counts.
+    cluster.kill("n3").await;
+    load.progress(Instant::now(), 300).await;
+    cluster.start_node("n3").await;
+    cluster.wait_for_state("n3", "running").await;
+    leaders.stop().await;
+    verify(&cluster, &["n3", "n4", "n5"], load.stop().await).await;
+}

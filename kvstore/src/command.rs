@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod proposal;
 
-pub use proposal::{MalformedProposal, Merged, Proposal, encode_commands, merge_commands};
+pub use proposal::{MalformedProposal, Proposal, count_commands, encode_commands, merge_commands};
 
 /// One client's wish: who, what, and under which idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

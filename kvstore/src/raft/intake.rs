@@ -4,20 +4,22 @@
 //! is under way, the next one fills. It knows commands only as bytes with a count in front.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
 use service::tasks::Tasks;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::network::message::NotNow;
 use super::types::Raft;
-use crate::command::{Proposal, Reply, merge_commands};
+use crate::command::{Proposal, Reply, count_commands, merge_commands};
 use crate::metrics::NodeMetrics;
 
-/// Entries under way. With one, the next is as large as what came in meanwhile; two were no faster and cost more.
-const UNDER_WAY: usize = 1;
+/// Entries under way. Another one leaves only when it is as large as the last: small ones would cost more than
+/// the wait saves.
+const UNDER_WAY_MAX: usize = 3;
 /// Batches of members waiting to be proposed; more are refused.
 const QUEUE: usize = 1024;
 /// Times the intake lets others run, and looks into its queue again, before it proposes.
@@ -28,8 +30,27 @@ const HOLD: Duration = Duration::from_millis(50);
 
 struct Batch {
     commands: Bytes,
+    count: usize,
     answer: oneshot::Sender<Result<Vec<Reply>, NotNow>>,
 }
+
+/// What the next entry will hold.
+#[derive(Default)]
+struct Filling {
+    batches: Vec<Batch>,
+    bytes: usize,
+    commands: usize,
+}
+
+/// Entries that hold up the next ones.
+#[derive(Default)]
+struct UnderWay {
+    entries: AtomicUsize,
+    fewer: Notify,
+}
+
+/// One entry under way, until it is dropped.
+struct Going(Arc<UnderWay>);
 
 pub struct Intake {
     queue: mpsc::Sender<Batch>,
@@ -40,6 +61,35 @@ struct Gatherer {
     tasks: Tasks,
     metrics: Arc<NodeMetrics>,
     queue: mpsc::Receiver<Batch>,
+    under_way: Arc<UnderWay>,
+    /// Commands in the entry proposed last.
+    last: usize,
+}
+
+impl Going {
+    fn begin(under_way: &Arc<UnderWay>) -> Self {
+        under_way.entries.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(under_way))
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.entries.fetch_sub(1, Ordering::AcqRel);
+        self.0.fewer.notify_one();
+    }
+}
+
+impl Filling {
+    fn push(&mut self, batch: Batch) {
+        self.bytes += batch.commands.len();
+        self.commands += batch.count;
+        self.batches.push(batch);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= ENTRY_BYTES_MAX
+    }
 }
 
 impl Intake {
@@ -50,6 +100,8 @@ impl Intake {
             tasks: tasks.clone(),
             metrics,
             queue,
+            under_way: Arc::default(),
+            last: 0,
         };
         tasks.spawn("intake", gatherer.run());
         Self { queue: sender }
@@ -57,8 +109,17 @@ impl Intake {
 
     /// Proposes encoded commands, together with what others propose, and answers what applying them answered.
     pub async fn propose(&self, commands: Bytes) -> Result<Vec<Reply>, NotNow> {
+        let Some(count) = count_commands(&commands) else {
+            tracing::error!("commands of a member do not decode; they are not proposed");
+            return Err(NotNow::Overloaded);
+        };
         let (answer, answered) = oneshot::channel();
-        if self.queue.try_send(Batch { commands, answer }).is_err() {
+        let batch = Batch {
+            commands,
+            count,
+            answer,
+        };
+        if self.queue.try_send(batch).is_err() {
             return Err(NotNow::Overloaded);
         }
         // Dropped unanswered only when the node stops, perhaps in the middle of it.
@@ -68,56 +129,60 @@ impl Intake {
 
 impl Gatherer {
     async fn run(mut self) {
-        let entries = Arc::new(Semaphore::new(UNDER_WAY));
+        let mut filling = Filling::default();
         loop {
-            let Ok(permit) = Arc::clone(&entries).acquire_owned().await else {
-                return;
-            };
-            let first = tokio::select! {
-                first = self.queue.recv() => first,
-                () = self.tasks.stopping() => None,
-            };
-            let Some(first) = first else { return };
-            let batches = self.gather(first).await;
-            let writing = write(self.raft.clone(), Arc::clone(&self.metrics), batches, permit);
+            while !self.may_leave(&filling) {
+                let batch = tokio::select! {
+                    batch = self.queue.recv(), if !filling.is_full() => match batch {
+                        Some(batch) => Some(batch),
+                        None => return,
+                    },
+                    () = self.under_way.fewer.notified() => None,
+                    () = self.tasks.stopping() => return,
+                };
+                if let Some(batch) = batch {
+                    filling.push(batch);
+                }
+            }
+            self.gather(&mut filling).await;
+            self.last = filling.commands;
+            let going = Going::begin(&self.under_way);
+            let batches = std::mem::take(&mut filling).batches;
+            let writing = write(self.raft.clone(), Arc::clone(&self.metrics), batches, going);
             self.tasks.spawn("proposal", writing);
         }
     }
 
-    async fn gather(&mut self, first: Batch) -> Vec<Batch> {
-        let (mut batches, mut bytes, mut next) = (Vec::new(), 0, Some(first));
-        for round in 0..=YIELDS {
-            while let Some(batch) = next.take().or_else(|| self.queue.try_recv().ok()) {
-                bytes += batch.commands.len();
-                batches.push(batch);
-                if bytes >= ENTRY_BYTES_MAX {
-                    return batches;
-                }
-            }
-            if round < YIELDS {
-                tokio::task::yield_now().await;
-            }
+    fn may_leave(&self, filling: &Filling) -> bool {
+        match self.under_way.entries.load(Ordering::Acquire) {
+            _ if filling.batches.is_empty() => false,
+            0 => true,
+            entries => entries < UNDER_WAY_MAX && (filling.is_full() || filling.commands >= self.last),
         }
-        batches
+    }
+
+    /// Takes what comes in while others run.
+    async fn gather(&mut self, filling: &mut Filling) {
+        for _ in 0..YIELDS {
+            while !filling.is_full()
+                && let Ok(batch) = self.queue.try_recv()
+            {
+                filling.push(batch);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-async fn write(raft: Raft, metrics: Arc<NodeMetrics>, batches: Vec<Batch>, permit: OwnedSemaphorePermit) {
-    let merged = match merge_commands(batches.iter().map(|batch| batch.commands.as_ref())) {
-        Ok(merged) => merged,
-        Err(error) => {
-            // A member sent what no version of this code writes; nothing of it is proposed.
-            tracing::error!(%error, "commands of a member do not decode");
-            return;
-        }
-    };
+async fn write(raft: Raft, metrics: Arc<NodeMetrics>, batches: Vec<Batch>, going: Going) {
+    let merged = merge_commands(batches.iter().map(|batch| batch.commands.as_ref()));
     let started = Instant::now();
-    let proposal = Proposal::new(service::time::now_ms(), &merged.bytes);
+    let proposal = Proposal::new(service::time::now_ms(), &merged);
     let mut writing = std::pin::pin!(raft.client_write(proposal));
     let written = if let Ok(written) = tokio::time::timeout(HOLD, &mut writing).await {
         written
     } else {
-        drop(permit);
+        drop(going);
         writing.await
     };
     let outcome = match written {
@@ -132,10 +197,10 @@ async fn write(raft: Raft, metrics: Arc<NodeMetrics>, batches: Vec<Batch>, permi
         Err(_) => Err(NotNow::Unknown),
     };
     let mut replies = outcome.map(Vec::into_iter);
-    for (batch, count) in batches.into_iter().zip(merged.counts) {
+    for batch in batches {
         let share = replies
             .as_mut()
-            .map(|replies| replies.by_ref().take(count).collect())
+            .map(|replies| replies.by_ref().take(batch.count).collect())
             .map_err(|error| *error);
         // The asker is gone; the write stands all the same.
         batch.answer.send(share).ok();

@@ -41,14 +41,17 @@ impl Stage {
     async fn passes(&self, began: Instant) {
         tokio::time::sleep_until((began + WEATHER).into()).await;
         self.network.heal();
+        let healed = Instant::now();
         for name in ALL {
             let client = self
                 .cluster
-                .client_of(vec![self.cluster.address(name).to_owned()]);
+                .client_of(vec![self.cluster.address(name).to_owned()])
+                .with_deadline(Duration::from_millis(500));
             wait_until(&format!("{name} serves"), SOON, async || {
                 client.revision().await.map_err(|error| format!("{error:?}"))
             })
             .await;
+            say(&format!("{name} serves {:?} after the weather", healed.elapsed()));
         }
         self.load.progress(Instant::now(), 200).await;
     }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use crate::ALL;
 use crate::disk::Disk;
 use crate::harness::{Cluster, wait_until};
-use crate::load::{Load, Plan, Random, equal_everywhere, moves_on, say, snapshot_installed, verify};
+use crate::load::{Load, Plan, Random, equal_everywhere, moves_on, say, verify};
 use crate::power_loss::lose_power;
 
 /// Makes the snapshot large enough to be caught on its way.
 const LARGE_VALUES: usize = 96;
+const MOMENT_MAX: Duration = Duration::from_secs(4);
 
 /// What shows that the install has come to a certain point.
 #[derive(Clone, Copy, Debug)]
@@ -78,10 +79,14 @@ async fn a_snapshot_that_is_installed_when_the_power_goes_is_there_or_not() {
         moves_on(&cluster, &cluster.leader().await).await;
         let before = generation(&folder);
         cluster.start_node(&victim).await;
+        // A moment that has passed, or does not come since the log still reaches back so far, is no fault.
+        let begin = Instant::now();
         let seen = wait_until(&format!("{moment:?}"), Duration::from_secs(20), async || {
             if moment.is_there(&folder, before) {
-                Ok(true)
-            } else if generation(&folder) > before {
+                return Ok(true);
+            }
+            let passed = generation(&folder) > before || begin.elapsed() > MOMENT_MAX;
+            if passed {
                 Ok(false)
             } else {
                 Err("not yet".to_owned())
@@ -96,11 +101,10 @@ async fn a_snapshot_that_is_installed_when_the_power_goes_is_there_or_not() {
         say(&format!(
             "{victim}: {moment:?} seen: {seen}; generation {before} before, {after} after"
         ));
-        caught += usize::from(after == before);
+        caught += usize::from(seen && after == before);
         cluster.wait_for_state(&victim, "running").await;
-        snapshot_installed(&cluster, &victim).await;
     }
-    assert!(caught > 0, "the power never went before the switch");
+    assert!(caught > 1, "the power hardly ever went before the switch");
     load.progress(Instant::now(), 200).await;
     verify(&cluster, &ALL, load.stop().await).await;
     equal_everywhere(&cluster, &ALL).await;

@@ -13,7 +13,7 @@ use crate::harness::{Cluster, wait_until};
 use crate::load::{Load, Plan, moves_on, short_log, snapshot_installed, verify};
 
 /// After this long without an answer the leader no longer keeps the log for it.
-const GIVEN_UP: Duration = Duration::from_secs(6);
+const GIVEN_UP: Duration = Duration::from_secs(7);
 
 /// Name and data of each event of one connection.
 type Events = Arc<Mutex<Vec<(String, Value)>>>;

@@ -1,16 +1,13 @@
 //! What openraft sends to one peer: a pipelined stream of appends, heartbeats and votes on a connection
 //! of their own, snapshots on a third.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::stream::Fuse;
 use futures_util::{FutureExt as _, Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::entry::RaftEntry;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
@@ -24,9 +21,10 @@ use tokio::net::tcp::OwnedReadHalf;
 use super::frame::{FrameReader, append_frame};
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Control, Controlled, Streamed};
+use super::sent::{LOOK_EVERY, Sent};
 use super::transfer;
 use crate::metrics::NodeMetrics;
-use crate::raft::types::{LogId, Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
+use crate::raft::types::{Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
 use crate::storage::damage::Damage;
 
 /// Requests written together, as far as they are ready.
@@ -288,8 +286,8 @@ async fn next_answer(
 ) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, Option<Answers>)> {
     let (mut reader, writing) = state?;
     let answer = loop {
-        let Ok(read) = tokio::time::timeout(STALLED, reader.next()).await else {
-            if sent.oldest() > STALLED {
+        let Ok(read) = tokio::time::timeout(LOOK_EVERY, reader.next()).await else {
+            if sent.is_stalled() {
                 break Err(broken(&std::io::Error::from(std::io::ErrorKind::TimedOut)));
             }
             continue;
@@ -313,85 +311,10 @@ async fn next_answer(
     })
 }
 
-/// The requests of a stream that are not answered yet: last log id, and when it was sent.
-///
-/// openraft takes an answer for one to every request that ends at or before the same entry, also one that was
-/// sent much later only to tell of a commit. Late answers, as after a pause or a cut, would so prove that this
-/// node led when the later one was sent, and confirm reads that must not be served. A late answer is therefore
-/// left out when a request under way will be answered with the same or more.
-#[derive(Clone, Default)]
-struct Sent(Arc<Mutex<VecDeque<(Option<LogId>, Instant)>>>);
-
-/// Far below any lease: whoever answered no longer ago than this has not voted for another since.
-const LATE: Duration = Duration::from_millis(30);
-
-/// A stream without an answer for so long is given up. While it lasts, openraft keeps all of the log for it, so
-/// that a member that stands still would let the others' disks fill up.
-const STALLED: Duration = Duration::from_secs(5);
-
-impl Sent {
-    /// Age of the oldest request without an answer.
-    fn oldest(&self) -> Duration {
-        self.lock().front().map_or(Duration::ZERO, |(_, at)| at.elapsed())
-    }
-
-    fn note(&self, request: &AppendEntriesRequest<TypeConfig>) {
-        let last = request
-            .entries
-            .last()
-            .map(RaftEntry::log_id)
-            .or(request.prev_log_id);
-        self.lock().push_back((last, Instant::now()));
-    }
-
-    /// Called once with each answer, in order.
-    fn is_misleading(&self, upto: Option<LogId>) -> bool {
-        let mut sent = self.lock();
-        let answered = sent.pop_front();
-        let late = answered.is_some_and(|(_, at)| at.elapsed() > LATE);
-        late && sent.front().is_some_and(|(last, _)| *last <= upto)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Option<LogId>, Instant)>> {
-        self.0.lock().expect("no holder of the sent requests panics")
-    }
-}
-
 struct AbortOnDrop(tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::raft::entry::log_id;
-
-    fn sent(requests: &[(u64, Duration)]) -> Sent {
-        let sent = Sent::default();
-        for (last, age) in requests {
-            let at = Instant::now()
-                .checked_sub(*age)
-                .expect("the machine runs longer than that");
-            sent.lock().push_back((Some(log_id(1, 1, *last)), at));
-        }
-        sent
-    }
-
-    #[test]
-    fn a_late_answer_does_not_stand_for_a_later_request() {
-        let upto = |index| Some(log_id(1, 1, index));
-        let (old, new) = (Duration::from_secs(1), Duration::ZERO);
-        // Late, and a request that only tells of a commit is under way: that one's answer counts.
-        let late = sent(&[(10, old), (15, old), (15, new)]);
-        assert!(!late.is_misleading(upto(10)), "no other request ends there");
-        assert!(late.is_misleading(upto(15)));
-        assert!(!late.is_misleading(upto(15)), "it is the last");
-        // In time: nobody can have taken over since.
-        let timely = sent(&[(15, new), (15, new)]);
-        assert!(!timely.is_misleading(upto(15)));
     }
 }

@@ -10,5 +10,6 @@ pub mod frame;
 pub mod handshake;
 pub mod link;
 pub mod message;
+mod sent;
 pub mod server;
 pub mod transfer;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Target;
 use super::connection::{Connection, Outcome};
-use super::gaps::Gaps;
+use crate::probe::Gaps;
 use super::kv::millis;
 use crate::context::Context;
 use crate::kv::reach::Reach;

@@ -61,7 +61,7 @@ function showProcess(process) {
 
 // ---------- what happened ----------
 
-const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 let newestEntry = 0;
 
 function onEntry(entry) {
@@ -135,8 +135,8 @@ function readColours() {
 readColours();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 
-/** From 1 ms to a second on a scale of tens, as a part of the height. */
-const tallness = (took) => Math.min(1, Math.log10(1 + took) / 3);
+/** From a quarter of a millisecond to a second on a scale of tens, as a part of the height. */
+const tallness = (took) => Math.max(0, Math.min(1, Math.log10(took / 0.25) / Math.log10(1000 / 0.25)));
 
 function draw() {
   const scale = devicePixelRatio || 1;
@@ -150,7 +150,7 @@ function draw() {
   const right = clock() - 150;
   const x = (at) => width - ((right - at) / 1000) * WINDOW_PX_PER_S;
   const ribbon = height - 26;
-  const axis = Math.round(ribbon * 0.66);
+  const axis = Math.round(ribbon * 0.72);
   drawScale(width, axis, ribbon);
   drawPauses(x, width, axis, ribbon, right);
   for (const [began, took, kind] of calls) {
@@ -169,7 +169,7 @@ function draw() {
 function drawScale(width, axis, ribbon) {
   pen.font = "11px system-ui, sans-serif";
   pen.textAlign = "left";
-  for (const took of [10, 100, 1000]) {
+  for (const took of [1, 10, 100, 1000]) {
     const y = Math.round(axis - tallness(took) * (axis - 26)) + 0.5;
     pen.strokeStyle = colours.hair;
     pen.beginPath();
@@ -236,7 +236,7 @@ let seconds = [];
 function onSecond(second) {
   seconds = [...seconds, second].slice(-60);
   $("rate-now").textContent = number.format(second.writes);
-  if (second.p50_ms !== null) $("latency-now").textContent = `${ms(second.p50_ms)} · ${ms(second.p99_ms)}`;
+  if (second.p50_ms !== null) $("latency-now").textContent = `${ms(second.p50_ms)}, 99 % under ${ms(second.p99_ms)}`;
   spark($("rate").querySelector("polyline"), seconds.map((each) => each.writes), 10);
   const highest = Math.max(1, ...seconds.map((each) => each.p99_ms ?? 0));
   spark($("latency").querySelector(".p99"), seconds.map((each) => each.p99_ms), highest);

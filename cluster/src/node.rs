@@ -39,34 +39,31 @@ impl Node {
 }
 
 async fn serve(id: u64, context: Context) -> anyhow::Result<()> {
-        let Some(node) = context.config.node(id) else {
-            let ids: Vec<String> = context
-                .config
-                .nodes
-                .iter()
-                .map(|node| node.id.to_string())
-                .collect();
-            let ids = ids.join(", ");
-            return Err(Usage(format!(
-                "the configuration has no node {id}; it has: {ids}"
-            ))
-            .into());
-        };
-        let client = bind(node.listens_to_clients()).await?;
-        let peer = bind(node.listens_to_peers()).await?;
-        let secrets = secrets::load_or_create(&context.data).context("open the secrets")?;
-        let settings = Settings {
-            data: context.data.join(node.name()),
-            config: Config {
-                data: context.data,
-                ..context.config
-            },
-            id,
-            secrets,
-        };
-        let tasks = Tasks::new();
-        tasks.stop_on_signals().context("take over the signals")?;
-        kvstore::run(settings, client, peer, tasks).await
+    let Some(node) = context.config.node(id) else {
+        let ids: Vec<String> = context
+            .config
+            .nodes
+            .iter()
+            .map(|node| node.id.to_string())
+            .collect();
+        let ids = ids.join(", ");
+        return Err(Usage(format!("the configuration has no node {id}; it has: {ids}")).into());
+    };
+    let client = bind(node.listens_to_clients()).await?;
+    let peer = bind(node.listens_to_peers()).await?;
+    let secrets = secrets::load_or_create(&context.data).context("open the secrets")?;
+    let settings = Settings {
+        data: context.data.join(node.name()),
+        config: Config {
+            data: context.data,
+            ..context.config
+        },
+        id,
+        secrets,
+    };
+    let tasks = Tasks::new();
+    tasks.stop_on_signals().context("take over the signals")?;
+    kvstore::run(settings, client, peer, tasks).await
 }
 
 async fn bind(address: &str) -> anyhow::Result<TcpListener> {

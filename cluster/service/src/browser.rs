@@ -115,10 +115,22 @@ mod tests {
     #[test]
     fn only_local_names_are_local() {
         let local = |host: &'static str| check_local_host(&headers(&[(header::HOST, host)])).is_ok();
-        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+        ] {
             assert!(local(host), "{host}");
         }
-        for host in ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:8080", "", ":8080"] {
+        for host in [
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:8080",
+            "",
+            ":8080",
+        ] {
             assert!(!local(host), "{host}");
         }
         assert!(check_local_host(&HeaderMap::new()).is_err());

@@ -161,7 +161,9 @@ impl Board {
             pauses: std::mem::take(&mut self.pauses),
             tally: self.tally.clone(),
             longest_ms: self.longest_ms,
-            silent_ms: self.last_success.map(|last| tenths(now.saturating_duration_since(last))),
+            silent_ms: self
+                .last_success
+                .map(|last| tenths(now.saturating_duration_since(last))),
         }
     }
 
@@ -238,8 +240,17 @@ mod tests {
         play.write(20, 200, false);
         play.write(30, 427, true);
         let beat = play.board.take_beat(play.at(430));
-        assert_eq!(beat.calls, [(0.0, 5.0, 0), (10.0, 5.0, 0), (20.0, 180.0, 1), (30.0, 397.0, 0)]);
-        assert_eq!(beat.pauses, [Pause { from: 15.0, ms: 412.0 }]);
+        assert_eq!(
+            beat.calls,
+            [(0.0, 5.0, 0), (10.0, 5.0, 0), (20.0, 180.0, 1), (30.0, 397.0, 0)]
+        );
+        assert_eq!(
+            beat.pauses,
+            [Pause {
+                from: 15.0,
+                ms: 412.0
+            }]
+        );
         assert_eq!((beat.longest_ms, beat.silent_ms), (412.0, Some(3.0)));
         assert!(play.board.take_beat(play.at(440)).calls.is_empty());
     }
@@ -251,7 +262,10 @@ mod tests {
         play.board.fault(play.at(10));
         play.write(10, 36, true);
         assert!(play.board.take_aftermath(play.at(1000)).is_none(), "too early");
-        assert!(play.board.take_aftermath(play.at(2000)).is_none(), "writes do not flow");
+        assert!(
+            play.board.take_aftermath(play.at(2000)).is_none(),
+            "writes do not flow"
+        );
         play.write(2000, 2001, true);
         let (longest, tally) = play.board.take_aftermath(play.at(2010)).unwrap();
         assert_eq!((longest.as_millis(), tally.acknowledged), (1965, 3));
@@ -268,7 +282,10 @@ mod tests {
         }
         play.board.set_revision(350);
         let second = play.board.take_second();
-        assert_eq!((second.writes, second.p50_ms, second.p99_ms), (250, Some(51.0), Some(100.0)));
+        assert_eq!(
+            (second.writes, second.p50_ms, second.p99_ms),
+            (250, Some(51.0), Some(100.0))
+        );
         assert_eq!(play.board.take_second().p50_ms, None);
     }
 }

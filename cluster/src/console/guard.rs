@@ -42,7 +42,9 @@ impl Guard {
 
     /// As a bearer token, or as the password that a browser asks for.
     fn check_token(&self, headers: &HeaderMap) -> Result<()> {
-        let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok());
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|given| given.to_str().ok());
         let token = given.and_then(|given| match given.split_once(' ')? {
             ("Bearer", token) => Some(token.to_owned()),
             ("Basic", pair) => {

@@ -40,9 +40,7 @@ impl Nodes {
 
     /// Of those that can answer.
     pub(super) async fn ask(&self, views: &[View]) -> Standings {
-        let awake = views
-            .iter()
-            .filter(|view| view.kind == "node" && view.is_awake());
+        let awake = views.iter().filter(|view| view.kind == "node" && view.is_awake());
         let asked = awake.map(async |view| Some((view.name.clone(), self.ask_one(&view.address).await?)));
         join_all(asked).await.into_iter().flatten().collect()
     }

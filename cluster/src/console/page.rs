@@ -127,6 +127,8 @@ const RADIUS: f64 = 104.0;
 const CENTRE: (f64, f64) = (WIDTH / 2.0, 150.0);
 const SERVICES_A_ROW: usize = 4;
 const SERVICE_ROW: f64 = 46.0;
+/// From the middle of a node to what is below it.
+const NODE_ROOM: f64 = 46.0;
 
 /// Nodes stand in a circle, the first on top; services in rows below.
 fn draw(processes: &[Process]) -> Drawing {
@@ -142,12 +144,13 @@ fn draw(processes: &[Process]) -> Drawing {
         }
     });
     let nodes: Vec<Spot> = circle.collect();
+    let lowest = nodes.iter().map(|spot| spot.y).fold(0.0, f64::max) + NODE_ROOM;
     let rows: Vec<_> = services.chunks(SERVICES_A_ROW).collect();
     let spots = rows.iter().enumerate().flat_map(|(row, services)| {
         services.iter().enumerate().map(move |(column, service)| Spot {
             name: service.name.clone(),
             x: round(WIDTH * (fraction(column, services.len()) + fraction(1, 2 * services.len()))),
-            y: round(300.0 + SERVICE_ROW * fraction(row, 1)),
+            y: round(lowest + SERVICE_ROW * (fraction(row, 1) + 0.5)),
         })
     });
     let services = spots.collect();
@@ -159,7 +162,7 @@ fn draw(processes: &[Process]) -> Drawing {
         })
     });
     Drawing {
-        height: 290.0 + SERVICE_ROW * fraction(rows.len(), 1),
+        height: round(lowest + SERVICE_ROW * fraction(rows.len(), 1)),
         lines: pairs.collect(),
         nodes,
         services,
@@ -228,9 +231,9 @@ pub(super) async fn act(
     };
     // On a task of its own: what was begun is done, also when the browser leaves.
     let supervisor = Arc::clone(&console.supervisor);
-    let done = console
-        .tasks
-        .spawn("button", async move { supervisor.answer(Request::Act { action, name }).await });
+    let done = console.tasks.spawn("button", async move {
+        supervisor.answer(Request::Act { action, name }).await
+    });
     match done.await {
         Ok(Answer::Done(view)) if wants_json(&headers) => Ok(Json(view).into_response()),
         Ok(Answer::Done(_)) => {
@@ -254,6 +257,7 @@ fn wants_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launcher::{State, View};
 
     fn process(name: &str, kind: &'static str) -> Process {
         Process {
@@ -275,9 +279,9 @@ mod tests {
         let spots: Vec<_> = drawing.nodes.iter().map(|spot| (spot.x, spot.y)).collect();
         assert_eq!(spots, [(180.0, 46.0), (270.1, 202.0), (89.9, 202.0)]);
         let services: Vec<_> = drawing.services.iter().map(|spot| (spot.x, spot.y)).collect();
-        assert_eq!(services, [(90.0, 300.0), (270.0, 300.0)]);
+        assert_eq!(services, [(90.0, 271.0), (270.0, 271.0)]);
         assert_eq!(drawing.lines.len(), 3);
-        assert!((drawing.height - 336.0).abs() < 0.01);
+        assert!((drawing.height - 294.0).abs() < 0.01);
         assert!((draw(&processes[..1]).nodes[0].y - CENTRE.1).abs() < 0.01);
     }
 
@@ -285,9 +289,18 @@ mod tests {
     fn what_is_put_into_the_page_is_escaped() {
         let processes = [process("<script>alert(1)</script>", "node")];
         let page = Page::new(&processes, Path::new("/tmp/<b>")).unwrap();
-        let picture = picture::draw(&[], &super::super::nodes::Standings::new());
+        let view = View {
+            name: processes[0].name.clone(),
+            kind: "node".to_owned(),
+            pid: None,
+            address: String::new(),
+            state: State::Killed,
+            restarts: 0,
+        };
+        let picture = picture::draw(&[view], &super::super::nodes::Standings::new());
         let html = page.render(picture, Vec::new()).unwrap();
         assert!(!html.contains("<script>alert") && !html.contains("<b>"), "{html}");
         assert!(html.contains("&lt;script&gt;"), "{html}");
+        assert!(html.contains(">killed<") && !html.contains("none<"), "{html}");
     }
 }

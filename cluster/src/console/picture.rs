@@ -48,7 +48,9 @@ pub(super) struct Portrait {
 
 pub(super) fn draw(views: &[View], standings: &Standings) -> Picture {
     let leader = nodes::leader(standings);
-    let log_end = leader.and_then(|(name, _)| standings.get(name)).map(|status| status.last_log);
+    let log_end = leader
+        .and_then(|(name, _)| standings.get(name))
+        .map(|status| status.last_log);
     let portraits: Vec<Portrait> = views
         .iter()
         .map(|view| {
@@ -125,7 +127,11 @@ fn headline(portraits: &[Portrait], leader: Option<(&str, u64)>) -> (String, Hea
     };
     let (bad, waiting) = (all(Health::Bad), all(Health::Waiting));
     let Some((leader, _)) = leader else {
-        let health = if bad.is_empty() { Health::Waiting } else { Health::Bad };
+        let health = if bad.is_empty() {
+            Health::Waiting
+        } else {
+            Health::Bad
+        };
         return ("Nobody leads at the moment.".to_owned(), health);
     };
     match (bad.as_slice(), waiting.as_slice()) {
@@ -188,14 +194,22 @@ mod tests {
         let picture = draw(&views, &standings);
         (
             picture.headline,
-            picture.processes.into_iter().map(|portrait| portrait.says).collect(),
+            picture
+                .processes
+                .into_iter()
+                .map(|portrait| portrait.says)
+                .collect(),
         )
     }
 
     #[test]
     fn says_in_words_how_it_is() {
         use State::{Killed, Paused, Running, Starting};
-        let all = [("n1", "leader", 500), ("n2", "follower", 499), ("n3", "learner", 500)];
+        let all = [
+            ("n1", "leader", 500),
+            ("n2", "follower", 499),
+            ("n3", "learner", 500),
+        ];
         let (headline, says) = told([Running; 3], &all);
         assert_eq!(headline, "n1 leads, and all is well.");
         assert_eq!(says, ["leads", "follows", "learns"]);
@@ -221,7 +235,10 @@ mod tests {
         let mut old = standing("leader", 10);
         old.term = 4;
         let standings = [("n1".to_owned(), old), ("n2".to_owned(), standing("leader", 12))];
-        let picture = draw(&[view("n1", State::Running), view("n2", State::Running)], &standings.into());
+        let picture = draw(
+            &[view("n1", State::Running), view("n2", State::Running)],
+            &standings.into(),
+        );
         assert_eq!(picture.leader.as_deref(), Some("n2"));
         assert!(!picture.processes[0].leads);
     }

@@ -16,8 +16,9 @@ use crate::probe::{Probe, Tally};
 const BEAT: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// After a fault and without a leader every millisecond is of interest.
+/// Right after a fault every millisecond is of interest.
 const ASK_OFTEN: Duration = Duration::from_millis(10);
+const ASK_WITHOUT_LEADER: Duration = Duration::from_millis(50);
 const OFTEN_FOR: Duration = Duration::from_secs(2);
 /// A change of leader within this time has to do with the fault.
 const FAULT_COUNTS: Duration = Duration::from_secs(10);
@@ -55,12 +56,7 @@ impl Session {
             .filter(|view| view.kind == "node")
             .map(|view| (view.name, view.address))
             .collect();
-        let probe = Probe::new(
-            "console",
-            &nodes,
-            self.console.nodes.token(),
-            &self.console.tasks,
-        );
+        let probe = Probe::new("console", &nodes, self.console.nodes.token(), &self.console.tasks);
         let end = async {
             tokio::select! {
                 () = self.console.hub.nobody_looks() => {}
@@ -109,7 +105,9 @@ impl Session {
 
     fn tell_aftermath(&self, pause: Duration, tally: &Tally) {
         let ms = pause.as_millis();
-        let Tally { acknowledged, lost, .. } = tally;
+        let Tally {
+            acknowledged, lost, ..
+        } = tally;
         let (tone, loss) = match lost {
             0 => (Tone::Good, "none lost".to_owned()),
             lost => (Tone::Bad, format!("{lost} LOST")),
@@ -158,8 +156,15 @@ impl Session {
                 self.console.hub.tell("picture", &picture);
                 told = Some(picture);
             }
-            let recent = memory.fault.as_ref().is_some_and(|fault| fault.at.elapsed() < OFTEN_FOR);
-            let pause = if recent || headless { ASK_OFTEN } else { ASK_EVERY };
+            let recent = memory
+                .fault
+                .as_ref()
+                .is_some_and(|fault| fault.at.elapsed() < OFTEN_FOR);
+            let pause = match (recent, headless) {
+                (true, _) => ASK_OFTEN,
+                (false, true) => ASK_WITHOUT_LEADER,
+                (false, false) => ASK_EVERY,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = supervisor.changed() => {}
@@ -182,7 +187,9 @@ struct Memory {
 impl Memory {
     fn note(&mut self, session: &Session, views: &[View], standings: &Standings) {
         let journal = &session.console.supervisor.journal;
-        let Some((name, term)) = nodes::leader(standings) else { return };
+        let Some((name, term)) = nodes::leader(standings) else {
+            return;
+        };
         let newer = self.leader.as_ref().is_none_or(|(_, known)| term > *known);
         if newer {
             let before = self.leader.replace((name.to_owned(), term));

@@ -95,7 +95,9 @@ async fn play(context: &Context, scene: &Scene<'_>) -> anyhow::Result<Report> {
 async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> anyhow::Result<Report> {
     let (leader, nodes) = calm(scene, seen).await?;
     scene
-        .chapter(format_args!("Now {leader} is killed with kill -9, in the middle of its work."))
+        .chapter(format_args!(
+            "Now {leader} is killed with kill -9, in the middle of its work."
+        ))
         .await?;
     let killed_at = Instant::now();
     seen.borrow_mut().gaps.forget();
@@ -127,7 +129,9 @@ async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> any
     }
 
     scene
-        .chapter(format_args!("{leader} comes back and fetches what it has missed."))
+        .chapter(format_args!(
+            "{leader} comes back and fetches what it has missed."
+        ))
         .await?;
     let began = Instant::now();
     act::act(context, Action::Start, &leader).await?;
@@ -138,7 +142,10 @@ async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> any
             Ok(status.processes.iter().any(ready).then_some(()))
         })
         .await?;
-    scene.say(format_args!("It was ready after {} ms.", began.elapsed().as_millis()));
+    scene.say(format_args!(
+        "It was ready after {} ms.",
+        began.elapsed().as_millis()
+    ));
     read_back(scene, seen, &leader).await?;
     conclude(scene, seen, leader, successor, gap)
 }

@@ -54,8 +54,7 @@ impl<'context> Scene<'context> {
 
     /// Another run of this program, as a user would do it.
     async fn menagerie(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut command =
-            Command::new(std::env::current_exe().context("find this program's own file")?);
+        let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
         command.args(arguments).arg("--data").arg(&self.context.data);
         if let Some(file) = &self.context.config_file {
             command.arg("--config").arg(file);

@@ -28,7 +28,10 @@ const PARTS: &[Part] = &[];
 
 /// Brings in what is not there yet. The services must be ready.
 pub(super) async fn sow(context: &Context) -> anyhow::Result<()> {
-    let wanted: Vec<_> = PARTS.iter().filter(|part| (part.wanted)(&context.config)).collect();
+    let wanted: Vec<_> = PARTS
+        .iter()
+        .filter(|part| (part.wanted)(&context.config))
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,6 @@
 //! that got the same pid. The process holds a pipe whose other end dies with us, and ends when that closes.
 //! It must not know of the other processes.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -17,16 +16,12 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::backoff::{self, Deaths, Next};
 use super::journal::{Journal, Tone};
 use super::plan::Process;
 use super::{Action, State, View, log_file};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(200);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-/// So many deaths within the window mean that it will not come up by itself.
-const DEATHS_MAX: usize = 5;
-const DEATHS_WINDOW: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_millis(30);
 
 /// What to run.
@@ -113,7 +108,7 @@ pub(crate) fn keep(spec: Spec, http: reqwest::Client, journal: Journal, tasks: &
         running: None,
         started: Instant::now(),
         restart_at: None,
-        deaths: VecDeque::new(),
+        deaths: Deaths::default(),
     };
     tasks.spawn("keeper", keeper.run());
     Handle { view: seen, orders }
@@ -128,7 +123,7 @@ struct Keeper {
     running: Option<Running>,
     started: Instant,
     restart_at: Option<Instant>,
-    deaths: VecDeque<Instant>,
+    deaths: Deaths,
 }
 
 struct Running {
@@ -179,7 +174,12 @@ impl Keeper {
             view.state = state;
             view.pid = pid;
         });
-        tracing::info!(process.name = self.spec.name(), process.pid = pid, state = state.word(), "process");
+        tracing::info!(
+            process.name = self.spec.name(),
+            process.pid = pid,
+            state = state.word(),
+            "process"
+        );
     }
 
     fn tell(&self, tone: Tone, what: impl Display) {
@@ -212,7 +212,7 @@ impl Keeper {
                 if self.running.is_some() {
                     bail!("{} runs already ({})", self.spec.name(), self.state().word());
                 }
-                self.deaths.clear();
+                self.deaths.forget();
                 self.tell(Tone::Plain, "is started");
                 self.start()
             }
@@ -221,7 +221,7 @@ impl Keeper {
                 if self.running.is_some() {
                     self.end(Signal::TERM, State::Stopped).await?;
                 }
-                self.deaths.clear();
+                self.deaths.forget();
                 self.start()
             }
             Wish::Leave => {
@@ -245,7 +245,8 @@ impl Keeper {
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.running.as_ref().and_then(|running| running.child.id());
         let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let pid = pid.ok_or_else(|| anyhow!("{} does not run ({})", self.spec.name(), self.state().word()))?;
+        let pid =
+            pid.ok_or_else(|| anyhow!("{} does not run ({})", self.spec.name(), self.state().word()))?;
         kill_process(pid, signal).with_context(|| format!("signal {}", self.spec.name()))
     }
 
@@ -276,8 +277,8 @@ impl Keeper {
     fn start(&mut self) -> anyhow::Result<()> {
         self.restart_at = None;
         self.started = Instant::now();
-        let log = log_file::open(&self.spec.log)
-            .with_context(|| format!("open {}", self.spec.log.display()))?;
+        let log =
+            log_file::open(&self.spec.log).with_context(|| format!("open {}", self.spec.log.display()))?;
         let mut child = Command::new(&self.spec.program)
             .args(&self.spec.arguments)
             .stdin(Stdio::piped())
@@ -300,7 +301,11 @@ impl Keeper {
 
     fn start_again(&mut self) {
         if let Err(error) = self.start() {
-            tracing::error!(process.name = self.spec.name(), error = format!("{error:#}"), "cannot start");
+            tracing::error!(
+                process.name = self.spec.name(),
+                error = format!("{error:#}"),
+                "cannot start"
+            );
             self.note_death(&format!("cannot be started: {error:#}"));
         }
     }
@@ -321,42 +326,33 @@ impl Keeper {
     }
 
     fn note_death(&mut self, how: &str) {
-        let now = Instant::now();
-        self.deaths
-            .retain(|death| now.duration_since(*death) < DEATHS_WINDOW);
-        self.deaths.push_back(now);
-        let deaths = self.deaths.len();
-        if deaths >= DEATHS_MAX {
-            self.set(State::Failed);
-            let (name, window) = (self.spec.name(), DEATHS_WINDOW.as_secs());
-            tracing::error!(
-                process.name = name,
-                deaths,
-                "died again and again and is left down: `menagerie logs {name}` may say why, `menagerie start {name}` tries again"
-            );
-            self.tell(
-                Tone::Bad,
-                format_args!("{how}, the {deaths}th time within {window} s, and is left down: its log may say why"),
-            );
-            return;
+        match self.deaths.note(Instant::now()) {
+            Next::GiveUp { deaths } => {
+                self.set(State::Failed);
+                let (name, window) = (self.spec.name(), backoff::WINDOW.as_secs());
+                tracing::error!(
+                    process.name = name,
+                    deaths,
+                    "died again and again and is left down: `menagerie logs {name}` may say why, `menagerie start {name}` tries again"
+                );
+                self.tell(
+                    Tone::Bad,
+                    format_args!(
+                        "{how}, the {deaths}th time within {window} s, and is left down: its log may say why"
+                    ),
+                );
+            }
+            Next::StartAfter(delay) => {
+                self.restart_at = Some(Instant::now() + delay);
+                self.view.send_modify(|view| view.restarts += 1);
+                self.set(State::Starting);
+                self.tell(
+                    Tone::Bad,
+                    format_args!("{how} and is started again in {} ms", delay.as_millis()),
+                );
+            }
         }
-        let delay = restart_delay(deaths);
-        self.restart_at = Some(now + delay);
-        self.view.send_modify(|view| view.restarts += 1);
-        self.set(State::Starting);
-        self.tell(
-            Tone::Bad,
-            format_args!("{how} and is started again in {} ms", delay.as_millis()),
-        );
     }
-}
-
-/// The pause before a process is started again after its nth death in the window.
-fn restart_delay(deaths: usize) -> Duration {
-    let doublings = u32::try_from(deaths.saturating_sub(1))
-        .unwrap_or(u32::MAX)
-        .min(16);
-    (RESTART_DELAY_MIN * 2_u32.pow(doublings)).min(RESTART_DELAY_MAX)
 }
 
 async fn ended(running: &mut Option<Running>) -> std::io::Result<ExitStatus> {
@@ -385,16 +381,5 @@ async fn ready(http: &reqwest::Client, address: &str, starting: bool) {
             return;
         }
         tokio::time::sleep(PROBE_EVERY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_a_bound() {
-        let delays: Vec<u128> = (1..8).map(|deaths| restart_delay(deaths).as_millis()).collect();
-        assert_eq!(delays, [200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 }

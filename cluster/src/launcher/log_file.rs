@@ -14,7 +14,11 @@ pub(crate) const BYTES_MAX: u64 = 8 << 20;
 pub(crate) const KEPT: u32 = 3;
 
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Puts a new file in the place of one that has grown too large, and answers it.

@@ -107,7 +107,8 @@ impl Log {
         };
         let length = file.metadata().context("look at the log")?.len();
         let start = length.saturating_sub(PIECE_BYTES);
-        file.seek(SeekFrom::Start(start)).context("find the end of the log")?;
+        file.seek(SeekFrom::Start(start))
+            .context("find the end of the log")?;
         let mut end = Vec::new();
         file.by_ref()
             .take(PIECE_BYTES)

@@ -5,6 +5,7 @@
 //! Invariant: one supervisor a data folder; when it dies, however it dies, its processes die with it.
 
 pub(crate) mod act;
+mod backoff;
 pub(crate) mod control;
 mod demo_data;
 pub(crate) mod down;

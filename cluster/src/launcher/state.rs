@@ -96,6 +96,7 @@ pub(crate) struct Status {
     /// Where the console is, if there is one.
     pub(crate) console: Option<String>,
     /// Whether all has been ready since the start; later deaths do not take that back.
+    #[serde(default)]
     pub(crate) ready: bool,
 }
 

@@ -3,7 +3,7 @@
 //! and the lock is let go only after the last has ended.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,13 +70,7 @@ pub(crate) fn start(
         .into_iter()
         .map(|spec| keeper::keep(spec, http.clone(), journal.clone(), tasks))
         .collect();
-    let url = match &console {
-        Some(socket) => Some(format!(
-            "http://{}/",
-            socket.local_addr().context("ask for the console's address")?
-        )),
-        None => None,
-    };
+    let url = console.as_ref().map(url_of).transpose()?;
     let supervisor = Arc::new(Supervisor {
         handles,
         place,
@@ -109,7 +103,18 @@ fn console_socket(context: &Context) -> Result<Option<TcpListener>, String> {
         return Ok(None);
     }
     let setting = vec![Step::Key("console"), Step::Key("address")];
-    ports::listen(context, "the console", &Listen { address, setting }).map(Some)
+    ports::listen(context, "the console", &Listen { address, setting })
+        .map(Some)
+        .map_err(|fault| format!("{fault} (\"\" switches it off)"))
+}
+
+/// Where a browser on this machine finds the console.
+fn url_of(socket: &TcpListener) -> anyhow::Result<String> {
+    let mut address = socket.local_addr().context("ask for the console's address")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(format!("http://{address}/"))
 }
 
 /// How each process is run. The processes must not be started from another thread than the main one: the
@@ -119,7 +124,11 @@ fn specs(context: &Context, place: &Place, processes: Vec<Process>) -> anyhow::R
     let specs = processes.into_iter().map(|process| {
         let log = place.log_of(&process.name);
         let mut arguments: Vec<OsString> = process.arguments.iter().map(OsString::from).collect();
-        arguments.extend(["--die-with-parent".into(), "--log-file".into(), log.clone().into()]);
+        arguments.extend([
+            "--die-with-parent".into(),
+            "--log-file".into(),
+            log.clone().into(),
+        ]);
         arguments.extend(["--data".into(), context.data.clone().into_os_string()]);
         if let Some(file) = &context.config_file {
             arguments.extend(["--config".into(), file.clone().into_os_string()]);
@@ -162,18 +171,10 @@ impl Supervisor {
             ("leader", Some(leader)) => leader,
             _ => name,
         };
-        if let Some(handle) = self
-            .handles
-            .iter()
-            .find(|handle| handle.now().name == name)
-        {
+        if let Some(handle) = self.handles.iter().find(|handle| handle.now().name == name) {
             return Ok(handle);
         }
-        let names: Vec<String> = self
-            .handles
-            .iter()
-            .map(|handle| handle.now().name)
-            .collect();
+        let names: Vec<String> = self.handles.iter().map(|handle| handle.now().name).collect();
         bail!(
             "there is no process {name:?}; there are: {}, and leader",
             names.join(", ")
@@ -191,11 +192,7 @@ impl Supervisor {
     /// The processes as they are now, without asking any of them who leads.
     pub(crate) fn present(&self) -> Status {
         Status {
-            processes: self
-                .handles
-                .iter()
-                .map(Handle::now)
-                .collect(),
+            processes: self.handles.iter().map(Handle::now).collect(),
             leader: None,
             data: self.place.data.display().to_string(),
             supervisor: Some(std::process::id()),

@@ -61,7 +61,9 @@ impl Units {
         }
         let units: Vec<(String, String)> = processes.iter().map(|process| self.unit(process)).collect();
         if context.output.json {
-            let units = units.iter().map(|(file, text)| serde_json::json!({ "file": file, "text": text }));
+            let units = units
+                .iter()
+                .map(|(file, text)| serde_json::json!({ "file": file, "text": text }));
             return Ok(context.output.document(&units.collect::<Vec<_>>())?);
         }
         match &self.into {

@@ -111,7 +111,10 @@ async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow:
 }
 
 fn awaited(status: &Status) -> String {
-    let late = status.processes.iter().filter(|view| view.state != State::Running);
+    let late = status
+        .processes
+        .iter()
+        .filter(|view| view.state != State::Running);
     let late: Vec<&str> = late.map(|view| view.name.as_str()).collect();
     format!("starting {}", late.join(" "))
 }
@@ -152,9 +155,9 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     status::show(context.output, status)?;
     let address = status.processes.first().map_or("ADDRESS", |first| &first.address);
     if let Some(console) = &status.console {
-        context
-            .output
-            .line(format_args!("\nConsole: {console}  (watch it, break it, see it heal)"))?;
+        context.output.line(format_args!(
+            "\nConsole: {console}  (watch it, break it, see it heal)"
+        ))?;
     }
     context.output.line(format_args!(
         "\nTry next:\n  menagerie kv put greeting hello\n  menagerie kv get greeting\n  \

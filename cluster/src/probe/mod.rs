@@ -51,7 +51,10 @@ pub(crate) enum Event {
     Write(Call),
     Read(Call),
     /// All that was acknowledged was looked for through this node.
-    Checked { through: String, lost: u64 },
+    Checked {
+        through: String,
+        lost: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -141,7 +141,9 @@ impl Ring {
     /// How many slots do not hold what they must.
     pub(super) fn missing(&self, known: &Known, found: impl Fn(usize) -> Option<u64>) -> u64 {
         let slots = 0..self.slots.len();
-        slots.filter(|slot| !self.may_hold(known, *slot, found(*slot))).count() as u64
+        slots
+            .filter(|slot| !self.may_hold(known, *slot, found(*slot)))
+            .count() as u64
     }
 }
 
@@ -151,7 +153,11 @@ mod tests {
 
     fn write(ring: &mut Ring) -> (usize, u64, Revision) {
         match ring.turn() {
-            Some(Turn::Write { slot, value, revision }) => (slot, value, revision),
+            Some(Turn::Write {
+                slot,
+                value,
+                revision,
+            }) => (slot, value, revision),
             other => panic!("{other:?}"),
         }
     }

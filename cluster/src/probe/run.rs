@@ -186,7 +186,11 @@ impl<'probe> Round<'probe> {
 
     fn take(&mut self, turn: Turn) {
         let answer: Answer = match turn {
-            Turn::Write { slot, value, revision } => {
+            Turn::Write {
+                slot,
+                value,
+                revision,
+            } => {
                 let (client, key) = (self.probe.writer.clone(), self.key(slot));
                 let options = PutOptions {
                     lease: Some(self.lease),

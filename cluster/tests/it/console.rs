@@ -28,7 +28,11 @@ async fn acknowledged(browser: &Browser) -> u64 {
 async fn wait_for_writes(browser: &Browser, count: u64) {
     wait_until("writes of the probe", SOON, async || {
         let seen = acknowledged(browser).await;
-        if seen >= count { Ok(()) } else { Err(format!("{seen} of {count}")) }
+        if seen >= count {
+            Ok(())
+        } else {
+            Err(format!("{seen} of {count}"))
+        }
     })
     .await;
 }
@@ -55,7 +59,9 @@ async fn the_page_shows_how_the_leader_is_killed_and_comes_back() {
     let browser = Browser::open(&cluster.console("/")).await;
     let old = cluster.leader().await;
     browser
-        .wait_for_text("#headline", |text| text == format!("{old} leads, and all is well."))
+        .wait_for_text("#headline", |text| {
+            text == format!("{old} leads, and all is well.")
+        })
         .await;
     for name in ["n1", "n2", "n3"] {
         says(&browser, name, if name == old { "leads" } else { "follows" }).await;
@@ -69,7 +75,9 @@ async fn the_page_shows_how_the_leader_is_killed_and_comes_back() {
     browser.click("#kill-leader button").await;
     says(&browser, &old, "killed").await;
     let headline = browser
-        .wait_for_text("#headline", |text| text.contains(&format!("leads without {old}.")))
+        .wait_for_text("#headline", |text| {
+            text.contains(&format!("leads without {old}."))
+        })
         .await;
     assert_eq!(cluster.state(&old).await, "killed");
     let new = cluster.leader().await;
@@ -78,24 +86,37 @@ async fn the_page_shows_how_the_leader_is_killed_and_comes_back() {
     wait_for_writes(&browser, before + 300).await;
 
     // The gap, in the facts, in the log, and as a mark on the timeline.
-    browser.wait_for_text("#last-pause", |text| text.ends_with(" ms")).await;
-    let log = browser.wait_for_text("#log", |text| text.contains("writes paused for")).await;
+    browser
+        .wait_for_text("#last-pause", |text| text.ends_with(" ms"))
+        .await;
+    let log = browser
+        .wait_for_text("#log", |text| text.contains("writes paused for"))
+        .await;
     assert!(log.contains(&format!("{old} was killed")), "{log}");
-    assert!(log.contains(&format!("{new} leads term")) && log.contains("none lost"), "{log}");
+    assert!(
+        log.contains(&format!("{new} leads term")) && log.contains("none lost"),
+        "{log}"
+    );
     assert!(is_drawn(&browser, "bad").await, "the timeline shows the gap");
     browser.keep_picture("console.png").await;
 
     // The button that brings it back stands where the one that killed it stood.
-    browser.click(&format!("[data-process={old}] [data-action=start] button")).await;
+    browser
+        .click(&format!("[data-process={old}] [data-action=start] button"))
+        .await;
     says(&browser, &old, "follows").await;
     browser
         .wait_for_text("#log", |text| text.contains(&format!("{old} has caught up")))
         .await;
     browser
-        .wait_for_text("#headline", |text| text == format!("{new} leads, and all is well."))
+        .wait_for_text("#headline", |text| {
+            text == format!("{new} leads, and all is well.")
+        })
         .await;
     // Read back through every node, the one that came back too.
-    browser.wait_for_text("#through", |text| text.ends_with(&old)).await;
+    browser
+        .wait_for_text("#through", |text| text.ends_with(&old))
+        .await;
     assert_eq!(browser.text("#lost").await, "lost: 0");
     browser.has_no_complaints().await;
 }
@@ -105,7 +126,11 @@ async fn the_page_works_by_keyboard_on_a_phone_and_in_the_dark() {
     let cluster = Cluster::start(3).await;
     let browser = Browser::open(&cluster.console("/")).await;
     wait_for_writes(&browser, 100).await;
-    let focused = async || browser.run("return document.activeElement.getAttribute('aria-label') ?? ''").await;
+    let focused = async || {
+        browser
+            .run("return document.activeElement.getAttribute('aria-label') ?? ''")
+            .await
+    };
     for _ in 0..20 {
         browser.press(TAB).await;
         if focused().await == "pause n2" {
@@ -118,13 +143,21 @@ async fn the_page_works_by_keyboard_on_a_phone_and_in_the_dark() {
     // The button is gone; the keyboard stays where it was, on what can be done next.
     wait_until("the focus moves on", SOON, async || {
         let seen = focused().await;
-        if seen == "resume n2" { Ok(()) } else { Err(seen.to_string()) }
+        if seen == "resume n2" {
+            Ok(())
+        } else {
+            Err(seen.to_string())
+        }
     })
     .await;
     browser.press(ENTER).await;
     wait_until("n2 goes on", SOON, async || {
         let text = browser.text("[data-process=n2] [data-field=says]").await;
-        if ["follows", "leads"].contains(&text.as_str()) { Ok(()) } else { Err(text) }
+        if ["follows", "leads"].contains(&text.as_str()) {
+            Ok(())
+        } else {
+            Err(text)
+        }
     })
     .await;
 
@@ -172,8 +205,14 @@ async fn only_its_own_page_may_press_a_button() {
     assert_eq!(cluster.state("n1").await, "running");
     // A site whose name was pointed here would be of its own origin, but not of this host.
     let rebound = [("host", "evil.example"), ("origin", "http://evil.example")];
-    assert_eq!(press(&cluster, "/processes/n1/kill", &rebound).await.status(), 421);
-    let page = cluster.http.get(cluster.console("/")).header("host", "evil.example:8080");
+    assert_eq!(
+        press(&cluster, "/processes/n1/kill", &rebound).await.status(),
+        421
+    );
+    let page = cluster
+        .http
+        .get(cluster.console("/"))
+        .header("host", "evil.example:8080");
     assert_eq!(page.send().await.unwrap().status(), 421);
 
     let own = [("origin", own.as_str())];
@@ -187,10 +226,17 @@ async fn only_its_own_page_may_press_a_button() {
 
     // Without the script a button is a form, and leads back to the page.
     let answer = press(&cluster, "/processes/n1/kill", &own).await;
-    assert_eq!((answer.status().as_u16(), &answer.headers()["location"]), (303, &"/".parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["location"]),
+        (303, &"/".parse().unwrap())
+    );
     assert_eq!(cluster.state("n1").await, "killed");
     let json = [own[0], ("accept", "application/json")];
-    let view: Value = press(&cluster, "/processes/n1/start", &json).await.json().await.unwrap();
+    let view: Value = press(&cluster, "/processes/n1/start", &json)
+        .await
+        .json()
+        .await
+        .unwrap();
     assert_eq!(view["name"], "n1");
 }
 
@@ -209,9 +255,15 @@ async fn pages_forbid_what_they_do_not_need() {
         assert_eq!(headers["content-type"], content_type);
         assert_eq!(headers["x-content-type-options"], "nosniff");
         let policy = headers["content-security-policy"].to_str().unwrap();
-        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
         let text = answer.text().await.unwrap();
-        assert!(!text.contains("style=\"") && !text.contains(&cluster.token("root")), "{path}");
+        assert!(
+            !text.contains("style=\"") && !text.contains(&cluster.token("root")),
+            "{path}"
+        );
     }
 }
 
@@ -227,7 +279,11 @@ async fn from_other_machines_it_asks_for_the_root_token() {
         let answer = ask(path).send().await.unwrap();
         assert_eq!(answer.status(), 401, "{path}");
         let asked = answer.headers().get_all("www-authenticate").iter();
-        assert!(asked.into_iter().any(|asked| asked.to_str().unwrap().starts_with("Basic ")));
+        assert!(
+            asked
+                .into_iter()
+                .any(|asked| asked.to_str().unwrap().starts_with("Basic "))
+        );
         let wrong = ask(path).basic_auth("root", Some("wrong")).send().await.unwrap();
         assert_eq!(wrong.status(), 401, "{path}");
     }
@@ -239,7 +295,11 @@ async fn from_other_machines_it_asks_for_the_root_token() {
         .http
         .post(cluster.console("/processes/n1/kill"))
         .bearer_auth(&token);
-    assert_eq!(pressed.send().await.unwrap().status(), 403, "the token is no origin");
+    assert_eq!(
+        pressed.send().await.unwrap().status(),
+        403,
+        "the token is no origin"
+    );
 }
 
 async fn keys_of_the_probe(cluster: &Cluster) -> u64 {
@@ -255,7 +315,11 @@ async fn the_probe_works_only_while_somebody_looks() {
     let cluster = Cluster::start(1).await;
     let page = cluster.http.get(cluster.console("/")).send().await.unwrap();
     assert!(page.text().await.unwrap().contains("n1 leads, and all is well."));
-    assert_eq!(keys_of_the_probe(&cluster).await, 0, "a page alone is nobody who looks");
+    assert_eq!(
+        keys_of_the_probe(&cluster).await,
+        0,
+        "a page alone is nobody who looks"
+    );
 
     let mut events = cluster
         .http
@@ -266,9 +330,14 @@ async fn the_probe_works_only_while_somebody_looks() {
         .bytes_stream();
     let mut heard = String::new();
     let all_heard = async {
-        while !["event: picture\n", "event: entry\n", "event: beat\n", "event: second\n"]
-            .iter()
-            .all(|event| heard.contains(event))
+        while ![
+            "event: picture\n",
+            "event: entry\n",
+            "event: beat\n",
+            "event: second\n",
+        ]
+        .iter()
+        .all(|event| heard.contains(event))
         {
             let piece = events.next().await.unwrap().unwrap();
             heard.push_str(std::str::from_utf8(&piece).unwrap());
@@ -284,12 +353,14 @@ async fn the_probe_works_only_while_somebody_looks() {
     })
     .await;
     drop(events);
-    wait_until("the probe leaves nothing behind", SOON, async || {
-        match keys_of_the_probe(&cluster).await {
+    wait_until(
+        "the probe leaves nothing behind",
+        SOON,
+        async || match keys_of_the_probe(&cluster).await {
             0 => Ok(()),
             keys => Err(format!("{keys} keys")),
-        }
-    })
+        },
+    )
     .await;
 }
 

@@ -31,11 +31,20 @@ async fn failover_starts_and_stops_what_it_needs() {
 async fn failover_leaves_a_running_system_running() {
     let cluster = Cluster::start(3).await;
     let told = cluster.run(&["demo", "failover"]).await.ok();
-    for part in ["is killed with kill -9", "|", "█", "read back through each node", "lost: 0"] {
+    for part in [
+        "is killed with kill -9",
+        "|",
+        "█",
+        "read back through each node",
+        "lost: 0",
+    ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
     for name in ["n1", "n2", "n3"] {
-        assert!(told.contains(&format!("through {name}: everything is there")), "{told}");
+        assert!(
+            told.contains(&format!("through {name}: everything is there")),
+            "{told}"
+        );
         assert_eq!(cluster.state(name).await, "running");
     }
 }

@@ -156,7 +156,10 @@ async fn a_second_up_says_who_is_there() {
     if cfg!(target_os = "linux") {
         let pid = cluster.pid("n1").await.unwrap();
         assert!(told.contains(&format!("process {pid} (menagerie)")), "{told}");
-        assert!(told.contains("address = ") && told.contains("of the console"), "{told}");
+        assert!(
+            told.contains("address = ") && told.contains("of the console"),
+            "{told}"
+        );
     }
     assert_eq!(cluster.state("n1").await, "running");
 }

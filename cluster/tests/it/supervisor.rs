@@ -32,12 +32,18 @@ async fn a_broken_or_contradictory_configuration_names_the_line() {
 
     std::fs::write(&file, format!("{sound}[[node\n")).unwrap();
     let told = refused(&cluster, &[]).await;
-    assert!(told.starts_with(&format!("menagerie: cluster.toml:{}: ", last + 1)), "{told}");
+    assert!(
+        told.starts_with(&format!("menagerie: cluster.toml:{}: ", last + 1)),
+        "{told}"
+    );
 
     // The second node with the id of the first one.
     std::fs::write(&file, sound.replace("id = 2", "id = 1")).unwrap();
     let told = refused(&cluster, &[]).await;
-    let (first, second) = (cluster.line_of("id = 1"), sound.lines().position(|line| line == "id = 2").unwrap() + 1);
+    let (first, second) = (
+        cluster.line_of("id = 1"),
+        sound.lines().position(|line| line == "id = 2").unwrap() + 1,
+    );
     let expected =
         format!("menagerie: cluster.toml:{second}: node id 1 is taken already, at cluster.toml:{first}\n");
     assert_eq!(told, expected);
@@ -59,7 +65,10 @@ async fn a_data_folder_that_cannot_be_had_is_refused_with_its_setting() {
     );
     cluster.config.data = data;
     let told = refused(&cluster, &["--data", file.join("below").to_str().unwrap()]).await;
-    assert!(told.starts_with("menagerie: --data: make the data folder "), "{told}");
+    assert!(
+        told.starts_with("menagerie: --data: make the data folder "),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -72,7 +81,10 @@ async fn ports_that_are_taken_are_named_with_their_holder_before_anything_starts
     let expected = format!("menagerie: cluster.toml:{line}: peer = \"{address}\" of n2 is taken by ");
     assert!(told.starts_with(&expected), "{told}");
     if cfg!(target_os = "linux") {
-        assert!(told.contains(&format!("process {} (", std::process::id())), "{told}");
+        assert!(
+            told.contains(&format!("process {} (", std::process::id())),
+            "{told}"
+        );
     }
     drop(taken);
     cluster.up().await;
@@ -85,12 +97,18 @@ async fn addresses_of_other_machines_and_doubled_ones_are_told_apart() {
         config.nodes[0].client_listen = Some("192.0.2.1:7001".to_owned());
     });
     let told = refused(&cluster, &[]).await;
-    assert!(told.contains("client_listen = \"192.0.2.1:7001\" of n1 is no address of this machine"), "{told}");
+    assert!(
+        told.contains("client_listen = \"192.0.2.1:7001\" of n1 is no address of this machine"),
+        "{told}"
+    );
     let cluster = Cluster::with(2, |config| {
         config.nodes[1].client_listen = Some(config.nodes[0].client.replace("127.0.0.1", "localhost"));
     });
     let told = refused(&cluster, &[]).await;
-    assert!(told.contains("of n2 is taken by another line of the same file"), "{told}");
+    assert!(
+        told.contains("of n2 is taken by another line of the same file"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -153,19 +171,35 @@ async fn units_run_what_the_launcher_runs() {
     let folder = cluster.folder().join("units");
     std::fs::create_dir(&folder).unwrap();
     let told = cluster
-        .run(&["units", "n2", "--into", folder.to_str().unwrap(), "--state", "/srv/pets"])
+        .run(&[
+            "units",
+            "n2",
+            "--into",
+            folder.to_str().unwrap(),
+            "--state",
+            "/srv/pets",
+        ])
         .await
         .ok();
     assert_eq!(told.trim(), folder.join("menagerie-n2.service").to_str().unwrap());
     let unit = std::fs::read_to_string(folder.join("menagerie-n2.service")).unwrap();
-    assert!(unit.contains("ReadWritePaths=/srv/pets") && !unit.contains("StateDirectory"), "{unit}");
+    assert!(
+        unit.contains("ReadWritePaths=/srv/pets") && !unit.contains("StateDirectory"),
+        "{unit}"
+    );
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 
     let told = cluster.run(&["units", "n9"]).await.fails(2);
     assert!(told.contains("there are: n1, n2"), "{told}");
-    let told = cluster.run(&["units", "--state", "/srv/two words"]).await.fails(2);
+    let told = cluster
+        .run(&["units", "--state", "/srv/two words"])
+        .await
+        .fails(2);
     assert!(told.contains("absolute path"), "{told}");
-    let told = cluster.run(&["units", "--user", "root\nExecStartPre=/bin/rm"]).await.fails(2);
+    let told = cluster
+        .run(&["units", "--user", "root\nExecStartPre=/bin/rm"])
+        .await
+        .fails(2);
     assert!(told.contains("--user"), "{told}");
 }
 
@@ -188,7 +222,10 @@ async fn systemd_takes_the_units() {
     match checked.await.unwrap() {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            let about_us: Vec<&str> = said.lines().filter(|line| line.contains("menagerie-n1")).collect();
+            let about_us: Vec<&str> = said
+                .lines()
+                .filter(|line| line.contains("menagerie-n1"))
+                .collect();
             assert!(about_us.is_empty(), "{said}");
         }
         // Machines without systemd run no units either.

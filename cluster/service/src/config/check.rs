@@ -135,7 +135,10 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
         claims.push(claim("client", node.client.as_str(), true));
         claims.push(claim("peer", &node.peer, true));
         // Nodes on different machines may well listen on the same address.
-        let listens = [("client_listen", &node.client_listen), ("peer_listen", &node.peer_listen)];
+        let listens = [
+            ("client_listen", &node.client_listen),
+            ("peer_listen", &node.peer_listen),
+        ];
         for (key, address) in listens {
             claims.extend(address.as_deref().map(|address| claim(key, address, false)));
         }
@@ -155,7 +158,9 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
 fn addresses(config: &Config, faults: &mut Faults<'_>) {
     let mut seen: HashMap<(String, u16), Vec<Step>> = HashMap::new();
     for claim in claims(config) {
-        let Claim { path, key, address, .. } = claim;
+        let Claim {
+            path, key, address, ..
+        } = claim;
         let Some((host, port)) = host_and_port(address) else {
             faults.add(
                 &path,

@@ -97,7 +97,9 @@ address = \"n2:7101\"
     cluster.toml:13: peer_listen = "everywhere" must be host:port, such as 127.0.0.1:7001
     cluster.toml:16: address = "n2:7101" is taken already, at cluster.toml:11
     "#);
-    let sound = text.replace("everywhere", "0.0.0.0:7101").replace("n2:7101\"\n\n[console", "n2:7102\"\n\n[console");
+    let sound = text
+        .replace("everywhere", "0.0.0.0:7101")
+        .replace("n2:7101\"\n\n[console", "n2:7102\"\n\n[console");
     let sound = sound.replace("address = \"n2:7101\"", "address = \"\"");
     let config = config::parse(&sound, "cluster.toml").unwrap();
     let [first, second] = [&config.nodes[0], &config.nodes[1]];
@@ -112,7 +114,10 @@ fn the_place_of_a_setting_is_found_later_too() {
     use service::config::Step;
     let file = repository_file();
     let text = std::fs::read_to_string(&file).unwrap();
-    let line = 1 + text.lines().position(|line| line.starts_with("peer = \"127.0.0.1:7102\"")).unwrap();
+    let line = 1 + text
+        .lines()
+        .position(|line| line.starts_with("peer = \"127.0.0.1:7102\""))
+        .unwrap();
     let place = config::locate(&file, &[Step::Key("node"), Step::Index(1), Step::Key("peer")]);
     assert_eq!(place, format!("{}:{line}", file.display()));
     let gone = config::locate(Path::new("/nowhere/cluster.toml"), &[Step::Key("data")]);

@@ -49,7 +49,8 @@ impl Driver {
 
     /// One command of the session.
     pub(super) async fn post(&self, command: &str, body: &Value) -> Value {
-        self.call(&format!("/session/{}/{command}", self.session), body).await
+        self.call(&format!("/session/{}/{command}", self.session), body)
+            .await
     }
 
     async fn call(&self, path: &str, body: &Value) -> Value {

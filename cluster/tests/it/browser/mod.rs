@@ -46,7 +46,8 @@ impl Browser {
     pub(crate) async fn text(&self, selector: &str) -> String {
         let found = self
             .run(&format!(
-                "return document.querySelector({})?.innerText ?? null",
+                "const found = document.querySelector({});
+                 return found?.innerText ?? found?.textContent ?? null",
                 json!(selector)
             ))
             .await;
@@ -123,7 +124,10 @@ impl Browser {
     /// Keeps a picture where `MENAGERIE_PICTURES` says, for documentation; otherwise it only must be one.
     pub(crate) async fn keep_picture(&self, name: &str) {
         let picture = self.picture().await;
-        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 10_000, "{name} is no picture");
+        assert!(
+            picture.starts_with(b"\x89PNG") && picture.len() > 10_000,
+            "{name} is no picture"
+        );
         if let Some(folder) = std::env::var_os("MENAGERIE_PICTURES") {
             std::fs::write(Path::new(&folder).join(name), picture).unwrap();
         }

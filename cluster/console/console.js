@@ -254,16 +254,18 @@ function spark(line, values, least) {
 
 document.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = event.target.querySelector("button");
-  button.disabled = true;
+  const form = event.target;
+  // Not disabled while it works: that would take the keyboard's focus away.
+  if (form.dataset.busy) return;
+  form.dataset.busy = "yes";
   $("said").textContent = "";
   try {
-    const answer = await fetch(event.target.action, { method: "POST", headers: { Accept: "application/json" } });
+    const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
     if (!answer.ok) $("said").textContent = (await answer.json()).detail;
   } catch {
     $("said").textContent = "The launcher does not answer.";
   } finally {
-    button.disabled = false;
+    delete form.dataset.busy;
   }
 });
 

@@ -131,12 +131,12 @@ impl Board {
         }
     }
 
-    /// A process went: what that does to the writes is told when it is over.
-    pub(super) fn fault(&mut self, now: Instant) {
+    /// A process went at that time: what it did to the writes is told when it is over.
+    pub(super) fn fault(&mut self, at: Instant) {
         if self.aftermath.is_none() {
-            self.gaps.forget();
+            self.gaps.forget_before(at);
         }
-        self.aftermath = Some(now + AFTERMATH);
+        self.aftermath = Some(at + AFTERMATH);
     }
 
     /// The longest pause since the last fault, once writes flow again.

@@ -87,9 +87,11 @@ impl Page {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         // What is not known is an empty place, not a word.
-        environment.set_formatter(|out, state, value| match value.is_none() {
-            true => Ok(()),
-            false => escape_formatter(out, state, value),
+        environment.set_formatter(|out, state, value| {
+            if value.is_none() {
+                return Ok(());
+            }
+            escape_formatter(out, state, value)
         });
         environment
             .add_template(NAME, TEMPLATE)

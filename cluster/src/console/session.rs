@@ -131,7 +131,12 @@ impl Session {
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
                 },
-                _ = faults.changed() => self.with_board(|board| board.fault(Instant::now())),
+                _ = faults.changed() => {
+                    let fault = faults.borrow_and_update().clone();
+                    if let Some(fault) = fault {
+                        self.with_board(|board| board.fault(fault.at.into_std()));
+                    }
+                }
                 () = self.stop.cancelled() => return,
             }
         }

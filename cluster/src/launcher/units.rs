@@ -66,15 +66,13 @@ impl Units {
                 .map(|(file, text)| serde_json::json!({ "file": file, "text": text }));
             return Ok(context.output.document(&units.collect::<Vec<_>>())?);
         }
-        match &self.into {
-            Some(folder) => write(&context, folder, &units),
-            None => {
-                for (file, text) in units {
-                    context.output.line(format_args!("# {file}\n{text}"))?;
-                }
-                Ok(())
-            }
+        if let Some(folder) = &self.into {
+            return write(&context, folder, &units);
         }
+        for (file, text) in units {
+            context.output.line(format_args!("# {file}\n{text}"))?;
+        }
+        Ok(())
     }
 
     fn unit(&self, process: &Process) -> (String, String) {

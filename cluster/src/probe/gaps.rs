@@ -32,6 +32,13 @@ impl Gaps {
         self.longest = Duration::ZERO;
     }
 
+    /// Forgets gaps that had ended by then; one that reached beyond it stays.
+    pub(crate) fn forget_before(&mut self, instant: Instant) {
+        if self.longest_began + self.longest <= instant {
+            self.forget();
+        }
+    }
+
     /// How long it is since the last success.
     pub(crate) fn open(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.last_success)
@@ -60,7 +67,9 @@ mod tests {
         gaps.success(at(25));
         assert_eq!(gaps.longest(at(30)).as_millis(), 20);
         assert_eq!(gaps.longest_began(), at(5));
-        gaps.forget();
+        gaps.forget_before(at(24));
+        assert_eq!(gaps.longest(at(30)).as_millis(), 20);
+        gaps.forget_before(at(25));
         assert_eq!(gaps.longest(at(32)).as_millis(), 7);
         gaps.success(at(40));
         assert_eq!(gaps.longest(at(41)).as_millis(), 15);

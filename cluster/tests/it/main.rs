@@ -11,6 +11,7 @@ mod load;
 mod bench;
 mod client;
 mod console;
+mod console_guard;
 mod demo;
 mod faults;
 mod kv;

@@ -1,4 +1,4 @@
-//! The driver of the browser: one process, one session, JSON over HTTP as WebDriver has it.
+//! The driver of the browser: one process, one session, JSON over HTTP as `WebDriver` has it.
 //! Invariant: both the driver and the browser end with this value, also when the test panics.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const CALL_DEADLINE: Duration = Duration::from_secs(60);
+const CALL_DEADLINE: Duration = Duration::from_mins(1);
 
 pub(super) struct Driver {
     process: Child,
     port: u16,
     session: String,
     http: reqwest::Client,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Driver {
@@ -39,11 +39,14 @@ impl Driver {
             port: port.expect("chromedriver says on which port it listens"),
             session: String::new(),
             http: service::http::client(CALL_DEADLINE),
-            _profile: profile,
+            profile,
         };
-        let wish = capabilities(driver._profile.path().to_str().unwrap());
+        let wish = capabilities(driver.profile.path().to_str().unwrap());
         let begun = driver.call("/session", &wish).await;
-        driver.session = begun["sessionId"].as_str().unwrap().to_owned();
+        begun["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut driver.session);
         driver
     }
 

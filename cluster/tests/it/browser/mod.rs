@@ -1,4 +1,4 @@
-//! A real browser for tests of pages: headless Chromium, driven over WebDriver.
+//! A real browser for tests of pages: headless Chromium, driven over `WebDriver`.
 //! Invariant: dropping it ends the driver and the browser; what the browser complained about fails the test.
 //! Other test binaries may include this folder by its path; it must not know any page.
 
@@ -123,6 +123,10 @@ impl Browser {
 
     /// Keeps a picture where `MENAGERIE_PICTURES` says, for documentation; otherwise it only must be one.
     pub(crate) async fn keep_picture(&self, name: &str) {
+        // What the pointer rests on looks different.
+        let aside = json!([{ "type": "pointerMove", "x": 1, "y": 1 }]);
+        let actions = json!({ "actions": [{ "type": "pointer", "id": "mouse", "actions": aside }] });
+        self.driver.post("actions", &actions).await;
         let picture = self.picture().await;
         assert!(
             picture.starts_with(b"\x89PNG") && picture.len() > 10_000,

@@ -1,15 +1,15 @@
 # Each command is one line that calls cargo or menagerie. `make setup` runs before them all: it installs
 # what is missing, says so, and is silent when everything is there.
-.PHONY: up test test-long lint setup
+.PHONY: up test test-long lint setup browser
 .DEFAULT_GOAL := up
 
 up: setup ## build and start everything; Ctrl-C stops it
 	cargo run --release --package cluster -- up
 
-test: setup ## all tests but the long ones
+test: setup browser ## all tests but the long ones
 	cargo nextest run --release --workspace --profile default
 
-test-long: setup ## all tests, then those that must find the bugs planted for them
+test-long: setup browser ## all tests, then those that must find the bugs planted for them
 	cargo nextest run --release --workspace --profile long
 	cargo nextest run --release --package cluster --features planted --profile planted
 
@@ -20,3 +20,7 @@ lint: setup ## formatting and clippy
 # RocksDB is C++ and its bindings are made with libclang; the tests are run by nextest.
 setup:
 	@.ci/setup
+
+# The tests of the pages run in a real browser.
+browser:
+	@.ci/setup browser

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::output::Output;
-use crate::{bench, completion, kv, launcher, node, token};
+use crate::{bench, completion, demo, kv, launcher, node, token};
 
 #[derive(Parser)]
 #[command(
@@ -46,7 +46,9 @@ enum Command {
     /// Stop everything that `up` started, and wait for it
     Down,
     /// Show every process, its state, and who leads
-    Status,
+    Status(launcher::status::Show),
+    /// Print what processes have logged
+    Logs(launcher::logs::Logs),
     /// Kill processes at once (kill -9); they stay down until `start`
     Kill(launcher::act::Names),
     /// Stop processes in an orderly way (SIGTERM); they stay down until `start`
@@ -61,6 +63,11 @@ enum Command {
     Restart(launcher::act::Start),
     /// Run one node of the store in this process
     Node(node::Node),
+    /// Show something worth seeing, step by step
+    #[command(subcommand)]
+    Demo(demo::Demo),
+    /// Print systemd units that run the processes of this configuration on other machines
+    Units(launcher::units::Units),
     /// Print one bearer token of secrets.toml, for curl
     Token(token::Token),
     /// Use the store: keys, transactions, watches, leases, members
@@ -80,7 +87,8 @@ impl Cli {
         match self.command {
             Command::Up(up) => up.run(context),
             Command::Down => launcher::down::run(context),
-            Command::Status => launcher::status::run(context),
+            Command::Status(show) => show.run(context),
+            Command::Logs(logs) => logs.run(context),
             Command::Kill(names) => names.run(context, launcher::Action::Kill),
             Command::Term(names) => names.run(context, launcher::Action::Term),
             Command::Pause(names) => names.run(context, launcher::Action::Pause),
@@ -88,6 +96,8 @@ impl Cli {
             Command::Start(start) => start.run(context, launcher::Action::Start),
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
+            Command::Demo(demo) => demo.run(context),
+            Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),
             Command::Kv(kv) => kv.run(context),
             Command::Bench(bench) => bench.run(context),

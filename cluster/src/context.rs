@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use service::config::{self, Config};
+use service::config::{self, Config, Step};
 use service::secrets::{self, Secrets};
 
 use crate::cli::Global;
-use crate::output::Output;
+use crate::output::{Output, Usage};
 
 /// The file that is used when it lies in the working directory and no other is named.
 const CONFIG_FILE: &str = "cluster.toml";
@@ -19,6 +19,8 @@ pub(crate) struct Context {
     /// None: the built-in configuration of one node.
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) data: PathBuf,
+    /// Whether the configuration names the folder, not the command line.
+    data_is_configured: bool,
     pub(crate) output: Output,
 }
 
@@ -29,16 +31,35 @@ impl Context {
             None => Some(PathBuf::from(CONFIG_FILE)).filter(|file| file.exists()),
         };
         let config = match &config_file {
-            Some(file) => config::load(file)?,
+            // What stands in the file is as much the user's word as what stands on the command line.
+            Some(file) => config::load(file).map_err(|error| Usage(format!("{error:#}")))?,
             None => Config::default(),
         };
-        let data = global.data.unwrap_or_else(|| config.data.clone());
+        let data = global.data.as_deref().unwrap_or(&config.data);
         Ok(Self {
             config_file: config_file.as_deref().map(absolute).transpose()?,
-            data: absolute(&data)?,
+            data: absolute(data)?,
+            data_is_configured: global.data.is_none(),
             config,
             output,
         })
+    }
+
+    /// Where a setting stands, such as `cluster.toml:12`.
+    pub(crate) fn place_of(&self, setting: &[Step]) -> String {
+        match &self.config_file {
+            Some(file) => config::locate(&near(file), setting),
+            None => "built-in configuration".to_owned(),
+        }
+    }
+
+    /// Where the data folder was named.
+    pub(crate) fn place_of_data(&self) -> String {
+        if self.data_is_configured {
+            self.place_of(&[Step::Key("data")])
+        } else {
+            "--data".to_owned()
+        }
     }
 
     /// The secrets that the first start made. Reading them never makes them.
@@ -59,6 +80,13 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .build()
         .context("start the runtime")?
         .block_on(work)
+}
+
+/// As a user in this folder would name it.
+fn near(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    below.unwrap_or_else(|| path.to_path_buf())
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

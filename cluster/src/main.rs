@@ -5,11 +5,15 @@
 mod bench;
 mod cli;
 mod completion;
+mod console;
 mod context;
+mod demo;
 mod kv;
 mod launcher;
 mod node;
 mod output;
+mod probe;
+mod process;
 mod token;
 
 use std::process::ExitCode;

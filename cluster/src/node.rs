@@ -1,14 +1,11 @@
 //! `menagerie node --id N`: one node of the store, in this process.
-//! Invariant: both ports are bound before the store opens its files, so that a taken port harms nothing;
-//! with `--die-with-parent` the process never outlives its supervisor, even if that is killed with kill -9.
+//! Invariant: both ports are bound before the store opens its files, so that a taken port harms nothing.
 
-use std::io::{ErrorKind, Read};
 use std::num::NonZero;
 
 use anyhow::Context as _;
 use clap::Args;
 use kvstore::Settings;
-use rustix::process::{Signal, getpid, kill_process};
 use service::tasks::Tasks;
 use service::telemetry::{self, Format};
 use service::{config::Config, secrets};
@@ -18,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::context::Context;
 use crate::launcher::ports;
 use crate::output::Usage;
+use crate::process::Supervised;
 
 /// Up to so many cores, one thread for everything on the network was measured to be faster than several.
 const SINGLE_THREAD_CORES_MAX: usize = 4;
@@ -27,52 +25,45 @@ pub(crate) struct Node {
     /// Which node of the configuration this process is
     #[arg(long, value_name = "N")]
     id: u64,
-    /// End at once when the process that started this one ends (it holds our stdin open)
-    #[arg(long)]
-    die_with_parent: bool,
+    #[command(flatten)]
+    supervised: Supervised,
 }
 
 impl Node {
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
-        if self.die_with_parent {
-            die_with_parent()?;
-        }
+        self.supervised.begin()?;
         telemetry::init(&format!("n{}", self.id), Format::Auto)?;
         let runtime = runtime(context.config.store.worker_threads).context("start the runtime")?;
-        runtime.block_on(self.serve(context))
+        runtime.block_on(serve(self.id, context))
     }
+}
 
-    async fn serve(self, context: Context) -> anyhow::Result<()> {
-        let Some(node) = context.config.node(self.id) else {
-            let ids: Vec<String> = context
-                .config
-                .nodes
-                .iter()
-                .map(|node| node.id.to_string())
-                .collect();
-            let ids = ids.join(", ");
-            return Err(Usage(format!(
-                "the configuration has no node {}; it has: {ids}",
-                self.id
-            ))
-            .into());
-        };
-        let client = bind(&node.client).await?;
-        let peer = bind(&node.peer).await?;
-        let secrets = secrets::load_or_create(&context.data).context("open the secrets")?;
-        let settings = Settings {
-            data: context.data.join(node.name()),
-            config: Config {
-                data: context.data,
-                ..context.config
-            },
-            id: self.id,
-            secrets,
-        };
-        let tasks = Tasks::new();
-        tasks.stop_on_signals().context("take over the signals")?;
-        kvstore::run(settings, client, peer, tasks).await
-    }
+async fn serve(id: u64, context: Context) -> anyhow::Result<()> {
+    let Some(node) = context.config.node(id) else {
+        let ids: Vec<String> = context
+            .config
+            .nodes
+            .iter()
+            .map(|node| node.id.to_string())
+            .collect();
+        let ids = ids.join(", ");
+        return Err(Usage(format!("the configuration has no node {id}; it has: {ids}")).into());
+    };
+    let client = bind(node.listens_to_clients()).await?;
+    let peer = bind(node.listens_to_peers()).await?;
+    let secrets = secrets::load_or_create(&context.data).context("open the secrets")?;
+    let settings = Settings {
+        data: context.data.join(node.name()),
+        config: Config {
+            data: context.data,
+            ..context.config
+        },
+        id,
+        secrets,
+    };
+    let tasks = Tasks::new();
+    tasks.stop_on_signals().context("take over the signals")?;
+    kvstore::run(settings, client, peer, tasks).await
 }
 
 async fn bind(address: &str) -> anyhow::Result<TcpListener> {
@@ -96,29 +87,4 @@ fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
         .worker_threads(threads)
         .enable_all()
         .build()
-}
-
-/// Two ways, since neither is enough: the kernel's signal also ends a process that is stopped (Linux only),
-/// and the end of stdin also tells of a parent that died before we asked for the signal.
-fn die_with_parent() -> anyhow::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("ask for the parent's death")?;
-    std::thread::Builder::new()
-        .name("lifeline".to_owned())
-        .spawn(|| {
-            let mut stdin = std::io::stdin().lock();
-            let mut ignored = [0; 64];
-            loop {
-                match stdin.read(&mut ignored) {
-                    Ok(0) => break,
-                    Err(error) if error.kind() != ErrorKind::Interrupted => break,
-                    _ => {}
-                }
-            }
-            // As sudden as the parent's death; the store's files are made for this.
-            let _ = kill_process(getpid(), Signal::KILL);
-        })
-        .context("start the lifeline thread")?;
-    Ok(())
 }

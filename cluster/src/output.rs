@@ -100,6 +100,16 @@ impl Output {
         Ok(())
     }
 
+    /// Makes room for a picture that replaces the one before; where nobody looks, the pictures follow each other.
+    pub(crate) fn clear(self) -> io::Result<()> {
+        if !stdout_is_terminal() {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(b"\x1b[H\x1b[2J\x1b[3J")?;
+        stdout.flush()
+    }
+
     /// Something said to a person beside the result; nobody reads it in JSON mode.
     pub(crate) fn note(self, text: impl Display) {
         if !self.json {

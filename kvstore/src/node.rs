@@ -27,6 +27,7 @@ use crate::raft::intake::Intake;
 use crate::raft::log::LogStore;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
+use crate::raft::network::message::Ask;
 use crate::raft::network::server::PeerServer;
 use crate::raft::peers::Peers;
 use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
@@ -37,6 +38,8 @@ use crate::upkeep::{self, Upkeep};
 
 /// How long the others have to take over when this node stops.
 const HAND_OVER: Duration = Duration::from_secs(3);
+/// Who does not answer within this is no heir.
+const HEIR_ANSWERS: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a node needs to know to start.
@@ -260,7 +263,16 @@ async fn hand_over(desk: &Desk) {
         .filter(|voter| *voter != view.me)
         .collect();
     heirs.sort_by_key(|voter| std::cmp::Reverse(view.matched.get(voter).copied()));
+    let others = desk.others();
     for heir in heirs {
+        // One that is gone would be waited for in vain; when all stop, the last has nobody to hand over to.
+        let lives = match others.get(&heir) {
+            Some(member) => answers(desk, heir, &member.peer_address).await,
+            None => false,
+        };
+        if !lives {
+            continue;
+        }
         match tokio::time::timeout(HAND_OVER, desk.hand_over(heir)).await {
             Ok(Ok(())) => {
                 tracing::info!(node.leader = heir, "handed over the lead");
@@ -270,6 +282,12 @@ async fn hand_over(desk: &Desk) {
             Err(_) => tracing::warn!(node.id = heir, "this voter did not take over in time"),
         }
     }
+}
+
+async fn answers(desk: &Desk, id: u64, peer_address: &str) -> bool {
+    let link = desk.peers.link(id, peer_address);
+    let answer = tokio::time::timeout(HEIR_ANSWERS, link.ask(&Ask::Probe)).await;
+    matches!(answer, Ok(Ok(_)))
 }
 
 fn fingerprint_key(secrets: &Secrets) -> Vec<u8> {

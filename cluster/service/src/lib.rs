@@ -1,10 +1,11 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, `edge` wraps every answer,
-//! `body` reads requests strictly, `problem` is the only way an error becomes an answer.
+//! `body` reads requests strictly, `browser` guards pages, `problem` is the only way an error becomes an answer.
 //! It knows nothing of stores, shops or payments and imports no other crate of ours.
 
 pub mod body;
+pub mod browser;
 pub mod config;
 pub mod edge;
 pub mod http;

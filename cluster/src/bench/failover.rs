@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use super::Target;
 use super::connection::{Connection, Outcome};
-use super::gaps::Gaps;
 use super::kv::millis;
 use crate::context::Context;
 use crate::kv::reach::Reach;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
 use crate::launcher::{Action, act};
+use crate::probe::Gaps;
 
 const WRITERS: usize = 8;
 /// Each writer writes so often; fine enough to see a gap of a few milliseconds.

@@ -17,9 +17,9 @@ use serde::Serialize;
 
 use super::Target;
 use super::connection::{Connection, Outcome};
-use super::gaps::Gaps;
 use crate::context::Context;
 use crate::kv::reach::Reach;
+use crate::probe::Gaps;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// After an error, so that a refused connection is not a busy loop.

@@ -4,7 +4,6 @@
 
 mod connection;
 mod failover;
-mod gaps;
 mod kv;
 
 use anyhow::Context as _;

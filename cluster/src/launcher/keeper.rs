@@ -3,9 +3,8 @@
 //! that got the same pid. The process holds a pipe whose other end dies with us, and ends when that closes.
 //! It must not know of the other processes.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,25 +16,27 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{Action, State, View};
+use super::backoff::{self, Deaths, Next};
+use super::journal::{Journal, Tone};
+use super::plan::Process;
+use super::{Action, State, View, log_file};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(200);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-/// So many deaths within the window mean that it will not come up by itself.
-const DEATHS_MAX: usize = 5;
-const DEATHS_WINDOW: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_millis(30);
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
-    pub(crate) name: String,
-    pub(crate) kind: &'static str,
-    pub(crate) address: String,
+    pub(crate) process: Process,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) log: PathBuf,
+}
+
+impl Spec {
+    fn name(&self) -> &str {
+        &self.process.name
+    }
 }
 
 /// How the supervisor reaches a keeper.
@@ -64,9 +65,14 @@ enum Event {
 }
 
 impl Handle {
+    /// How the process stands now.
+    pub(crate) fn now(&self) -> View {
+        self.view.borrow().clone()
+    }
+
     pub(crate) async fn act(&self, action: Action) -> anyhow::Result<View> {
         self.order(Wish::Act(action)).await?;
-        Ok(self.view.borrow().clone())
+        Ok(self.now())
     }
 
     pub(crate) async fn leave(&self) -> anyhow::Result<()> {
@@ -83,24 +89,26 @@ impl Handle {
     }
 }
 
-pub(crate) fn keep(spec: Spec, http: reqwest::Client, tasks: &Tasks) -> Handle {
+pub(crate) fn keep(spec: Spec, http: reqwest::Client, journal: Journal, tasks: &Tasks) -> Handle {
     let (orders, ordered) = mpsc::channel(8);
     let (view, seen) = watch::channel(View {
-        name: spec.name.clone(),
-        kind: spec.kind.to_owned(),
+        name: spec.process.name.clone(),
+        kind: spec.process.kind.to_owned(),
         pid: None,
-        address: spec.address.clone(),
+        address: spec.process.address.clone(),
         state: State::Starting,
         restarts: 0,
     });
     let keeper = Keeper {
         spec,
         http,
+        journal,
         ordered,
         view,
         running: None,
+        started: Instant::now(),
         restart_at: None,
-        deaths: VecDeque::new(),
+        deaths: Deaths::default(),
     };
     tasks.spawn("keeper", keeper.run());
     Handle { view: seen, orders }
@@ -109,11 +117,13 @@ pub(crate) fn keep(spec: Spec, http: reqwest::Client, tasks: &Tasks) -> Handle {
 struct Keeper {
     spec: Spec,
     http: reqwest::Client,
+    journal: Journal,
     ordered: mpsc::Receiver<Order>,
     view: watch::Sender<View>,
     running: Option<Running>,
+    started: Instant,
     restart_at: Option<Instant>,
-    deaths: VecDeque<Instant>,
+    deaths: Deaths,
 }
 
 struct Running {
@@ -131,7 +141,7 @@ impl Keeper {
                 order = self.ordered.recv() => Event::Ordered(order),
                 status = ended(&mut self.running) => Event::Ended(status),
                 () = due(self.restart_at) => Event::RestartDue,
-                () = ready(&self.http, &self.spec.address, starting) => Event::Ready,
+                () = ready(&self.http, &self.spec.process.address, starting) => Event::Ready,
             };
             match event {
                 Event::Ordered(Some(order)) => {
@@ -145,7 +155,11 @@ impl Keeper {
                 Event::Ordered(None) => return,
                 Event::Ended(status) => self.died(status),
                 Event::RestartDue => self.start_again(),
-                Event::Ready => self.set(State::Running),
+                Event::Ready => {
+                    let took = self.started.elapsed().as_millis();
+                    self.set(State::Running);
+                    self.tell(Tone::Good, format_args!("is ready after {took} ms"));
+                }
             }
         }
     }
@@ -160,37 +174,54 @@ impl Keeper {
             view.state = state;
             view.pid = pid;
         });
-        tracing::info!(process.name = %self.spec.name, process.pid = pid, state = state.word(), "process");
+        tracing::info!(
+            process.name = self.spec.name(),
+            process.pid = pid,
+            state = state.word(),
+            "process"
+        );
+    }
+
+    fn tell(&self, tone: Tone, what: impl Display) {
+        self.journal.write(tone, format!("{} {what}", self.spec.name()));
     }
 
     async fn obey(&mut self, wish: Wish) -> anyhow::Result<()> {
         match wish {
-            Wish::Act(Action::Kill) => self.end(Signal::KILL, State::Killed).await,
-            Wish::Act(Action::Term) => self.end(Signal::TERM, State::Stopped).await,
-            Wish::Act(Action::Pause) => {
-                self.signal(Signal::STOP)?;
-                self.set(State::Paused);
+            Wish::Act(Action::Kill) => {
+                self.end(Signal::KILL, State::Killed).await?;
+                self.tell(Tone::Bad, "was killed, and stays down until it is started");
                 Ok(())
             }
+            Wish::Act(Action::Term) => {
+                self.end(Signal::TERM, State::Stopped).await?;
+                self.tell(Tone::Bad, "was stopped, and stays down until it is started");
+                Ok(())
+            }
+            Wish::Act(Action::Pause) => self.pause(),
             Wish::Act(Action::Resume) => {
                 self.signal(Signal::CONT)?;
                 if self.state() == State::Paused {
+                    self.started = Instant::now();
                     self.set(State::Starting);
+                    self.tell(Tone::Plain, "goes on");
                 }
                 Ok(())
             }
             Wish::Act(Action::Start) => {
                 if self.running.is_some() {
-                    bail!("{} runs already ({})", self.spec.name, self.state().word());
+                    bail!("{} runs already ({})", self.spec.name(), self.state().word());
                 }
-                self.deaths.clear();
+                self.deaths.forget();
+                self.tell(Tone::Plain, "is started");
                 self.start()
             }
             Wish::Act(Action::Restart) => {
+                self.tell(Tone::Plain, "is stopped and started again");
                 if self.running.is_some() {
                     self.end(Signal::TERM, State::Stopped).await?;
                 }
-                self.deaths.clear();
+                self.deaths.forget();
                 self.start()
             }
             Wish::Leave => {
@@ -203,11 +234,20 @@ impl Keeper {
         }
     }
 
+    fn pause(&mut self) -> anyhow::Result<()> {
+        self.journal.note_fault(self.spec.name());
+        self.signal(Signal::STOP)?;
+        self.set(State::Paused);
+        self.tell(Tone::Bad, "was paused");
+        Ok(())
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.running.as_ref().and_then(|running| running.child.id());
         let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let pid = pid.ok_or_else(|| anyhow!("{} does not run ({})", self.spec.name, self.state().word()))?;
-        kill_process(pid, signal).with_context(|| format!("signal {}", self.spec.name))
+        let pid =
+            pid.ok_or_else(|| anyhow!("{} does not run ({})", self.spec.name(), self.state().word()))?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", self.spec.name()))
     }
 
     /// Signals the process and waits for its end; one that ignores SIGTERM is killed at the deadline.
@@ -217,6 +257,7 @@ impl Keeper {
             self.set(afterwards);
             return Ok(());
         }
+        self.journal.note_fault(self.spec.name());
         self.signal(signal)?;
         if self.state() == State::Paused && signal != Signal::KILL {
             self.signal(Signal::CONT)?;
@@ -224,7 +265,7 @@ impl Keeper {
         if let Some(running) = &mut self.running {
             let waited = tokio::time::timeout(STOP_DEADLINE, running.child.wait()).await;
             if waited.is_err() {
-                tracing::warn!(process.name = %self.spec.name, "did not stop in time, is killed");
+                tracing::warn!(process.name = self.spec.name(), "did not stop in time, is killed");
                 running.child.kill().await.context("kill")?;
             }
         }
@@ -235,11 +276,9 @@ impl Keeper {
 
     fn start(&mut self) -> anyhow::Result<()> {
         self.restart_at = None;
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.spec.log)
-            .with_context(|| format!("open {}", self.spec.log.display()))?;
+        self.started = Instant::now();
+        let log =
+            log_file::open(&self.spec.log).with_context(|| format!("open {}", self.spec.log.display()))?;
         let mut child = Command::new(&self.spec.program)
             .args(&self.spec.arguments)
             .stdin(Stdio::piped())
@@ -249,7 +288,7 @@ impl Keeper {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {}", self.spec.name))?;
+            .with_context(|| format!("start {}", self.spec.name()))?;
         // Taken out, since tokio closes the child's stdin when one waits for the child.
         let lifeline = child.stdin.take().expect("stdin was asked to be a pipe");
         self.running = Some(Running {
@@ -262,41 +301,58 @@ impl Keeper {
 
     fn start_again(&mut self) {
         if let Err(error) = self.start() {
-            tracing::error!(process.name = %self.spec.name, error = format!("{error:#}"), "cannot start");
-            self.note_death();
+            tracing::error!(
+                process.name = self.spec.name(),
+                error = format!("{error:#}"),
+                "cannot start"
+            );
+            self.note_death(&format!("cannot be started: {error:#}"));
         }
     }
 
     fn died(&mut self, status: std::io::Result<ExitStatus>) {
+        self.journal.note_fault(self.spec.name());
         self.running = None;
         match status {
-            Ok(status) => tracing::warn!(process.name = %self.spec.name, %status, "ended by itself"),
-            Err(error) => tracing::error!(process.name = %self.spec.name, %error, "cannot be waited for"),
+            Ok(status) => {
+                tracing::warn!(process.name = self.spec.name(), %status, "ended by itself");
+                self.note_death(&format!("died by itself ({status})"));
+            }
+            Err(error) => {
+                tracing::error!(process.name = self.spec.name(), %error, "cannot be waited for");
+                self.note_death(&format!("is gone ({error})"));
+            }
         }
-        self.note_death();
     }
 
-    fn note_death(&mut self) {
-        let now = Instant::now();
-        self.deaths
-            .retain(|death| now.duration_since(*death) < DEATHS_WINDOW);
-        self.deaths.push_back(now);
-        if self.deaths.len() >= DEATHS_MAX {
-            self.set(State::Failed);
-            return;
+    fn note_death(&mut self, how: &str) {
+        match self.deaths.note(Instant::now()) {
+            Next::GiveUp { deaths } => {
+                self.set(State::Failed);
+                let (name, window) = (self.spec.name(), backoff::WINDOW.as_secs());
+                tracing::error!(
+                    process.name = name,
+                    deaths,
+                    "died again and again and is left down: `menagerie logs {name}` may say why, `menagerie start {name}` tries again"
+                );
+                self.tell(
+                    Tone::Bad,
+                    format_args!(
+                        "{how}, the {deaths}th time within {window} s, and is left down: its log may say why"
+                    ),
+                );
+            }
+            Next::StartAfter(delay) => {
+                self.restart_at = Some(Instant::now() + delay);
+                self.view.send_modify(|view| view.restarts += 1);
+                self.set(State::Starting);
+                self.tell(
+                    Tone::Bad,
+                    format_args!("{how} and is started again in {} ms", delay.as_millis()),
+                );
+            }
         }
-        self.restart_at = Some(now + restart_delay(self.deaths.len()));
-        self.view.send_modify(|view| view.restarts += 1);
-        self.set(State::Starting);
     }
-}
-
-/// The pause before a process is started again after its nth death in the window.
-fn restart_delay(deaths: usize) -> Duration {
-    let doublings = u32::try_from(deaths.saturating_sub(1))
-        .unwrap_or(u32::MAX)
-        .min(16);
-    (RESTART_DELAY_MIN * 2_u32.pow(doublings)).min(RESTART_DELAY_MAX)
 }
 
 async fn ended(running: &mut Option<Running>) -> std::io::Result<ExitStatus> {
@@ -325,16 +381,5 @@ async fn ready(http: &reqwest::Client, address: &str, starting: bool) {
             return;
         }
         tokio::time::sleep(PROBE_EVERY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_a_bound() {
-        let delays: Vec<u128> = (1..8).map(|deaths| restart_delay(deaths).as_millis()).collect();
-        assert_eq!(delays, [200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 }

@@ -1,18 +1,26 @@
 //! The launcher: starts the processes of `cluster.toml` on this machine and watches over them.
-//! In reading order: `up` is the command, `place` the data folder it holds alone, `supervisor` the whole,
-//! `keeper` one process, `control` how other commands talk to the supervisor, `act`, `status`, `down` those commands.
+//! In reading order: `plan` says what runs, `up` is the command, `place` the data folder it holds alone,
+//! `supervisor` the whole, `keeper` one process, `journal` what happened to it, `control` how other commands talk
+//! to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other machines.
 //! Invariant: one supervisor a data folder; when it dies, however it dies, its processes die with it.
 
 pub(crate) mod act;
+mod backoff;
 pub(crate) mod control;
+mod demo_data;
 pub(crate) mod down;
+pub(crate) mod journal;
 pub(crate) mod keeper;
 pub(crate) mod leader;
+pub(crate) mod log_file;
+pub(crate) mod logs;
 pub(crate) mod place;
+pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod supervisor;
+pub(crate) mod units;
 pub(crate) mod up;
 
 pub(crate) use state::{Action, State, Status, View};

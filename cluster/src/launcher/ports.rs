@@ -2,30 +2,44 @@
 //! Invariant: binds and lets go again, so it never keeps a port from the process that needs it.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs};
 use std::path::Path;
 
-use service::config::Config;
+use super::plan::{Listen, Process};
+use crate::context::Context;
 
 /// One message for each address that cannot be had.
-pub(crate) fn taken(config: &Config) -> Vec<String> {
+pub(crate) fn taken(context: &Context, processes: &[Process]) -> Vec<String> {
     let mut faults = Vec::new();
-    for node in &config.nodes {
-        for (what, address) in [("client", &node.client), ("peer", &node.peer)] {
-            if let Err(error) = TcpListener::bind(address) {
-                let reason = if error.kind() == ErrorKind::AddrInUse {
-                    format!("is taken by {}", holder(address))
-                } else {
-                    format!("cannot be had: {error}")
-                };
-                faults.push(format!(
-                    "the {what} address {address} of {} {reason}",
-                    node.name()
-                ));
+    // All are held until the last was tried, so that two of ours that want the same are found too.
+    let mut held = Vec::new();
+    for process in processes {
+        for wanted in &process.listens {
+            match listen(context, &process.name, wanted) {
+                Ok(listener) => held.push(listener),
+                Err(fault) => faults.push(fault),
             }
         }
     }
     faults
+}
+
+/// Binds one address, or says which setting of whom cannot be had and why.
+pub(crate) fn listen(context: &Context, name: &str, wanted: &Listen) -> Result<TcpListener, String> {
+    let address = &wanted.address;
+    TcpListener::bind(address).map_err(|error| {
+        let (place, key) = (context.place_of(&wanted.setting), wanted.key());
+        let reason = reason(address, &error);
+        format!("{place}: {key} = \"{address}\" of {name} {reason}")
+    })
+}
+
+fn reason(address: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("is taken by {}", holder(address)),
+        ErrorKind::AddrNotAvailable => "is no address of this machine (on several machines, run `menagerie node --id N` on each: see `menagerie units`)".to_owned(),
+        _ => format!("cannot be had: {error}"),
+    }
 }
 
 fn holder(address: &str) -> String {
@@ -58,6 +72,9 @@ fn listener_of(port: u16) -> Option<String> {
         let holds = descriptors.flatten().any(|descriptor| {
             std::fs::read_link(descriptor.path()).is_ok_and(|link| link == Path::new(&wanted))
         });
+        if holds && pid == std::process::id().to_string() {
+            return Some("another line of the same file".to_owned());
+        }
         if holds {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("process {pid} ({})", name.trim()));
@@ -76,18 +93,9 @@ fn inode_of(table: &str, port: u16) -> Option<String> {
     })
 }
 
-/// A line of the message for an address that a node cannot bind.
+/// The message for an address that a process of ours cannot bind.
 pub(crate) fn explain(address: &str, error: &std::io::Error) -> String {
-    if error.kind() == ErrorKind::AddrInUse {
-        return format!("the address {address} is taken by {}", holder(address));
-    }
-    let known: Result<SocketAddr, _> = address.parse();
-    let hint = if known.is_err() {
-        " (an address is written host:port)"
-    } else {
-        ""
-    };
-    format!("the address {address} cannot be had: {error}{hint}")
+    format!("the address {address} {}", reason(address, error))
 }
 
 #[cfg(test)]
@@ -101,19 +109,5 @@ mod tests {
                       1: 0100007F:1B59 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1\n";
         assert_eq!(inode_of(table, 7001).as_deref(), Some("222"));
         assert_eq!(inode_of(table, 7002), None);
-    }
-
-    #[test]
-    fn names_the_process_that_has_a_port() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let error = TcpListener::bind(&address).unwrap_err();
-        let text = explain(&address, &error);
-        if cfg!(target_os = "linux") {
-            assert!(
-                text.contains(&format!("process {}", std::process::id())),
-                "{text}"
-            );
-        }
     }
 }

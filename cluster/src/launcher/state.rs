@@ -15,6 +15,28 @@ pub(crate) enum Action {
     Restart,
 }
 
+impl Action {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Kill,
+        Self::Term,
+        Self::Pause,
+        Self::Resume,
+        Self::Start,
+        Self::Restart,
+    ];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Term => "term",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Start => "start",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
@@ -56,6 +78,13 @@ pub(crate) struct View {
     pub(crate) restarts: u32,
 }
 
+impl View {
+    /// Whether it can answer at all.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.pid.is_some() && self.state != State::Paused
+    }
+}
+
 /// The whole as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -64,6 +93,11 @@ pub(crate) struct Status {
     pub(crate) data: String,
     /// The process that watches over the others; none when they were started by hand or not at all.
     pub(crate) supervisor: Option<u32>,
+    /// Where the console is, if there is one.
+    pub(crate) console: Option<String>,
+    /// Whether all has been ready since the start; later deaths do not take that back.
+    #[serde(default)]
+    pub(crate) ready: bool,
 }
 
 impl Status {

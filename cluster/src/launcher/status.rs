@@ -1,36 +1,82 @@
 //! `menagerie status`: every process, its state, and who leads.
+//! With `--watch` again and again until Ctrl-C, as a picture on a terminal, as one line of JSON a change for programs.
 //! Invariant: works without a supervisor too (then it asks the nodes themselves), and fails when nothing runs at all.
 
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::Args;
 use service::http::{self, Timeouts};
 
 use super::control::{self, Answer, Request};
 use super::place::Place;
-use super::{State, Status, View, act, leader};
+use super::{State, Status, View, act, leader, plan};
 use crate::context::{Context, block_on};
 use crate::output::Output;
 
 const DEADLINE: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(context: Context) -> anyhow::Result<()> {
-    block_on(async {
-        let status = match control::ask(&Place::new(&context.data).control(), &Request::Status).await? {
-            Some(Answer::Status(status)) => status,
-            Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
-            None => without_supervisor(&context).await?,
-        };
-        if context.output.json {
-            context.output.document(&status)?;
-        } else {
-            show(context.output, &status)?;
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// Go on showing it until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
+}
+
+impl Show {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        block_on(async {
+            if self.watch {
+                return watch(&context).await;
+            }
+            let status = look(&context).await?;
+            if context.output.json {
+                context.output.document(&status)?;
+            } else {
+                show(context.output, &status)?;
+            }
+            if is_nobody(&status) {
+                bail!(act::nobody(&context));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn is_nobody(status: &Status) -> bool {
+    let mut processes = status.processes.iter();
+    status.supervisor.is_none() && processes.all(|view| view.state == State::Stopped)
+}
+
+async fn look(context: &Context) -> anyhow::Result<Status> {
+    match control::ask(&Place::new(&context.data).control(), &Request::Status).await? {
+        Some(Answer::Status(status)) => Ok(status),
+        Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
+        None => without_supervisor(context).await,
+    }
+}
+
+/// Also when nothing runs: somebody may be waiting for it to begin.
+async fn watch(context: &Context) -> anyhow::Result<()> {
+    let mut shown = None;
+    loop {
+        let status = look(context).await?;
+        if shown.as_ref() != Some(&status) {
+            if context.output.json {
+                context.output.json_line(&status)?;
+            } else {
+                context.output.clear()?;
+                show(context.output, &status)?;
+                if is_nobody(&status) {
+                    context.output.note(act::nobody(context));
+                }
+            }
+            shown = Some(status);
         }
-        if status.processes.iter().all(|view| view.state == State::Stopped) && status.supervisor.is_none() {
-            bail!(act::nobody(&context));
-        }
-        Ok(())
-    })
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
 }
 
 pub(crate) fn show(output: Output, status: &Status) -> std::io::Result<()> {
@@ -61,8 +107,8 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
         ..Timeouts::default()
     });
     let mut processes = Vec::new();
-    for node in &context.config.nodes {
-        let address = node.client.clone();
+    for process in plan::processes(&context.config) {
+        let address = process.address;
         let answer = http.get(format!("http://{address}/readyz")).send().await;
         let state = match answer {
             Ok(answer) if answer.status().is_success() => State::Running,
@@ -70,8 +116,8 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
             Err(_) => State::Stopped,
         };
         processes.push(View {
-            name: node.name(),
-            kind: "node".to_owned(),
+            name: process.name,
+            kind: process.kind.to_owned(),
             pid: None,
             address,
             state,
@@ -80,7 +126,7 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
     }
     let addresses: Vec<String> = processes
         .iter()
-        .filter(|view| view.state != State::Stopped)
+        .filter(|view| view.kind == "node" && view.state != State::Stopped)
         .map(|view| view.address.clone())
         .collect();
     let leader = match context
@@ -97,5 +143,7 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
         leader: leader.map(|id| format!("n{id}")),
         data: context.data.display().to_string(),
         supervisor: None,
+        console: None,
+        ready: false,
     })
 }

@@ -3,21 +3,27 @@
 //! and the lock is let go only after the last has ended.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use service::config::Step;
 use service::http::{self, Timeouts};
 use service::secrets;
 use service::tasks::Tasks;
 use tokio::sync::watch;
 
 use super::control::{self, Answer, Request};
+use super::journal::Journal;
 use super::keeper::{self, Handle, Spec};
 use super::place::{Lock, Place};
+use super::plan::{self, Listen, Process};
 use super::{Status, leader, ports};
 use crate::context::Context;
+use crate::output::Usage;
 
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -26,19 +32,32 @@ pub(crate) struct Supervisor {
     place: Place,
     http: reqwest::Client,
     root_token: String,
+    pub(crate) journal: Journal,
+    console: Option<String>,
     tasks: Tasks,
+    /// All has been ready once, demo data included.
+    ready: AtomicBool,
     stopped: watch::Sender<bool>,
     _lock: Lock,
 }
 
 /// Starts everything; the processes come up while the caller watches them.
-pub(crate) fn start(context: &Context, tasks: &Tasks) -> anyhow::Result<Arc<Supervisor>> {
+/// Also answers the socket of the console, if there is to be one.
+pub(crate) fn start(
+    context: &Context,
+    tasks: &Tasks,
+) -> anyhow::Result<(Arc<Supervisor>, Option<TcpListener>)> {
     let place = Place::new(&context.data);
-    place.make()?;
+    make(context, &place)?;
     let lock = place.lock()?;
-    let faults = ports::taken(&context.config);
+    let processes = plan::processes(&context.config);
+    let mut faults = ports::taken(context, &processes);
+    let console = console_socket(context).unwrap_or_else(|fault| {
+        faults.push(fault);
+        None
+    });
     if !faults.is_empty() {
-        bail!("cannot start: {}", faults.join("; "));
+        bail!(Usage(faults.join("\n")));
     }
     let secrets = secrets::load_or_create(&context.data).context("open the secrets")?;
     let root_token = secrets
@@ -46,17 +65,21 @@ pub(crate) fn start(context: &Context, tasks: &Tasks) -> anyhow::Result<Arc<Supe
         .context("secrets.toml has no token for root")?;
     let listener = control::listen(&place.control())?;
     let http = http::client(Timeouts::default());
-    let specs = specs(context, &place)?;
-    let handles = specs
+    let journal = Journal::new();
+    let handles = specs(context, &place, processes)?
         .into_iter()
-        .map(|spec| keeper::keep(spec, http.clone(), tasks))
+        .map(|spec| keeper::keep(spec, http.clone(), journal.clone(), tasks))
         .collect();
+    let url = console.as_ref().map(url_of).transpose()?;
     let supervisor = Arc::new(Supervisor {
         handles,
         place,
         http,
         root_token: root_token.expose().to_owned(),
+        journal,
+        console: url,
         tasks: tasks.clone(),
+        ready: AtomicBool::new(false),
         stopped: watch::Sender::new(false),
         _lock: lock,
     });
@@ -64,30 +87,60 @@ pub(crate) fn start(context: &Context, tasks: &Tasks) -> anyhow::Result<Arc<Supe
         "control socket",
         control::serve(listener, Arc::clone(&supervisor), tasks.clone()),
     );
-    Ok(supervisor)
+    Ok((supervisor, console))
 }
 
-/// What runs for this configuration, in the order of starting.
-fn specs(context: &Context, place: &Place) -> anyhow::Result<Vec<Spec>> {
+/// Makes the data folder, or says which setting names one that cannot be had.
+pub(crate) fn make(context: &Context, place: &Place) -> anyhow::Result<()> {
+    place
+        .make()
+        .map_err(|error| Usage(format!("{}: {error:#}", context.place_of_data())).into())
+}
+
+fn console_socket(context: &Context) -> Result<Option<TcpListener>, String> {
+    let address = context.config.console.address.clone();
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let setting = vec![Step::Key("console"), Step::Key("address")];
+    ports::listen(context, "the console", &Listen { address, setting })
+        .map(Some)
+        .map_err(|fault| format!("{fault} (\"\" switches it off)"))
+}
+
+/// Where a browser on this machine finds the console.
+fn url_of(socket: &TcpListener) -> anyhow::Result<String> {
+    let mut address = socket.local_addr().context("ask for the console's address")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(format!("http://{address}/"))
+}
+
+/// How each process is run. The processes must not be started from another thread than the main one: the
+/// kernel tells them of the end of the thread that started them, not of the process.
+fn specs(context: &Context, place: &Place, processes: Vec<Process>) -> anyhow::Result<Vec<Spec>> {
     let program = std::env::current_exe().context("find this program's own file")?;
-    let nodes = context.config.nodes.iter().map(|node| {
-        let name = node.name();
-        let mut arguments: Vec<OsString> = ["node", "--die-with-parent", "--id"].map(OsString::from).into();
-        arguments.push(node.id.to_string().into());
+    let specs = processes.into_iter().map(|process| {
+        let log = place.log_of(&process.name);
+        let mut arguments: Vec<OsString> = process.arguments.iter().map(OsString::from).collect();
+        arguments.extend([
+            "--die-with-parent".into(),
+            "--log-file".into(),
+            log.clone().into(),
+        ]);
         arguments.extend(["--data".into(), context.data.clone().into_os_string()]);
         if let Some(file) = &context.config_file {
             arguments.extend(["--config".into(), file.clone().into_os_string()]);
         }
         Spec {
-            kind: "node",
-            address: node.client.clone(),
             program: program.clone(),
             arguments,
-            log: place.log_of(&name),
-            name,
+            log,
+            process,
         }
     });
-    Ok(nodes.collect())
+    Ok(specs.collect())
 }
 
 impl Supervisor {
@@ -118,18 +171,10 @@ impl Supervisor {
             ("leader", Some(leader)) => leader,
             _ => name,
         };
-        if let Some(handle) = self
-            .handles
-            .iter()
-            .find(|handle| handle.view.borrow().name == name)
-        {
+        if let Some(handle) = self.handles.iter().find(|handle| handle.now().name == name) {
             return Ok(handle);
         }
-        let names: Vec<String> = self
-            .handles
-            .iter()
-            .map(|handle| handle.view.borrow().name.clone())
-            .collect();
+        let names: Vec<String> = self.handles.iter().map(|handle| handle.now().name).collect();
         bail!(
             "there is no process {name:?}; there are: {}, and leader",
             names.join(", ")
@@ -147,24 +192,23 @@ impl Supervisor {
     /// The processes as they are now, without asking any of them who leads.
     pub(crate) fn present(&self) -> Status {
         Status {
-            processes: self
-                .handles
-                .iter()
-                .map(|handle| handle.view.borrow().clone())
-                .collect(),
+            processes: self.handles.iter().map(Handle::now).collect(),
             leader: None,
             data: self.place.data.display().to_string(),
             supervisor: Some(std::process::id()),
+            console: self.console.clone(),
+            ready: self.ready.load(Ordering::Relaxed),
         }
     }
 
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
     async fn leader(&self) -> Option<String> {
-        let awake = self.handles.iter().filter_map(|handle| {
-            let view = handle.view.borrow();
-            let awake = view.pid.is_some() && view.state != super::State::Paused;
-            (view.kind == "node" && awake).then(|| view.address.clone())
-        });
-        let addresses: Vec<String> = awake.collect();
+        let views = self.handles.iter().map(Handle::now);
+        let awake = views.filter(|view| view.kind == "node" && view.is_awake());
+        let addresses: Vec<String> = awake.map(|view| view.address).collect();
         let id = leader::find(&self.http, &addresses, &self.root_token).await?;
         Some(format!("n{id}"))
     }
@@ -191,9 +235,11 @@ impl Supervisor {
         self.tasks.drain(DRAIN_DEADLINE).await;
     }
 
-    /// Returns when a process has changed in any way.
+    /// Returns when a process changes in any way from now on.
     pub(crate) async fn changed(&self) {
         let mut views: Vec<_> = self.handles.iter().map(|handle| handle.view.clone()).collect();
+        // A clone remembers what the handle has seen, which is nothing.
+        views.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let changes = views.iter_mut().map(|view| Box::pin(view.changed()));
         let _ = futures_util::future::select_all(changes).await;
     }

@@ -15,9 +15,12 @@ use service::telemetry::{self, Format};
 
 use super::control::{self, Answer, Request};
 use super::place::Place;
+use super::plan;
 use super::supervisor::{self, Supervisor};
-use super::{Status, status};
+use super::{State, Status, demo_data, status};
+use crate::console;
 use crate::context::{Context, block_on};
+use crate::output::Usage;
 
 /// A node that has much log to replay takes its time; a node that fails says so long before.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
@@ -57,15 +60,19 @@ impl Up {
 async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
-    let supervisor = supervisor::start(context, &tasks)?;
+    let (supervisor, socket) = supervisor::start(context, &tasks)?;
+    if let Some(socket) = socket {
+        console::start(context, socket, &supervisor, &tasks).context("start the console")?;
+    }
     let ready = tokio::select! {
-        ready = until_ready(context, &supervisor) => ready,
+        ready = get_ready(context, &supervisor) => ready,
         () = tasks.stopping() => Ok(()),
     };
     if ready.is_ok() && !tasks.is_stopping() {
+        supervisor.set_ready();
         if !background {
             greet(context, &supervisor.status().await)?;
-            context.output.note("Ctrl-C stops everything.");
+            context.output.note("\nCtrl-C stops everything.");
         }
         tasks.stopping().await;
     }
@@ -76,6 +83,11 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     ready
 }
 
+async fn get_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
+    until_ready(context, supervisor).await?;
+    demo_data::sow(context).await.context("bring in the demo data")
+}
+
 async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
     let progress = context
         .output
@@ -84,6 +96,7 @@ async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow:
     loop {
         let status = supervisor.present();
         progress.set_position(running(&status));
+        progress.set_message(awaited(&status));
         if status.all_run() {
             progress.finish_and_clear();
             return Ok(());
@@ -97,11 +110,20 @@ async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow:
     }
 }
 
+fn awaited(status: &Status) -> String {
+    let late = status
+        .processes
+        .iter()
+        .filter(|view| view.state != State::Running);
+    let late: Vec<&str> = late.map(|view| view.name.as_str()).collect();
+    format!("starting {}", late.join(" "))
+}
+
 fn running(status: &Status) -> u64 {
     status
         .processes
         .iter()
-        .filter(|view| view.state == super::State::Running)
+        .filter(|view| view.state == State::Running)
         .count() as u64
 }
 
@@ -116,7 +138,7 @@ fn too_late(status: &Status) -> String {
     let late: Vec<String> = status
         .processes
         .iter()
-        .filter(|view| view.state != super::State::Running)
+        .filter(|view| view.state != State::Running)
         .map(|view| format!("{} ({})", view.name, view.state.word()))
         .collect();
     format!(
@@ -132,6 +154,11 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     }
     status::show(context.output, status)?;
     let address = status.processes.first().map_or("ADDRESS", |first| &first.address);
+    if let Some(console) = &status.console {
+        context.output.line(format_args!(
+            "\nConsole: {console}  (watch it, break it, see it heal)"
+        ))?;
+    }
     context.output.line(format_args!(
         "\nTry next:\n  menagerie kv put greeting hello\n  menagerie kv get greeting\n  \
          menagerie kill leader    # then: menagerie status\n  \
@@ -143,13 +170,13 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
 /// Runs the supervisor in the background and waits until it has all ready.
 async fn detach(context: &Context) -> anyhow::Result<()> {
     let place = Place::new(&context.data);
-    place.make()?;
+    supervisor::make(context, &place)?;
     // Taken and let go again: a second `up` shall hear at once who is there.
     drop(place.lock()?);
     let mut child = spawn_background(context, &place)?;
     let progress = context
         .output
-        .progress(context.config.nodes.len() as u64, "starting");
+        .progress(plan::processes(&context.config).len() as u64, "starting");
     let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {
@@ -161,11 +188,16 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
                     place.log_of("supervisor").display()
                 );
             }
+            // What was wrong usage there is wrong usage here.
+            if end.code() == Some(2) {
+                bail!(Usage(said));
+            }
             bail!(said);
         }
         if let Some(Answer::Status(status)) = control::ask(&place.control(), &Request::Status).await? {
             progress.set_position(running(&status));
-            if status.all_run() {
+            progress.set_message(awaited(&status));
+            if status.ready {
                 progress.finish_and_clear();
                 return greet(context, &status);
             }

@@ -148,12 +148,18 @@ async fn a_second_up_says_who_is_there() {
     let told = cluster
         .run(&["up", "--data", elsewhere.to_str().unwrap()])
         .await
-        .fails(1);
-    let expected = format!("the client address {} of n1 is taken by", cluster.address("n1"));
-    assert!(told.contains(&expected), "{told}");
+        .fails(2);
+    let address = cluster.address("n1");
+    let line = cluster.line_of(&format!("client = \"{address}\""));
+    let expected = format!("menagerie: cluster.toml:{line}: client = \"{address}\" of n1 is taken by ");
+    assert!(told.starts_with(&expected), "{told}");
     if cfg!(target_os = "linux") {
         let pid = cluster.pid("n1").await.unwrap();
         assert!(told.contains(&format!("process {pid} (menagerie)")), "{told}");
+        assert!(
+            told.contains("address = ") && told.contains("of the console"),
+            "{told}"
+        );
     }
     assert_eq!(cluster.state("n1").await, "running");
 }

@@ -1,16 +1,23 @@
 //! Tests of the launched binary: real processes, real sockets, a folder of their own for each test.
-//! `harness` starts and breaks clusters, `load` works on them and checks; every other file is one feature.
+//! `harness` starts and breaks clusters, `load` works on them and checks, `browser` looks at pages; every other
+//! file is one feature.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
 
+mod browser;
 mod harness;
 mod load;
 
 mod bench;
 mod client;
+mod console;
+mod console_guard;
+mod demo;
 mod faults;
 mod kv;
 mod kv_admin;
 mod kv_watch;
 mod launcher;
+mod logs;
+mod supervisor;
 mod usage;

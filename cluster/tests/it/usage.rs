@@ -35,7 +35,8 @@ async fn help_names_every_command() {
     let cluster = Cluster::new(1);
     let help = cluster.run(&["--help"]).await.ok();
     for command in [
-        "up", "down", "status", "kill", "pause", "resume", "start", "node", "token", "kv", "bench",
+        "up", "down", "status", "logs", "kill", "pause", "resume", "start", "node", "demo", "units", "token",
+        "kv", "bench",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -61,7 +62,7 @@ async fn completion_needs_no_sound_configuration() {
     let cluster = Cluster::new(1);
     std::fs::write(cluster.folder().join("cluster.toml"), "nonsense").unwrap();
     cluster.run(&["completion", "bash"]).await.ok();
-    let told = cluster.run(&["status"]).await.fails(1);
+    let told = cluster.run(&["status"]).await.fails(2);
     assert!(told.contains("cluster.toml:1"), "{told}");
 }
 

@@ -87,6 +87,8 @@ impl Cluster {
                 client: client_address,
                 peer: peer_address,
                 role: Role::Voter,
+                client_listen: None,
+                peer_listen: None,
             });
             listeners.push((id, client, peer));
         }

@@ -94,3 +94,14 @@ async fn the_others_go_on_and_know_what_was_written() {
         "what is wrong is told all the same"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_one_to_stop_waits_for_nobody() {
+    let mut cluster = Cluster::start(3).await;
+    for node in [2, 1, 0] {
+        let began = Instant::now();
+        cluster.stop_node(node).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(1500), "node {node} took {took:?}");
+    }
+}

@@ -110,35 +110,82 @@ fn ids(config: &Config, faults: &mut Faults<'_>) {
     }
 }
 
-fn addresses(config: &Config, faults: &mut Faults<'_>) {
-    let mut seen: HashMap<(String, u16), [Step; 3]> = HashMap::new();
+/// An address of the file, and what must hold for it.
+struct Claim<'config> {
+    path: Vec<Step>,
+    key: &'static str,
+    address: &'config str,
+    /// Nobody else may have it: others connect to it.
+    alone: bool,
+    /// Any free port will do.
+    port_may_be_0: bool,
+}
+
+fn claims(config: &Config) -> Vec<Claim<'_>> {
+    let mut claims = Vec::new();
     for (index, node) in config.nodes.iter().enumerate() {
-        for (key, address) in [("client", &node.client), ("peer", &node.peer)] {
-            let path = [Step::Key("node"), Step::Index(index), Step::Key(key)];
-            let Some((host, port)) = host_and_port(address) else {
+        let claim = |key, address, alone| Claim {
+            path: vec![Step::Key("node"), Step::Index(index), Step::Key(key)],
+            key,
+            address,
+            alone,
+            // Any free port is fine for a node alone, but nobody else could find it.
+            port_may_be_0: config.nodes.len() == 1,
+        };
+        claims.push(claim("client", node.client.as_str(), true));
+        claims.push(claim("peer", &node.peer, true));
+        // Nodes on different machines may well listen on the same address.
+        let listens = [
+            ("client_listen", &node.client_listen),
+            ("peer_listen", &node.peer_listen),
+        ];
+        for (key, address) in listens {
+            claims.extend(address.as_deref().map(|address| claim(key, address, false)));
+        }
+    }
+    if !config.console.address.is_empty() {
+        claims.push(Claim {
+            path: vec![Step::Key("console"), Step::Key("address")],
+            key: "address",
+            address: &config.console.address,
+            alone: true,
+            port_may_be_0: true,
+        });
+    }
+    claims
+}
+
+fn addresses(config: &Config, faults: &mut Faults<'_>) {
+    let mut seen: HashMap<(String, u16), Vec<Step>> = HashMap::new();
+    for claim in claims(config) {
+        let Claim {
+            path, key, address, ..
+        } = claim;
+        let Some((host, port)) = host_and_port(address) else {
+            faults.add(
+                &path,
+                format!("{key} = \"{address}\" must be host:port, such as 127.0.0.1:7001"),
+            );
+            continue;
+        };
+        if port == 0 {
+            if !claim.port_may_be_0 {
                 faults.add(
                     &path,
-                    format!("{key} = \"{address}\" must be host:port, such as 127.0.0.1:7001"),
-                );
-                continue;
-            };
-            if port == 0 {
-                // Any free port is fine for a node alone, but nobody else could find it.
-                if config.nodes.len() > 1 {
-                    faults.add(
-                        &path,
-                        format!("{key} = \"{address}\": a node of several needs a fixed port"),
-                    );
-                }
-                continue;
-            }
-            if let Some(first) = seen.insert((host.to_ascii_lowercase(), port), path) {
-                let first = faults.places.of(&first);
-                faults.add(
-                    &path,
-                    format!("{key} = \"{address}\" is taken already, at {first}"),
+                    format!("{key} = \"{address}\": a node of several needs a fixed port"),
                 );
             }
+            continue;
+        }
+        if !claim.alone {
+            continue;
+        }
+        if let Some(first) = seen.insert((host.to_ascii_lowercase(), port), path.clone()) {
+            let first = faults.places.of(&first);
+            faults.add(
+                &path,
+                format!("{key} = \"{address}\" is taken already, at {first}"),
+            );
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod check;
+mod console;
 mod place;
 mod store;
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use console::ConsoleConfig;
+pub use place::Step;
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,7 @@ pub struct Config {
     /// The folder that holds everything; each process has a folder of its name in it.
     pub data: PathBuf,
     pub cluster: ClusterConfig,
+    pub console: ConsoleConfig,
     pub store: StoreConfig,
     pub limits: LimitsConfig,
     #[serde(rename = "node")]
@@ -33,6 +37,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("data"),
             cluster: ClusterConfig::default(),
+            console: ConsoleConfig::default(),
             store: StoreConfig::default(),
             limits: LimitsConfig::default(),
             nodes: vec![NodeConfig {
@@ -40,6 +45,8 @@ impl Default for Config {
                 client: "127.0.0.1:7001".to_owned(),
                 peer: "127.0.0.1:7101".to_owned(),
                 role: Role::Voter,
+                client_listen: None,
+                peer_listen: None,
             }],
         }
     }
@@ -73,6 +80,17 @@ pub fn parse(text: &str, origin: &str) -> anyhow::Result<Config> {
     let config: Config = toml::from_str(text).map_err(|error| places.explain(&error))?;
     check::check(&config, &places)?;
     Ok(config)
+}
+
+/// `cluster.toml:12`, the place of a setting, for complaints that come up only when it is used.
+pub fn locate(path: &Path, setting: &[Step]) -> String {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    match place::Places::read(&text, &origin) {
+        Ok(places) => places.of(setting),
+        // It was sound when it was loaded, and somebody is editing it.
+        Err(_unsound) => origin,
+    }
 }
 
 impl Config {

@@ -15,8 +15,8 @@ pub(super) struct Places<'text> {
 }
 
 /// A step into the document.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
     Key(&'static str),
     Index(usize),
 }

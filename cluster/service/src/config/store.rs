@@ -17,9 +17,25 @@ pub struct NodeConfig {
     pub peer: String,
     #[serde(default)]
     pub role: Role,
+    /// `host:port` to listen on for clients, where that is not the address they use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_listen: Option<String>,
+    /// The same for the other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_listen: Option<String>,
 }
 
 impl NodeConfig {
+    /// Where it listens for clients.
+    pub fn listens_to_clients(&self) -> &str {
+        self.client_listen.as_ref().unwrap_or(&self.client)
+    }
+
+    /// Where it listens for the other nodes.
+    pub fn listens_to_peers(&self) -> &str {
+        self.peer_listen.as_ref().unwrap_or(&self.peer)
+    }
+
     /// The name of the process: `n1` for node 1.
     pub fn name(&self) -> String {
         format!("n{}", self.id)

@@ -39,6 +39,10 @@ kinds! {
     FORBIDDEN 403 "forbidden" "Not allowed"
     "The token is known, but its rules do not cover this. Each token lists the prefixes it may read or write; \
      some routes are for the token `root` alone. Use another token, or have the rules of this one extended."
+    CROSS_ORIGIN 403 "cross-origin" "From another site"
+    "A change was asked for from a page of another site, or by something that does not say where it comes from. \
+     Changes are taken only from the pages of this service itself, so that no other site can make a browser ask \
+     for them. Open the page here and use its buttons; scripts have the command line."
     NOT_FOUND 404 "not-found" "Not found"
     "There is nothing at this path. Check the spelling of the route, and that keys in it are percent-encoded. \
      The route list is in the documentation of the service."
@@ -92,6 +96,9 @@ kinds! {
     UNSUPPORTED_MEDIA_TYPE 415 "unsupported-media-type" "Unsupported media type"
     "This route takes JSON only. Send `Content-Type: application/json`, or leave the header out. Raw values \
      go to PUT /v1/kv/{key}."
+    WRONG_HOST 421 "wrong-host" "Wrong host"
+    "The request names a host that this page is not meant to be reached by. A site could otherwise point its own \
+     name at this machine and read along. Use localhost or 127.0.0.1; through a tunnel, let it end there."
     INVALID_REQUEST 422 "invalid-request" "Invalid request"
     "The request can be read, but does not make sense as it is: a field is missing, has the wrong type, or is \
      outside its bounds. The member `errors` lists each fault with a pointer to its place. Nothing was \

@@ -66,6 +66,8 @@ fn what_is_written_is_read_again() {
         client: "[::1]:7007".to_owned(),
         peer: "host.example:7107".to_owned(),
         role: Role::Learner,
+        client_listen: Some("0.0.0.0:7007".to_owned()),
+        peer_listen: None,
     });
     let text = config.to_toml().unwrap();
     assert_eq!(config::parse(&text, "written").unwrap(), config);
@@ -73,10 +75,71 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn listening_is_apart_from_the_address_that_others_use() {
+    let text = "
+[[node]]
+id = 1
+client = \"n1:7001\"
+peer = \"n1:7101\"
+client_listen = \"0.0.0.0:7001\"
+
+[[node]]
+id = 2
+client = \"n2:7001\"
+peer = \"n2:7101\"
+client_listen = \"0.0.0.0:7001\"
+peer_listen = \"everywhere\"
+
+[console]
+address = \"n2:7101\"
+";
+    assert_snapshot!(refused(text), @r#"
+    cluster.toml:13: peer_listen = "everywhere" must be host:port, such as 127.0.0.1:7001
+    cluster.toml:16: address = "n2:7101" is taken already, at cluster.toml:11
+    "#);
+    let sound = text
+        .replace("everywhere", "0.0.0.0:7101")
+        .replace("n2:7101\"\n\n[console", "n2:7102\"\n\n[console");
+    let sound = sound.replace("address = \"n2:7101\"", "address = \"\"");
+    let config = config::parse(&sound, "cluster.toml").unwrap();
+    let [first, second] = [&config.nodes[0], &config.nodes[1]];
+    assert_eq!(first.listens_to_clients(), "0.0.0.0:7001");
+    assert_eq!(first.listens_to_peers(), "n1:7101");
+    assert_eq!(second.listens_to_peers(), "0.0.0.0:7101");
+    assert_eq!(config.client_addresses(), ["n1:7001", "n2:7001"]);
+}
+
+#[test]
+fn the_place_of_a_setting_is_found_later_too() {
+    use service::config::Step;
+    let file = repository_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = 1 + text
+        .lines()
+        .position(|line| line.starts_with("peer = \"127.0.0.1:7102\""))
+        .unwrap();
+    let place = config::locate(&file, &[Step::Key("node"), Step::Index(1), Step::Key("peer")]);
+    assert_eq!(place, format!("{}:{line}", file.display()));
+    let gone = config::locate(Path::new("/nowhere/cluster.toml"), &[Step::Key("data")]);
+    assert_eq!(gone, "/nowhere/cluster.toml:1");
+}
+
+#[test]
+fn the_file_for_containers_is_sound() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/cluster.toml");
+    let config = config::load(&file).unwrap();
+    assert_eq!(config.voters().len(), 3);
+    for node in &config.nodes {
+        assert!(node.listens_to_clients().starts_with("0.0.0.0:"), "{node:?}");
+        assert!(node.client.starts_with(&node.name()), "{node:?}");
+    }
+}
+
+#[test]
 fn unknown_keys_name_the_line() {
-    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, store, limits, node)"#);
+    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, limits, node)"#);
     assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib)"#);
-    assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role)"#);
+    assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role, client_listen, peer_listen)"#);
 }
 
 #[test]

@@ -33,7 +33,8 @@ impl Cluster {
     /// The same, with changes to the configuration.
     pub(crate) fn with(nodes: u64, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::Builder::new().prefix("mng").tempdir().unwrap();
-        let ports = free_ports(2 * usize::try_from(nodes).unwrap());
+        let mut ports = free_ports(2 * usize::try_from(nodes).unwrap() + 1);
+        let console = ports.pop().unwrap();
         let mut config = Config {
             nodes: Vec::new(),
             ..Config::default()
@@ -44,8 +45,11 @@ impl Cluster {
                 client: format!("127.0.0.1:{}", pair[0]),
                 peer: format!("127.0.0.1:{}", pair[1]),
                 role: Role::Voter,
+                client_listen: None,
+                peer_listen: None,
             });
         }
+        config.console.address = format!("127.0.0.1:{console}");
         config.data = folder.path().join("data");
         config.limits.disk_free_bytes_min = 1 << 20;
         change(&mut config);
@@ -72,6 +76,12 @@ impl Cluster {
             self.config.to_toml().unwrap(),
         )
         .unwrap();
+    }
+
+    /// The line of `cluster.toml` that says this.
+    pub(crate) fn line_of(&self, text: &str) -> usize {
+        let file = std::fs::read_to_string(self.folder.path().join("cluster.toml")).unwrap();
+        1 + file.lines().position(|line| line == text).unwrap()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -202,6 +212,11 @@ impl Cluster {
     pub(crate) fn address(&self, name: &str) -> &str {
         let node = self.config.nodes.iter().find(|node| node.name() == name).unwrap();
         &node.client
+    }
+
+    /// The address of a path of the console.
+    pub(crate) fn console(&self, path: &str) -> String {
+        format!("http://{}{path}", self.config.console.address)
     }
 
     pub(crate) fn token(&self, name: &str) -> String {

@@ -4,35 +4,52 @@
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gaps {
+pub(crate) struct Gaps {
     last_success: Instant,
     longest: Duration,
+    longest_began: Instant,
 }
 
 impl Gaps {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             last_success: now,
             longest: Duration::ZERO,
+            longest_began: now,
         }
     }
 
-    pub(super) fn success(&mut self, now: Instant) {
-        self.longest = self.longest.max(now.saturating_duration_since(self.last_success));
+    pub(crate) fn success(&mut self, now: Instant) {
+        let gap = self.open(now);
+        if gap > self.longest {
+            (self.longest, self.longest_began) = (gap, self.last_success);
+        }
         self.last_success = now;
     }
 
     /// Forgets gaps that have ended; the one that is open goes on.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.longest = Duration::ZERO;
     }
 
+    /// Forgets gaps that had ended by then; one that reached beyond it stays.
+    pub(crate) fn forget_before(&mut self, instant: Instant) {
+        if self.longest_began + self.longest <= instant {
+            self.forget();
+        }
+    }
+
     /// How long it is since the last success.
-    pub(super) fn open(&self, now: Instant) -> Duration {
+    pub(crate) fn open(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.last_success)
     }
 
-    pub(super) fn longest(&self, now: Instant) -> Duration {
+    /// Where the longest one that has ended began.
+    pub(crate) fn longest_began(&self) -> Instant {
+        self.longest_began
+    }
+
+    pub(crate) fn longest(&self, now: Instant) -> Duration {
         self.longest.max(now.saturating_duration_since(self.last_success))
     }
 }
@@ -49,7 +66,10 @@ mod tests {
         gaps.success(at(5));
         gaps.success(at(25));
         assert_eq!(gaps.longest(at(30)).as_millis(), 20);
-        gaps.forget();
+        assert_eq!(gaps.longest_began(), at(5));
+        gaps.forget_before(at(24));
+        assert_eq!(gaps.longest(at(30)).as_millis(), 20);
+        gaps.forget_before(at(25));
         assert_eq!(gaps.longest(at(32)).as_millis(), 7);
         gaps.success(at(40));
         assert_eq!(gaps.longest(at(41)).as_millis(), 15);

@@ -1,0 +1,245 @@
+//! The whole at one moment, in the words and numbers that the page shows.
+//! Invariant: made from what is given and nothing else, so that the first page and every later change of it
+//! come from one place. It must not know HTML.
+
+use kvstore_client::wire::cluster::{NodeStatus, Role};
+use serde::Serialize;
+
+use super::nodes::{self, Standings};
+use crate::launcher::{Action, State, View};
+
+/// A follower that has less than this to fetch is up to date: under load something is always under way.
+const LAG_SMALL: u64 = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Picture {
+    /// One sentence that says how it is.
+    pub(super) headline: String,
+    pub(super) health: Health,
+    pub(super) leader: Option<String>,
+    pub(super) term: Option<u64>,
+    pub(super) processes: Vec<Portrait>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Health {
+    Good,
+    /// It is on its way, or was sent to sleep.
+    Waiting,
+    Bad,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Portrait {
+    pub(super) name: String,
+    pub(super) health: Health,
+    pub(super) leads: bool,
+    /// What it is doing, in few words.
+    pub(super) says: String,
+    pub(super) term: Option<u64>,
+    pub(super) log: Option<u64>,
+    /// How many entries it has not applied that the leader has.
+    pub(super) lag: Option<u64>,
+    pub(super) restarts: u32,
+    pub(super) pid: Option<u32>,
+    pub(super) actions: Vec<Action>,
+}
+
+pub(super) fn draw(views: &[View], standings: &Standings) -> Picture {
+    let leader = nodes::leader(standings);
+    let log_end = leader
+        .and_then(|(name, _)| standings.get(name))
+        .map(|status| status.last_log);
+    let portraits: Vec<Portrait> = views
+        .iter()
+        .map(|view| {
+            let leads = leader.is_some_and(|(name, _)| name == view.name);
+            portrait(view, standings.get(&view.name), leads, log_end)
+        })
+        .collect();
+    let (headline, health) = headline(&portraits, leader);
+    Picture {
+        headline,
+        health,
+        leader: leader.map(|(name, _)| name.to_owned()),
+        term: leader.map(|(_, term)| term),
+        processes: portraits,
+    }
+}
+
+fn portrait(view: &View, standing: Option<&NodeStatus>, leads: bool, log_end: Option<u64>) -> Portrait {
+    let lag = standing
+        .zip(log_end)
+        .map(|(standing, end)| end.saturating_sub(standing.applied));
+    let (says, health) = says(view, standing, leads, lag);
+    Portrait {
+        name: view.name.clone(),
+        health,
+        leads,
+        says,
+        term: standing.map(|standing| standing.term),
+        log: standing.map(|standing| standing.last_log),
+        lag,
+        restarts: view.restarts,
+        pid: view.pid,
+        actions: actions(view.state).to_vec(),
+    }
+}
+
+fn says(view: &View, standing: Option<&NodeStatus>, leads: bool, lag: Option<u64>) -> (String, Health) {
+    match view.state {
+        State::Killed => return ("killed".to_owned(), Health::Bad),
+        State::Stopped => return ("stopped".to_owned(), Health::Bad),
+        State::Failed => return ("dies again and again".to_owned(), Health::Bad),
+        State::Paused => return ("paused".to_owned(), Health::Waiting),
+        State::Starting => return ("starting".to_owned(), Health::Waiting),
+        State::Running => {}
+    }
+    if view.kind != "node" {
+        return ("serves".to_owned(), Health::Good);
+    }
+    let Some(standing) = standing else {
+        return ("does not answer".to_owned(), Health::Bad);
+    };
+    match lag {
+        _ if leads => ("leads".to_owned(), Health::Good),
+        None => ("has no leader".to_owned(), Health::Waiting),
+        Some(lag) if lag >= LAG_SMALL => (format!("catches up, {lag} behind"), Health::Waiting),
+        Some(_) if standing.role == Role::Learner => ("learns".to_owned(), Health::Good),
+        Some(_) => ("follows".to_owned(), Health::Good),
+    }
+}
+
+/// What makes sense to do with it; the page shows buttons for these.
+pub(super) fn actions(state: State) -> &'static [Action] {
+    match state {
+        State::Starting | State::Running => &[Action::Kill, Action::Pause],
+        State::Paused => &[Action::Kill, Action::Resume],
+        State::Stopped | State::Killed | State::Failed => &[Action::Start],
+    }
+}
+
+fn headline(portraits: &[Portrait], leader: Option<(&str, u64)>) -> (String, Health) {
+    let all = |health| {
+        let names = portraits.iter().filter(move |portrait| portrait.health == health);
+        names.map(|portrait| portrait.name.as_str()).collect::<Vec<_>>()
+    };
+    let (bad, waiting) = (all(Health::Bad), all(Health::Waiting));
+    let Some((leader, _)) = leader else {
+        let health = if bad.is_empty() {
+            Health::Waiting
+        } else {
+            Health::Bad
+        };
+        return ("Nobody leads at the moment.".to_owned(), health);
+    };
+    match (bad.as_slice(), waiting.as_slice()) {
+        ([], []) => (format!("{leader} leads, and all is well."), Health::Good),
+        ([], waiting) => (
+            format!("{leader} leads; {} not there yet.", are(waiting)),
+            Health::Waiting,
+        ),
+        (bad, _) => (format!("{leader} leads without {}.", list(bad)), Health::Bad),
+    }
+}
+
+fn are(names: &[&str]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", list(names))
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(name: &str, state: State) -> View {
+        View {
+            name: name.to_owned(),
+            kind: "node".to_owned(),
+            pid: Some(1),
+            address: "127.0.0.1:1".to_owned(),
+            state,
+            restarts: 0,
+        }
+    }
+
+    fn standing(role: &str, applied: u64) -> NodeStatus {
+        let status = serde_json::json!({
+            "id": 1, "role": role, "term": 5, "leader": 1, "last_log": applied, "committed": applied,
+            "applied": applied, "revision": 1, "compacted_revision": 0, "db_bytes": 0, "uptime_ms": 0,
+            "version": "1", "state_hash": "0",
+        });
+        serde_json::from_value(status).unwrap()
+    }
+
+    fn told(states: [State; 3], standings: &[(&str, &str, u64)]) -> (String, Vec<String>) {
+        let views: Vec<View> = ["n1", "n2", "n3"]
+            .into_iter()
+            .zip(states)
+            .map(|(name, state)| view(name, state))
+            .collect();
+        let standings = standings
+            .iter()
+            .map(|(name, role, applied)| ((*name).to_owned(), standing(role, *applied)))
+            .collect();
+        let picture = draw(&views, &standings);
+        (
+            picture.headline,
+            picture
+                .processes
+                .into_iter()
+                .map(|portrait| portrait.says)
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn says_in_words_how_it_is() {
+        use State::{Killed, Paused, Running, Starting};
+        let all = [
+            ("n1", "leader", 500),
+            ("n2", "follower", 499),
+            ("n3", "learner", 500),
+        ];
+        let (headline, says) = told([Running; 3], &all);
+        assert_eq!(headline, "n1 leads, and all is well.");
+        assert_eq!(says, ["leads", "follows", "learns"]);
+
+        let (headline, says) = told([Running, Running, Killed], &all[..2]);
+        assert_eq!(headline, "n1 leads without n3.");
+        assert_eq!(says, ["leads", "follows", "killed"]);
+
+        let (headline, says) = told([Running, Paused, Starting], &all[..1]);
+        assert_eq!(headline, "n1 leads; n2 and n3 are not there yet.");
+        assert_eq!(says, ["leads", "paused", "starting"]);
+
+        let (headline, says) = told([Running, Running, Killed], &[("n2", "follower", 9)]);
+        assert_eq!(headline, "Nobody leads at the moment.");
+        assert_eq!(says, ["does not answer", "has no leader", "killed"]);
+
+        let (_, says) = told([Running; 3], &[("n1", "leader", 500), ("n2", "follower", 100)]);
+        assert_eq!(says[1], "catches up, 400 behind");
+    }
+
+    #[test]
+    fn of_two_leaders_the_newer_one_counts() {
+        let mut old = standing("leader", 10);
+        old.term = 4;
+        let standings = [("n1".to_owned(), old), ("n2".to_owned(), standing("leader", 12))];
+        let picture = draw(
+            &[view("n1", State::Running), view("n2", State::Running)],
+            &standings.into(),
+        );
+        assert_eq!(picture.leader.as_deref(), Some("n2"));
+        assert!(!picture.processes[0].leads);
+    }
+}

@@ -1,0 +1,70 @@
+//! What runs for a configuration: the one list that the launcher, the console and `units` work from.
+//! Invariant: the order is that of starting, and stopping goes the other way round; names stand once.
+//! A new kind of process is one more function here that makes its rows.
+
+use service::config::{Config, NodeConfig, Step};
+
+/// One process, as the configuration wants it.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    /// Where clients reach it, and where `/readyz` tells whether it can do its work.
+    pub(crate) address: String,
+    /// The page a person would open there.
+    pub(crate) page: &'static str,
+    /// The arguments of `menagerie` that run it, without those that all processes get.
+    pub(crate) arguments: Vec<String>,
+    pub(crate) listens: Vec<Listen>,
+}
+
+/// An address that a process binds, and the setting that says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Listen {
+    pub(crate) address: String,
+    pub(crate) setting: Vec<Step>,
+}
+
+impl Listen {
+    /// The name of the setting, such as `client`.
+    pub(crate) fn key(&self) -> &'static str {
+        let keys = self.setting.iter().rev();
+        let mut keys = keys.filter_map(|step| match step {
+            Step::Key(key) => Some(*key),
+            Step::Index(_) => None,
+        });
+        keys.next().unwrap_or("address")
+    }
+}
+
+/// Everything that runs, in the order of starting.
+pub(crate) fn processes(config: &Config) -> Vec<Process> {
+    let nodes = config.nodes.iter().enumerate();
+    nodes.map(|(index, configured)| node(index, configured)).collect()
+}
+
+fn node(index: usize, node: &NodeConfig) -> Process {
+    let listen = |address: &str, key| Listen {
+        address: address.to_owned(),
+        setting: vec![Step::Key("node"), Step::Index(index), Step::Key(key)],
+    };
+    let client = match &node.client_listen {
+        Some(_) => "client_listen",
+        None => "client",
+    };
+    let peer = match &node.peer_listen {
+        Some(_) => "peer_listen",
+        None => "peer",
+    };
+    Process {
+        name: node.name(),
+        kind: "node",
+        address: node.client.clone(),
+        page: "/docs",
+        arguments: vec!["node".to_owned(), "--id".to_owned(), node.id.to_string()],
+        listens: vec![
+            listen(node.listens_to_clients(), client),
+            listen(node.listens_to_peers(), peer),
+        ],
+    }
+}

@@ -1,0 +1,128 @@
+//! `menagerie units`: systemd units, one a process, for running the same configuration on several machines.
+//! Invariant: the units run what the launcher would run, since both come from the same list.
+//! It must not touch the machine: it prints, or writes to the folder it is told.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::plan::{self, Process};
+use crate::context::Context;
+use crate::output::Usage;
+
+#[derive(Args)]
+pub(crate) struct Units {
+    /// Processes such as n1; all of them when left out
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Write the files into this folder, such as /etc/systemd/system, in place of printing them
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+    /// The program on those machines
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/menagerie")]
+    program: String,
+    /// The user to run as
+    #[arg(long, value_name = "NAME", default_value = "menagerie")]
+    user: String,
+    /// The configuration on those machines
+    #[arg(long, value_name = "FILE", default_value = "/etc/menagerie/cluster.toml")]
+    configuration: String,
+    /// The data folder on those machines; each needs the same secrets.toml in it
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/menagerie")]
+    state: String,
+}
+
+impl Units {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        for path in [&self.program, &self.configuration, &self.state] {
+            // What systemd would read as several words, a specifier or a variable.
+            let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
+            if !path.starts_with('/') || !path.chars().all(plain) {
+                bail!(Usage(format!(
+                    "{path:?} must be an absolute path of letters, digits and ./_-+@:"
+                )));
+            }
+        }
+        let named = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+        if self.user.is_empty() || !self.user.chars().all(named) {
+            bail!(Usage(format!("--user {:?} is not the name of a user", self.user)));
+        }
+        let mut processes = plan::processes(&context.config);
+        let known: Vec<String> = processes.iter().map(|process| process.name.clone()).collect();
+        if let Some(stranger) = self.names.iter().find(|name| !known.contains(name)) {
+            bail!(Usage(format!(
+                "there is no process {stranger:?}; there are: {}",
+                known.join(", ")
+            )));
+        }
+        if !self.names.is_empty() {
+            processes.retain(|process| self.names.contains(&process.name));
+        }
+        let units: Vec<(String, String)> = processes.iter().map(|process| self.unit(process)).collect();
+        if context.output.json {
+            let units = units
+                .iter()
+                .map(|(file, text)| serde_json::json!({ "file": file, "text": text }));
+            return Ok(context.output.document(&units.collect::<Vec<_>>())?);
+        }
+        if let Some(folder) = &self.into {
+            return write(&context, folder, &units);
+        }
+        for (file, text) in units {
+            context.output.line(format_args!("# {file}\n{text}"))?;
+        }
+        Ok(())
+    }
+
+    fn unit(&self, process: &Process) -> (String, String) {
+        let (name, kind, arguments) = (&process.name, process.kind, process.arguments.join(" "));
+        let Self {
+            program,
+            user,
+            configuration,
+            state,
+            ..
+        } = self;
+        // systemd makes folders there itself; any other must be there already.
+        let made = state.strip_prefix("/var/lib/").map_or(String::new(), |folder| {
+            format!("StateDirectory={folder}\nStateDirectoryMode=0700\n")
+        });
+        let text = format!(
+            "\
+[Unit]
+Description=Menagerie {name} ({kind})
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart={program} {arguments} --config {configuration} --data {state}
+User={user}
+Restart=always
+RestartSec=1
+# SIGTERM hands over what the process leads before it ends.
+TimeoutStopSec=30
+LimitNOFILE=65536
+{made}ReadWritePaths={state}
+ProtectSystem=strict
+ProtectHome=true
+PrivateTmp=true
+PrivateDevices=true
+NoNewPrivileges=true
+
+[Install]
+WantedBy=multi-user.target
+"
+        );
+        (format!("menagerie-{name}.service"), text)
+    }
+}
+
+fn write(context: &Context, folder: &Path, units: &[(String, String)]) -> anyhow::Result<()> {
+    for (file, text) in units {
+        let path = folder.join(file);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        context.output.line(path.display())?;
+    }
+    Ok(())
+}

@@ -46,6 +46,22 @@ fn names(config: &Config, faults: &mut Faults<'_>) {
             format!("cluster.name = \"{name}\" must be 1 to 63 letters, digits, hyphens or underscores"),
         );
     }
+    let merchant = &config.payment.merchant;
+    if merchant.is_empty() || merchant.len() > 63 || !merchant.bytes().all(sound) {
+        faults.add(
+            &[Step::Key("payment"), Step::Key("merchant")],
+            format!(
+                "payment.merchant = \"{merchant}\" must be 1 to 63 letters, digits, hyphens or underscores"
+            ),
+        );
+    }
+    let currency = &config.payment.currency;
+    if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        faults.add(
+            &[Step::Key("payment"), Step::Key("currency")],
+            format!("payment.currency = \"{currency}\" must be the three capitals of a currency"),
+        );
+    }
     if config.data.as_os_str().is_empty() {
         faults.add(&[Step::Key("data")], "data must name a folder");
     }
@@ -111,35 +127,48 @@ fn ids(config: &Config, faults: &mut Faults<'_>) {
 }
 
 fn addresses(config: &Config, faults: &mut Faults<'_>) {
-    let mut seen: HashMap<(String, u16), [Step; 3]> = HashMap::new();
+    let mut seen = HashMap::new();
     for (index, node) in config.nodes.iter().enumerate() {
         for (key, address) in [("client", &node.client), ("peer", &node.peer)] {
             let path = [Step::Key("node"), Step::Index(index), Step::Key(key)];
-            let Some((host, port)) = host_and_port(address) else {
-                faults.add(
-                    &path,
-                    format!("{key} = \"{address}\" must be host:port, such as 127.0.0.1:7001"),
-                );
-                continue;
-            };
-            if port == 0 {
-                // Any free port is fine for a node alone, but nobody else could find it.
-                if config.nodes.len() > 1 {
-                    faults.add(
-                        &path,
-                        format!("{key} = \"{address}\": a node of several needs a fixed port"),
-                    );
-                }
-                continue;
-            }
-            if let Some(first) = seen.insert((host.to_ascii_lowercase(), port), path) {
-                let first = faults.places.of(&first);
-                faults.add(
-                    &path,
-                    format!("{key} = \"{address}\" is taken already, at {first}"),
-                );
-            }
+            // Any free port is fine for a node alone, but nobody else could find it.
+            address_of(key, address, path, config.nodes.len() == 1, &mut seen, faults);
         }
+    }
+    for (index, address) in config.payment.addresses.iter().enumerate() {
+        let path = [Step::Key("payment"), Step::Key("addresses"), Step::Index(index)];
+        address_of("payment", address, path, false, &mut seen, faults);
+    }
+}
+
+/// The addresses so far, and where they stand.
+type Seen = HashMap<(String, u16), [Step; 3]>;
+
+fn address_of(
+    name: &str,
+    address: &str,
+    path: [Step; 3],
+    any_port: bool,
+    seen: &mut Seen,
+    faults: &mut Faults<'_>,
+) {
+    let Some((host, port)) = host_and_port(address) else {
+        let what = format!("{name} = \"{address}\" must be host:port, such as 127.0.0.1:7001");
+        return faults.add(&path, what);
+    };
+    if port == 0 {
+        if !any_port {
+            let what = format!("{name} = \"{address}\": where others must find it, it needs a fixed port");
+            faults.add(&path, what);
+        }
+        return;
+    }
+    if let Some(first) = seen.insert((host.to_ascii_lowercase(), port), path) {
+        let first = faults.places.of(&first);
+        faults.add(
+            &path,
+            format!("{name} = \"{address}\" is taken already, at {first}"),
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod check;
+mod payment;
 mod place;
 mod store;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use payment::PaymentConfig;
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+    pub payment: PaymentConfig,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
                 peer: "127.0.0.1:7101".to_owned(),
                 role: Role::Voter,
             }],
+            payment: PaymentConfig::default(),
         }
     }
 }

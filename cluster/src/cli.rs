@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::output::Output;
-use crate::{bench, completion, kv, launcher, node, token};
+use crate::{bench, completion, kv, launcher, node, pay, token};
 
 #[derive(Parser)]
 #[command(
@@ -61,6 +61,8 @@ enum Command {
     Restart(launcher::act::Start),
     /// Run one node of the store in this process
     Node(node::Node),
+    /// Run one instance of the payment service in this process
+    Pay(pay::Pay),
     /// Print one bearer token of secrets.toml, for curl
     Token(token::Token),
     /// Use the store: keys, transactions, watches, leases, members
@@ -88,6 +90,7 @@ impl Cli {
             Command::Start(start) => start.run(context, launcher::Action::Start),
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
+            Command::Pay(pay) => pay.run(context),
             Command::Token(token) => token.run(context),
             Command::Kv(kv) => kv.run(context),
             Command::Bench(bench) => bench.run(context),

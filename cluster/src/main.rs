@@ -10,6 +10,7 @@ mod kv;
 mod launcher;
 mod node;
 mod output;
+mod pay;
 mod token;
 
 use std::process::ExitCode;

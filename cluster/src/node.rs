@@ -75,7 +75,7 @@ impl Node {
     }
 }
 
-async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) => Err(anyhow::anyhow!(ports::explain(address, &error))),
@@ -100,7 +100,7 @@ fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
 
 /// Two ways, since neither is enough: the kernel's signal also ends a process that is stopped (Linux only),
 /// and the end of stdin also tells of a parent that died before we asked for the signal.
-fn die_with_parent() -> anyhow::Result<()> {
+pub(crate) fn die_with_parent() -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("ask for the parent's death")?;

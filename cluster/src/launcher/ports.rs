@@ -25,6 +25,11 @@ pub(crate) fn taken(config: &Config) -> Vec<String> {
             }
         }
     }
+    for (name, address) in config.payment.instances() {
+        if let Err(error) = TcpListener::bind(address) {
+            faults.push(format!("the address {address} of {name} cannot be had: {error}"));
+        }
+    }
     faults
 }
 

@@ -70,24 +70,30 @@ pub(crate) fn start(context: &Context, tasks: &Tasks) -> anyhow::Result<Arc<Supe
 /// What runs for this configuration, in the order of starting.
 fn specs(context: &Context, place: &Place) -> anyhow::Result<Vec<Spec>> {
     let program = std::env::current_exe().context("find this program's own file")?;
-    let nodes = context.config.nodes.iter().map(|node| {
-        let name = node.name();
-        let mut arguments: Vec<OsString> = ["node", "--die-with-parent", "--id"].map(OsString::from).into();
-        arguments.push(node.id.to_string().into());
+    let spec = |kind, name: String, address: &str, words: [&str; 4]| {
+        let mut arguments: Vec<OsString> = words.map(OsString::from).into();
         arguments.extend(["--data".into(), context.data.clone().into_os_string()]);
         if let Some(file) = &context.config_file {
             arguments.extend(["--config".into(), file.clone().into_os_string()]);
         }
         Spec {
-            kind: "node",
-            address: node.client.clone(),
+            kind,
+            address: address.to_owned(),
             program: program.clone(),
             arguments,
             log: place.log_of(&name),
             name,
         }
+    };
+    let nodes = context.config.nodes.iter().map(|node| {
+        let words = ["node", "--die-with-parent", "--id", &node.id.to_string()];
+        spec("node", node.name(), &node.client, words)
     });
-    Ok(nodes.collect())
+    let payments = context.config.payment.instances().map(|(name, address)| {
+        let words = ["pay", "--die-with-parent", "--name", &name];
+        spec("payment", name.clone(), address, words)
+    });
+    Ok(nodes.chain(payments).collect())
 }
 
 impl Supervisor {

@@ -149,7 +149,7 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     let mut child = spawn_background(context, &place)?;
     let progress = context
         .output
-        .progress(context.config.nodes.len() as u64, "starting");
+        .progress(context.(context.config.nodes.len() + context.config.payment.addresses.len()) as u64, "starting");
     let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 use crate::error::{Error, Result};
 
 /// The first try of a call; each later one gets twice the time.
-const FIRST_TRY: Duration = Duration::from_millis(1000);
+const FIRST_TRY: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A page of payments with all their transfers, and then some.

@@ -118,17 +118,17 @@ impl<'text> Decimal<'text> {
     fn scaled(&self, currency: Currency) -> Result<i64, MoneyError> {
         let digits = [self.whole, self.fraction].concat();
         let trimmed = digits.trim_end_matches('0');
-        let zeros = i64::try_from(digits.len() - trimmed.len()).map_err(|_| MoneyError::TooMuch)?;
+        let count = |size: usize| i64::try_from(size).expect("a literal is short");
+        let zeros = count(digits.len() - trimmed.len());
         let significant = trimmed.trim_start_matches('0');
         if significant.is_empty() {
             return Ok(0);
         }
-        let places = i64::try_from(self.fraction.len()).map_err(|_| MoneyError::TooMuch)?;
-        let shift = i64::from(currency.digits()) + self.exponent - places + zeros;
-        let shift = u32::try_from(shift).map_err(|_| MoneyError::TooFine {
-            currency,
-            digits: currency.digits(),
-        })?;
+        let shift = i64::from(currency.digits()) + self.exponent - count(self.fraction.len()) + zeros;
+        let Ok(shift) = u32::try_from(shift) else {
+            let digits = currency.digits();
+            return Err(MoneyError::TooFine { currency, digits });
+        };
         let minor = significant.parse::<i64>().ok();
         let minor = minor.and_then(|minor| minor.checked_mul(10_i64.checked_pow(shift)?));
         minor.ok_or(MoneyError::TooMuch)

@@ -225,3 +225,17 @@ pub struct TrialBalance {
     pub holds: Box<RawValue>,
     pub holds_minor: i64,
 }
+
+impl TransferKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Charge => "charge",
+            Self::Capture => "capture",
+            Self::Release => "release",
+            Self::Refund => "refund",
+            Self::Fund => "fund",
+            Self::Withdraw => "withdraw",
+        }
+    }
+}

@@ -269,7 +269,8 @@ mod bad_samples {
             "[dependencies]\nrocksdb.workspace = true\n",
             &[],
         );
-        let tested = "[dependencies]\nkvstore.workspace = true\n[dev-dependencies]\nkvstore.workspace = true\n";
+        let tested =
+            "[dependencies]\nkvstore.workspace = true\n[dev-dependencies]\nkvstore.workspace = true\n";
         faults(
             rules::directions,
             "petstore/Cargo.toml",

@@ -147,9 +147,8 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     // Taken and let go again: a second `up` shall hear at once who is there.
     drop(place.lock()?);
     let mut child = spawn_background(context, &place)?;
-    let progress = context
-        .output
-        .progress(context.(context.config.nodes.len() + context.config.payment.addresses.len()) as u64, "starting");
+    let processes = context.config.nodes.len() + context.config.payment.addresses.len();
+    let progress = context.output.progress(processes as u64, "starting");
     let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {

@@ -13,4 +13,5 @@ mod kv;
 mod kv_admin;
 mod kv_watch;
 mod launcher;
+mod payment;
 mod usage;

@@ -77,7 +77,7 @@ pub(crate) fn resolved(id: &PaymentId, record: &PaymentRecord) -> String {
 
 pub(crate) fn refund(id: &PaymentId, refund: &RefundId, record: &TransferRecord) -> String {
     json(&Refund {
-        id: refund.to_string(),
+        id: refund.as_str().to_owned(),
         payment: id.to_string(),
         amount: Money::new(record.amount, record.currency).to_json(),
         amount_minor: record.amount,

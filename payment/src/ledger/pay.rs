@@ -144,11 +144,8 @@ impl Purchase {
 impl Ledger {
     pub(crate) async fn pay(&self, purchase: &Purchase, once: Option<&Once>) -> Result<Reply> {
         let now_ms = now_ms();
-        if order
-            .token
-            .as_ref()
-            .is_some_and(|token| token.expires_ms <= now_ms)
-        {
+        let token = purchase.token.as_ref();
+        if token.is_some_and(|token| token.expires_ms <= now_ms) {
             return self
                 .decline(purchase, DeclineCode::TokenExpired, once, now_ms)
                 .await;

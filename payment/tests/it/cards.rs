@@ -27,7 +27,9 @@ async fn a_card_is_opened_and_brought_to_a_balance() {
     assert_eq!(system.balance(STRANGER).await, (3000, 0));
     open(&operator, STRANGER, 30.0).await.expect(200);
     // What is held is not available, and a lower balance goes back to where it came from.
-    pay(&system.merchant(), "p", &order(STRANGER, 10.0, "manual")).await.expect(201);
+    pay(&system.merchant(), "p", &order(STRANGER, 10.0, "manual"))
+        .await
+        .expect(201);
     open(&operator, STRANGER, 5.0).await.expect(200);
     assert_eq!(system.balance(STRANGER).await, (500, 1000));
     open(&operator, STRANGER, 0.0).await.expect(200);
@@ -42,16 +44,27 @@ async fn a_card_keeps_its_currency_and_can_be_blocked() {
     let yen = json!({"card_number": VISA, "currency": "JPY", "balance": 1});
     assert_snapshot!(told(&ask(&operator, Method::PUT, "/v1/cards", &yen).await), @"");
     let blocked = json!({"card_number": VISA, "currency": "EUR", "balance": 10, "status": "blocked"});
-    let answer = ask(&operator, Method::PUT, "/v1/cards", &blocked).await.expect(200);
+    let answer = ask(&operator, Method::PUT, "/v1/cards", &blocked)
+        .await
+        .expect(200);
     assert_eq!(answer.json()["card"]["status"], "blocked");
     let declined = pay(&merchant, "p1", &order(VISA, 1.0, "manual")).await;
-    assert_eq!(declined.refused(402, "card-declined").json()["decline_code"], "blocked");
+    assert_eq!(
+        declined.refused(402, "card-declined").json()["decline_code"],
+        "blocked"
+    );
     // A top-up alone does not unblock it.
     open(&operator, VISA, 20.0).await.expect(200);
-    pay(&merchant, "p2", &order(VISA, 1.0, "manual")).await.refused(402, "card-declined");
+    pay(&merchant, "p2", &order(VISA, 1.0, "manual"))
+        .await
+        .refused(402, "card-declined");
     let active = json!({"card_number": VISA, "currency": "EUR", "balance": 20, "status": "active"});
-    ask(&operator, Method::PUT, "/v1/cards", &active).await.expect(200);
-    pay(&merchant, "p3", &order(VISA, 1.0, "manual")).await.expect(201);
+    ask(&operator, Method::PUT, "/v1/cards", &active)
+        .await
+        .expect(200);
+    pay(&merchant, "p3", &order(VISA, 1.0, "manual"))
+        .await
+        .expect(201);
     system.stop().await;
 }
 
@@ -60,14 +73,22 @@ async fn the_cards_for_trying_out_are_those_of_the_contract() {
     let system = System::start_with(1, 2, |_config| {}).await;
     let mut seen = String::new();
     for (number, minor, status) in payment::DEMO_CARDS {
-        let body = balance(&system.merchant(), &json!({"card_number": number})).await.expect(200).json();
+        let body = balance(&system.merchant(), &json!({"card_number": number}))
+            .await
+            .expect(200)
+            .json();
         assert_eq!(body["balance_minor"], minor);
         assert_eq!(body["status"], serde_json::to_value(status).unwrap());
-        seen += &format!("{} {} {} {}\n", body["brand"], body["last4"], body["balance"], body["status"]);
+        seen += &format!(
+            "{} {} {} {}\n",
+            body["brand"], body["last4"], body["balance"], body["status"]
+        );
     }
     assert_snapshot!(seen, @"");
     // They are opened once: what is spent stays spent when another instance starts.
-    pay(&system.merchant(), "p", &order(AMEX, 50.0, "automatic")).await.expect(201);
+    pay(&system.merchant(), "p", &order(AMEX, 50.0, "automatic"))
+        .await
+        .expect(201);
     let mut system = system;
     system.stop_instance(1).await;
     assert_eq!(system.balance(AMEX).await, (0, 0));
@@ -81,10 +102,22 @@ async fn what_is_no_card_has_no_balance() {
     assert_snapshot!(told(&balance(&client, &json!({"card_number": STRANGER})).await), @"");
     assert_snapshot!(told(&balance(&client, &json!({"card_number": "4242 4242 4242 4241"})).await), @"");
     balance(&client, &json!({})).await.refused(422, "invalid-request");
-    balance(&client, &json!({"card_number": 4_242_424_242_424_242_u64})).await.refused(422, "invalid-request");
-    balance(&client, &json!({"card_number": "1000000000000008"})).await.refused(422, "unsupported-brand");
-    assert_eq!(balance(&client, &json!({"card_number": BLOCKED})).await.expect(200).json()["status"], "blocked");
-    let negative = open(&system.operator(), VISA, -1.0).await.refused(422, "invalid-request");
+    balance(&client, &json!({"card_number": 4_242_424_242_424_242_u64}))
+        .await
+        .refused(422, "invalid-request");
+    balance(&client, &json!({"card_number": "1000000000000008"}))
+        .await
+        .refused(422, "unsupported-brand");
+    assert_eq!(
+        balance(&client, &json!({"card_number": BLOCKED}))
+            .await
+            .expect(200)
+            .json()["status"],
+        "blocked"
+    );
+    let negative = open(&system.operator(), VISA, -1.0)
+        .await
+        .refused(422, "invalid-request");
     assert_eq!(negative.pointers(), ["/balance"]);
     system.stop().await;
 }
@@ -97,8 +130,15 @@ async fn twins_fund_a_card_once() {
         async move { open(&operator, STRANGER, 100.0).await.status }
     }))
     .await;
-    assert_eq!(opened.iter().filter(|status| **status == 201).count(), 1, "{opened:?}");
-    assert!(opened.iter().all(|status| [200, 201].contains(status)), "{opened:?}");
+    assert_eq!(
+        opened.iter().filter(|status| **status == 201).count(),
+        1,
+        "{opened:?}"
+    );
+    assert!(
+        opened.iter().all(|status| [200, 201].contains(status)),
+        "{opened:?}"
+    );
     assert_eq!(system.balance(STRANGER).await, (10_000, 0));
     system.stop().await;
 }

@@ -22,9 +22,18 @@ async fn a_hold_is_made_captured_and_shown() {
     assert_snapshot!(told(&captured), @"");
     assert_eq!(system.balance(VISA).await, (1_000_000 - 20_000, 0));
     assert_snapshot!(told(&capture(&merchant, "p1", &json!({"amount": 200.00})).await), @"");
-    assert_eq!(capture(&merchant, "p1", &json!({})).await.expect(200).header("idempotent-replayed"), "true");
+    assert_eq!(
+        capture(&merchant, "p1", &json!({}))
+            .await
+            .expect(200)
+            .header("idempotent-replayed"),
+        "true"
+    );
     // The request that made it still hears what it heard first; who looks sees what became of it.
-    assert_eq!(pay(&merchant, "p1", &body).await.expect(200).json()["status"], "authorized");
+    assert_eq!(
+        pay(&merchant, "p1", &body).await.expect(200).json()["status"],
+        "authorized"
+    );
     assert_snapshot!(told(&merchant.get("/v1/payments/p1").await), @"");
     system.stop().await;
 }
@@ -35,7 +44,9 @@ async fn an_automatic_payment_is_captured_at_once() {
     let merchant = system.merchant();
     assert_snapshot!(told(&pay(&merchant, "p1", &order(MASTERCARD, 500.0, "automatic")).await), @"");
     assert_eq!(system.balance(MASTERCARD).await, (0, 0));
-    let replayed = capture(&merchant, "p1", &json!({"amount": 500})).await.expect(200);
+    let replayed = capture(&merchant, "p1", &json!({"amount": 500}))
+        .await
+        .expect(200);
     assert_eq!(replayed.header("idempotent-replayed"), "true");
     assert_snapshot!(told(&cancel(&merchant, "p1").await), @"");
     system.stop().await;
@@ -61,15 +72,31 @@ async fn declines_are_final_for_their_id() {
         let again = pay(&merchant, id, body).await.refused(402, "card-declined");
         assert_eq!(again.json()["decline_code"], *code);
         assert_eq!(again.header("idempotent-replayed"), "true");
-        let shown = merchant.get(&format!("/v1/payments/{id}")).await.expect(200).json();
-        assert_eq!((&shown["status"], &shown["decline_code"]), (&json!("declined"), &json!(code)));
-        capture(&merchant, id, &json!({})).await.refused(409, "payment-declined");
-        assert_eq!(cancel(&merchant, id).await.expect(200).json()["status"], "declined");
+        let shown = merchant
+            .get(&format!("/v1/payments/{id}"))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(
+            (&shown["status"], &shown["decline_code"]),
+            (&json!("declined"), &json!(code))
+        );
+        capture(&merchant, id, &json!({}))
+            .await
+            .refused(409, "payment-declined");
+        assert_eq!(
+            cancel(&merchant, id).await.expect(200).json()["status"],
+            "declined"
+        );
     }
     assert_snapshot!(told(&pay(&merchant, "poor", &declined[0].1).await), @"");
     // Money that comes later does not make the declined id succeed.
-    crate::cards::open(&system.operator(), AMEX, 100.0).await.expect(200);
-    pay(&merchant, "poor", &declined[0].1).await.refused(402, "card-declined");
+    crate::cards::open(&system.operator(), AMEX, 100.0)
+        .await
+        .expect(200);
+    pay(&merchant, "poor", &declined[0].1)
+        .await
+        .refused(402, "card-declined");
     pay(&merchant, "rich", &declined[0].1).await.expect(201);
     system.stop().await;
 }
@@ -78,16 +105,31 @@ async fn declines_are_final_for_their_id() {
 async fn a_canceled_id_stays_canceled() {
     let system = System::start().await;
     let merchant = system.merchant();
-    pay(&merchant, "held", &order(VISA, 10.0, "manual")).await.expect(201);
+    pay(&merchant, "held", &order(VISA, 10.0, "manual"))
+        .await
+        .expect(201);
     assert_snapshot!(told(&cancel(&merchant, "held").await), @"");
     assert_eq!(system.balance(VISA).await, (1_000_000, 0));
-    assert_eq!(cancel(&merchant, "held").await.expect(200).header("idempotent-replayed"), "true");
-    capture(&merchant, "held", &json!({})).await.refused(409, "payment-canceled");
+    assert_eq!(
+        cancel(&merchant, "held")
+            .await
+            .expect(200)
+            .header("idempotent-replayed"),
+        "true"
+    );
+    capture(&merchant, "held", &json!({}))
+        .await
+        .refused(409, "payment-canceled");
     // An id never seen.
     assert_snapshot!(told(&cancel(&merchant, "never").await), @"");
     assert_snapshot!(told(&pay(&merchant, "never", &order(VISA, 10.0, "manual")).await), @"");
-    capture(&merchant, "never", &json!({})).await.refused(409, "payment-canceled");
-    assert_eq!(merchant.get("/v1/payments/never").await.expect(200).json()["status"], "canceled");
+    capture(&merchant, "never", &json!({}))
+        .await
+        .refused(409, "payment-canceled");
+    assert_eq!(
+        merchant.get("/v1/payments/never").await.expect(200).json()["status"],
+        "canceled"
+    );
     assert_eq!(system.balance(VISA).await, (1_000_000, 0));
     system.stop().await;
 }
@@ -109,7 +151,9 @@ async fn an_id_belongs_to_one_content() {
     for (name, value) in others {
         let mut other = body.clone();
         other[name] = value;
-        pay(&merchant, "p", &other).await.refused(422, "payment-id-reused");
+        pay(&merchant, "p", &other)
+            .await
+            .refused(422, "payment-id-reused");
     }
     let mut same = body.clone();
     same["amount"] = json!(10);
@@ -123,8 +167,12 @@ async fn an_id_belongs_to_one_content() {
 async fn captures_are_bounded_and_happen_once() {
     let system = System::start().await;
     let merchant = system.merchant();
-    capture(&merchant, "p", &json!({})).await.refused(404, "payment-not-found");
-    pay(&merchant, "p", &order(VISA, 10.0, "manual")).await.expect(201);
+    capture(&merchant, "p", &json!({}))
+        .await
+        .refused(404, "payment-not-found");
+    pay(&merchant, "p", &order(VISA, 10.0, "manual"))
+        .await
+        .expect(201);
     assert_snapshot!(told(&capture(&merchant, "p", &json!({"amount": 10.01})).await), @"");
     for (wrong, detail) in [
         (json!(0), "must be more than 0"),
@@ -140,7 +188,9 @@ async fn captures_are_bounded_and_happen_once() {
     }
     assert_eq!(system.balance(VISA).await, (999_000, 1000));
     capture(&merchant, "p", &json!({"amount": 4})).await.expect(200);
-    capture(&merchant, "p", &json!({"amount": 5})).await.refused(422, "capture-amount-changed");
+    capture(&merchant, "p", &json!({"amount": 5}))
+        .await
+        .refused(422, "capture-amount-changed");
     cancel(&merchant, "p").await.refused(409, "payment-captured");
     assert_eq!(system.balance(VISA).await, (999_600, 0));
     system.stop().await;
@@ -157,21 +207,46 @@ async fn every_fault_is_told_at_once() {
     assert_snapshot!(told(&pay(&merchant, "p", &wrong).await), @"");
     let mut both = order(VISA, 1.0, "manual");
     both["token"] = json!("tok_x");
-    assert_eq!(pay(&merchant, "p", &both).await.refused(422, "invalid-request").pointers(), ["/token"]);
+    assert_eq!(
+        pay(&merchant, "p", &both)
+            .await
+            .refused(422, "invalid-request")
+            .pointers(),
+        ["/token"]
+    );
     let strange = json!({"token": "tok_x", "amount": 1, "currency": "EUR", "merchant": "m"});
-    assert_eq!(pay(&merchant, "p", &strange).await.refused(422, "invalid-request").pointers(), ["/token"]);
+    assert_eq!(
+        pay(&merchant, "p", &strange)
+            .await
+            .refused(422, "invalid-request")
+            .pointers(),
+        ["/token"]
+    );
     let brand = order("9999999999999995", 1.0, "manual");
-    pay(&merchant, "p", &brand).await.refused(422, "unsupported-brand");
+    pay(&merchant, "p", &brand)
+        .await
+        .refused(422, "unsupported-brand");
     for amount in ["0", "0.00", "10000000000.01", "1e11", "1e400"] {
-        let text = serde_json::to_string(&order(VISA, 7.25, "manual")).unwrap().replace("7.25", amount);
+        let text = serde_json::to_string(&order(VISA, 7.25, "manual"))
+            .unwrap()
+            .replace("7.25", amount);
         let refused = ask_text(&merchant, reqwest::Method::PUT, "/v1/payments/p", &text).await;
-        assert_eq!(refused.refused(422, "invalid-request").pointers(), ["/amount"], "{amount}");
+        assert_eq!(
+            refused.refused(422, "invalid-request").pointers(),
+            ["/amount"],
+            "{amount}"
+        );
     }
     for id in ["4242424242424242", "a%0Ab", &"x".repeat(129)] {
-        pay(&merchant, id, &order(VISA, 1.0, "manual")).await.refused(422, "invalid-request");
+        pay(&merchant, id, &order(VISA, 1.0, "manual"))
+            .await
+            .refused(422, "invalid-request");
     }
     // None of it left a trace.
-    merchant.get("/v1/payments/p").await.refused(404, "payment-not-found");
+    merchant
+        .get("/v1/payments/p")
+        .await
+        .refused(404, "payment-not-found");
     system.stop().await;
 }
 
@@ -183,18 +258,43 @@ async fn bodies_are_read_strictly() {
     put("{").await.refused(400, "malformed-json");
     put(&"[".repeat(100)).await.refused(400, "malformed-json");
     put("[]").await.refused(422, "invalid-request");
-    put(&format!("{{\"a\": \"{}\"}}", "x".repeat(70_000))).await.refused(413, "too-large");
+    put(&format!("{{\"a\": \"{}\"}}", "x".repeat(70_000)))
+        .await
+        .refused(413, "too-large");
     let request = merchant.request(reqwest::Method::PUT, "/v1/payments/p");
     let request = request.header("content-type", "text/plain").body("{}");
-    merchant.send(request).await.refused(415, "unsupported-media-type");
-    let wrong = merchant.send(merchant.request(reqwest::Method::DELETE, "/v1/payments/p")).await;
-    assert_eq!(wrong.refused(405, "method-not-allowed").header("allow"), "PUT,GET,HEAD");
+    merchant
+        .send(request)
+        .await
+        .refused(415, "unsupported-media-type");
+    let wrong = merchant
+        .send(merchant.request(reqwest::Method::DELETE, "/v1/payments/p"))
+        .await;
+    assert_eq!(
+        wrong.refused(405, "method-not-allowed").header("allow"),
+        "PUT,GET,HEAD"
+    );
     merchant.get("/v1/nothing").await.refused(404, "not-found");
-    merchant.get("/v1/payments?limit=0").await.refused(400, "malformed-parameter");
-    merchant.get("/v1/payments?limit=201").await.refused(400, "malformed-parameter");
-    merchant.get("/v1/payments?order_ref=1").await.refused(400, "malformed-parameter");
-    merchant.get("/v1/payments?cursor=zzz").await.refused(400, "malformed-parameter");
-    merchant.get("/v1/payments?revision=9999999").await.refused(422, "future-revision");
+    merchant
+        .get("/v1/payments?limit=0")
+        .await
+        .refused(400, "malformed-parameter");
+    merchant
+        .get("/v1/payments?limit=201")
+        .await
+        .refused(400, "malformed-parameter");
+    merchant
+        .get("/v1/payments?order_ref=1")
+        .await
+        .refused(400, "malformed-parameter");
+    merchant
+        .get("/v1/payments?cursor=zzz")
+        .await
+        .refused(400, "malformed-parameter");
+    merchant
+        .get("/v1/payments?revision=9999999")
+        .await
+        .refused(422, "future-revision");
     system.stop().await;
 }
 
@@ -203,12 +303,24 @@ async fn amounts_never_pass_through_a_float() {
     let system = System::start().await;
     let merchant = system.merchant();
     let text = serde_json::to_string(&order(VISA, 7.25, "automatic")).unwrap();
-    for (n, (literal, minor)) in [("0.29", 29), ("1.10", 110), ("1e1", 1000), ("4503.30", 450_330), ("0.070", 7)]
-        .into_iter()
-        .enumerate()
+    for (n, (literal, minor)) in [
+        ("0.29", 29),
+        ("1.10", 110),
+        ("1e1", 1000),
+        ("4503.30", 450_330),
+        ("0.070", 7),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let target = format!("/v1/payments/p{n}");
-        let paid = ask_text(&merchant, reqwest::Method::PUT, &target, &text.replace("7.25", literal)).await;
+        let paid = ask_text(
+            &merchant,
+            reqwest::Method::PUT,
+            &target,
+            &text.replace("7.25", literal),
+        )
+        .await;
         let paid = paid.expect(201);
         assert_eq!(paid.json()["amount_minor"], minor, "{literal}");
         if literal == "1.10" {
@@ -247,8 +359,17 @@ async fn lists_are_paged_at_one_revision() {
         body["order_ref"] = json!(format!("o-{}", n % 2));
         pay(&merchant, &format!("p{n}"), &body).await.expect(201);
     }
-    let of_order = merchant.get("/v1/payments?merchant=shop&order_ref=o-1").await.expect(200).json();
-    let ids: Vec<&Value> = of_order.as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    let of_order = merchant
+        .get("/v1/payments?merchant=shop&order_ref=o-1")
+        .await
+        .expect(200)
+        .json();
+    let ids: Vec<&Value> = of_order
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["id"])
+        .collect();
     assert_eq!(ids, ["p1", "p3", "p5"]);
     assert_eq!(of_order[0]["transfers"][0]["kind"], "hold");
     let mut target = "/v1/payments?merchant=shop&limit=3".to_owned();
@@ -274,7 +395,11 @@ async fn lists_are_paged_at_one_revision() {
     assert_eq!(nobody.text(), "[]");
     let revision = system.check().await["revision"].as_u64().unwrap();
     cancel(&merchant, "p0").await.expect(200);
-    let past = merchant.get(&format!("/v1/payments/p0?revision={revision}")).await.expect(200).json();
+    let past = merchant
+        .get(&format!("/v1/payments/p0?revision={revision}"))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(past["status"], "authorized");
     system.stop().await;
 }

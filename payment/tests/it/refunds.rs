@@ -10,16 +10,24 @@ use crate::system::{System, VISA, cancel, capture, order, pay, refund, told};
 async fn refunds_add_up_to_the_capture_and_no_further() {
     let system = System::start().await;
     let merchant = system.merchant();
-    pay(&merchant, "p", &order(VISA, 10.0, "manual")).await.expect(201);
-    refund(&merchant, "p", "r", json!(1)).await.refused(409, "payment-not-captured");
+    pay(&merchant, "p", &order(VISA, 10.0, "manual"))
+        .await
+        .expect(201);
+    refund(&merchant, "p", "r", json!(1))
+        .await
+        .refused(409, "payment-not-captured");
     capture(&merchant, "p", &json!({"amount": 8})).await.expect(200);
     assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @"");
     assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @"");
-    refund(&merchant, "p", "r1", json!(5.4)).await.refused(422, "refund-id-reused");
+    refund(&merchant, "p", "r1", json!(5.4))
+        .await
+        .refused(422, "refund-id-reused");
     assert_snapshot!(told(&refund(&merchant, "p", "r2", json!(2.51)).await), @"");
     // It left no trace: the same id with a smaller amount is a new refund.
     refund(&merchant, "p", "r2", json!(2.5)).await.expect(201);
-    refund(&merchant, "p", "r3", json!(0.01)).await.refused(422, "refund-exceeds-capture");
+    refund(&merchant, "p", "r3", json!(0.01))
+        .await
+        .refused(422, "refund-exceeds-capture");
     assert_eq!(system.balance(VISA).await, (1_000_000, 0));
     assert_snapshot!(told(&merchant.get("/v1/payments/p").await), @"");
     system.stop().await;
@@ -29,14 +37,26 @@ async fn refunds_add_up_to_the_capture_and_no_further() {
 async fn what_was_not_captured_cannot_be_refunded() {
     let system = System::start().await;
     let merchant = system.merchant();
-    refund(&merchant, "none", "r", json!(1)).await.refused(404, "payment-not-found");
+    refund(&merchant, "none", "r", json!(1))
+        .await
+        .refused(404, "payment-not-found");
     cancel(&merchant, "canceled").await.expect(200);
-    refund(&merchant, "canceled", "r", json!(1)).await.refused(409, "payment-canceled");
-    pay(&merchant, "declined", &order(crate::system::EMPTY, 1.0, "manual")).await.refused(402, "card-declined");
-    refund(&merchant, "declined", "r", json!(1)).await.refused(409, "payment-declined");
-    pay(&merchant, "p", &order(VISA, 1.0, "automatic")).await.expect(201);
+    refund(&merchant, "canceled", "r", json!(1))
+        .await
+        .refused(409, "payment-canceled");
+    pay(&merchant, "declined", &order(crate::system::EMPTY, 1.0, "manual"))
+        .await
+        .refused(402, "card-declined");
+    refund(&merchant, "declined", "r", json!(1))
+        .await
+        .refused(409, "payment-declined");
+    pay(&merchant, "p", &order(VISA, 1.0, "automatic"))
+        .await
+        .expect(201);
     for wrong in [json!(null), json!(0), json!("1"), json!(0.001)] {
-        let refused = refund(&merchant, "p", "r", wrong).await.refused(422, "invalid-request");
+        let refused = refund(&merchant, "p", "r", wrong)
+            .await
+            .refused(422, "invalid-request");
         assert_eq!(refused.pointers(), ["/amount"]);
     }
     system.stop().await;
@@ -46,7 +66,9 @@ async fn what_was_not_captured_cannot_be_refunded() {
 async fn refunds_at_the_same_time_need_no_second_try() {
     let system = System::start_with(1, 2, |_config| {}).await;
     let merchant = system.merchant();
-    pay(&merchant, "p", &order(VISA, 10.0, "automatic")).await.expect(201);
+    pay(&merchant, "p", &order(VISA, 10.0, "automatic"))
+        .await
+        .expect(201);
     // Thirty of one euro each, every one sent twice through different instances: ten can succeed.
     let all = join_all((0..60).map(|n| {
         let client = system.at(n % 2, "merchant");

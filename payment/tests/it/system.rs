@@ -138,12 +138,7 @@ impl System {
 
     /// The ledger must be balanced.
     pub(crate) async fn check(&self) -> Value {
-        let check = self
-            .operator()
-            .get("/v1/ledger/check")
-            .await
-            .expect(200)
-            .json();
+        let check = self.operator().get("/v1/ledger/check").await.expect(200).json();
         assert_eq!(check["violations"], json!([]), "{check}");
         assert_eq!(check["balanced"], true, "{check}");
         check
@@ -182,13 +177,7 @@ pub(crate) async fn pay(client: &Client, id: &str, body: &Value) -> Answer {
 }
 
 pub(crate) async fn capture(client: &Client, id: &str, body: &Value) -> Answer {
-    ask(
-        client,
-        Method::POST,
-        &format!("/v1/payments/{id}/capture"),
-        body,
-    )
-    .await
+    ask(client, Method::POST, &format!("/v1/payments/{id}/capture"), body).await
 }
 
 pub(crate) async fn cancel(client: &Client, id: &str) -> Answer {
@@ -222,14 +211,15 @@ pub(crate) fn told(answer: &Answer) -> String {
     }
     let mut body = answer.json();
     mask(&mut body);
-    text + "\n" + &serde_json::to_string_pretty(&body).unwrap()
+    text + "\n" + &body.to_string()
 }
 
 fn mask(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let differs = ["request_id", "created", "expires", "token", "revision"].contains(&name.as_str());
+                let differs =
+                    ["request_id", "created", "expires", "token", "revision"].contains(&name.as_str());
                 let is_card = value.as_str().is_some_and(|text| text.starts_with("c1_"));
                 match value {
                     _ if differs => *value = json!(format!("[{name}]")),

@@ -322,7 +322,14 @@ mod tests {
 
     #[test]
     fn every_state_meets_every_wish() {
-        insta::assert_snapshot!(steps(), @"");
+        insta::assert_snapshot!(steps(), @r#"
+        authorized · all: Capture(1000) · 4: Capture(400) · 10.00: Capture(1000) · 10.01: capture-exceeds-hold · 0: invalid-request · 1.005: invalid-request · cancel: Release(Canceled) · expire: Release(Expired)
+        captured · all: Replay · 4: Replay · 10.00: capture-amount-changed · 10.01: capture-amount-changed · 0: invalid-request · 1.005: invalid-request · cancel: payment-captured · expire: Replay
+        canceled · all: payment-canceled · 4: payment-canceled · 10.00: payment-canceled · 10.01: payment-canceled · 0: payment-canceled · 1.005: payment-canceled · cancel: Replay · expire: Replay
+        expired · all: payment-expired · 4: payment-expired · 10.00: payment-expired · 10.01: payment-expired · 0: payment-expired · 1.005: payment-expired · cancel: Replay · expire: Replay
+        declined · all: payment-declined · 4: payment-declined · 10.00: payment-declined · 10.01: payment-declined · 0: payment-declined · 1.005: payment-declined · cancel: Replay · expire: Replay
+        absent · all: payment-not-found · 4: payment-not-found · 10.00: payment-not-found · 10.01: payment-not-found · 0: payment-not-found · 1.005: payment-not-found · cancel: Bury · expire: payment-not-found
+        "#);
     }
 
     #[test]

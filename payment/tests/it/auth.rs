@@ -56,8 +56,14 @@ async fn merchant_and_operator_have_their_own_routes() {
     let system = System::start().await;
     let (merchant, operator) = (system.merchant(), system.operator());
     let card = json!({"card_number": VISA, "currency": "EUR", "balance": 1});
-    assert_snapshot!(told(&ask(&merchant, Method::PUT, "/v1/cards", &card).await), @"");
-    assert_snapshot!(told(&pay(&operator, "p", &order(VISA, 1.0, "manual")).await), @"");
+    assert_snapshot!(told(&ask(&merchant, Method::PUT, "/v1/cards", &card).await), @r#"
+    403
+    {"code":"forbidden","detail":"Only the operator's token may do this.","request_id":"[request_id]","status":403,"title":"Not allowed","type":"/problems/forbidden"}
+    "#);
+    assert_snapshot!(told(&pay(&operator, "p", &order(VISA, 1.0, "manual")).await), @r#"
+    403
+    {"code":"forbidden","detail":"Only the merchant's token may do this.","request_id":"[request_id]","status":403,"title":"Not allowed","type":"/problems/forbidden"}
+    "#);
     for token in [&merchant, &operator] {
         token.get("/v1/ledger/check").await.expect(200);
         token.get("/v1/payments").await.expect(200);

@@ -21,9 +21,18 @@ async fn balance(client: &Client, body: &Value) -> Answer {
 async fn a_card_is_opened_and_brought_to_a_balance() {
     let system = System::start().await;
     let operator = system.operator();
-    assert_snapshot!(told(&open(&operator, STRANGER, 20.5).await), @"");
-    assert_snapshot!(told(&balance(&operator, &json!({"card_number": STRANGER})).await), @"");
-    assert_snapshot!(told(&open(&operator, STRANGER, 30.0).await), @"");
+    assert_snapshot!(told(&open(&operator, STRANGER, 20.5).await), @r#"
+    201
+    {"balance":20.5,"balance_minor":2050,"card":{"brand":"discover","currency":"EUR","id":"[card]","last4":"1117","status":"active"}}
+    "#);
+    assert_snapshot!(told(&balance(&operator, &json!({"card_number": STRANGER})).await), @r#"
+    200
+    {"balance":20.5,"balance_minor":2050,"brand":"discover","currency":"EUR","held_minor":0,"id":"[card]","last4":"1117","status":"active"}
+    "#);
+    assert_snapshot!(told(&open(&operator, STRANGER, 30.0).await), @r#"
+    200
+    {"balance":30.0,"balance_minor":3000,"card":{"brand":"discover","currency":"EUR","id":"[card]","last4":"1117","status":"active"}}
+    "#);
     assert_eq!(system.balance(STRANGER).await, (3000, 0));
     open(&operator, STRANGER, 30.0).await.expect(200);
     // What is held is not available, and a lower balance goes back to where it came from.
@@ -42,7 +51,10 @@ async fn a_card_keeps_its_currency_and_can_be_blocked() {
     let system = System::start().await;
     let (operator, merchant) = (system.operator(), system.merchant());
     let yen = json!({"card_number": VISA, "currency": "JPY", "balance": 1});
-    assert_snapshot!(told(&ask(&operator, Method::PUT, "/v1/cards", &yen).await), @"");
+    assert_snapshot!(told(&ask(&operator, Method::PUT, "/v1/cards", &yen).await), @r#"
+    409
+    {"code":"card-currency-fixed","detail":"This card is kept in EUR.","request_id":"[request_id]","status":409,"title":"Card has another currency","type":"/problems/card-currency-fixed"}
+    "#);
     let blocked = json!({"card_number": VISA, "currency": "EUR", "balance": 10, "status": "blocked"});
     let answer = ask(&operator, Method::PUT, "/v1/cards", &blocked)
         .await
@@ -84,7 +96,13 @@ async fn the_cards_for_trying_out_are_those_of_the_contract() {
             body["brand"], body["last4"], body["balance"], body["status"]
         );
     }
-    assert_snapshot!(seen, @"");
+    assert_snapshot!(seen, @r#"
+    "visa" "4242" 10000.0 "active"
+    "mastercard" "4444" 500.0 "active"
+    "amex" "0005" 50.0 "active"
+    "visa" "9995" 0.0 "active"
+    "visa" "0002" 0.0 "blocked"
+    "#);
     // They are opened once: what is spent stays spent when another instance starts.
     pay(&system.merchant(), "p", &order(AMEX, 50.0, "automatic"))
         .await
@@ -99,8 +117,14 @@ async fn the_cards_for_trying_out_are_those_of_the_contract() {
 async fn what_is_no_card_has_no_balance() {
     let system = System::start().await;
     let client = system.merchant();
-    assert_snapshot!(told(&balance(&client, &json!({"card_number": STRANGER})).await), @"");
-    assert_snapshot!(told(&balance(&client, &json!({"card_number": "4242 4242 4242 4241"})).await), @"");
+    assert_snapshot!(told(&balance(&client, &json!({"card_number": STRANGER})).await), @r#"
+    404
+    {"code":"unknown-card","detail":"No card with this number was ever opened here.","request_id":"[request_id]","status":404,"title":"Unknown card","type":"/problems/unknown-card"}
+    "#);
+    assert_snapshot!(told(&balance(&client, &json!({"card_number": "4242 4242 4242 4241"})).await), @r#"
+    422
+    {"code":"invalid-card-number","detail":"The JSON can be read, but is not what this route takes; `errors` lists every fault.","errors":[{"detail":"is no valid card number","pointer":"/card_number"}],"request_id":"[request_id]","status":422,"title":"Invalid card number","type":"/problems/invalid-card-number"}
+    "#);
     balance(&client, &json!({})).await.refused(422, "invalid-request");
     balance(&client, &json!({"card_number": 4_242_424_242_424_242_u64}))
         .await

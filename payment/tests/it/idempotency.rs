@@ -55,7 +55,10 @@ async fn every_write_answers_again_what_it_answered() {
         refused.refused(422, "idempotency-key-reused");
     }
     let reused = keyed(&here, Method::POST, "/v1/payments/p9/cancel", &json!({}), "key-0").await;
-    assert_snapshot!(told(&reused), @"");
+    assert_snapshot!(told(&reused), @r#"
+    422
+    {"code":"idempotency-key-reused","detail":"This Idempotency-Key was used for another request.","request_id":"[request_id]","status":422,"title":"Idempotency key reused","type":"/problems/idempotency-key-reused"}
+    "#);
     here.get("/v1/payments/p9")
         .await
         .refused(404, "payment-not-found");

@@ -25,6 +25,7 @@ mod model;
 mod openapi;
 mod pages;
 mod payments;
+mod reading;
 mod refunds;
 mod secrecy;
 mod simple;

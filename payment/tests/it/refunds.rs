@@ -17,19 +17,34 @@ async fn refunds_add_up_to_the_capture_and_no_further() {
         .await
         .refused(409, "payment-not-captured");
     capture(&merchant, "p", &json!({"amount": 8})).await.expect(200);
-    assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @"");
-    assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @"");
+    assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @r#"
+    201
+    location: /v1/payments/p
+    {"amount":5.5,"amount_minor":550,"created":"[created]","currency":"EUR","id":"r1","payment":"p"}
+    "#);
+    assert_snapshot!(told(&refund(&merchant, "p", "r1", json!(5.5)).await), @r#"
+    200
+    idempotent-replayed: true
+    location: /v1/payments/p
+    {"amount":5.5,"amount_minor":550,"created":"[created]","currency":"EUR","id":"r1","payment":"p"}
+    "#);
     refund(&merchant, "p", "r1", json!(5.4))
         .await
         .refused(422, "refund-id-reused");
-    assert_snapshot!(told(&refund(&merchant, "p", "r2", json!(2.51)).await), @"");
+    assert_snapshot!(told(&refund(&merchant, "p", "r2", json!(2.51)).await), @r#"
+    422
+    {"code":"refund-exceeds-capture","detail":"All refunds together would be more than was captured.","request_id":"[request_id]","status":422,"title":"Refund exceeds the capture","type":"/problems/refund-exceeds-capture"}
+    "#);
     // It left no trace: the same id with a smaller amount is a new refund.
     refund(&merchant, "p", "r2", json!(2.5)).await.expect(201);
     refund(&merchant, "p", "r3", json!(0.01))
         .await
         .refused(422, "refund-exceeds-capture");
     assert_eq!(system.balance(VISA).await, (1_000_000, 0));
-    assert_snapshot!(told(&merchant.get("/v1/payments/p").await), @"");
+    assert_snapshot!(told(&merchant.get("/v1/payments/p").await), @r#"
+    200
+    {"amount":10.0,"amount_minor":1000,"brand":"visa","capture":"manual","captured":8.0,"captured_minor":800,"created":"[created]","currency":"EUR","expires":"[expires]","id":"p","last4":"4242","merchant":"shop","order_ref":"o-1","refunded":8.0,"refunded_minor":800,"status":"captured","transfers":[{"amount":10.0,"amount_minor":1000,"created":"[created]","currency":"EUR","debit":"card:[card]","kind":"hold"},{"amount":8.0,"amount_minor":800,"created":"[created]","credit":"merchant:shop:7","currency":"EUR","debit":"card:[card]","kind":"capture"},{"amount":5.5,"amount_minor":550,"created":"[created]","credit":"card:[card]","currency":"EUR","debit":"merchant:shop:7","kind":"refund","refund":"r1"},{"amount":2.5,"amount_minor":250,"created":"[created]","credit":"card:[card]","currency":"EUR","debit":"merchant:shop:7","kind":"refund","refund":"r2"}]}
+    "#);
     system.stop().await;
 }
 

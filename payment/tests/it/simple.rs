@@ -25,15 +25,21 @@ async fn a_card_is_charged_in_one_call() {
     assert_eq!(paid.header("location"), format!("/v1/payments/{id}"));
     shown["id"] = json!("[id]");
     shown["created"] = json!("[created]");
-    assert_snapshot!(shown.to_string(), @"");
+    assert_snapshot!(shown.to_string(), @r#"{"amount":12.5,"amount_minor":1250,"brand":"amex","capture":"automatic","captured":12.5,"captured_minor":1250,"created":"[created]","currency":"EUR","id":"[id]","last4":"0005","merchant":"demo","refunded":0.0,"refunded_minor":0,"status":"captured"}"#);
     assert_eq!(system.balance(AMEX).await, (3750, 0));
     // Without a key each call is a payment of its own.
     let client = system.merchant();
     charge(&client, &body, None).await.expect(201);
     let poor = charge(&client, &json!({"card_number": AMEX, "amount": 25.01}), None).await;
-    assert_snapshot!(told(&poor), @"");
+    assert_snapshot!(told(&poor), @r#"
+    402
+    {"code":"card-declined","decline_code":"insufficient-funds","detail":"The card does not have this much available.","request_id":"[request_id]","status":402,"title":"Card declined","type":"/problems/card-declined"}
+    "#);
     let wrong = charge(&client, &json!({"card_number": "1234", "amount": "12"}), None).await;
-    assert_snapshot!(told(&wrong), @"");
+    assert_snapshot!(told(&wrong), @r#"
+    422
+    {"code":"invalid-card-number","detail":"The JSON can be read, but is not what this route takes; `errors` lists every fault.","errors":[{"detail":"is no valid card number","pointer":"/card_number"},{"detail":"must be a number, such as 299.99","pointer":"/amount"}],"request_id":"[request_id]","status":422,"title":"Invalid card number","type":"/problems/invalid-card-number"}
+    "#);
     let strange = charge(&client, &json!({"card_number": STRANGER, "amount": 1}), None).await;
     assert_eq!(
         strange.refused(402, "card-declined").json()["decline_code"],
@@ -66,7 +72,10 @@ async fn a_key_makes_it_one_charge() {
         Some("key-1"),
     )
     .await;
-    assert_snapshot!(told(&other), @"");
+    assert_snapshot!(told(&other), @r#"
+    422
+    {"code":"idempotency-key-reused","detail":"This Idempotency-Key was used for another request.","request_id":"[request_id]","status":422,"title":"Idempotency key reused","type":"/problems/idempotency-key-reused"}
+    "#);
     // The key of another caller is another key.
     charge(&system.operator(), &body, Some("key-1")).await.expect(201);
     assert_eq!(system.balance(VISA).await, (998_000, 0));

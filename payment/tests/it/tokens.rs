@@ -33,7 +33,10 @@ async fn a_token_pays_once() {
     let system = System::start().await;
     let merchant = system.merchant();
     let whole = json!({"card_number": VISA, "exp_month": 12, "exp_year": 2099, "cvc": "123"});
-    assert_snapshot!(told(&tokenize(&system, &whole).await), @"");
+    assert_snapshot!(told(&tokenize(&system, &whole).await), @r#"
+    201
+    {"brand":"visa","last4":"4242","token":"[token]"}
+    "#);
     let one = token(&system, VISA).await;
     let body = with_token(&one, 10.0);
     pay(&merchant, "p1", &body).await.expect(201);
@@ -44,7 +47,10 @@ async fn a_token_pays_once() {
         .expect(200);
     let other = token(&system, VISA).await;
     pay(&merchant, "p1", &with_token(&other, 10.0)).await.expect(200);
-    assert_snapshot!(told(&pay(&merchant, "p2", &body).await), @"");
+    assert_snapshot!(told(&pay(&merchant, "p2", &body).await), @r#"
+    402
+    {"code":"card-declined","decline_code":"token-used","detail":"The card token was used for another payment.","request_id":"[request_id]","status":402,"title":"Card declined","type":"/problems/card-declined"}
+    "#);
     pay(&merchant, "p2", &body).await.refused(402, "card-declined");
     pay(&merchant, "p3", &with_token(&other, 1.0)).await.expect(201);
     assert_eq!(system.balance(VISA).await, (1_000_000 - 1100, 1100));
@@ -87,7 +93,10 @@ async fn a_token_runs_out() {
         }
     })
     .await;
-    assert_snapshot!(told(&expired), @"");
+    assert_snapshot!(told(&expired), @r#"
+    402
+    {"code":"card-declined","decline_code":"token-expired","detail":"The card token can no longer be used.","request_id":"[request_id]","status":402,"title":"Card declined","type":"/problems/card-declined"}
+    "#);
     // What was paid in time is still repeated.
     pay(&merchant, "used", &with_token(&used, 1.0)).await.expect(200);
     tokio::time::timeout(Duration::from_secs(20), system.stop())

@@ -20,8 +20,8 @@ use crate::http::{self, App, Counters};
 use crate::ledger::Ledger;
 use crate::vault::Vault;
 
-/// A check walks the whole ledger page by page; each page may take this long.
-const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+/// The sweeper is in no hurry.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -74,7 +74,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     }
     let every = Duration::from_millis(config.sweep_every_ms);
     let sweeper = sweep(
-        ledger.with_deadline(PAGE_DEADLINE),
+        ledger.with_deadline(SWEEP_DEADLINE),
         counters,
         every,
         inner.clone(),

@@ -11,6 +11,9 @@ use service::query::Query;
 use super::reading::json;
 use super::{Result, Shared};
 
+/// A check reads page after page; each of them may take this long.
+const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// `GET /v1/ledger/check`
 pub(super) async fn check(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response> {
     app.caller(&headers)?;
@@ -23,7 +26,8 @@ pub(super) async fn check(State(app): State<Shared>, uri: Uri, headers: HeaderMa
         .retry_after_ms(1000));
     };
     let time = Duration::from_millis(app.config.check_ms_max);
-    let Ok(check) = tokio::time::timeout(time, app.ledger.check(revision)).await else {
+    let ledger = app.ledger.with_deadline(PAGE_DEADLINE);
+    let Ok(check) = tokio::time::timeout(time, ledger.check(revision)).await else {
         return Err(Problem::new(
             problem::TIMEOUT,
             "The ledger is too large to be checked in this time.",

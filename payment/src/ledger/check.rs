@@ -10,6 +10,9 @@ use service::problem::Result;
 use super::tally::{Tally, Total};
 use super::{Ledger, keys, trouble};
 
+/// So few that a page is read well within the time of a single try, also on a busy machine.
+const PAGE_ROWS: u32 = 2000;
+
 impl Ledger {
     pub(crate) async fn check(&self, revision: Option<Revision>) -> Result<LedgerCheck> {
         let revision = match revision {
@@ -26,7 +29,7 @@ impl Ledger {
             keys::PAYMENTS,
         ] {
             let mut walk = self.client.pages(RangeRequest {
-                limit: Some(10_000),
+                limit: Some(PAGE_ROWS),
                 read: ReadOptions {
                     revision: Some(revision),
                     ..ReadOptions::default()

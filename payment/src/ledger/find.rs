@@ -48,6 +48,7 @@ impl Ledger {
         let prefix = keys::payment(id);
         let mut range = RangeRequest::prefix(prefix.clone());
         range.limit = Some(ROWS_MAX);
+        range.uncounted = true;
         range.read = at(revision);
         let page = self.client.range(range).await.map_err(trouble)?;
         let mut refunded = counted(&page.kvs, &keys::refunded(id))?;
@@ -131,6 +132,7 @@ impl Ledger {
             limit: Some(cursor.limit),
             cursor: cursor.after.clone(),
             keys_only,
+            uncounted: true,
             read: at(cursor.revision),
             ..RangeRequest::prefix(prefix)
         };

@@ -55,6 +55,7 @@ impl Ledger {
                 from: Some(keys::DUE.to_owned()),
                 to: Some(keys::due_before(now_ms)),
                 limit: Some(ROWS_MAX),
+                uncounted: true,
                 ..RangeRequest::default()
             })
             .await

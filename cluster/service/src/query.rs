@@ -43,6 +43,16 @@ impl<'q> Query<'q> {
         }
     }
 
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        match self.raw(name)? {
+            Some("1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(malformed(format!(
+                "The parameter `{name}` is a flag: 1 or true, else 0 or false."
+            ))),
+        }
+    }
+
     pub fn number(&self, name: &str) -> Result<Option<u64>> {
         self.raw(name)?.map(|raw| parse_number(raw, name)).transpose()
     }

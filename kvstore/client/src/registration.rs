@@ -41,9 +41,11 @@ impl KvClient {
                 () = tasks.stopping() => return,
             };
             let stopping = match &lease {
+                // Stopping ends the keep-alive too, so both may be ready: the order says which it is.
                 Ok(lease) => tokio::select! {
-                    () = lease.lost() => false,
+                    biased;
                     () = tasks.stopping() => true,
+                    () = lease.lost() => false,
                 },
                 Err(error) => {
                     tracing::debug!(%error, "not registered yet");

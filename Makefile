@@ -10,6 +10,7 @@ test: setup browser ## all tests but the long ones
 	cargo nextest run --release --workspace --profile default
 
 test-long: setup browser ## all tests, then those that must find the bugs planted for them
+	@.ci/setup long
 	cargo nextest run --release --workspace --profile long
 	cargo nextest run --release --package cluster --features planted --profile planted
 

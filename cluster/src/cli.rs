@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, token};
+use crate::{bench, completion, demo, kv, launcher, node, pay, token};
 
 #[derive(Parser)]
 #[command(
@@ -63,6 +63,8 @@ enum Command {
     Restart(launcher::act::Start),
     /// Run one node of the store in this process
     Node(node::Node),
+    /// Run one instance of the payment service in this process
+    Pay(pay::Pay),
     /// Show something worth seeing, step by step
     #[command(subcommand)]
     Demo(demo::Demo),
@@ -96,6 +98,7 @@ impl Cli {
             Command::Start(start) => start.run(context, launcher::Action::Start),
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
+            Command::Pay(pay) => pay.run(context),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),

@@ -12,6 +12,7 @@ mod kv;
 mod launcher;
 mod node;
 mod output;
+mod pay;
 mod probe;
 mod process;
 mod token;

@@ -66,7 +66,7 @@ async fn serve(id: u64, context: Context) -> anyhow::Result<()> {
     kvstore::run(settings, client, peer, tasks).await
 }
 
-async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) => Err(anyhow::anyhow!(ports::explain(address, &error))),

@@ -1,17 +1,22 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, `edge` wraps every answer,
-//! `body` reads requests strictly, `browser` guards pages, `problem` is the only way an error becomes an answer.
+//! `body`, `fields`, `query` and `bearer` read requests strictly, `browser` guards pages, `problem` is the only way
+//! an error becomes an answer, `docs` shows a contract to people.
 //! It knows nothing of stores, shops or payments and imports no other crate of ours.
 
+pub mod bearer;
 pub mod body;
 pub mod browser;
 pub mod config;
+pub mod docs;
 pub mod edge;
+pub mod fields;
 pub mod http;
 pub mod metrics;
 pub mod planted;
 pub mod problem;
+pub mod query;
 mod request_id;
 pub mod secrets;
 pub mod serve;

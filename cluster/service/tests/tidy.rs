@@ -269,6 +269,14 @@ mod bad_samples {
             "[dependencies]\nrocksdb.workspace = true\n",
             &[],
         );
+        let tested =
+            "[dependencies]\nkvstore.workspace = true\n[dev-dependencies]\nkvstore.workspace = true\n";
+        faults(
+            rules::directions,
+            "petstore/Cargo.toml",
+            tested,
+            &["petstore/Cargo.toml:2:"],
+        );
         let sideways = "[dev-dependencies]\npayment.workspace = true\n";
         faults(
             rules::directions,

@@ -12,8 +12,8 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::Target;
+use super::closed_loop::millis;
 use super::connection::{Connection, Outcome};
-use super::kv::millis;
 use crate::context::Context;
 use crate::kv::reach::Reach;
 use crate::launcher::control::{self, Answer, Request};

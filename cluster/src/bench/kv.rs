@@ -9,17 +9,16 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
-use hdrhistogram::Histogram;
 use kvstore_client::wire::level::Consistency;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::Target;
+use super::closed_loop::{self, Figures, Tally, word};
 use super::connection::{Connection, Outcome};
 use crate::context::Context;
 use crate::kv::reach::Reach;
-use crate::probe::Gaps;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// After an error, so that a refused connection is not a busy loop.
@@ -61,26 +60,12 @@ enum Work {
     Mix,
 }
 
-/// What all clients together have seen. They run on one thread.
-struct Tally {
-    latency_us: Histogram<u64>,
-    errors: BTreeMap<String, u64>,
-    gaps: Gaps,
-}
-
 #[derive(Serialize)]
 struct Report {
     work: Work,
     clients: u32,
-    seconds: f64,
-    operations: u64,
-    operations_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
-    /// The longest time without any success.
-    stall_ms: f64,
+    #[serde(flatten)]
+    figures: Figures,
     errors: BTreeMap<String, u64>,
 }
 
@@ -99,92 +84,30 @@ impl Load {
         }
         let start = Instant::now();
         let end = start + Duration::from_secs(self.seconds);
-        let tally = RefCell::new(Tally {
-            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
-            errors: BTreeMap::new(),
-            gaps: Gaps::new(start),
-        });
-        let progress = context.output.progress(self.seconds, "measuring");
-        let ticks = async {
-            for second in 0..self.seconds {
-                progress.set_position(second);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            progress.finish_and_clear();
-        };
+        let tally = RefCell::new(Tally::new(start)?);
         tokio::join!(
             join_all(clients.iter().map(|client| client.run(end, &tally))),
-            ticks
+            closed_loop::progress(context, self.seconds)
         );
-        let report = self.report(start.elapsed(), tally.into_inner());
+        let (figures, errors) = tally.into_inner().end(start.elapsed());
+        let report = Report {
+            work: self.work,
+            clients: self.clients,
+            figures,
+            errors,
+        };
         if context.output.json {
             context.output.document(&report)?;
         } else {
-            show(context, &report)?;
+            let work = self.work.to_possible_value();
+            let work = work.map_or_else(String::new, |work| work.get_name().to_owned());
+            closed_loop::show(context, work, self.clients, &report.figures, &report.errors)?;
         }
-        if report.operations == 0 {
+        if report.figures.operations == 0 {
             bail!("not one operation succeeded: {:?}", report.errors);
         }
         Ok(())
     }
-
-    fn report(&self, elapsed: Duration, tally: Tally) -> Report {
-        let operations = tally.latency_us.len();
-        let ms = |quantile: f64| {
-            millis(Duration::from_micros(
-                tally.latency_us.value_at_quantile(quantile),
-            ))
-        };
-        Report {
-            work: self.work,
-            clients: self.clients,
-            seconds: elapsed.as_secs_f64(),
-            operations,
-            operations_per_s: per_second(operations, elapsed),
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            p999_ms: ms(0.999),
-            max_ms: ms(1.0),
-            stall_ms: millis(tally.gaps.longest(Instant::now())),
-            errors: tally.errors,
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
-fn per_second(count: u64, elapsed: Duration) -> f64 {
-    count as f64 / elapsed.as_secs_f64()
-}
-
-pub(super) fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-fn show(context: &Context, report: &Report) -> std::io::Result<()> {
-    let cell = |ms: f64| format!("{ms:.2} ms");
-    context.output.table(
-        [
-            "WORK", "CLIENTS", "OPS/S", "P50", "P99", "P99.9", "MAX", "STALL", "ERRORS",
-        ],
-        [[
-            report
-                .work
-                .to_possible_value()
-                .map_or_else(String::new, |work| work.get_name().to_owned()),
-            report.clients.to_string(),
-            format!("{:.0}", report.operations_per_s),
-            cell(report.p50_ms),
-            cell(report.p99_ms),
-            cell(report.p999_ms),
-            cell(report.max_ms),
-            cell(report.stall_ms),
-            report.errors.values().sum::<u64>().to_string(),
-        ]],
-    )?;
-    for (kind, count) in &report.errors {
-        context.output.line(format_args!("{count} × {kind}"))?;
-    }
-    Ok(())
 }
 
 struct Client {
@@ -247,14 +170,8 @@ impl Client {
             }
             let outcome = self.once(n).await;
             n += 1;
-            let now = Instant::now();
-            if outcome == Outcome::Done {
-                let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
-                let mut tally = tally.borrow_mut();
-                tally.latency_us.saturating_record(latency_us);
-                tally.gaps.success(now);
-            } else {
-                *tally.borrow_mut().errors.entry(word(outcome)).or_default() += 1;
+            tally.borrow_mut().note(outcome, begin, Instant::now());
+            if outcome != Outcome::Done {
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
@@ -294,13 +211,5 @@ impl Client {
         let key = || format!("bench-{}-{}-{n}", self.run_id, self.number);
         self.idempotency
             .then(|| HeaderValue::try_from(key()).expect("letters and digits make a header"))
-    }
-}
-
-fn word(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Done => "done".to_owned(),
-        Outcome::Refused(status) => format!("status {status}"),
-        Outcome::Broken => "no answer".to_owned(),
     }
 }

@@ -2,9 +2,11 @@
 //! Invariant: the generator runs on one thread and does as little as it can a request,
 //! since on a small machine whatever it burns is missing to what it measures.
 
+mod closed_loop;
 mod connection;
 mod failover;
 mod kv;
+mod pay;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -22,6 +24,8 @@ pub(crate) struct Bench {
 enum What {
     /// Throughput and latency of the store under a closed loop of clients
     Kv(kv::Load),
+    /// Throughput and latency of payments under a closed loop of clients
+    Pay(pay::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
 }
@@ -30,6 +34,7 @@ impl Bench {
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         match self.what {
             What::Kv(load) => block_on(load.run(&context)),
+            What::Pay(load) => block_on(load.run(&context)),
             What::Failover(failover) => block_on(failover.run(&context)),
         }
     }

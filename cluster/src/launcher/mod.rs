@@ -7,7 +7,6 @@
 pub(crate) mod act;
 mod backoff;
 pub(crate) mod control;
-mod demo_data;
 pub(crate) mod down;
 pub(crate) mod journal;
 pub(crate) mod keeper;

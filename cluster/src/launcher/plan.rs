@@ -40,7 +40,24 @@ impl Listen {
 /// Everything that runs, in the order of starting.
 pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let nodes = config.nodes.iter().enumerate();
-    nodes.map(|(index, configured)| node(index, configured)).collect()
+    let nodes = nodes.map(|(index, configured)| node(index, configured));
+    let payments = config.payment.instances().enumerate();
+    let payments = payments.map(|(index, (name, address))| payment(index, name, address));
+    nodes.chain(payments).collect()
+}
+
+fn payment(index: usize, name: String, address: &str) -> Process {
+    Process {
+        kind: "payment",
+        address: address.to_owned(),
+        page: "/docs",
+        arguments: vec!["pay".to_owned(), "--name".to_owned(), name.clone()],
+        listens: vec![Listen {
+            address: address.to_owned(),
+            setting: vec![Step::Key("payment"), Step::Key("addresses"), Step::Index(index)],
+        }],
+        name,
+    }
 }
 
 fn node(index: usize, node: &NodeConfig) -> Process {

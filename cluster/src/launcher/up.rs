@@ -17,7 +17,7 @@ use super::control::{self, Answer, Request};
 use super::place::Place;
 use super::plan;
 use super::supervisor::{self, Supervisor};
-use super::{State, Status, demo_data, status};
+use super::{State, Status, status};
 use crate::console;
 use crate::context::{Context, block_on};
 use crate::output::Usage;
@@ -65,7 +65,7 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
         console::start(context, socket, &supervisor, &tasks).context("start the console")?;
     }
     let ready = tokio::select! {
-        ready = get_ready(context, &supervisor) => ready,
+        ready = until_ready(context, &supervisor) => ready,
         () = tasks.stopping() => Ok(()),
     };
     if ready.is_ok() && !tasks.is_stopping() {
@@ -81,11 +81,6 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     }
     supervisor.stop().await;
     ready
-}
-
-async fn get_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
-    until_ready(context, supervisor).await?;
-    demo_data::sow(context).await.context("bring in the demo data")
 }
 
 async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {

@@ -19,5 +19,6 @@ mod kv_admin;
 mod kv_watch;
 mod launcher;
 mod logs;
+mod payment;
 mod supervisor;
 mod usage;

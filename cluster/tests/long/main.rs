@@ -13,6 +13,7 @@ mod disk;
 mod network;
 mod power;
 
+mod contract;
 mod damage;
 mod full_disk;
 mod kills;

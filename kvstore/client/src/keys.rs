@@ -43,6 +43,7 @@ pub struct Read {
 }
 
 /// A page of keys. Everything left out asks for nothing in particular.
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of the route")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeRequest {
     pub prefix: Option<String>,
@@ -56,6 +57,8 @@ pub struct RangeRequest {
     pub descending: bool,
     pub keys_only: bool,
     pub count_only: bool,
+    /// Does not count the keys beyond this page, which takes long in a large range.
+    pub uncounted: bool,
     pub read: ReadOptions,
 }
 
@@ -149,7 +152,8 @@ impl KvClient {
             .query_if("limit", range.limit)
             .query_if("cursor", range.cursor)
             .flag("keys_only", range.keys_only)
-            .flag("count_only", range.count_only);
+            .flag("count_only", range.count_only)
+            .flag("uncounted", range.uncounted);
         if range.descending {
             target = target.query("order", "desc");
         }

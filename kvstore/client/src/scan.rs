@@ -38,7 +38,11 @@ impl KvClient {
     pub fn pages(&self, range: RangeRequest) -> PageWalk {
         PageWalk {
             client: self.with_own_keys(),
-            next: Some(range),
+            // Whoever walks all pages can count them.
+            next: Some(RangeRequest {
+                uncounted: true,
+                ..range
+            }),
             revision: None,
             pin: None,
         }

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use service::bearer;
 use service::problem::{self, Problem, Result};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -27,22 +28,6 @@ pub(super) fn hash(secret: &[u8]) -> [u8; 32] {
     Sha256::digest(secret).into()
 }
 
-fn unauthorized(detail: &str) -> Problem {
-    Problem::new(problem::UNAUTHORIZED, detail)
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&[u8]> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else {
-        return Err(unauthorized("Send one header `Authorization: Bearer TOKEN`."));
-    };
-    let (scheme, secret) = value.as_bytes().split_at_checked(7).unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case(b"bearer ") {
-        return Err(unauthorized("Send the token as `Authorization: Bearer TOKEN`."));
-    }
-    Ok(secret.trim_ascii())
-}
-
 /// Looks at every token, whichever matches, so that the time tells nothing.
 fn find(tokens: &Tokens, hash: &[u8; 32]) -> Option<Arc<Token>> {
     let mut found = None;
@@ -57,7 +42,7 @@ fn find(tokens: &Tokens, hash: &[u8; 32]) -> Option<Arc<Token>> {
 impl Api {
     /// The first thing every protected route does.
     pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
-        let hash = hash(bearer(headers)?);
+        let hash = hash(bearer::token(headers)?);
         match find(&self.store.tokens(), &hash) {
             Some(token) => Ok(Caller { token }),
             None => self.look_again(&hash).await,
@@ -78,7 +63,7 @@ impl Api {
         let token = find(&self.store.tokens(), hash);
         token
             .map(|token| Caller { token })
-            .ok_or_else(|| unauthorized("This token is not known here."))
+            .ok_or_else(|| bearer::unauthorized("This token is not known here."))
     }
 
     /// For what only root may ask and no command decides.
@@ -107,7 +92,7 @@ impl Caller {
     pub(super) fn present(&self, api: &Api) -> Result<Arc<Token>> {
         let tokens = api.store.tokens();
         let present = tokens.by_number(self.token.number).cloned();
-        present.ok_or_else(|| unauthorized("This token was removed or replaced."))
+        present.ok_or_else(|| bearer::unauthorized("This token was removed or replaced."))
     }
 
     pub(super) fn may_read_key(&self, api: &Api, key: &[u8]) -> Result<()> {

@@ -1,48 +1,14 @@
 //! The contract of this node for programs (`/openapi.json`) and for people (`/docs`).
-//!
-//! Invariant: the page works offline and runs nothing but its own script, whose hash the policy names.
 
-use std::sync::LazyLock;
-
-use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
+use axum::response::Response;
+use service::docs;
 
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
-const PAGE: &str = include_str!("docs.html");
-
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let (script, style) = (
-        hash_between("<script>", "</script>"),
-        hash_between("<style>", "</style>"),
-    );
-    let policy = format!(
-        "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'"
-    );
-    HeaderValue::try_from(policy).expect("base64 is visible ASCII")
-});
-
-fn hash_between(start: &str, end: &str) -> String {
-    let (_, rest) = PAGE.split_once(start).expect("the page has the element");
-    let (content, _) = rest.split_once(end).expect("the element ends");
-    format!("sha256-{}", STANDARD.encode(Sha256::digest(content.as_bytes())))
-}
 
 pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+    docs::document(OPENAPI)
 }
 
 pub(super) async fn page() -> Response {
-    let mut response = Html(PAGE).into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
-    response.headers_mut().insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    response
+    docs::page()
 }

@@ -4,12 +4,16 @@
 //! has a broken escape is refused; one that nobody asks for is never looked at.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use axum::http::Uri;
 use bytes::Bytes;
 use kvstore_client::wire::level::Consistency;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use service::problem::{self, Problem, Result};
+use service::query::{Query, decode};
+
+pub(super) use service::query::{malformed, parse_number};
 
 const KEY_PATH: &str = "/v1/kv/";
 
@@ -20,54 +24,12 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-pub(super) struct Params<'q>(&'q str);
-
-pub(super) fn malformed(detail: impl Into<String>) -> Problem {
-    Problem::new(problem::MALFORMED_PARAMETER, detail)
-}
+/// A query, and what only the store's routes find in one.
+pub(super) struct Params<'q>(Query<'q>);
 
 impl<'q> Params<'q> {
     pub(super) fn of(uri: &'q Uri) -> Self {
-        Self(uri.query().unwrap_or_default())
-    }
-
-    fn raw(&self, name: &str) -> Result<Option<&'q str>> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let mut found = None;
-        for pair in self.0.split('&') {
-            let (given, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if given == name && found.replace(value).is_some() {
-                return Err(malformed(format!("The parameter `{name}` is given twice.")));
-            }
-        }
-        Ok(found)
-    }
-
-    pub(super) fn text(&self, name: &str) -> Result<Option<Cow<'q, str>>> {
-        match self.raw(name)? {
-            None => Ok(None),
-            Some(raw) if raw.contains('+') => {
-                let spaced = raw.replace('+', " ");
-                Ok(Some(Cow::Owned(decode(&spaced, name)?.into_owned())))
-            }
-            Some(raw) => decode(raw, name).map(Some),
-        }
-    }
-
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>> {
-        self.raw(name)?.map(|raw| parse_number(raw, name)).transpose()
-    }
-
-    pub(super) fn flag(&self, name: &str) -> Result<bool> {
-        match self.raw(name)? {
-            Some("1" | "true") => Ok(true),
-            None | Some("0" | "false") => Ok(false),
-            Some(_) => Err(malformed(format!(
-                "The parameter `{name}` is a flag: 1 or true, else 0 or false."
-            ))),
-        }
+        Self(Query::of(uri))
     }
 
     pub(super) fn level(&self) -> Result<Consistency> {
@@ -84,32 +46,12 @@ impl<'q> Params<'q> {
     }
 }
 
-/// Digits and nothing else; what does not fit 64 bits is no number either.
-pub(super) fn parse_number(text: &str, name: &str) -> Result<u64> {
-    let number = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten();
-    number.ok_or_else(|| malformed(format!("`{name}` must be a whole number below 2^64.")))
-}
+impl<'q> Deref for Params<'q> {
+    type Target = Query<'q>;
 
-fn decode<'t>(text: &'t str, name: &str) -> Result<Cow<'t, str>> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
+    fn deref(&self) -> &Query<'q> {
+        &self.0
     }
-    let mut escapes = text.split('%').skip(1);
-    let sound =
-        |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    if !escapes.all(sound) {
-        return Err(malformed(format!(
-            "`{name}` has a `%` that is not followed by two hexadecimal digits."
-        )));
-    }
-    let Ok(decoded) = percent_decode_str(text).decode_utf8() else {
-        return Err(malformed(format!("`{name}` is not UTF-8.")));
-    };
-    Ok(decoded)
 }
 
 /// The key in `/v1/kv/{key}`, taken from the raw path, so that slashes mean themselves wherever they stand.

@@ -35,6 +35,8 @@ struct Asked {
     question: Question,
     limit: usize,
     count_only: bool,
+    /// Counting all keys of a large range takes far longer than reading a page of it.
+    uncounted: bool,
     at: Option<u64>,
     level: Consistency,
     cursor: Option<Cursor>,
@@ -96,6 +98,7 @@ fn ask(api: &Api, params: &Params<'_>) -> Result<Asked> {
         question,
         limit,
         count_only,
+        uncounted: params.flag("uncounted")?,
         at: params.revision()?,
         level,
         cursor,
@@ -170,7 +173,7 @@ async fn read(
         bytes_max: api.limits.range_bytes_max,
         with,
         at,
-        count_all: asked.cursor.is_none(),
+        count_all: asked.cursor.is_none() && !asked.uncounted,
         pinned,
     };
     api.store.range(point, query).await.map_err(reply::read_problem)

@@ -51,7 +51,7 @@ macro_rules! cases {
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
     secrets: Secrets,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 struct Node {
@@ -115,7 +115,7 @@ impl Cluster {
         let cluster = Self {
             nodes: nodes.collect(),
             secrets,
-            _folder: folder,
+            folder,
         };
         for node in 0..count {
             let client = cluster.client(node);
@@ -139,6 +139,20 @@ impl Cluster {
             space: format!("space-{}/", NEXT.fetch_add(1, Ordering::Relaxed)),
             others: self.nodes.iter().map(|node| node.address).collect(),
         }
+    }
+
+    /// Where the nodes are, for a service that is to work on them.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| node.address.to_string()).collect()
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Tells one node to stop and waits until it has.
@@ -267,6 +281,18 @@ impl Answer {
 }
 
 impl Client {
+    /// Speaks to something else than a node, such as a service that works on them.
+    pub(crate) fn at(address: SocketAddr, token: &str) -> Self {
+        Self {
+            http: service::http::client(DEADLINE),
+            base: format!("http://{address}"),
+            address,
+            token: token.to_owned(),
+            space: String::new(),
+            others: Vec::new(),
+        }
+    }
+
     /// A key that no other case uses.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("{}{name}", self.space)

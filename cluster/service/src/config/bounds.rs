@@ -82,4 +82,15 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         json_depth_max 4, 100;
         disk_free_bytes_min 0, 1024 GIB;
     }
+    bounds! { config faults payment:
+        hold_s 1, 365 DAY_S;
+        token_s 1, 1 DAY_S;
+        answer_s 1, 365 DAY_S;
+        sweep_every_ms 50, 3_600_000;
+        amount_minor_max 1, 1_000_000_000_000;
+        body_bytes_max 1 KIB, 1 MIB;
+        request_ms_max 100, 600_000;
+        check_ms_max 100, 3_600_000;
+        registration_ms 500, 3_600_000;
+    }
 }

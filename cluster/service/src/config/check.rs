@@ -46,6 +46,22 @@ fn names(config: &Config, faults: &mut Faults<'_>) {
             format!("cluster.name = \"{name}\" must be 1 to 63 letters, digits, hyphens or underscores"),
         );
     }
+    let merchant = &config.payment.merchant;
+    if merchant.is_empty() || merchant.len() > 63 || !merchant.bytes().all(sound) {
+        faults.add(
+            &[Step::Key("payment"), Step::Key("merchant")],
+            format!(
+                "payment.merchant = \"{merchant}\" must be 1 to 63 letters, digits, hyphens or underscores"
+            ),
+        );
+    }
+    let currency = &config.payment.currency;
+    if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        faults.add(
+            &[Step::Key("payment"), Step::Key("currency")],
+            format!("payment.currency = \"{currency}\" must be the three capitals of a currency"),
+        );
+    }
     if config.data.as_os_str().is_empty() {
         faults.add(&[Step::Key("data")], "data must name a folder");
     }
@@ -152,6 +168,15 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
             port_may_be_0: true,
         });
     }
+    for (index, address) in config.payment.addresses.iter().enumerate() {
+        claims.push(Claim {
+            path: vec![Step::Key("payment"), Step::Key("addresses"), Step::Index(index)],
+            key: "payment",
+            address,
+            alone: true,
+            port_may_be_0: false,
+        });
+    }
     claims
 }
 
@@ -172,7 +197,7 @@ fn addresses(config: &Config, faults: &mut Faults<'_>) {
             if !claim.port_may_be_0 {
                 faults.add(
                     &path,
-                    format!("{key} = \"{address}\": a node of several needs a fixed port"),
+                    format!("{key} = \"{address}\": where others must find it, it needs a fixed port"),
                 );
             }
             continue;

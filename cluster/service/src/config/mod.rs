@@ -6,6 +6,7 @@
 mod bounds;
 mod check;
 mod console;
+mod payment;
 mod place;
 mod store;
 
@@ -16,6 +17,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 pub use console::ConsoleConfig;
+pub use payment::PaymentConfig;
 pub use place::Step;
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
@@ -30,6 +32,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+    pub payment: PaymentConfig,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
                 client_listen: None,
                 peer_listen: None,
             }],
+            payment: PaymentConfig::default(),
         }
     }
 }

@@ -36,6 +36,9 @@ kinds! {
     "The request carries no bearer token, or one that is not known here. Send `Authorization: Bearer TOKEN`. \
      The command `menagerie token NAME` prints the tokens of your own cluster; a token that was removed or \
      replaced no longer works."
+    CARD_DECLINED 402 "card-declined" "Card declined"
+    "The card was not charged; `decline_code` says why. This is final for this payment id: a repetition gets \
+     the same answer. Pay with another card, or bring money to this one, under a new id."
     FORBIDDEN 403 "forbidden" "Not allowed"
     "The token is known, but its rules do not cover this. Each token lists the prefixes it may read or write; \
      some routes are for the token `root` alone. Use another token, or have the rules of this one extended."
@@ -61,6 +64,12 @@ kinds! {
     PIN_NOT_FOUND 404 "pin-not-found" "Pin not found"
     "The pin that held an old revision for you has ended, since its lease was not kept alive or was revoked. \
      The revision may be compacted at any time now. Begin the walk anew at the present revision."
+    UNKNOWN_CARD 404 "unknown-card" "Unknown card"
+    "The number is valid, but no card with it was ever opened here. Check the number. The operator opens cards \
+     with PUT /v1/cards."
+    PAYMENT_NOT_FOUND 404 "payment-not-found" "Payment not found"
+    "No payment with this id was ever seen here. If you sent one and never heard of it, it was not carried \
+     out yet: send it again with the same id, or cancel the id so that it never will be."
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "Method not allowed"
     "The path exists, but not with this method. The header Allow lists the methods it takes. Repeat the \
      request with one of those."
@@ -83,6 +92,24 @@ kinds! {
     "A node with an empty disk tried to take part under an id the cluster already knows. An id stands for \
      what a disk has promised, so an empty disk must not speak for it. Remove the old member and add the new \
      node under an id never used before."
+    PAYMENT_CANCELED 409 "payment-canceled" "Payment canceled"
+    "This payment id was canceled, perhaps before the payment itself arrived. Nothing is held and nothing was \
+     charged. The id is used up; pay under a new one if you still want to."
+    PAYMENT_CAPTURED 409 "payment-captured" "Payment captured"
+    "The money was taken already, so the payment can no longer be canceled. Give it back with a refund, \
+     PUT /v1/payments/{id}/refunds/{rid}."
+    PAYMENT_EXPIRED 409 "payment-expired" "Payment expired"
+    "The hold was neither captured nor canceled in time, so it ended and the money is free again. Nothing was \
+     charged. Ask for a new authorization under a new id."
+    PAYMENT_DECLINED 409 "payment-declined" "Payment declined"
+    "The card was declined for this payment, so there is nothing that could be captured or refunded. Pay under \
+     a new id."
+    PAYMENT_NOT_CAPTURED 409 "payment-not-captured" "Payment not captured"
+    "Only money that was taken can be given back, and this payment is only held. Cancel it, which releases the \
+     whole hold, or capture it first."
+    CARD_CURRENCY_FIXED 409 "card-currency-fixed" "Card has another currency"
+    "A card keeps the currency it was opened with. Nothing was changed. Bring it to a balance in its own \
+     currency, or open another card."
     COMPACTED 410 "compacted" "Compacted"
     "The revision you asked for is older than what the store still keeps. Its history was dropped, and no \
      node can answer for it. Read the present state, note its revision, and go on from there."
@@ -110,6 +137,32 @@ kinds! {
     "This Idempotency-Key was used before, for a request that was not the same as this one. The key belongs \
      to that request and repeats its answer only. Make a new key for each new request, and repeat a request \
      with exactly the same content."
+    INVALID_CARD_NUMBER 422 "invalid-card-number" "Invalid card number"
+    "A card number has 12 to 19 digits, as many as its brand prescribes, with single spaces or hyphens between \
+     them if you like, and its last digit checks the others. This one is mistyped. Nothing was written; look at \
+     the card again."
+    UNSUPPORTED_BRAND 422 "unsupported-brand" "Unsupported brand"
+    "The number is well-formed, but its first digits belong to no brand that is taken here. Nothing was \
+     written; use a card of another brand."
+    EXPIRED_CARD 422 "expired-card" "Expired card"
+    "The month that the card is valid to has passed. Nothing was written; use another card, or look at the \
+     date again."
+    PAYMENT_ID_REUSED 422 "payment-id-reused" "Payment id reused"
+    "This id belongs to a payment with other content: another card, amount, currency, merchant, order or way of \
+     capture. That payment stands as it is. Make a new id for each new payment, and repeat a payment with \
+     exactly the same content."
+    CAPTURE_EXCEEDS_HOLD 422 "capture-exceeds-hold" "Capture exceeds the hold"
+    "No more can be captured than is held. The hold stands as it was; capture at most its amount, and take the \
+     rest with a new payment."
+    CAPTURE_AMOUNT_CHANGED 422 "capture-amount-changed" "Captured with another amount"
+    "A payment is captured once, and this one was, with another amount. Nothing was changed. Give back what is \
+     too much with a refund, or take what is missing with a new payment."
+    REFUND_EXCEEDS_CAPTURE 422 "refund-exceeds-capture" "Refund exceeds the capture"
+    "All refunds of a payment together can never be more than was captured. This refund was not made and left no \
+     trace; its id can be used again with a smaller amount."
+    REFUND_ID_REUSED 422 "refund-id-reused" "Refund id reused"
+    "This payment already has a refund with this id and another amount. That refund stands as it is. Make a new \
+     id for each new refund."
     FUTURE_REVISION 422 "future-revision" "Future revision"
     "The revision is higher than the present one. No write has made it yet. Ask for the present revision with \
      GET /v1/revision, or wait for it with ?consistency=at_least:REV."

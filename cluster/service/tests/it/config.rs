@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
-use service::config::{self, Config, Role};
+use service::config::{self, Config, PaymentConfig, Role};
 use service::serve::Limits;
 
 fn refused(text: &str) -> String {
@@ -35,9 +35,15 @@ fn the_file_of_the_repository_is_three_voters() {
     assert_eq!(config.voters().into_iter().collect::<Vec<_>>(), [1, 2, 3]);
     let defaults = Config {
         nodes: config.nodes.clone(),
+        payment: PaymentConfig {
+            addresses: vec!["127.0.0.1:4001".to_owned(), "127.0.0.1:4002".to_owned()],
+            ..PaymentConfig::default()
+        },
         ..Config::default()
     };
     assert_eq!(config, defaults);
+    assert_eq!(config.payment.address("pay2"), Some("127.0.0.1:4002"));
+    assert_eq!(config.payment.address("pay3"), None);
 }
 
 /// The comments of the file show the defaults; taken at their word they must change nothing.

@@ -253,7 +253,8 @@ impl Cluster {
     fn show_logs(&self) {
         let mut text = String::new();
         let names = self.config.nodes.iter().map(NodeConfig::name);
-        for name in names.chain(["supervisor".to_owned()]) {
+        let payments = self.config.payment.instances().map(|(name, _)| name);
+        for name in names.chain(payments).chain(["supervisor".to_owned()]) {
             let log = self.log(&name);
             let lines: Vec<&str> = log.lines().collect();
             let _ = writeln!(text, "--- the end of {name}.log");

@@ -17,5 +17,6 @@ mod wait;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use newcomers::{let_in, member_of, start_newcomer, three_and_newcomers, wait_for_member};
+pub(crate) use ports::free_ports;
 pub(crate) use process::{BINARY, Ran, command_of, lives, signal};
 pub(crate) use wait::{SOON, wait_until};

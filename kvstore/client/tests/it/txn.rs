@@ -161,8 +161,8 @@ async fn a_walk_pins_the_revision_of_its_first_page() {
     let server = Canned::start(|seen| {
         let row = |key: &str| json!({"key": key, "value": "x", "create_revision": 1, "mod_revision": 4, "version": 1, "lease": 0});
         match seen.line().as_str() {
-            "GET /v1/kv?prefix=p%2F" => ok(json!({"revision": 9, "kvs": [row("p/a")], "count": 1, "more": true, "cursor": "c&1"})),
-            "GET /v1/kv?prefix=p%2F&cursor=c%261" => ok(json!({"revision": 9, "kvs": [row("p/b")], "count": 1, "more": false})),
+            "GET /v1/kv?prefix=p%2F&uncounted=1" => ok(json!({"revision": 9, "kvs": [row("p/a")], "count": 1, "more": true, "cursor": "c&1"})),
+            "GET /v1/kv?prefix=p%2F&cursor=c%261&uncounted=1" => ok(json!({"revision": 9, "kvs": [row("p/b")], "count": 1, "more": false})),
             "POST /v1/leases" => Reply::Answer(201, Vec::new(), r#"{"id":5,"ttl_ms":30000}"#.into()),
             "DELETE /v1/leases/5" => ok(json!({})),
             other => panic!("{other}"),

@@ -1,0 +1,85 @@
+//! What stands in a request's query, read strictly.
+//! Everything is percent-decoded exactly once. Invariant: a parameter that is given twice, is no UTF-8 or
+//! has a broken escape is refused; one that nobody asks for is never looked at.
+
+use std::borrow::Cow;
+
+use axum::http::Uri;
+use percent_encoding::percent_decode_str;
+
+use crate::problem::{self, Problem, Result};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'q>(&'q str);
+
+pub fn malformed(detail: impl Into<String>) -> Problem {
+    Problem::new(problem::MALFORMED_PARAMETER, detail)
+}
+
+impl<'q> Query<'q> {
+    pub fn of(uri: &'q Uri) -> Self {
+        Self(uri.query().unwrap_or_default())
+    }
+
+    fn raw(&self, name: &str) -> Result<Option<&'q str>> {
+        let mut found = None;
+        for pair in self.0.split('&') {
+            let (given, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if given == name && found.replace(value).is_some() {
+                return Err(malformed(format!("The parameter `{name}` is given twice.")));
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn text(&self, name: &str) -> Result<Option<Cow<'q, str>>> {
+        match self.raw(name)? {
+            None => Ok(None),
+            Some(raw) if raw.contains('+') => {
+                let spaced = raw.replace('+', " ");
+                Ok(Some(Cow::Owned(decode(&spaced, name)?.into_owned())))
+            }
+            Some(raw) => decode(raw, name).map(Some),
+        }
+    }
+
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        match self.raw(name)? {
+            Some("1" | "true") => Ok(true),
+            None | Some("0" | "false") => Ok(false),
+            Some(_) => Err(malformed(format!(
+                "The parameter `{name}` is a flag: 1 or true, else 0 or false."
+            ))),
+        }
+    }
+
+    pub fn number(&self, name: &str) -> Result<Option<u64>> {
+        self.raw(name)?.map(|raw| parse_number(raw, name)).transpose()
+    }
+}
+
+/// Digits and nothing else; what does not fit 64 bits is no number either.
+pub fn parse_number(text: &str, name: &str) -> Result<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok()).flatten();
+    number.ok_or_else(|| malformed(format!("`{name}` must be a whole number below 2^64.")))
+}
+
+/// Text out of a path or a query, with its escapes undone.
+pub fn decode<'t>(text: &'t str, name: &str) -> Result<Cow<'t, str>> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut escapes = text.split('%').skip(1);
+    let sound =
+        |escape: &str| escape.len() >= 2 && escape.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !escapes.all(sound) {
+        return Err(malformed(format!(
+            "`{name}` has a `%` that is not followed by two hexadecimal digits."
+        )));
+    }
+    let Ok(decoded) = percent_decode_str(text).decode_utf8() else {
+        return Err(malformed(format!("`{name}` is not UTF-8.")));
+    };
+    Ok(decoded)
+}

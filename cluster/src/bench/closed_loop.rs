@@ -1,0 +1,129 @@
+//! What the closed loops of all generators have in common: the tally, the figures, the table.
+//! Invariant: only whole successful answers count as operations; everything else is an error, told by kind.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::connection::Outcome;
+use crate::context::Context;
+use crate::probe::Gaps;
+
+/// What all clients together have seen. They run on one thread.
+pub(super) struct Tally {
+    latency_us: Histogram<u64>,
+    errors: BTreeMap<String, u64>,
+    gaps: Gaps,
+}
+
+#[derive(Serialize)]
+pub(super) struct Figures {
+    pub(super) seconds: f64,
+    pub(super) operations: u64,
+    pub(super) operations_per_s: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) p999_ms: f64,
+    pub(super) max_ms: f64,
+    /// The longest time without any success.
+    pub(super) stall_ms: f64,
+}
+
+impl Tally {
+    pub(super) fn new(start: Instant) -> anyhow::Result<Self> {
+        Ok(Self {
+            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
+            errors: BTreeMap::new(),
+            gaps: Gaps::new(start),
+        })
+    }
+
+    pub(super) fn note(&mut self, outcome: Outcome, begin: Instant, now: Instant) {
+        if outcome == Outcome::Done {
+            let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
+            self.latency_us.saturating_record(latency_us);
+            self.gaps.success(now);
+        } else {
+            *self.errors.entry(word(outcome)).or_default() += 1;
+        }
+    }
+
+    pub(super) fn end(self, elapsed: Duration) -> (Figures, BTreeMap<String, u64>) {
+        let operations = self.latency_us.len();
+        let ms = |quantile: f64| {
+            let latency_us = self.latency_us.value_at_quantile(quantile);
+            millis(Duration::from_micros(latency_us))
+        };
+        let figures = Figures {
+            seconds: elapsed.as_secs_f64(),
+            operations,
+            operations_per_s: per_second(operations, elapsed),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            p999_ms: ms(0.999),
+            max_ms: ms(1.0),
+            stall_ms: millis(self.gaps.longest(Instant::now())),
+        };
+        (figures, self.errors)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+pub(super) fn word(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Done => "done".to_owned(),
+        Outcome::Refused(status) => format!("status {status}"),
+        Outcome::Broken => "no answer".to_owned(),
+    }
+}
+
+/// A bar that grows while the clients work.
+pub(super) async fn progress(context: &Context, seconds: u64) {
+    let progress = context.output.progress(seconds, "measuring");
+    for second in 0..seconds {
+        progress.set_position(second);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    progress.finish_and_clear();
+}
+
+pub(super) fn show(
+    context: &Context,
+    work: String,
+    clients: u32,
+    figures: &Figures,
+    errors: &BTreeMap<String, u64>,
+) -> std::io::Result<()> {
+    let cell = |ms: f64| format!("{ms:.2} ms");
+    context.output.table(
+        [
+            "WORK", "CLIENTS", "OPS/S", "P50", "P99", "P99.9", "MAX", "STALL", "ERRORS",
+        ],
+        [[
+            work,
+            clients.to_string(),
+            format!("{:.0}", figures.operations_per_s),
+            cell(figures.p50_ms),
+            cell(figures.p99_ms),
+            cell(figures.p999_ms),
+            cell(figures.max_ms),
+            cell(figures.stall_ms),
+            errors.values().sum::<u64>().to_string(),
+        ]],
+    )?;
+    for (kind, count) in errors {
+        context.output.line(format_args!("{count} × {kind}"))?;
+    }
+    Ok(())
+}

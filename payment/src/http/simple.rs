@@ -1,0 +1,56 @@
+//! `POST /payments`, the simple one: checks the card, checks that it has enough, and charges it.
+//! Invariant: with an idempotency key the payment's id is made of that key, so that a repetition is the same payment.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use payment_client::wire::Capture;
+
+use super::caller::idempotency_key;
+use super::reading::{card_number, currency, money, name};
+use super::{Result, Shared};
+use crate::domain::{MerchantName, OrderRef, PaymentId};
+use crate::ledger::{Named, Purchase};
+
+pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = app.anybody(&parts.headers)?;
+    let key = idempotency_key(&parts.headers)?;
+    let (mut fields, _body) = app.fields(&parts.headers, body).await?;
+    let number = card_number(&mut fields);
+    let currency = currency(&mut fields, Some(app.currency));
+    let amount = money(&mut fields, "amount", currency, app.amount_bounds());
+    let merchant = name(&mut fields, "merchant", MerchantName::parse);
+    let order_ref = name(&mut fields, "order_ref", OrderRef::parse);
+    fields.finish()?;
+    let (Some(number), Some(amount)) = (number, amount) else {
+        unreachable!("what is missing is a fault")
+    };
+    let id = match key {
+        Some(key) => {
+            let owner = caller.word().as_bytes();
+            format!("key_{}", app.vault.fingerprint("payment id", &[owner, key]))
+        }
+        None => random_id(),
+    };
+    let mut purchase = Purchase {
+        id: PaymentId::parse(&id).expect("hex digits behind a word are a name"),
+        named: Named::ByKey,
+        card: app.vault.card(&number),
+        token: None,
+        money: amount,
+        merchant: merchant.unwrap_or_else(|| app.merchant.clone()),
+        order_ref,
+        capture: Capture::Automatic,
+        fingerprint: String::new(),
+    };
+    purchase.fingerprint = app.fingerprint(&purchase);
+    let outcome = app.ledger.pay(&purchase, None).await;
+    app.count(&outcome, purchase.capture);
+    Ok(outcome?.into_answer(Some(&format!("/v1/payments/{id}"))))
+}
+
+fn random_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes to give");
+    format!("pay_{:032x}", u128::from_ne_bytes(bytes))
+}

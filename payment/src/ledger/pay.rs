@@ -1,0 +1,287 @@
+//! Authorizing and charging: one transaction, and a second one only to record why a card was declined.
+//! Invariant: a payment id is decided once. The transaction holds only while its record is absent; whoever comes
+//! later reads the record and answers from it.
+
+use kvstore_client::Txn;
+use kvstore_client::wire::txn::{Branch, Comparison, Condition, Op, TxnAnswer};
+use payment_client::Money;
+use payment_client::wire::{Capture, CardStatus, DeclineCode, Status, TransferKind};
+use service::problem::{self, Problem, Result};
+use service::time::now_ms;
+
+use super::keys::{CardPart, Side};
+use super::once::{Kept, Once};
+use super::records::{self, CardRecord, OrderRecord, PaymentRecord, TransferRecord};
+use super::{Ledger, Reply, answers, got, inconsistent, keys};
+use crate::domain::{MerchantName, OrderRef, PaymentId};
+use crate::vault::{CardRef, OpenedToken};
+
+/// Who chose the id of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    ByCaller,
+    /// It is made of an idempotency key, so a repetition is one of that key.
+    ByKey,
+}
+
+/// A payment that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Purchase {
+    pub(crate) id: PaymentId,
+    pub(crate) named: Named,
+    pub(crate) card: CardRef,
+    pub(crate) token: Option<OpenedToken>,
+    pub(crate) money: Money,
+    pub(crate) merchant: MerchantName,
+    pub(crate) order_ref: Option<OrderRef>,
+    pub(crate) capture: Capture,
+    /// Of everything above but the id and the token.
+    pub(crate) fingerprint: String,
+}
+
+impl Purchase {
+    fn record(&self, now_ms: u64, hold_ms: u64) -> PaymentRecord {
+        let (status, captured, expires_ms) = match self.capture {
+            Capture::Manual => (Status::Authorized, 0, Some(now_ms + hold_ms)),
+            Capture::Automatic => (Status::Captured, self.money.minor, None),
+        };
+        PaymentRecord {
+            status,
+            created_ms: now_ms,
+            captured,
+            decline: None,
+            order: Some(OrderRecord {
+                fingerprint: self.fingerprint.clone(),
+                card: self.card.id.to_string(),
+                brand: self.card.brand.clone(),
+                last4: self.card.last4.clone(),
+                merchant: self.merchant.to_string(),
+                order_ref: self.order_ref.as_ref().map(ToString::to_string),
+                amount: self.money.minor,
+                currency: self.money.currency,
+                capture: self.capture,
+                expires_ms,
+            }),
+        }
+    }
+
+    fn declined(&self, code: DeclineCode, now_ms: u64) -> PaymentRecord {
+        let mut record = PaymentRecord {
+            status: Status::Declined,
+            captured: 0,
+            decline: Some(code),
+            ..self.record(now_ms, 0)
+        };
+        if let Some(order) = &mut record.order {
+            order.expires_ms = None;
+        }
+        record
+    }
+
+    fn put_record(&self, record: &PaymentRecord) -> [Op; 2] {
+        let entry = keys::order_entry(&self.merchant, self.order_ref.as_ref(), &self.id);
+        [
+            Op::put(&keys::record(&self.id), records::write(record)),
+            Op::put(&entry, ""),
+        ]
+    }
+
+    fn transfer(&self, now_ms: u64) -> TransferRecord {
+        let (kind, credit) = match self.capture {
+            Capture::Manual => (TransferKind::Hold, None),
+            Capture::Automatic => {
+                let account = keys::merchant_account(&self.merchant, &self.id);
+                (TransferKind::Charge, Some(account))
+            }
+        };
+        TransferRecord {
+            kind,
+            debit: keys::card_account(&self.card.id),
+            credit,
+            amount: self.money.minor,
+            currency: self.money.currency,
+            created_ms: now_ms,
+        }
+    }
+
+    /// What moves: the guard first, since its refusal is the card's.
+    fn moves(&self, record: &PaymentRecord, now_ms: u64) -> Vec<Op> {
+        let amount = self.money.minor;
+        let part = |part| keys::card_part(&self.card.id, part);
+        let mut ops = vec![Op::add(&part(CardPart::Available), -amount, Some(0), None)];
+        let step = match self.capture {
+            Capture::Manual => {
+                ops.push(Op::add(&part(CardPart::Holds), amount, None, None));
+                "hold"
+            }
+            Capture::Automatic => {
+                let credits =
+                    keys::merchant_side(self.money.currency, &self.merchant, &self.id, Side::Credits);
+                ops.push(Op::add(&part(CardPart::Debits), amount, None, None));
+                ops.push(Op::add(&credits, amount, None, None));
+                "charge"
+            }
+        };
+        let transfer = records::write(&self.transfer(now_ms));
+        ops.push(Op::put(&keys::transfer(&self.id, step), transfer));
+        ops.extend(self.put_record(record));
+        let expires_ms = record.order.as_ref().and_then(|order| order.expires_ms);
+        if let Some(expires_ms) = expires_ms {
+            ops.push(Op::put(&keys::due_hold(expires_ms, &self.id), ""));
+        }
+        if let Some(token) = &self.token {
+            let mark = keys::due_token(token.expires_ms, &token.nonce);
+            ops.push(Op::put(&mark, self.id.as_str().to_owned()));
+        }
+        ops
+    }
+
+    fn body(&self, record: &PaymentRecord) -> String {
+        answers::json(&answers::made(&self.id, record))
+    }
+}
+
+impl Ledger {
+    pub(crate) async fn pay(&self, purchase: &Purchase, once: Option<&Once>) -> Result<Reply> {
+        let now_ms = now_ms();
+        let token = purchase.token.as_ref();
+        if token.is_some_and(|token| token.expires_ms <= now_ms) {
+            return self
+                .decline(purchase, DeclineCode::TokenExpired, once, now_ms)
+                .await;
+        }
+        let record = purchase.record(now_ms, self.hold_ms);
+        let body = purchase.body(&record);
+        let answer = self
+            .commit(self.payment_txn(purchase, &record, &body, once, now_ms))
+            .await?;
+        match answer.branch {
+            Branch::Then => Ok(Reply::first(201, body)),
+            Branch::Failed => Err(answers::declined(DeclineCode::InsufficientFunds, false)),
+            Branch::Else => self.look_back(purchase, once, &answer, now_ms).await,
+        }
+    }
+
+    fn payment_txn(
+        &self,
+        purchase: &Purchase,
+        record: &PaymentRecord,
+        body: &str,
+        once: Option<&Once>,
+        now_ms: u64,
+    ) -> Txn {
+        let currency = purchase.money.currency.code();
+        let accepts = keys::card_part(&purchase.card.id, CardPart::Accepts);
+        let record_key = keys::record(&purchase.id);
+        let mut txn = Txn::new()
+            .when(Condition::absent(&record_key))
+            .when(Condition::value(&accepts, Comparison::Equal, currency))
+            .otherwise(Op::get(&record_key))
+            .otherwise(Op::get(&keys::card_part(&purchase.card.id, CardPart::Record)));
+        if let Some(token) = &purchase.token {
+            let mark = keys::due_token(token.expires_ms, &token.nonce);
+            txn = txn.when(Condition::absent(&mark)).otherwise(Op::get(&mark));
+        }
+        txn = purchase.moves(record, now_ms).into_iter().fold(txn, Txn::then);
+        txn = self.keep(txn, once, &Kept::Body(201, body), now_ms);
+        // Too little on the card: recorded in the same transaction, so that it stays so for this id.
+        let declined = purchase.declined(DeclineCode::InsufficientFunds, now_ms);
+        txn = purchase.put_record(&declined).into_iter().fold(txn, Txn::failed);
+        let kept = Kept::Declined(DeclineCode::InsufficientFunds);
+        txn = self.keep_failed(txn, once, &kept, now_ms);
+        Self::guard(txn, once)
+    }
+
+    /// Some condition did not hold: the id is known already, or the card cannot pay.
+    async fn look_back(
+        &self,
+        purchase: &Purchase,
+        once: Option<&Once>,
+        answer: &TxnAnswer,
+        now_ms: u64,
+    ) -> Result<Reply> {
+        let answer_op = 2 + usize::from(purchase.token.is_some());
+        if let Some(reply) = Self::replay_of(once, got(answer, answer_op))? {
+            return Ok(reply);
+        }
+        if let Some(kv) = got(answer, 0) {
+            return replay(purchase, &records::read(&kv.key, &kv.bytes())?);
+        }
+        if purchase.token.is_some() && got(answer, 2).is_some() {
+            return self.decline(purchase, DeclineCode::TokenUsed, once, now_ms).await;
+        }
+        let Some(kv) = got(answer, 1) else {
+            return self
+                .decline(purchase, DeclineCode::UnknownCard, once, now_ms)
+                .await;
+        };
+        let card: CardRecord = records::read(&kv.key, &kv.bytes())?;
+        if card.status == CardStatus::Blocked {
+            return self.decline(purchase, DeclineCode::Blocked, once, now_ms).await;
+        }
+        if card.currency != purchase.money.currency {
+            return self
+                .decline(purchase, DeclineCode::CurrencyMismatch, once, now_ms)
+                .await;
+        }
+        Err(inconsistent(
+            "a card that is active does not accept its own currency",
+        ))
+    }
+
+    /// A decline is final for its id, so it is recorded before it is told.
+    async fn decline(
+        &self,
+        purchase: &Purchase,
+        code: DeclineCode,
+        once: Option<&Once>,
+        now_ms: u64,
+    ) -> Result<Reply> {
+        let record_key = keys::record(&purchase.id);
+        let mut txn = Txn::new()
+            .when(Condition::absent(&record_key))
+            .otherwise(Op::get(&record_key));
+        let declined = purchase.declined(code, now_ms);
+        txn = purchase.put_record(&declined).into_iter().fold(txn, Txn::then);
+        txn = self.keep(txn, once, &Kept::Declined(code), now_ms);
+        let answer = self.commit(Self::guard(txn, once)).await?;
+        if answer.branch == Branch::Then {
+            return Err(answers::declined(code, false));
+        }
+        if let Some(reply) = Self::replay_of(once, got(&answer, 1))? {
+            return Ok(reply);
+        }
+        let kv = got(&answer, 0).ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
+        replay(purchase, &records::read(&kv.key, &kv.bytes())?)
+    }
+}
+
+/// The answer to a request whose id is known already.
+fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
+    let Some(known) = &record.order else {
+        return Err(Problem::new(
+            problem::PAYMENT_CANCELED,
+            "This payment was canceled before it arrived.",
+        ));
+    };
+    if known.fingerprint != purchase.fingerprint {
+        return Err(match purchase.named {
+            Named::ByCaller => Problem::new(
+                problem::PAYMENT_ID_REUSED,
+                "This id belongs to a payment with other content.",
+            ),
+            Named::ByKey => Problem::new(
+                problem::IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used for another request.",
+            ),
+        });
+    }
+    if let Some(code) = record.decline {
+        return Err(answers::declined(code, true));
+    }
+    let status = match purchase.named {
+        Named::ByCaller => 200,
+        Named::ByKey => 201,
+    };
+    Ok(Reply::again(status, purchase.body(record)))
+}

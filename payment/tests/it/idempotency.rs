@@ -1,0 +1,121 @@
+//! `Idempotency-Key` on every write: the first answer, whoever asks again and at whichever instance.
+
+use futures_util::future::join_all;
+use insta::assert_snapshot;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client, wait_for};
+use crate::system::{EMPTY, System, VISA, cancel, order, pay, told};
+
+async fn keyed(client: &Client, method: Method, target: &str, body: &Value, key: &str) -> Answer {
+    let request = client.request(method, target).json(body);
+    client.send(request.header("idempotency-key", key)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_answers_again_what_it_answered() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (here, there) = (system.at(0, "merchant"), system.at(1, "merchant"));
+    let card = json!({"card_number": VISA, "currency": "EUR", "balance": 77});
+    let writes = [
+        (Method::PUT, "/v1/payments/p1", order(VISA, 10.0, "manual"), 201),
+        (Method::POST, "/v1/payments/p1/capture", json!({"amount": 9}), 200),
+        (
+            Method::PUT,
+            "/v1/payments/p1/refunds/r1",
+            json!({"amount": 1}),
+            201,
+        ),
+        (Method::PUT, "/v1/payments/p2", order(EMPTY, 10.0, "manual"), 402),
+        (Method::POST, "/v1/payments/p3/cancel", json!({}), 200),
+        (Method::PUT, "/v1/cards", card, 200),
+    ];
+    for (n, (method, target, body, status)) in writes.into_iter().enumerate() {
+        let (here, there) = if target == "/v1/cards" {
+            (system.at(0, "operator"), system.at(1, "operator"))
+        } else {
+            (here.clone(), there.clone())
+        };
+        let key = format!("key-{n}");
+        let first = keyed(&here, method.clone(), target, &body, &key)
+            .await
+            .expect(status);
+        assert_eq!(first.header("idempotent-replayed"), "", "{target}");
+        let again = keyed(&there, method.clone(), target, &body, &key)
+            .await
+            .expect(status);
+        assert_eq!(again.header("idempotent-replayed"), "true", "{target}");
+        if status < 300 {
+            assert_eq!(again.text(), first.text(), "{target}");
+        }
+        let mut other = body.clone();
+        other["other"] = json!(1);
+        let refused = keyed(&there, method, target, &other, &key).await;
+        refused.refused(422, "idempotency-key-reused");
+    }
+    let reused = keyed(&here, Method::POST, "/v1/payments/p9/cancel", &json!({}), "key-0").await;
+    assert_snapshot!(told(&reused), @r#"
+    422
+    {"code":"idempotency-key-reused","detail":"This Idempotency-Key was used for another request.","request_id":"[request_id]","status":422,"title":"Idempotency key reused","type":"/problems/idempotency-key-reused"}
+    "#);
+    here.get("/v1/payments/p9")
+        .await
+        .refused(404, "payment-not-found");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twins_with_one_key_are_one_write() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    pay(&system.merchant(), "p", &order(VISA, 100.0, "automatic"))
+        .await
+        .expect(201);
+    let answers = join_all((0..20).map(|n| {
+        let client = system.at(n % 2, "merchant");
+        async move {
+            let target = "/v1/payments/p/refunds/r";
+            keyed(&client, Method::PUT, target, &json!({"amount": 1}), "key")
+                .await
+                .expect(201)
+        }
+    }))
+    .await;
+    let first = answers
+        .iter()
+        .filter(|answer| answer.header("idempotent-replayed").is_empty())
+        .count();
+    assert_eq!(first, 1);
+    assert_eq!(system.balance(VISA).await, (990_100, 0));
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_answers_run_out() {
+    let system = System::start_with(1, 1, |config| {
+        config.answer_s = 1;
+        config.sweep_every_ms = 50;
+    })
+    .await;
+    let client = system.merchant();
+    keyed(&client, Method::POST, "/v1/payments/p/cancel", &json!({}), "key")
+        .await
+        .expect(200);
+    wait_for("the key to be free again", async || {
+        let other = keyed(&client, Method::POST, "/v1/payments/q/cancel", &json!({}), "key").await;
+        if other.status == 200 {
+            Ok(())
+        } else {
+            Err(other.text())
+        }
+    })
+    .await;
+    assert_eq!(
+        cancel(&client, "p")
+            .await
+            .expect(200)
+            .header("idempotent-replayed"),
+        "true"
+    );
+    system.stop().await;
+}

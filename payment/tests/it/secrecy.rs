@@ -1,0 +1,88 @@
+//! No card number is anywhere but in the request that brought it: not in a value, a file, an answer or a metric.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::system::{AMEX, STRANGER, System, VISA, ask, capture, order, pay, refund};
+
+const CARDS: [&str; 3] = [VISA, AMEX, STRANGER];
+
+/// The number with and without what may stand between its digits.
+fn spellings(card: &str) -> [String; 3] {
+    let digits: String = card.chars().filter(char::is_ascii_digit).collect();
+    [digits, card.to_owned(), card.replace(' ', "-")]
+}
+
+fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+fn contains(haystack: &[u8], needle: &str) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn card_numbers_are_in_no_file_and_no_answer() {
+    let mut system = System::start().await;
+    let merchant = system.merchant();
+    let mut answers = String::new();
+    for (n, card) in CARDS.into_iter().enumerate() {
+        let id = format!("p{n}");
+        for spelling in spellings(card) {
+            let whole = json!({"card_number": spelling, "exp_month": 12, "exp_year": 2099, "cvc": "987"});
+            let simple = json!({"card_number": spelling, "amount": 1, "order_ref": spelling});
+            for (method, target, body) in [
+                (Method::POST, "/v1/tokens", &whole),
+                (Method::POST, "/v1/cards/balance", &whole),
+                (Method::POST, "/payments", &whole),
+                (Method::POST, "/payments", &simple),
+                (Method::PUT, "/v1/payments/wrong", &whole),
+            ] {
+                answers += &ask(&merchant, method, target, body).await.text();
+            }
+        }
+        answers += &pay(&merchant, &id, &order(card, 2.0, "manual")).await.text();
+        answers += &capture(&merchant, &id, &json!({})).await.text();
+        answers += &refund(&merchant, &id, "r", json!(1)).await.text();
+        answers += &merchant.get(&format!("/v1/payments/{id}")).await.text();
+    }
+    answers += &merchant.get("/metrics").await.text();
+    answers += &system.operator().get("/ledger").await.text();
+    answers += &system.operator().get("/ledger/payments").await.text();
+    // Stopping writes everything out.
+    let folder = system.cluster.folder().to_owned();
+    system.stop_instance(0).await;
+    system.cluster.stop_node(0).await;
+    let mut found = Vec::new();
+    files(&folder, &mut found);
+    let contents: Vec<(std::path::PathBuf, Vec<u8>)> = found
+        .into_iter()
+        .map(|path| {
+            let content = std::fs::read(&path).unwrap();
+            (path, content)
+        })
+        .collect();
+    let bytes: usize = contents.iter().map(|(_, content)| content.len()).sum();
+    assert!(bytes > 10_000, "the store has written only {bytes} bytes");
+    let marker = contents
+        .iter()
+        .any(|(_, content)| contains(content, "pay/payment/p0/record"));
+    assert!(marker, "the search finds what is there");
+    for spelling in CARDS.into_iter().flat_map(spellings) {
+        assert!(!answers.contains(&spelling), "{spelling} in an answer");
+        for (path, content) in &contents {
+            assert!(!contains(content, &spelling), "{spelling} in {}", path.display());
+        }
+    }
+}

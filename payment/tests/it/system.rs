@@ -1,0 +1,235 @@
+//! A store and some instances of the payment service in this process, and what tests say to them.
+//! Invariant: each test has a system of its own, so that none sees another's cards.
+
+use std::net::SocketAddr;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use service::config::{Config, PaymentConfig};
+use service::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::harness::{Answer, Client, Cluster, DEADLINE, wait_for};
+
+/// Cards that are valid, of brands in turn.
+pub(crate) const VISA: &str = "4242 4242 4242 4242";
+pub(crate) const MASTERCARD: &str = "5555 5555 5555 4444";
+pub(crate) const AMEX: &str = "3782 822463 10005";
+pub(crate) const BLOCKED: &str = "4000 0000 0000 0002";
+pub(crate) const EMPTY: &str = "4000 0000 0000 9995";
+/// Valid, but never opened.
+pub(crate) const STRANGER: &str = "6011 1111 1111 1117";
+
+pub(crate) struct System {
+    pub(crate) cluster: Cluster,
+    instances: Vec<Instance>,
+}
+
+struct Instance {
+    address: SocketAddr,
+    tasks: Tasks,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl System {
+    /// One node, one instance, the cards for trying out.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(1, 1, |_config| {}).await
+    }
+
+    pub(crate) async fn start_with(
+        nodes: usize,
+        instances: usize,
+        adjust: impl FnOnce(&mut PaymentConfig),
+    ) -> Self {
+        let cluster = Cluster::start(nodes).await;
+        let mut config = Config::default();
+        let template = config.nodes[0].clone();
+        config.nodes = cluster
+            .addresses()
+            .into_iter()
+            .map(|client| service::config::NodeConfig {
+                client,
+                ..template.clone()
+            })
+            .collect();
+        adjust(&mut config.payment);
+        let mut system = Self {
+            cluster,
+            instances: Vec::new(),
+        };
+        for number in 1..=instances {
+            system.start_instance(&config, number).await;
+        }
+        system
+    }
+
+    async fn start_instance(&mut self, config: &Config, number: usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings = payment::Settings {
+            config: config.clone(),
+            name: format!("pay{number}"),
+            address: address.to_string(),
+            secrets: self.cluster.secrets().clone(),
+        };
+        let tasks = Tasks::new();
+        let running = tasks.spawn("pay", Box::pin(payment::run(settings, listener, tasks.clone())));
+        self.instances.push(Instance {
+            address,
+            tasks,
+            running,
+        });
+        let client = self.at(number - 1, "operator");
+        wait_for("the instance to be ready", async || {
+            let answer = client.get("/readyz").await;
+            (answer.status == 200).then_some(()).ok_or(answer.text())
+        })
+        .await;
+        if config.payment.demo {
+            wait_for("the cards for trying out", async || {
+                let answer = ask(
+                    &client,
+                    Method::POST,
+                    "/v1/cards/balance",
+                    &json!({"card_number": BLOCKED}),
+                )
+                .await;
+                (answer.status == 200).then_some(()).ok_or(answer.text())
+            })
+            .await;
+        }
+    }
+
+    pub(crate) fn at(&self, instance: usize, token: &str) -> Client {
+        let token = self.cluster.secrets().token(token).unwrap();
+        Client::at(self.instances[instance].address, token.expose())
+    }
+
+    pub(crate) fn merchant(&self) -> Client {
+        self.at(0, "merchant")
+    }
+
+    pub(crate) fn operator(&self) -> Client {
+        self.at(0, "operator")
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let instances = self.instances.iter();
+        instances.map(|instance| instance.address.to_string()).collect()
+    }
+
+    /// Without a credential, as a browser calls.
+    pub(crate) async fn browse(&self, method: Method, target: &str, body: &Value) -> Answer {
+        let http = service::http::client(DEADLINE);
+        let url = format!("http://{}{target}", self.instances[0].address);
+        let client = self.merchant();
+        client.send(http.request(method, url).json(body)).await
+    }
+
+    pub(crate) async fn balance(&self, card: &str) -> (i64, i64) {
+        let body = json!({"card_number": card});
+        let answer = ask(&self.merchant(), Method::POST, "/v1/cards/balance", &body).await;
+        let balance = answer.expect(200).json();
+        let number = |name: &str| balance[name].as_i64().unwrap();
+        (number("balance_minor"), number("held_minor"))
+    }
+
+    /// The ledger must be balanced.
+    pub(crate) async fn check(&self) -> Value {
+        let check = self.operator().get("/v1/ledger/check").await.expect(200).json();
+        assert_eq!(check["violations"], json!([]), "{check}");
+        assert_eq!(check["balanced"], true, "{check}");
+        check
+    }
+
+    pub(crate) async fn stop_instance(&mut self, instance: usize) {
+        let instance = &mut self.instances[instance];
+        instance.tasks.stop();
+        let stopped = tokio::time::timeout(DEADLINE, &mut instance.running).await;
+        stopped.expect("stops in time").unwrap().unwrap();
+    }
+
+    /// Stops everything, after a last look at the ledger.
+    pub(crate) async fn stop(mut self) {
+        self.check().await;
+        for instance in 0..self.instances.len() {
+            self.stop_instance(instance).await;
+        }
+        self.cluster.stop().await;
+    }
+}
+
+pub(crate) async fn ask(client: &Client, method: Method, target: &str, body: &Value) -> Answer {
+    client.send(client.request(method, target).json(body)).await
+}
+
+/// A body as text, where every character counts.
+pub(crate) async fn ask_text(client: &Client, method: Method, target: &str, body: &str) -> Answer {
+    let request = client.request(method, target);
+    let request = request.header("content-type", "application/json");
+    client.send(request.body(body.to_owned())).await
+}
+
+pub(crate) async fn pay(client: &Client, id: &str, body: &Value) -> Answer {
+    ask(client, Method::PUT, &format!("/v1/payments/{id}"), body).await
+}
+
+pub(crate) async fn capture(client: &Client, id: &str, body: &Value) -> Answer {
+    ask(client, Method::POST, &format!("/v1/payments/{id}/capture"), body).await
+}
+
+pub(crate) async fn cancel(client: &Client, id: &str) -> Answer {
+    let target = format!("/v1/payments/{id}/cancel");
+    ask(client, Method::POST, &target, &json!({})).await
+}
+
+pub(crate) async fn refund(client: &Client, id: &str, rid: &str, amount: Value) -> Answer {
+    let target = format!("/v1/payments/{id}/refunds/{rid}");
+    ask(client, Method::PUT, &target, &json!({"amount": amount})).await
+}
+
+/// A payment of this amount from this card, held or taken at once.
+pub(crate) fn order(card: &str, amount: f64, capture: &str) -> Value {
+    json!({"card_number": card, "amount": amount, "currency": "EUR", "merchant": "shop", "order_ref": "o-1", "capture": capture})
+}
+
+/// Status, the headers that matter and the body, without what differs from run to run.
+pub(crate) fn told(answer: &Answer) -> String {
+    let mut text = format!("{}", answer.status);
+    for name in [
+        "idempotent-replayed",
+        "location",
+        "retry-after",
+        "www-authenticate",
+        "link",
+    ] {
+        if !answer.header(name).is_empty() {
+            text += &format!("\n{name}: {}", answer.header(name));
+        }
+    }
+    let mut body = answer.json();
+    mask(&mut body);
+    text + "\n" + &body.to_string()
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let differs =
+                    ["request_id", "created", "expires", "token", "revision"].contains(&name.as_str());
+                let is_card = value.as_str().is_some_and(|text| text.starts_with("c1_"));
+                match value {
+                    _ if differs => *value = json!(format!("[{name}]")),
+                    _ if is_card => *value = json!("[card]"),
+                    Value::String(text) if text.starts_with("card:c1_") => *value = json!("card:[card]"),
+                    value => mask(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        _ => {}
+    }
+}

@@ -109,6 +109,7 @@ impl Ls {
             // In a table without values they need not travel; a program gets what it did not decline.
             keys_only: self.keys_only || !(self.values || json),
             count_only: self.count,
+            uncounted: false,
             read: self.level.options(),
         }
     }

@@ -188,7 +188,7 @@ impl Tally {
                 change(&transfer.debit, |sides| &mut sides.debits, transfer.amount);
                 change(credit, |sides| &mut sides.credits, transfer.amount);
             }
-            (None, _) => self.violation(format!("money leaves {} for nowhere", transfer.debit)),
+            (None, _) => self.violation(format!("money leaves {} and arrives nowhere", transfer.debit)),
         }
     }
 

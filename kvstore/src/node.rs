@@ -136,9 +136,14 @@ impl Node {
         };
         let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics))
             .context("open the state machine")?;
-        let (log, opened, log_failed) =
-            LogStore::open(&folder.join("raft"), LOG_MEMTABLE_BYTES, Arc::clone(&metrics))
-                .context("open the log")?;
+        let snapshot = machine.snapshot_end();
+        let (log, opened, log_failed) = LogStore::open(
+            &folder.join("raft"),
+            snapshot,
+            LOG_MEMTABLE_BYTES,
+            Arc::clone(&metrics),
+        )
+        .context("open the log")?;
         let bound = Arc::clone(&machine);
         let trust = Arc::new(Trust {
             identity,

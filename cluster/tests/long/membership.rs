@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::harness::{let_in, start_newcomer, three_and_newcomers, wait_for_member};
-use crate::load::{Leaders, Load, Plan, snapshot_installed, verify};
+use crate::load::{Leaders, Load, Plan, addresses_of, snapshot_installed, verify};
 
 #[tokio::test]
 async fn three_members_become_five_and_three_others_under_load() {
@@ -29,7 +29,8 @@ async fn three_members_become_five_and_three_others_under_load() {
         cluster.start_node(name).await;
         cluster.wait_for_state(name, "running").await;
     }
-    // One after the other, whoever of them leads.
+    // One after the other, whoever of them leads. One that is gone may never hear of it, so those that stay are asked.
+    let client = cluster.client_of(addresses_of(&cluster, &["n3", "n4", "n5"]));
     for id in [1, 2] {
         client.member_remove(id).await.unwrap();
         wait_for_member(&client, id, "the member is gone", |_, member| member.is_none()).await;

@@ -195,6 +195,11 @@ impl Machine {
         self.generations.incoming()
     }
 
+    /// The last entry that this node's snapshot holds.
+    pub fn snapshot_end(&self) -> Option<LogId> {
+        self.snapshots.current()?.0.last_log_id
+    }
+
     fn install_received(&self, meta: SnapshotMeta, data: &SnapshotFolder) -> anyhow::Result<()> {
         let current = self.snapshots.current();
         let manifest = snapshot::read_manifest(&data.0)?;

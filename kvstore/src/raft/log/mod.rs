@@ -25,7 +25,7 @@ use super::entry::{self, MalformedEntry};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::NodeMetrics;
 use crate::storage::damage::{advise, is_corruption};
-use crate::storage::log_db::{LogDb, TailMark};
+use crate::storage::log_db::{LogBatch, LogDb, TailMark};
 
 /// Steps queued for the writer; a full queue makes openraft wait.
 const QUEUE: usize = 1024;
@@ -67,16 +67,19 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
 impl LogStore {
     /// Opens the log below `folder`, checks it, and starts the writer thread. The returned handle ends
     /// when the last store is dropped; an error of it is a disk that can no longer be trusted.
+    /// `snapshot` is the last entry that this node's snapshot holds: what is missing up to it is no loss.
     pub fn open(
         folder: &Path,
+        snapshot: Option<LogId>,
         memtable_bytes: usize,
         metrics: Arc<NodeMetrics>,
     ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
-        Self::open_checked(folder, memtable_bytes, metrics).map_err(explain)
+        Self::open_checked(folder, snapshot, memtable_bytes, metrics).map_err(explain)
     }
 
     fn open_checked(
         folder: &Path,
+        snapshot: Option<LogId>,
         memtable_bytes: usize,
         metrics: Arc<NodeMetrics>,
     ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
@@ -94,8 +97,11 @@ impl LogStore {
         let committed: Option<LogId> = read("committed")?
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?;
+        let (purged, end) = match check_contiguity(&db, end_of(purged.as_ref())) {
+            Ok(end) => (purged, end),
+            Err(gap) => purge_interrupted(&db, snapshot, gap)?,
+        };
         let purged_end = end_of(purged.as_ref());
-        let end = check_contiguity(&db, purged_end)?;
         let lost_up_to = Some(mark.marked().end).filter(|marked| *marked > end);
         let log = Arc::new(Log {
             db,
@@ -170,6 +176,31 @@ fn explain(error: io::Error) -> io::Error {
 
 fn end_of(id: Option<&LogId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
+}
+
+/// A node that has installed a snapshot takes the entries after it before it has dropped those from before,
+/// between which others are missing that it never had. If it dies there, the rest of the purge is done now;
+/// a gap that no snapshot covers is damage.
+fn purge_interrupted(
+    db: &LogDb,
+    snapshot: Option<LogId>,
+    gap: io::Error,
+) -> io::Result<(Option<LogId>, u64)> {
+    let Some(snapshot) = snapshot else { return Err(gap) };
+    let snapshot_end = end_of(Some(&snapshot));
+    // Whatever the gap is, nothing after the snapshot may be missing.
+    let Ok(end) = check_contiguity(db, snapshot_end) else {
+        return Err(gap);
+    };
+    let mut batch = LogBatch::default();
+    db.put_meta(&mut batch, "purged", &serde_json::to_vec(&snapshot)?);
+    db.remove(&mut batch, 0, snapshot_end);
+    db.commit(batch).map_err(io_error)?;
+    tracing::info!(
+        raft.index = snapshot.index,
+        "the log from before the snapshot is dropped, as was under way when this node ended"
+    );
+    Ok((Some(snapshot), end.max(snapshot_end)))
 }
 
 /// An entry missing in the middle is damage that no vote and no replay may be built on. Answers the

@@ -19,7 +19,7 @@ const MEMTABLE: usize = 1 << 20;
 type Ended = oneshot::Receiver<io::Error>;
 
 fn open(folder: &Path) -> (LogStore, Opened, Ended) {
-    LogStore::open(&folder.join("raft"), MEMTABLE, Arc::default()).expect("the log opens")
+    LogStore::open(&folder.join("raft"), None, MEMTABLE, Arc::default()).expect("the log opens")
 }
 
 fn machine(folder: &Path) -> Arc<Machine> {
@@ -110,7 +110,7 @@ async fn a_log_that_lost_its_end_is_noticed() {
 async fn an_entry_missing_in_the_middle_stops_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     forgetful(folder.path(), 10, 11).await;
-    let error = LogStore::open(&folder.path().join("raft"), MEMTABLE, Arc::default())
+    let error = LogStore::open(&folder.path().join("raft"), None, MEMTABLE, Arc::default())
         .err()
         .expect("refused");
     assert!(error.to_string().contains("no entry 10"), "{error}");
@@ -118,6 +118,25 @@ async fn an_entry_missing_in_the_middle_stops_the_start() {
         error.to_string().contains("member remove"),
         "it says what to do: {error}"
     );
+}
+
+#[tokio::test]
+async fn a_purge_that_was_interrupted_after_a_snapshot_is_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    forgetful(folder.path(), 10, 20).await;
+    let open_at = |index| {
+        let snapshot = Some(log_id(1, 1, index));
+        LogStore::open(&folder.path().join("raft"), snapshot, MEMTABLE, Arc::default())
+    };
+    let short = open_at(18)
+        .err()
+        .expect("entry 19 is missing after this snapshot");
+    assert!(short.to_string().contains("no entry 10"), "{short}");
+    let (mut store, opened, _ended) = open_at(21).expect("the snapshot covers the gap");
+    assert_eq!((opened.end, opened.lost_up_to), (30, None));
+    let state = store.get_log_state().await.expect("state");
+    assert_eq!(state.last_purged_log_id.map(|id| id.index), Some(21));
+    assert_eq!(store.try_get_log_entries(0..99).await.expect("read").len(), 8);
 }
 
 #[tokio::test]

@@ -6,6 +6,10 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it may demand")]
 
 #[macro_use]
+#[expect(
+    dead_code,
+    reason = "the tests of the services on the store use it too, and some of it only they"
+)]
 mod harness;
 
 mod bad_input;

@@ -91,8 +91,8 @@ async fn the_cards_for_trying_out_are_those_of_the_contract() {
             .json();
         assert_eq!(body["balance_minor"], minor);
         assert_eq!(body["status"], serde_json::to_value(status).unwrap());
-        seen += &format!(
-            "{} {} {} {}\n",
+        seen = format!(
+            "{seen}{} {} {} {}\n",
             body["brand"], body["last4"], body["balance"], body["status"]
         );
     }

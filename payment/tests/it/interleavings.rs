@@ -145,7 +145,7 @@ impl Firsts {
             }
             (Wish::Cancel { .. }, 200) => self.canceled += 1,
             (Wish::Refund { refund, amount, .. }, 201) => {
-                self.refunds.entry(*refund).or_default().push(*amount)
+                self.refunds.entry(*refund).or_default().push(*amount);
             }
             _ => {}
         }

@@ -206,7 +206,7 @@ pub(crate) fn told(answer: &Answer) -> String {
         "link",
     ] {
         if !answer.header(name).is_empty() {
-            text += &format!("\n{name}: {}", answer.header(name));
+            text = format!("{text}\n{name}: {}", answer.header(name));
         }
     }
     let mut body = answer.json();

@@ -61,7 +61,7 @@ impl Caller {
                 Err(_elapsed) => Trouble::Timeout,
             };
             // Another call may have moved on from that instance already; then its choice stands.
-            let next = at + 1;
+            let next = (at + 1) % self.bases.len();
             let _moved = self
                 .sticky
                 .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);

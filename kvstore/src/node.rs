@@ -128,13 +128,7 @@ impl Node {
         let (folder, config) = (&settings.data, &settings.config);
         let metrics = Arc::new(NodeMetrics::new());
         let identity = Identity::load_or_create(folder, settings.id)?;
-        let machine_settings = MachineSettings {
-            memtable_bytes: config.store.memtable_mib << 20,
-            cache_bytes: config.store.block_cache_mib << 20,
-            ring_bytes: config.limits.watch_buffer_bytes_max,
-            heads_bytes: config.store.heads_cache_mib << 20,
-        };
-        let machine = Machine::open(folder, machine_settings, Arc::clone(&metrics))
+        let machine = Machine::open(folder, machine_settings(config), Arc::clone(&metrics))
             .context("open the state machine")?;
         let snapshot = machine.snapshot_end();
         let (log, opened, log_failed) = LogStore::open(
@@ -240,6 +234,15 @@ impl Node {
 }
 
 /// Also the size of a WAL file: small, so that files are soon there to be written over.
+fn machine_settings(config: &Config) -> MachineSettings {
+    MachineSettings {
+        memtable_bytes: config.store.memtable_mib << 20,
+        cache_bytes: config.store.block_cache_mib << 20,
+        ring_bytes: config.limits.watch_buffer_bytes_max,
+        heads_bytes: config.store.heads_cache_mib << 20,
+    }
+}
+
 const LOG_MEMTABLE_BYTES: usize = 16 << 20;
 
 /// Two processes on one folder would each believe to be this node.

@@ -33,6 +33,7 @@ use crate::raft::peers::Peers;
 use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
 use crate::raft::types::Raft;
 use crate::raft::view;
+use crate::storage::closing::Closed;
 use crate::store::Store;
 use crate::upkeep::{self, Upkeep};
 
@@ -41,6 +42,7 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 /// Who does not answer within this is no heir.
 const HEIR_ANSWERS: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_secs(5);
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// What a node needs to know to start.
 #[derive(Clone, Debug)]
@@ -110,16 +112,21 @@ pub async fn run(
     serving_peers.await.ok();
     inner.drain(DRAIN).await;
     // What failed leaves its reason, and the log has everything that was not flushed.
-    outcome?;
-    let machine = Arc::clone(&node.desk.machine);
-    tokio::task::spawn_blocking(move || machine.generation().db().flush())
-        .await?
-        .context("flush the state machine")
+    if outcome.is_ok() {
+        let machine = Arc::clone(&node.desk.machine);
+        tokio::task::spawn_blocking(move || machine.generation().db().flush())
+            .await?
+            .context("flush the state machine")?;
+    }
+    drop(store);
+    node.close().await;
+    outcome
 }
 
 struct Node {
     desk: Arc<Desk>,
     server: Arc<PeerServer>,
+    log_closed: Closed,
     log_failed: tokio::sync::Mutex<tokio::sync::oneshot::Receiver<std::io::Error>>,
 }
 
@@ -138,6 +145,7 @@ impl Node {
             Arc::clone(&metrics),
         )
         .context("open the log")?;
+        let log_closed = log.closed();
         let bound = Arc::clone(&machine);
         let trust = Arc::new(Trust {
             identity,
@@ -186,8 +194,28 @@ impl Node {
         Ok(Self {
             desk,
             server,
+            log_closed,
             log_failed: tokio::sync::Mutex::new(log_failed),
         })
+    }
+
+    /// Waits until threads and tasks that end by themselves have let go of the databases.
+    async fn close(self) {
+        let machine_closed = self.desk.machine.generation().db().closing.closed();
+        let Self {
+            desk,
+            server,
+            log_closed,
+            ..
+        } = self;
+        drop((desk, server));
+        let closed = async {
+            log_closed.wait().await;
+            machine_closed.wait().await;
+        };
+        if tokio::time::timeout(CLOSE, closed).await.is_err() {
+            tracing::warn!("the databases are still in use; this process ends without closing them");
+        }
     }
 
     /// Until told to stop, or until something broke that must not be outlived.

@@ -93,6 +93,58 @@ pub(crate) async fn all_lose_power() {
     verify(&cluster, &ALL, load.stop().await).await;
 }
 
+/// Files of the log are written over once what they held is in tables: the end of the new entries then has old
+/// ones behind it, which must not be taken for what follows.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_from_log_files_that_are_written_over() {
+    let mut random = Random::seeded();
+    let (cluster, disks) = on_disks();
+    let cluster = cluster;
+    cluster.up().await;
+    let load = Load::start(&cluster, Plan::default());
+    for round in 0..ROUNDS {
+        let written_over = ALL.map(|name| files_written_over(&cluster, name));
+        for n in 0.. {
+            fill(&cluster, round, n).await;
+            let now = ALL.map(|name| files_written_over(&cluster, name));
+            if now.iter().zip(&written_over).all(|(now, before)| now > before) {
+                break;
+            }
+            assert!(n < 20, "no file of the log was written over: {now:?}");
+        }
+        load.progress(Instant::now(), 100 + usize::try_from(random.below(400)).unwrap())
+            .await;
+        lose_power(&cluster, &disks, &[0, 1, 2]).await;
+        all_run(&cluster).await;
+    }
+    load.progress(Instant::now(), 300).await;
+    verify(&cluster, &ALL, load.stop().await).await;
+}
+
+/// Some MiB of large values.
+async fn fill(cluster: &Cluster, round: usize, n: usize) {
+    let client = cluster.client();
+    let writers = (0..8).map(|writer| {
+        let client = client.clone();
+        async move {
+            for value in 0..16 {
+                let key = format!("large/{round}/{n}/{writer}/{value}");
+                client.put(&key, vec![b'x'; 64 << 10]).await.unwrap();
+            }
+        }
+    });
+    futures_util::future::join_all(writers).await;
+}
+
+/// As RocksDB tells it: each process begins a new file for that.
+fn files_written_over(cluster: &Cluster, name: &str) -> usize {
+    let told = cluster.data().join(name).join("raft/db");
+    let entries = std::fs::read_dir(&told).unwrap().flatten();
+    let told = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("LOG"));
+    let told = told.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+    told.map(|text| text.matches("reusing log").count()).sum()
+}
+
 /// The same fault against a store whose syncs do nothing: if this finds no loss, neither would the tests above.
 #[tokio::test]
 async fn a_store_that_does_not_sync_is_found_out() {

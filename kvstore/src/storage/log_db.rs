@@ -15,11 +15,14 @@ use rocksdb::{
 };
 use service::planted::{Bug, is_planted};
 
+use super::closing::Closing;
+
 const ENTRIES: &str = "log";
 const META: &str = "meta";
 
 pub(crate) struct LogDb {
     db: DB,
+    pub(crate) closing: Closing,
 }
 
 /// One atomic, synced step of the log.
@@ -63,6 +66,7 @@ impl LogDb {
         ];
         Ok(Self {
             db: DB::open_cf_descriptors(&options, path, tables)?,
+            closing: Closing::new(),
         })
     }
 

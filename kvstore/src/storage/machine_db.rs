@@ -15,6 +15,7 @@ use rocksdb::{
 use serde::{Serialize, de::DeserializeOwned};
 use service::planted::{Bug, is_planted};
 
+use super::closing::Closing;
 use super::damage::{Damage, is_corruption};
 use super::keys;
 use crate::command::Record;
@@ -46,6 +47,7 @@ pub(crate) struct MachineMemory {
 pub(crate) struct MachineDb {
     pub(crate) db: DB,
     damage: Arc<Damage>,
+    pub(crate) closing: Closing,
 }
 
 impl MachineDb {
@@ -74,7 +76,11 @@ impl MachineDb {
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
         let opened = DB::open_cf_descriptors(&options, path, tables);
         let db = opened.inspect_err(|error| damage.report(TABLES_OF_STATE, error))?;
-        Ok(Self { db, damage })
+        Ok(Self {
+            db,
+            damage,
+            closing: Closing::new(),
+        })
     }
 
     /// Opens a checkpoint without changing a byte of it.
@@ -89,7 +95,11 @@ impl MachineDb {
         let tables =
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
         let db = DB::open_cf_descriptors_read_only(&options, path, tables, false)?;
-        Ok(Self { db, damage })
+        Ok(Self {
+            db,
+            damage,
+            closing: Closing::new(),
+        })
     }
 
     /// The result of a read. One that failed ends the node, and whoever asked gets nothing to go on with.

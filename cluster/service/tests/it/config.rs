@@ -11,8 +11,13 @@ fn refused(text: &str) -> String {
     format!("{error:#}")
 }
 
+/// The folder of this crate, asked for when it runs: checkouts that share a target folder share the binary too.
+fn crate_folder() -> PathBuf {
+    std::env::var("CARGO_MANIFEST_DIR").unwrap().into()
+}
+
 fn repository_file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster.toml")
+    crate_folder().join("../../cluster.toml")
 }
 
 #[test]
@@ -132,7 +137,7 @@ fn the_place_of_a_setting_is_found_later_too() {
 
 #[test]
 fn the_file_for_containers_is_sound() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/cluster.toml");
+    let file = crate_folder().join("../deploy/cluster.toml");
     let config = config::load(&file).unwrap();
     assert_eq!(config.voters().len(), 3);
     for node in &config.nodes {

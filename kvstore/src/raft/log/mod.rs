@@ -24,6 +24,7 @@ use writer::{Work, Writer};
 use super::entry::{self, MalformedEntry};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::NodeMetrics;
+use crate::storage::closing::Closed;
 use crate::storage::damage::{advise, is_corruption};
 use crate::storage::log_db::{LogBatch, LogDb, TailMark};
 
@@ -99,7 +100,7 @@ impl LogStore {
             .transpose()?;
         let (purged, end) = match check_contiguity(&db, end_of(purged.as_ref())) {
             Ok(end) => (purged, end),
-            Err(gap) => purge_interrupted(&db, snapshot, gap)?,
+            Err(gap) => drop_what_the_snapshot_covers(&db, snapshot, gap)?,
         };
         let purged_end = end_of(purged.as_ref());
         let lost_up_to = Some(mark.marked().end).filter(|marked| *marked > end);
@@ -133,6 +134,11 @@ impl LogStore {
     /// Follows how far this disk has the log.
     pub fn flushed(&self) -> watch::Receiver<u64> {
         self.log.flushed.subscribe()
+    }
+
+    /// Tells when the database is closed, after the store, its readers and the writer have let go of it.
+    pub(crate) fn closed(&self) -> Closed {
+        self.log.db.closing.closed()
     }
 
     async fn enqueue(&self, work: Work) -> io::Result<()> {
@@ -178,10 +184,9 @@ fn end_of(id: Option<&LogId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
 }
 
-/// A node that has installed a snapshot takes the entries after it before it has dropped those from before,
-/// between which others are missing that it never had. If it dies there, the rest of the purge is done now;
-/// a gap that no snapshot covers is damage.
-fn purge_interrupted(
+/// What a snapshot holds is not needed in the log, so a gap there is no damage: the log from before it is dropped.
+/// A gap that no snapshot covers is.
+fn drop_what_the_snapshot_covers(
     db: &LogDb,
     snapshot: Option<LogId>,
     gap: io::Error,
@@ -198,7 +203,7 @@ fn purge_interrupted(
     db.commit(batch).map_err(io_error)?;
     tracing::info!(
         raft.index = snapshot.index,
-        "the log from before the snapshot is dropped, as was under way when this node ended"
+        "the log has a gap, but the snapshot covers it: what is before is dropped"
     );
     Ok((Some(snapshot), end.max(snapshot_end)))
 }

@@ -18,7 +18,7 @@ pub(super) struct Tail {
 
 struct Entries {
     items: VecDeque<(Entry, usize)>,
-    /// Index of the first item, or of the next one to come.
+    /// Index of the first item, or of the next one to come: what is appended continues the log without a gap.
     first: u64,
     bytes: usize,
 }
@@ -40,7 +40,8 @@ impl Tail {
         let mut tail = self.entries.write().expect(POISON);
         for (entry, encoded) in added {
             let index = entry.log_id().index;
-            if tail.items.is_empty() {
+            if tail.first == 0 && tail.items.is_empty() {
+                // openraft's own suite begins its logs anywhere.
                 tail.first = index;
             }
             assert_eq!(
@@ -71,13 +72,18 @@ impl Tail {
             let (_, bytes) = tail.items.pop_back().expect("it was just seen");
             tail.bytes -= bytes;
         }
+        if tail.items.is_empty() {
+            tail.first = tail.first.min(end);
+        }
     }
 
+    /// All before `end` is needed no longer, and may never have been here: a snapshot stands for it.
     pub(super) fn purge(&self, end: u64) {
         let mut tail = self.entries.write().expect(POISON);
         while !tail.items.is_empty() && tail.first < end {
             tail.drop_first();
         }
+        tail.first = tail.first.max(end);
     }
 
     /// What of `from..to` is here: `None` if the beginning is not.

@@ -1,5 +1,8 @@
 //! The log store against openraft's own suite, and against damage.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use openraft::EntryPayload;
 use openraft::StorageError;
 use openraft::entry::RaftEntry;
@@ -39,7 +42,11 @@ fn entry(index: u64) -> Entry {
     )
 }
 
-struct Builder;
+/// The suite drops what it was given, and threads of ours then close the databases.
+#[derive(Default)]
+struct Builder {
+    opened: Arc<Mutex<Vec<Closed>>>,
+}
 
 impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineAdapter), StorageError<TypeConfig>> {
@@ -47,32 +54,25 @@ impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
         let (store, ..) = open(folder.path());
         // The suite applies entries that it never appended, so nothing is to be waited for.
         let flushed = watch::Sender::new(u64::MAX);
-        let adapter = MachineAdapter::start(machine(folder.path()), flushed.subscribe())
-            .expect("the apply thread starts");
+        let machine = machine(folder.path());
+        let closed = [store.closed(), machine.generation().db().closing.closed()];
+        self.opened.lock().expect("no holder panics").extend(closed);
+        let adapter = MachineAdapter::start(machine, flushed.subscribe()).expect("the apply thread starts");
         Ok((folder, store, adapter))
     }
 }
 
 #[tokio::test]
 async fn openrafts_own_suite_passes() {
-    Suite::test_all(Builder).await.expect("the suite passes");
-    until_closed().await;
-}
-
-/// The suite drops what it was given, and threads of ours then close the databases. A process that ends in the
-/// middle of that is aborted by RocksDB, whose own globals are gone by then.
-async fn until_closed() {
-    let closes = |name: String| name.starts_with("log-writer") || name.starts_with("apply");
-    for _ in 0..1000 {
-        let threads = std::fs::read_dir("/proc/self/task")
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
-        if !names.any(closes) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    let builder = Builder::default();
+    let opened = Arc::clone(&builder.opened);
+    Suite::test_all(builder).await.expect("the suite passes");
+    let opened = std::mem::take(&mut *opened.lock().expect("no holder panics"));
+    assert!(!opened.is_empty());
+    for closed in opened {
+        tokio::time::timeout(Duration::from_secs(10), closed.wait())
+            .await
+            .expect("every database is closed once nobody uses it");
     }
 }
 

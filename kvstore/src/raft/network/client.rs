@@ -125,6 +125,9 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        if !message::is_contiguous(&request) {
+            return Err(broken(&message::MalformedMessage::Gap));
+        }
         match self
             .ask(&Control::Append(message::encode_append(&request)))
             .await?
@@ -251,19 +254,23 @@ where
     let said = Arc::clone(&finished);
     let writing = tasks.spawn("append-stream", async move {
         let mut out = BytesMut::new();
-        while let Some(request) = input.next().await {
+        let mut ready = input.next().await;
+        while let Some(first) = ready {
             out.clear();
-            append_frame(&mut out, &[&message::encode_append(&request)]);
+            let mut whole = put(&mut out, &first);
             // What is ready as well goes out with the same system call.
-            while out.len() < WRITE_BYTES_MAX
+            while whole
+                && out.len() < WRITE_BYTES_MAX
                 && let Some(Some(request)) = input.next().now_or_never()
             {
-                append_frame(&mut out, &[&message::encode_append(&request)]);
+                whole = put(&mut out, &request);
             }
-            if writer.write_all(&out).await.is_err() {
-                // The reader sees the same end and says so.
+            // After either, the reader sees an end that is not in order, and says so: openraft then looks anew at
+            // what this peer needs.
+            if writer.write_all(&out).await.is_err() || !whole {
                 return;
             }
+            ready = input.next().await;
         }
         // openraft ends a stream whenever it regroups. The follower answers all it got, then closes
         // too: that is an orderly end, and to report it as a fault would restart replication at once.
@@ -275,6 +282,20 @@ where
         let (finished, sent) = (Arc::clone(&finished), sent.clone());
         next_answer(state, finished, sent)
     }))
+}
+
+/// Puts the request behind what is to be sent, unless its entries begin too late.
+fn put(out: &mut BytesMut, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    if !message::is_contiguous(request) {
+        let wanted = request.prev_log_id.map_or(0, |prev| prev.index + 1);
+        tracing::info!(
+            raft.index = wanted,
+            "an entry that a peer needs was purged while it caught up; it gets a snapshot"
+        );
+        return false;
+    }
+    append_frame(out, &[&message::encode_append(request)]);
+    true
 }
 
 type Answers = (FrameReader<OwnedReadHalf>, AbortOnDrop);

@@ -1,6 +1,7 @@
 //! What peers say to each other, as bytes. Entries travel as the bytes they have on disk.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::entry::RaftEntry;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -18,6 +19,8 @@ pub enum MalformedMessage {
     Entry(#[from] MalformedEntry),
     #[error("a message of a peer does not decode")]
     Body(#[from] postcard::Error),
+    #[error("entries of a peer do not follow each other")]
+    Gap,
 }
 
 /// One request on a control connection, answered before the next.
@@ -200,6 +203,15 @@ pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
     out.freeze()
 }
 
+/// Whether each entry follows the one before it, the first the one that the follower must have. openraft neither
+/// makes sure of that where it sends (a log purged meanwhile begins later than it asked for) nor where it
+/// receives: entries after a gap would count as replicated, and those in the gap be lost.
+pub fn is_contiguous(request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let first = request.prev_log_id.map_or(0, |prev| prev.index + 1);
+    let indexes = request.entries.iter().map(|entry| entry.log_id().index);
+    indexes.eq((first..).take(request.entries.len()))
+}
+
 /// The entries share the frame's memory.
 pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, MalformedMessage> {
     let head = need(&mut bytes, 17)?;
@@ -216,18 +228,21 @@ pub fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<TypeConfig
         let length = need(&mut bytes, 4)?.get_u32_le() as usize;
         entries.push(entry::decode(&need(&mut bytes, length)?.split_to(length))?);
     }
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote,
         prev_log_id,
         entries,
         leader_commit,
-    })
+    };
+    if !is_contiguous(&request) {
+        return Err(MalformedMessage::Gap);
+    }
+    Ok(request)
 }
 
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
-    use openraft::entry::RaftEntry;
 
     use super::*;
     use crate::command::Proposal;
@@ -256,6 +271,34 @@ mod tests {
             assert!(
                 cut.is_err() || cut.is_ok_and(|cut| cut.entries.len() < 2),
                 "cut at {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn entries_with_a_gap_are_refused() {
+        let request = |prev: Option<u64>, indexes: &[u64]| AppendEntriesRequest::<TypeConfig> {
+            vote: Vote::new_committed(2, 1),
+            prev_log_id: prev.map(|index| entry::log_id(1, 1, index)),
+            entries: indexes
+                .iter()
+                .map(|index| Entry::new(entry::log_id(1, 1, *index), EntryPayload::Blank))
+                .collect(),
+            leader_commit: None,
+        };
+        for (prev, indexes) in [(None, &[0, 1][..]), (Some(7), &[8, 9, 10]), (Some(7), &[])] {
+            assert!(decode_append(encode_append(&request(prev, indexes))).is_ok());
+        }
+        for (prev, indexes) in [
+            (None, &[1][..]),
+            (Some(7), &[9]),
+            (Some(7), &[8, 10]),
+            (Some(7), &[7, 8]),
+        ] {
+            let refused = decode_append(encode_append(&request(prev, indexes)));
+            assert!(
+                matches!(refused, Err(MalformedMessage::Gap)),
+                "{prev:?} {indexes:?}"
             );
         }
     }

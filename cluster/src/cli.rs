@@ -65,6 +65,8 @@ enum Command {
     Node(node::Node),
     /// Run one instance of the payment service in this process
     Pay(pay::Pay),
+    /// Run the gateway in this process: one address in front of all shops
+    Gateway(gateway::Gateway),
     /// Show something worth seeing, step by step
     #[command(subcommand)]
     Demo(demo::Demo),
@@ -99,6 +101,7 @@ impl Cli {
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
             Command::Pay(pay) => pay.run(context),
+            Command::Gateway(gateway) => gateway.run(context),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),

@@ -8,6 +8,7 @@ mod completion;
 mod console;
 mod context;
 mod demo;
+mod gateway;
 mod kv;
 mod launcher;
 mod node;

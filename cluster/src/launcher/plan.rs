@@ -43,7 +43,22 @@ pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let nodes = nodes.map(|(index, configured)| node(index, configured));
     let payments = config.payment.instances().enumerate();
     let payments = payments.map(|(index, (name, address))| payment(index, name, address));
-    nodes.chain(payments).collect()
+    let gateway = (!config.gateway.address.is_empty()).then(|| gateway(&config.gateway.address));
+    nodes.chain(payments).chain(gateway).collect()
+}
+
+fn gateway(address: &str) -> Process {
+    Process {
+        name: crate::gateway::NAME.to_owned(),
+        kind: "gateway",
+        address: address.to_owned(),
+        page: "/",
+        arguments: vec!["gateway".to_owned()],
+        listens: vec![Listen {
+            address: address.to_owned(),
+            setting: vec![Step::Key("gateway"), Step::Key("address")],
+        }],
+    }
 }
 
 fn payment(index: usize, name: String, address: &str) -> Process {

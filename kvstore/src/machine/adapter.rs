@@ -209,7 +209,8 @@ impl Machine {
         if !known {
             let beside = self.snapshots.beside(index)?;
             snapshot::link_files(&manifest, &data.0, &beside)?;
-            self.snapshots.adopt(&beside, meta.clone())?;
+            let generation = self.generation().number + 1;
+            self.snapshots.adopt(&beside, meta.clone(), generation)?;
         }
         let received = if data.0 == self.generations.incoming() {
             data.0.clone()
@@ -228,7 +229,8 @@ impl Machine {
 
     fn build_snapshot(&self) -> anyhow::Result<(SnapshotMeta, std::path::PathBuf)> {
         let beside = self.snapshots.beside(u64::MAX)?;
-        self.generation().db().checkpoint(&beside)?;
+        let generation = self.generation();
+        generation.db().checkpoint(&beside)?;
         let meta = {
             let memory = MachineMemory {
                 memtable_bytes: 1 << 20,
@@ -241,16 +243,19 @@ impl Machine {
             }
         };
         let files = snapshot::describe(&beside)?;
-        if let Some(name) = snapshot::changed_table(&files, &self.snapshots.present_files()) {
+        if let Some(name) = snapshot::changed_table(&files, &self.snapshots.present_files(generation.number))
+        {
             // Handed on, it would damage whoever installs it.
             let error = format!("{name} is no longer what it was");
             self.damage.report_corruption(TABLES_OF_STATE, &error);
             anyhow::bail!("a table is damaged: {error}");
         }
-        let path = self.snapshots.adopt_described(&beside, meta.clone(), files)?;
+        let adopted = self
+            .snapshots
+            .adopt_described(&beside, meta, files, generation.number)?;
         self.applied_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
         self.metrics.snapshots.with_label_values(&["built"]).inc();
-        Ok((meta, path))
+        Ok(adopted)
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Progress {
 
 /// One database folder. When it has been replaced, its last reader removes it.
 pub struct Generation {
-    number: u64,
+    pub(super) number: u64,
     db: Option<MachineDb>,
     folder: PathBuf,
     doomed: AtomicBool,

@@ -21,6 +21,9 @@ const FORMAT: u32 = 1;
 pub struct Manifest {
     pub format: u32,
     pub meta: SnapshotMeta,
+    /// Which generation of this node's state has these tables; names of tables say nothing across generations.
+    #[serde(default)]
+    pub generation: u64,
     pub files: Vec<ManifestFile>,
 }
 
@@ -81,31 +84,47 @@ impl Snapshots {
         Ok(path)
     }
 
-    /// What the files of the present snapshot must still be wherever they are linked to.
-    pub fn present_files(&self) -> Vec<ManifestFile> {
+    /// What tables of this generation must still be, as far as the present snapshot has linked them.
+    pub fn present_files(&self, generation: u64) -> Vec<ManifestFile> {
         let manifest = self.current().and_then(|(_, path)| read_manifest(&path).ok());
+        let manifest = manifest.filter(|manifest| manifest.generation == generation);
         manifest.map(|manifest| manifest.files).unwrap_or_default()
     }
 
     /// Checksums, syncs and names the files in `folder`; older snapshots go.
-    pub fn adopt(&self, folder: &Path, meta: SnapshotMeta) -> io::Result<PathBuf> {
+    pub fn adopt(
+        &self,
+        folder: &Path,
+        meta: SnapshotMeta,
+        generation: u64,
+    ) -> io::Result<(SnapshotMeta, PathBuf)> {
         let files = describe(folder)?;
-        self.adopt_described(folder, meta, files)
+        self.adopt_described(folder, meta, files, generation)
     }
 
+    /// Answers the snapshot that counts now: a newer one may have come from another member while this was made.
     pub fn adopt_described(
         &self,
         folder: &Path,
         meta: SnapshotMeta,
         files: Vec<ManifestFile>,
-    ) -> io::Result<PathBuf> {
+        generation: u64,
+    ) -> io::Result<(SnapshotMeta, PathBuf)> {
         let manifest = Manifest {
             format: FORMAT,
             meta: meta.clone(),
+            generation,
             files,
         };
         files::write_atomically(&folder.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
         let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
+        let mut current = self.current.lock().expect(POISON);
+        if let Some((newer, path)) = &*current
+            && newer.last_log_id > meta.last_log_id
+        {
+            files::remove_folder(folder)?;
+            return Ok((newer.clone(), path.clone()));
+        }
         let mut name = self.root.join(index.to_string());
         let mut again = 0;
         while name.exists() {
@@ -114,12 +133,13 @@ impl Snapshots {
         }
         fs::rename(folder, &name)?;
         files::sync_folder(&self.root)?;
-        let older = self.current.lock().expect(POISON).replace((meta, name.clone()));
+        let older = current.replace((meta.clone(), name.clone()));
+        drop(current);
         if let Some((_, path)) = older {
             // A transfer that still reads from it holds the files open; only the names go.
             files::remove_folder(&path)?;
         }
-        Ok(name)
+        Ok((meta, name))
     }
 }
 
@@ -192,4 +212,55 @@ pub fn link_files(manifest: &Manifest, from: &Path, to: &Path) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::entry::log_id;
+    use crate::raft::types::StoredMembership;
+
+    fn made(snapshots: &Snapshots, index: u64, generation: u64, table: &str) -> (SnapshotMeta, PathBuf) {
+        let folder = snapshots.beside(index).unwrap();
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("000007.sst"), table).unwrap();
+        let meta = SnapshotMeta {
+            last_log_id: Some(log_id(1, 1, index)),
+            last_membership: StoredMembership::default(),
+        };
+        snapshots.adopt(&folder, meta, generation).unwrap()
+    }
+
+    fn index_of((meta, path): &(SnapshotMeta, PathBuf)) -> u64 {
+        assert!(read_manifest(path).unwrap().meta == *meta);
+        meta.last_log_id.unwrap().index
+    }
+
+    #[test]
+    fn one_that_was_built_while_a_newer_one_came_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(folder.path().to_owned()).unwrap();
+        assert_eq!(index_of(&made(&snapshots, 20, 2, "received")), 20);
+        assert_eq!(index_of(&made(&snapshots, 10, 1, "built")), 20);
+        assert_eq!(index_of(&snapshots.current().unwrap()), 20);
+        drop(snapshots);
+        let again = Snapshots::open(folder.path().to_owned()).unwrap();
+        assert_eq!(index_of(&again.current().unwrap()), 20);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn tables_of_another_generation_are_not_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(folder.path().to_owned()).unwrap();
+        made(&snapshots, 20, 2, "of the leader");
+        let other = [ManifestFile {
+            name: "000007.sst".to_owned(),
+            bytes: 3,
+            crc32c: 1,
+        }];
+        assert_eq!(changed_table(&other, &snapshots.present_files(1)), None);
+        let of_the_same = snapshots.present_files(2);
+        assert_eq!(changed_table(&other, &of_the_same), Some("000007.sst"));
+    }
 }

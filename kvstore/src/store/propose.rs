@@ -16,7 +16,7 @@ use service::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
-use crate::command::{Action, Command, Op, Reply, encode_commands};
+use crate::command::{Action, Answer, Command, Op, Refusal, Reply, encode_commands};
 use crate::raft::desk::Desk;
 use crate::raft::network::link::AskError;
 use crate::raft::network::message::{Ask, NotNow, Told};
@@ -191,26 +191,30 @@ impl Sending {
         let answer = self.send(encoded, repeatable, &mut permit).await;
         drop(permit);
         let mut replies = match answer {
-            Ok(replies) if replies.len() == count => replies.into_iter().map(Ok).collect::<Vec<_>>(),
+            Ok((replies, again)) if replies.len() == count => {
+                replies.into_iter().map(|reply| settled(reply, again)).collect()
+            }
             Ok(_) => vec![Err(WriteError::OutcomeUnknown); count],
             Err(error) => vec![Err(error); count],
         };
-        if answer_unknown(&replies) {
-            self.desk.metrics.unknown_outcomes.inc_by(count as u64);
-        }
+        let unknown = replies
+            .iter()
+            .filter(|reply| matches!(reply, Err(WriteError::OutcomeUnknown)));
+        self.desk.metrics.unknown_outcomes.inc_by(unknown.count() as u64);
         for (bytes, asker) in askers.into_iter().rev() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             asker.send(replies.pop().expect("one reply for each")).ok();
         }
     }
 
-    /// Tries until the batch is decided, its fate is unknown, or its time is over.
+    /// Tries until the batch is decided, its fate is unknown, or its time is over. Answers too whether an earlier
+    /// copy of it may still take effect.
     async fn send(
         &self,
         commands: Bytes,
         repeatable: bool,
         permit: &mut Permit,
-    ) -> Result<Vec<Reply>, WriteError> {
+    ) -> Result<(Vec<Reply>, bool), WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
         let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
         let mut failure = WriteError::NoLeader;
@@ -221,7 +225,7 @@ impl Sending {
                 None => Err(NotNow::NotLeader),
             };
             match tried {
-                Ok(replies) => return Ok(replies),
+                Ok(replies) => return Ok((replies, failure == WriteError::OutcomeUnknown)),
                 // Some copy of it may take effect, whatever becomes of the next.
                 Err(NotNow::Unknown) => failure = WriteError::OutcomeUnknown,
                 Err(NotNow::NotLeader | NotNow::Overloaded) => {}
@@ -289,8 +293,20 @@ fn is_repeatable(command: &Command) -> bool {
     once.is_some_and(|once| once.ttl_ms >= REPEATABLE_TTL_MS_MIN)
 }
 
-fn answer_unknown(replies: &[Result<Reply, WriteError>]) -> bool {
-    matches!(replies.first(), Some(Err(WriteError::OutcomeUnknown)))
+/// What a command was told, `again` if an earlier copy of it may still take effect. What is kept under the key
+/// holds for every copy; who was refused before the key was looked at learns nothing about the others.
+fn settled(reply: Reply, again: bool) -> Result<Reply, WriteError> {
+    let Answer::Refused(refusal) = &reply.answer else {
+        return Ok(reply);
+    };
+    let kept = !matches!(
+        refusal,
+        Refusal::Unauthorized | Refusal::Forbidden { .. } | Refusal::RootOnly | Refusal::AnswersFull
+    );
+    if again && !kept {
+        return Err(WriteError::OutcomeUnknown);
+    }
+    Ok(reply)
 }
 
 /// Roughly the bytes that a command takes up in the queue and in the log.
@@ -312,5 +328,41 @@ fn weight(command: &Command) -> usize {
             txn.conditions.len() * 48 + ops.map(of_op).sum::<usize>()
         }
         _ => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_is_not_kept_decides_nothing_about_an_earlier_copy() {
+        let reply = |answer| Reply {
+            revision: 7,
+            replayed: false,
+            answer,
+        };
+        let refused = |refusal| reply(Answer::Refused(refusal));
+        let forbidden = Refusal::Forbidden { key: "k".into() };
+        for refusal in [
+            Refusal::Unauthorized,
+            forbidden,
+            Refusal::RootOnly,
+            Refusal::AnswersFull,
+        ] {
+            assert_eq!(
+                settled(refused(refusal.clone()), false),
+                Ok(refused(refusal.clone()))
+            );
+            assert_eq!(settled(refused(refusal), true), Err(WriteError::OutcomeUnknown));
+        }
+        // Kept under the key, so no copy was told anything else.
+        for answer in [
+            Answer::Refused(Refusal::Precondition { modified: 3 }),
+            Answer::Refused(Refusal::KeyReused),
+            Answer::Done,
+        ] {
+            assert_eq!(settled(reply(answer.clone()), true), Ok(reply(answer)));
+        }
     }
 }

@@ -93,4 +93,12 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         check_ms_max 100, 3_600_000;
         registration_ms 500, 3_600_000;
     }
+    bounds! { config faults gateway:
+        attempts_max 1, 100;
+        read_ms_max 10, 600_000;
+        write_ms_max 10, 600_000;
+        request_ms_max 100, 600_000;
+        body_bytes_max 1 KIB, 64 MIB;
+        answer_bytes_held 0, 64 MIB;
+    }
 }

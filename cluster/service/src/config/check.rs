@@ -159,14 +159,20 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
             claims.extend(address.as_deref().map(|address| claim(key, address, false)));
         }
     }
-    if !config.console.address.is_empty() {
-        claims.push(Claim {
-            path: vec![Step::Key("console"), Step::Key("address")],
-            key: "address",
-            address: &config.console.address,
-            alone: true,
-            port_may_be_0: true,
-        });
+    let single = [
+        ("console", &config.console.address, true),
+        ("gateway", &config.gateway.address, false),
+    ];
+    for (section, address, port_may_be_0) in single {
+        if !address.is_empty() {
+            claims.push(Claim {
+                path: vec![Step::Key(section), Step::Key("address")],
+                key: "address",
+                address,
+                alone: true,
+                port_may_be_0,
+            });
+        }
     }
     for (index, address) in config.payment.addresses.iter().enumerate() {
         claims.push(Claim {

@@ -6,6 +6,7 @@
 mod bounds;
 mod check;
 mod console;
+mod gateway;
 mod payment;
 mod place;
 mod store;
@@ -17,6 +18,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 pub use console::ConsoleConfig;
+pub use gateway::GatewayConfig;
 pub use payment::PaymentConfig;
 pub use place::Step;
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
@@ -33,6 +35,7 @@ pub struct Config {
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
     pub payment: PaymentConfig,
+    pub gateway: GatewayConfig,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
                 peer_listen: None,
             }],
             payment: PaymentConfig::default(),
+            gateway: GatewayConfig::default(),
         }
     }
 }

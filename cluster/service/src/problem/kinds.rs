@@ -193,6 +193,9 @@ kinds! {
     NOT_READY 503 "not-ready" "Not ready"
     "The process runs but cannot do its work yet: it is starting, catching up, or does not reach what it \
      needs. This request had no effect. Try another one, or again shortly."
+    NO_INSTANCE 503 "no-instance" "No instance"
+    "Nobody who could serve this runs at the moment, or all who do have failed to answer. The request surely had \
+     no effect, or is one that may be repeated. Try again shortly; `menagerie status` shows who runs."
     STALE 503 "stale" "Too stale"
     "A read with ?consistency=bounded:MS was asked, and this node cannot vouch that its state is that fresh: \
      it has not heard of a confirmed majority recently enough. Ask another node, allow a longer time, or read \

@@ -1,0 +1,113 @@
+//! What of a message goes on to the other side, and what ends here.
+//! Invariant: headers about one connection never cross; whoever called is named to the instance, not invented.
+
+use std::net::SocketAddr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+const OF_ONE_CONNECTION: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn without_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&OF_ONE_CONNECTION) {
+        headers.remove(name);
+    }
+}
+
+/// For the instance. What a caller says about forwarding is replaced: this is the first that knows.
+pub(super) fn onward(headers: &mut HeaderMap, peer: Option<SocketAddr>, request_id: &str) {
+    without_connection(headers);
+    // The body was read, so its length is known anew.
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    headers.remove(FORWARDED_FOR);
+    headers.remove(header::FORWARDED);
+    if let Some(value) = peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    headers.remove(FORWARDED_HOST);
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// For the caller.
+pub(super) fn back(headers: &mut HeaderMap) {
+    without_connection(headers);
+    headers.remove(REQUEST_ID);
+}
+
+/// Whether doing it twice is the same as doing it once.
+pub(super) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
+    method.is_safe() || headers.contains_key(IDEMPOTENCY_KEY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_ends_here() {
+        let mut given = headers(&[
+            ("connection", "close, x-secret"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("content-length", "3"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("host", "shop.example"),
+            ("cookie", "session=1"),
+        ]);
+        onward(&mut given, Some("10.0.0.1:5".parse().unwrap()), "r1");
+        let wanted = headers(&[
+            ("host", "shop.example"),
+            ("cookie", "session=1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-proto", "http"),
+            ("x-request-id", "r1"),
+        ]);
+        assert_eq!(given, wanted);
+    }
+
+    #[test]
+    fn only_what_changes_nothing_twice_is_repeated() {
+        assert!(is_repeatable(&Method::GET, &HeaderMap::new()));
+        assert!(!is_repeatable(&Method::POST, &HeaderMap::new()));
+        assert!(!is_repeatable(&Method::DELETE, &HeaderMap::new()));
+        assert!(is_repeatable(
+            &Method::POST,
+            &headers(&[("idempotency-key", "k")])
+        ));
+    }
+}

@@ -1,0 +1,65 @@
+//! The routes of the gateway itself; every other path is passed on.
+//! Invariant: what it answers on its own says whether it rests on an old list.
+
+mod headers;
+mod pass;
+mod registry;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use prometheus::IntCounterVec;
+use service::config::GatewayConfig;
+use service::metrics::Metrics;
+use service::secrets::Secret;
+use service::tasks::Tasks;
+
+use crate::roster::Roster;
+
+pub(crate) struct App {
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) config: GatewayConfig,
+    pub(crate) pooled: reqwest::Client,
+    /// A new connection each time, for what must not meet one that the other side is just closing.
+    pub(crate) unpooled: reqwest::Client,
+    pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
+    pub(crate) operator_token: Secret,
+    pub(crate) stop: Tasks,
+}
+
+/// What is counted. Names of instances come from the registry, which only services may write.
+pub(crate) struct Counters {
+    pub(crate) passed: IntCounterVec,
+    pub(crate) failed: IntCounterVec,
+}
+
+impl Counters {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            passed: metrics.counters(
+                "menagerie_gateway_passed_total",
+                "Requests that an instance answered.",
+                &["instance"],
+            ),
+            failed: metrics.counters(
+                "menagerie_gateway_failed_total",
+                "Requests that an instance did not answer; what is safe to repeat went to another one.",
+                &["instance"],
+            ),
+        }
+    }
+}
+
+type Shared = Arc<App>;
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/getServer", get(registry::get_server))
+        .route("/services", get(registry::services))
+        .route("/readyz", get(registry::ready))
+        .route("/metrics", get(registry::metrics))
+        .fallback(pass::pass)
+        .with_state(Arc::new(app))
+}

@@ -1,0 +1,189 @@
+//! Passing a request on to an instance, and to the next one when that fails.
+//! Invariant: what might be done twice is sent a second time only if it surely was not sent before; an answer of
+//! known size is held until it is whole, so that an instance dying within it costs the caller nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, Method, Request, Response, header, request::Parts};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use kvstore_client::Registration;
+use service::problem::{self, Problem};
+use service::{body, edge};
+use tokio::time::Instant;
+
+use super::{App, Shared, headers};
+
+const SHOP: &str = "petstore";
+
+/// Why an instance gave no answer.
+enum Failure {
+    /// It surely did not see the request.
+    NotSent,
+    /// It may have done what was asked.
+    Lost,
+}
+
+/// A request as it is sent to each instance that is tried.
+struct Outgoing {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+    repeatable: bool,
+}
+
+pub(super) async fn pass(
+    State(app): State<Shared>,
+    request: Request<Body>,
+) -> problem::Result<Response<Body>> {
+    let deadline = Instant::now() + Duration::from_millis(app.config.request_ms_max);
+    let (parts, body) = request.into_parts();
+    let body = body::read(body, app.config.body_bytes_max, deadline).await?;
+    let outgoing = Outgoing::of(parts, body);
+    let mut tried: Vec<String> = Vec::new();
+    while tried.len() < app.config.attempts_max && Instant::now() < deadline {
+        let Some(instance) = app.roster.next_or_any(SHOP, &tried) else {
+            break;
+        };
+        tried.push(instance.address.clone());
+        match attempt(&app, &instance, &outgoing, deadline).await {
+            Ok(response) => {
+                let passed = &app.counters.passed;
+                passed.with_label_values(&[instance.name.as_str()]).inc();
+                return Ok(response);
+            }
+            Err(failure) => {
+                let failed = &app.counters.failed;
+                failed.with_label_values(&[instance.name.as_str()]).inc();
+                if matches!(failure, Failure::Lost) && !outgoing.repeatable {
+                    return Err(lost());
+                }
+            }
+        }
+    }
+    Err(nobody(tried.len()))
+}
+
+impl Outgoing {
+    fn of(parts: Parts, body: Bytes) -> Self {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|ConnectInfo(peer)| *peer);
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let repeatable = headers::is_repeatable(&parts.method, &parts.headers);
+        let mut onward = parts.headers;
+        headers::onward(&mut onward, peer, &edge::request_id());
+        Self {
+            method: parts.method,
+            path: path.to_owned(),
+            headers: onward,
+            body,
+            repeatable,
+        }
+    }
+}
+
+async fn attempt(
+    app: &App,
+    instance: &Registration,
+    outgoing: &Outgoing,
+    deadline: Instant,
+) -> Result<Response<Body>, Failure> {
+    let most = match (outgoing.method.is_safe(), outgoing.repeatable) {
+        (true, _) => app.config.read_ms_max,
+        (false, true) => app.config.write_ms_max,
+        // Nobody else may be asked, so it gets all the time there is.
+        (false, false) => app.config.request_ms_max,
+    };
+    let until = deadline.min(Instant::now() + Duration::from_millis(most));
+    let http = if outgoing.repeatable {
+        &app.pooled
+    } else {
+        &app.unpooled
+    };
+    let request = http
+        .request(
+            outgoing.method.clone(),
+            format!("http://{}{}", instance.address, outgoing.path),
+        )
+        .headers(outgoing.headers.clone())
+        .body(outgoing.body.clone());
+    let answer = match tokio::time::timeout_at(until, request.send()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(failed(app, instance, &error)),
+        Err(_elapsed) => {
+            app.roster.leave_out(instance, "did not answer in time");
+            return Err(Failure::Lost);
+        }
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    headers::back(response.headers_mut());
+    *response.body_mut() = whole_or_stream(app, instance, outgoing, answer, until).await?;
+    Ok(response)
+}
+
+fn failed(app: &App, instance: &Registration, error: &reqwest::Error) -> Failure {
+    tracing::debug!(process.name = instance.name, %error, "an instance gave no answer");
+    if error.is_connect() {
+        app.roster.leave_out(instance, "cannot be reached");
+        return Failure::NotSent;
+    }
+    app.roster.leave_out(instance, "broke off");
+    Failure::Lost
+}
+
+/// What an instance may still fail to finish is held back: another one may do it instead, or the caller is told in
+/// words that the outcome is unknown.
+async fn whole_or_stream(
+    app: &App,
+    instance: &Registration,
+    outgoing: &Outgoing,
+    answer: reqwest::Response,
+    until: Instant,
+) -> Result<Body, Failure> {
+    let known = answer.content_length();
+    let held = known.is_some_and(|bytes| bytes <= app.config.answer_bytes_held);
+    if held && outgoing.method != Method::HEAD {
+        return match tokio::time::timeout_at(until, answer.bytes()).await {
+            Ok(Ok(bytes)) => Ok(bytes.into()),
+            Ok(Err(error)) => Err(failed(app, instance, &error)),
+            Err(_elapsed) => {
+                app.roster.leave_out(instance, "did not answer in time");
+                Err(Failure::Lost)
+            }
+        };
+    }
+    let events = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let pieces = answer.bytes_stream();
+    if !events {
+        return Ok(Body::from_stream(pieces));
+    }
+    // It has no end of its own. Its reader comes back to another gateway, with the number of the last event it saw.
+    let stop = app.stop.clone();
+    let stopped = Box::pin(async move { stop.stopping().await });
+    Ok(Body::from_stream(pieces.take_until(stopped)))
+}
+
+fn lost() -> Problem {
+    Problem::new(
+        problem::OUTCOME_UNKNOWN,
+        "The shop instance that had this request gave no answer, and the request may have been carried out. Look \
+         before you send it again; with an `Idempotency-Key` it would have been repeated safely.",
+    )
+}
+
+fn nobody(tried: usize) -> Problem {
+    let detail = match tried {
+        0 => "No shop instance is running. Try again shortly.".to_owned(),
+        _ => format!("None of {tried} shop instances answered. Try again shortly."),
+    };
+    Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000)
+}

@@ -66,7 +66,7 @@ enum Command {
     /// Run one instance of the payment service in this process
     Pay(pay::Pay),
     /// Run the gateway in this process: one address in front of all shops
-    Gateway(gateway::Gateway),
+    Gateway(crate::gateway::Gateway),
     /// Show something worth seeing, step by step
     #[command(subcommand)]
     Demo(demo::Demo),

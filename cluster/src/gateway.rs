@@ -1,9 +1,9 @@
 //! `menagerie gateway`: one address in front of all shops, in this process.
 //! Invariant: the port is bound before anything else is done, so that a taken port harms nothing.
 
+use ::gateway::Settings;
 use anyhow::Context as _;
 use clap::Args;
-use gateway::Settings;
 use service::secrets;
 use service::tasks::Tasks;
 use service::telemetry::{self, Format};
@@ -44,5 +44,5 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     };
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
-    Box::pin(gateway::run(settings, listener, tasks)).await
+    Box::pin(::gateway::run(settings, listener, tasks)).await
 }

@@ -128,6 +128,22 @@ impl Output {
         ProgressBar::new(length).with_style(style).with_message(what)
     }
 
+    /// The same for bytes, whose number may not be known.
+    pub(crate) fn byte_progress(self, what: &'static str, length: Option<u64>) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (template, bar) = match length {
+            Some(length) => (
+                "{msg} [{bar:30}] {bytes}/{total_bytes} {elapsed}",
+                ProgressBar::new(length),
+            ),
+            None => ("{msg} {spinner} {bytes} {elapsed}", ProgressBar::new_spinner()),
+        };
+        let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+        bar.with_style(style).with_message(what)
+    }
+
     /// Asks yes or no on a terminal; None when there is nobody to ask.
     pub(crate) fn confirm(self, question: &str) -> io::Result<Option<bool>> {
         if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -5,6 +5,7 @@
 //! `store` (wait for the read index) → `storage`. Modules stand here in that reading order.
 
 pub mod api;
+pub mod backup;
 pub mod command;
 pub mod machine;
 pub mod metrics;

@@ -102,7 +102,7 @@ impl NodeMetrics {
             ),
             snapshots: r.counters(
                 "kv_snapshots_total",
-                "Snapshots built, sent, installed",
+                "Snapshots built, sent, installed; backups made by themselves, and failed",
                 &["what"],
             ),
             unknown_outcomes: r.counter("kv_unknown_outcomes_total", "Writes whose fate is not known"),

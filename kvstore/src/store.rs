@@ -1,6 +1,7 @@
 //! The store's use cases: propose or forward a write, find the moment a read may see, read, and tell
 //! how things stand. The only caller of Raft; it must not know HTTP.
 
+mod backup;
 mod propose;
 mod range;
 mod read;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
+use tokio::sync::Semaphore;
 
 pub use crate::storage::history::{Direction, Span};
+pub use backup::Turn;
 pub use range::{RangePage, RangeQuery, With};
 pub use read::{Got, Level, ReadError, ReadPoint};
 pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
@@ -63,6 +66,7 @@ struct Inner {
     started: Instant,
     stopping: AtomicBool,
     disk_full: AtomicBool,
+    backups: Arc<Semaphore>,
 }
 
 impl Store {
@@ -88,6 +92,7 @@ impl Store {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
+            backups: Arc::new(Semaphore::new(1)),
         };
         Self {
             inner: Arc::new(inner),

@@ -1,7 +1,9 @@
-//! What a node does by itself: lease expiry, snapshots, flushes, compaction, and watching its disk.
+//! What a node does by itself: lease expiry, snapshots, backups, flushes, compaction, and watching its disk.
 //!
 //! Each duty is a task that wakes on a clock and does a bounded piece of work. Decisions that all members
 //! must share go through the log as commands; the rest is local housekeeping.
+
+mod backups;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +52,11 @@ impl Upkeep {
         upkeep
             .tasks
             .spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
+        if config.backup.every_s > 0 {
+            upkeep
+                .tasks
+                .spawn("backups", Arc::clone(&upkeep).back_up_regularly(config.clone()));
+        }
         upkeep.tasks.spawn(
             "disk-watch",
             Arc::clone(&upkeep).watch_disk(config.limits.clone()),

@@ -1,6 +1,7 @@
 //! `menagerie kv`: the store from the command line, one file a subcommand.
 //! Invariant: everything goes through `KvClient`, as any other program's calls do; nothing here knows HTTP.
 
+mod backup;
 mod compact;
 mod del;
 mod explain;
@@ -11,6 +12,7 @@ mod ls;
 mod member;
 mod put;
 pub(crate) mod reach;
+mod recover;
 mod show;
 mod status;
 mod token;
@@ -59,6 +61,14 @@ enum Command {
     Compact(compact::Compact),
     /// A hash over all keys: equal on all nodes at the same revision
     Hash(hash::Hash),
+    /// Write everything at one revision into a file, while writes go on
+    Snapshot(backup::Snapshot),
+    /// Check a file that `snapshot` made
+    Verify(backup::Verify),
+    /// Make the data folders of a new cluster from such a file
+    Restore(backup::Restore),
+    /// Make a new cluster from what is left of one that has lost its majority for good
+    Recover(recover::Recover),
     /// Show the state of every node
     Status,
     /// Access tokens and what they may read and write
@@ -77,6 +87,13 @@ pub(super) struct Session {
 
 impl Kv {
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        // These work on files, also where there is no store to be reached.
+        match &self.command {
+            Command::Verify(verify) => return verify.run(context.output),
+            Command::Restore(restore) => return restore.run(&context),
+            Command::Recover(recover) => return recover.run(&context),
+            _ => {}
+        }
         let session = Session::open(&context, self.reach)?;
         let endpoints = session.endpoints.clone();
         let result = block_on(async {
@@ -93,6 +110,8 @@ impl Kv {
                 Command::Leader(leader) => leader.run(&session).await,
                 Command::Compact(compact) => compact.run(&session).await,
                 Command::Hash(hash) => hash.run(&session).await,
+                Command::Snapshot(snapshot) => snapshot.run(&session).await,
+                Command::Verify(_) | Command::Restore(_) | Command::Recover(_) => Ok(()),
                 Command::Status => status::run(&session).await,
                 Command::Token(token) => token.run(&session).await,
             }

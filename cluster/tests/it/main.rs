@@ -8,6 +8,7 @@ mod browser;
 mod harness;
 mod load;
 
+mod backup;
 mod bench;
 mod client;
 mod console;

@@ -16,6 +16,7 @@ mod once;
 mod params;
 mod range;
 mod reply;
+mod snapshot;
 mod tokens;
 mod txn;
 mod txn_parse;
@@ -125,6 +126,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/v1/leases/{id}/keepalive", post(leases::keepalive)),
         ("/v1/revision", get(maintenance::revision)),
         ("/v1/hash", get(maintenance::hash)),
+        ("/v1/snapshot", get(snapshot::snapshot)),
         ("/v1/status", get(maintenance::status)),
         ("/v1/compact", post(maintenance::compact)),
         ("/v1/cluster", get(cluster::show)),

@@ -20,6 +20,7 @@ use crate::command::Reply;
 use crate::raft::types::{
     LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
 };
+use crate::storage::closing::Joined;
 use crate::storage::machine_db::{MachineDb, MachineMemory, TABLES_OF_STATE};
 
 /// Entries and bytes of one atomic batch.
@@ -38,19 +39,21 @@ pub struct MachineAdapter {
     flushed: watch::Receiver<u64>,
     /// Whether the last batch was applied quickly: a database that begins to stall is noticed once.
     quick: bool,
+    /// After `jobs`, whose end ends it.
+    _thread: Joined,
 }
 
 fn io_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::other(error)
 }
 
-fn applied_of(db: &MachineDb) -> Option<LogId> {
+pub(crate) fn applied_of(db: &MachineDb) -> Option<LogId> {
     db.applied().map(|bytes| {
         serde_json::from_slice(&bytes).expect("a stored log id decodes, or the database is damaged")
     })
 }
 
-fn membership_of(db: &MachineDb) -> StoredMembership {
+pub(crate) fn membership_of(db: &MachineDb) -> StoredMembership {
     let stored = db.membership();
     stored.map_or_else(StoredMembership::default, |bytes| {
         serde_json::from_slice(&bytes).expect("a stored membership decodes, or the database is damaged")
@@ -58,7 +61,7 @@ fn membership_of(db: &MachineDb) -> StoredMembership {
 }
 
 /// Index after the last entry that the database has seen.
-pub(super) fn applied_end(db: &MachineDb) -> u64 {
+pub(crate) fn applied_end(db: &MachineDb) -> u64 {
     applied_of(db).map_or(0, |id| id.index + 1)
 }
 
@@ -67,7 +70,7 @@ impl MachineAdapter {
     pub fn start(machine: Arc<Machine>, flushed: watch::Receiver<u64>) -> io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
         let applying = Arc::clone(&machine);
-        std::thread::Builder::new().name("apply".into()).spawn(move || {
+        let thread = Joined::spawn("apply", move || {
             while let Some((items, done)) = queue.blocking_recv() {
                 // The asker is gone only when the node is stopping.
                 done.send(applying.apply(items)).ok();
@@ -78,6 +81,7 @@ impl MachineAdapter {
             jobs,
             flushed,
             quick: true,
+            _thread: thread,
         })
     }
 

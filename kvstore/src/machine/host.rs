@@ -77,7 +77,7 @@ pub struct Machine {
     pub metrics: Arc<NodeMetrics>,
     /// Bytes of proposals applied since the last snapshot.
     pub applied_bytes: AtomicU64,
-    pub(super) snapshots: super::snapshot::Snapshots,
+    pub(crate) snapshots: super::snapshot::Snapshots,
     pub(crate) damage: Arc<Damage>,
 }
 

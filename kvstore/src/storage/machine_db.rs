@@ -287,6 +287,23 @@ impl MachineDb {
         rows
     }
 
+    /// Makes this the state of a cluster that begins with it: its id, tokens and disks are given by its first leader.
+    pub(crate) fn begin_anew(&self, membership: &[u8]) -> Result<(), rocksdb::Error> {
+        let mut batch = WriteBatch::default();
+        let meta = self.table(META);
+        for (key, _) in self.meta_under(b"member/") {
+            batch.delete_cf(meta, key);
+        }
+        let state = State {
+            cluster_id: String::new(),
+            ..self.state()
+        };
+        batch.put_cf(meta, STATE, encode(&state));
+        batch.put_cf(meta, MEMBERSHIP, membership);
+        self.db.write_opt(batch, &without_wal())?;
+        self.flush()
+    }
+
     /// Only for a bug that is planted.
     pub(crate) fn forget_answers(&self) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();

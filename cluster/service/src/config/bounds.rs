@@ -63,6 +63,10 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         block_cache_mib 1, 1_048_576;
         heads_cache_mib 1, 1_048_576;
     }
+    bounds! { config faults backup:
+        every_s 0, 365 DAY_S;
+        keep 1, 100_000;
+    }
     bounds! { config faults limits:
         key_bytes_max 16, 4 KIB;
         value_bytes_max 1 KIB, 64 MIB;

@@ -3,6 +3,7 @@
 //! Everything has a default, so that an empty file is a store of one node.
 //! It holds no secrets, and knows nothing of what the settings do.
 
+mod backup;
 mod bounds;
 mod check;
 mod console;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use backup::BackupConfig;
 pub use console::ConsoleConfig;
 pub use gateway::GatewayConfig;
 pub use payment::PaymentConfig;
@@ -31,6 +33,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub console: ConsoleConfig,
     pub store: StoreConfig,
+    pub backup: BackupConfig,
     pub limits: LimitsConfig,
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
@@ -45,6 +48,7 @@ impl Default for Config {
             cluster: ClusterConfig::default(),
             console: ConsoleConfig::default(),
             store: StoreConfig::default(),
+            backup: BackupConfig::default(),
             limits: LimitsConfig::default(),
             nodes: vec![NodeConfig {
                 id: 1,
@@ -109,6 +113,15 @@ impl Config {
     /// The folder of one process, for example `data/n1`.
     pub fn data_of(&self, process: &str) -> PathBuf {
         self.data.join(process)
+    }
+
+    /// Where backups go that are made by themselves.
+    pub fn backup_folder(&self) -> PathBuf {
+        if self.backup.folder.as_os_str().is_empty() {
+            self.data.join("backups")
+        } else {
+            self.backup.folder.clone()
+        }
     }
 
     /// Where clients reach the store, in the order of the file.

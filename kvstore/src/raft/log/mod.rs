@@ -24,7 +24,7 @@ use writer::{Work, Writer};
 use super::entry::{self, MalformedEntry};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::NodeMetrics;
-use crate::storage::closing::Closed;
+use crate::storage::closing::{Closed, Joined};
 use crate::storage::damage::{advise, is_corruption};
 use crate::storage::log_db::{LogBatch, LogDb, TailMark};
 
@@ -50,6 +50,8 @@ pub struct LogStore {
     queue: mpsc::Sender<Work>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// After the queue, whose end ends it.
+    _writer: Arc<Joined>,
 }
 
 /// What the log held when it was opened.
@@ -115,9 +117,7 @@ impl LogStore {
         let (queue, work) = mpsc::channel(QUEUE);
         let (broken, failed) = oneshot::channel();
         let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics);
-        std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || writer.run())?;
+        let writer = Joined::spawn("log-writer", move || writer.run())?;
         let committed = committed.filter(|id| id.index < end);
         Ok((
             Self {
@@ -125,6 +125,7 @@ impl LogStore {
                 queue,
                 committed,
                 purged,
+                _writer: Arc::new(writer),
             },
             Opened { end, lost_up_to },
             failed,

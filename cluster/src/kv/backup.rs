@@ -1,0 +1,201 @@
+//! `kv snapshot`, `kv verify`, `kv restore`: the whole store in one file, and a new cluster out of it.
+//! Invariant: a file gets its name once it is whole and on disk; nothing that is there is written over by a restore.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use futures_util::StreamExt as _;
+use kvstore::backup::{self, Head, NewCluster, NewNode};
+use serde_json::json;
+use service::config::{Config, Role};
+use tokio::io::AsyncWriteExt as _;
+
+use super::Session;
+use crate::context::Context;
+use crate::output::Output;
+
+#[derive(Args)]
+pub(super) struct Snapshot {
+    /// The file to write; it must not be there yet
+    file: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Verify {
+    /// A file that `kv snapshot` made
+    file: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Restore {
+    /// A file that `kv snapshot` made
+    file: PathBuf,
+    /// Make the folders of these nodes only, such as 1,2; the others are made on their own machines
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    nodes: Vec<u64>,
+    /// The id of the new cluster, as the first machine has printed it
+    #[arg(long, value_name = "ID")]
+    cluster_id: Option<String>,
+}
+
+impl Snapshot {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        ensure!(
+            !self.file.exists(),
+            "{} is there already; a backup never replaces one",
+            self.file.display()
+        );
+        let beside = self.file.with_extension("tmp");
+        let began = std::time::Instant::now();
+        let written = fetch(session, &beside).await;
+        let checked = written.and_then(|()| check(&beside, session.output));
+        let head = match checked {
+            Ok(head) => head,
+            Err(error) => {
+                // Half a backup is of no use to anybody.
+                std::fs::remove_file(&beside).ok();
+                return Err(error);
+            }
+        };
+        std::fs::rename(&beside, &self.file).with_context(|| format!("name {}", self.file.display()))?;
+        if session.output.json {
+            let mut document = document(&head);
+            document["file"] = json!(self.file);
+            document["ms"] = json!(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+            return Ok(session.output.document(&document)?);
+        }
+        Ok(session.output.line(format_args!(
+            "{}: revision {}, {} keys, {} bytes",
+            self.file.display(),
+            head.revision,
+            head.keys,
+            head.files_bytes()
+        ))?)
+    }
+}
+
+/// Everything goes to disk before it is looked at.
+async fn fetch(session: &Session, to: &Path) -> anyhow::Result<()> {
+    let mut pieces = Box::pin(session.client.snapshot().await?);
+    let file = tokio::fs::File::create(to).await;
+    let mut file = file.with_context(|| format!("make {}", to.display()))?;
+    let bar = session.output.byte_progress("snapshot", None);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        file.write_all(&piece)
+            .await
+            .with_context(|| format!("write {}", to.display()))?;
+        bar.inc(piece.len() as u64);
+    }
+    file.sync_all().await.context("sync the backup")?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn check(file: &Path, output: Output) -> anyhow::Result<Head> {
+    let bar = output.byte_progress("verify", Some(0));
+    let head = backup::verify(file, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    head.with_context(|| format!("{} is no sound backup", file.display()))
+}
+
+pub(super) fn document(head: &Head) -> serde_json::Value {
+    json!({
+        "cluster_id": head.cluster_id,
+        "revision": head.revision,
+        "keys": head.keys,
+        "hash": head.hash,
+        "made_ms": head.made_ms,
+        "version": head.version,
+        "bytes": head.files_bytes(),
+    })
+}
+
+impl Verify {
+    pub(super) fn run(&self, output: Output) -> anyhow::Result<()> {
+        let head = check(&self.file, output)?;
+        if output.json {
+            return Ok(output.document(&document(&head))?);
+        }
+        Ok(output.line(format_args!(
+            "sound: revision {}, {} keys, of cluster {}, hash {}",
+            head.revision, head.keys, head.cluster_id, head.hash
+        ))?)
+    }
+}
+
+impl Restore {
+    pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
+        let (head, cluster_id) = restore(context, &self.file, &self.nodes, self.cluster_id.clone())?;
+        let output = context.output;
+        if output.json {
+            let mut document = document(&head);
+            document["new_cluster_id"] = json!(cluster_id);
+            return Ok(output.document(&document)?);
+        }
+        output.line(format_args!(
+            "restored revision {} with {} keys into {}",
+            head.revision,
+            head.keys,
+            context.data.display()
+        ))?;
+        if !self.nodes.is_empty() {
+            output.line(format_args!(
+                "on the other machines: menagerie kv restore FILE --nodes IDS --cluster-id {cluster_id}"
+            ))?;
+        }
+        say_secrets(context);
+        Ok(())
+    }
+}
+
+/// What a restore cannot bring back.
+pub(super) fn say_secrets(context: &Context) {
+    if !context.data.join("secrets.toml").exists() {
+        context.output.note(
+            "Tokens and the key of card numbers are not in a backup. Copy secrets.toml of the old cluster into the \
+             data folder before the first start, or new ones are made: then cards that were opened are not known.",
+        );
+    }
+}
+
+/// The folders of the nodes that the configuration lists, of a new cluster that begins with this file.
+pub(super) fn restore(
+    context: &Context,
+    file: &Path,
+    only: &[u64],
+    cluster_id: Option<String>,
+) -> anyhow::Result<(Head, String)> {
+    let voters = voters(&context.config, &context.data, only)?;
+    std::fs::create_dir_all(&context.data)
+        .with_context(|| format!("make the data folder {}", context.data.display()))?;
+    let bar = context.output.byte_progress("restore", Some(0));
+    let restored = backup::restore(file, &NewCluster { cluster_id, voters }, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    restored
+}
+
+fn voters(config: &Config, data: &Path, only: &[u64]) -> anyhow::Result<Vec<NewNode>> {
+    let voters = config.nodes.iter().filter(|node| node.role == Role::Voter);
+    let voters: Vec<NewNode> = voters
+        .map(|node| NewNode {
+            id: node.id,
+            peer_address: node.peer.clone(),
+            client_address: node.client.clone(),
+            folder: (only.is_empty() || only.contains(&node.id)).then(|| data.join(node.name())),
+        })
+        .collect();
+    for id in only {
+        if !voters.iter().any(|node| node.id == *id) {
+            bail!("the configuration has no voter {id}");
+        }
+    }
+    Ok(voters)
+}

@@ -1,0 +1,147 @@
+//! A backup of a running node: a checkpoint, which is hard links, and its bytes piece by piece.
+//! Invariant: writes go on meanwhile; the checkpoint is removed however this ends; a table that is no longer what it
+//! was ends the stream with an error, and what was written of it is no backup.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use service::time::now_ms;
+use sha2::{Digest as _, Sha256};
+
+use super::Progress;
+use super::format::{END, Head, PIECE_BYTES};
+use crate::machine::host::Machine;
+use crate::machine::snapshot::{self, ManifestFile};
+use crate::raft::identity::random_name;
+use crate::storage::damage::Damage;
+use crate::storage::files;
+use crate::storage::machine_db::{MachineDb, MachineMemory, TABLES_OF_STATE};
+
+/// Gives the bytes of a backup in order.
+pub struct Source {
+    pub head: Head,
+    beginning: Option<Vec<u8>>,
+    files: VecDeque<(ManifestFile, File)>,
+    /// Bytes and checksum of what was read of the first of `files`.
+    read: (u64, u32),
+    all: Sha256,
+    ended: bool,
+    damage: Arc<Damage>,
+    _checkpoint: Checkpoint,
+}
+
+/// A folder that goes when nobody reads from it any more.
+struct Checkpoint(PathBuf);
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_folder(&self.0) {
+            // The next start removes it.
+            tracing::warn!(%error, "the folder of a backup could not be removed");
+        }
+    }
+}
+
+impl Source {
+    /// Takes a checkpoint of what this node has applied.
+    pub(crate) fn of(machine: &Machine, folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("snapshots").join(format!("{}.tmp", random_name()));
+        let checkpoint = Checkpoint(path);
+        machine
+            .generation()
+            .db()
+            .checkpoint(&checkpoint.0)
+            .context("take a checkpoint")?;
+        let memory = MachineMemory {
+            memtable_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+        };
+        let db = MachineDb::open_read_only(&checkpoint.0, memory, Arc::clone(&machine.damage))?;
+        let state = db.state();
+        let last_log = db.applied().context("nothing was ever applied here")?;
+        drop(db);
+        let described = snapshot::describe(&checkpoint.0).context("read the checkpoint")?;
+        let open = |file: &ManifestFile| Ok((file.clone(), File::open(checkpoint.0.join(&file.name))?));
+        let files: io::Result<VecDeque<(ManifestFile, File)>> = described.iter().map(open).collect();
+        let head = Head {
+            cluster_id: state.cluster_id,
+            revision: state.revision,
+            keys: state.keys,
+            hash: format!("{:032x}", state.hash),
+            last_log: serde_json::from_slice(&last_log).context("read the log id")?,
+            made_ms: now_ms(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            files: described,
+        };
+        Ok(Self {
+            beginning: Some(head.encode()?),
+            files: files?,
+            read: (0, 0),
+            all: Sha256::new(),
+            ended: false,
+            damage: Arc::clone(&machine.damage),
+            head,
+            _checkpoint: checkpoint,
+        })
+    }
+
+    /// How many bytes there are in all.
+    pub fn bytes(&self) -> io::Result<u64> {
+        Ok(self.head.encode()?.len() as u64 + self.head.files_bytes() + 40)
+    }
+
+    /// The next piece; `None` after the last.
+    pub fn next_piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if let Some(beginning) = self.beginning.take() {
+            self.all.update(&beginning);
+            return Ok(Some(beginning));
+        }
+        while let Some((described, file)) = self.files.front_mut() {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            file.take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+            let (bytes, crc) = self.read;
+            if piece.is_empty() {
+                if (bytes, crc) != (described.bytes, described.crc32c) {
+                    let text = format!("{} does not match its checksum", described.name);
+                    self.damage.report_corruption(TABLES_OF_STATE, &text);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+                self.files.pop_front();
+                self.read = (0, 0);
+                continue;
+            }
+            self.read = (bytes + piece.len() as u64, crc32c::crc32c_append(crc, &piece));
+            self.all.update(&piece);
+            return Ok(Some(piece));
+        }
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(None);
+        }
+        let mut end = std::mem::take(&mut self.all).finalize().to_vec();
+        end.extend(END);
+        Ok(Some(end))
+    }
+}
+
+/// Writes beside, syncs, renames: a file that has its name is whole.
+pub fn write_to_file(mut source: Source, path: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
+    let all = source.bytes()?;
+    let beside = path.with_extension("tmp");
+    let mut file = File::create(&beside).with_context(|| format!("make {}", beside.display()))?;
+    let mut done = 0;
+    while let Some(piece) = source.next_piece()? {
+        file.write_all(&piece)
+            .with_context(|| format!("write {}", beside.display()))?;
+        done += piece.len() as u64;
+        progress(done, all);
+    }
+    file.sync_all().context("sync the backup")?;
+    std::fs::rename(&beside, path).with_context(|| format!("name {}", path.display()))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    files::sync_folder(folder.unwrap_or(Path::new("."))).context("sync the folder")?;
+    Ok(source.head)
+}

@@ -1,0 +1,18 @@
+//! Backups: the whole store at one revision, in one file with checksums.
+//! Reading order: `format` (what the file looks like, reading and checking it), `make` (from a running node),
+//! `restore` (a new cluster out of a file), `recover` (a file out of what a lost majority left behind).
+//! Invariant: a file that `verify` accepts is whole; a cluster made from it is a new one, to which no member of the
+//! old one belongs.
+
+mod format;
+mod make;
+mod recover;
+mod restore;
+
+pub use format::{Head, Reader, verify};
+pub use make::{Source, write_to_file};
+pub use recover::{Survivor, inspect, recover};
+pub use restore::{NewCluster, NewNode, restore};
+
+/// Told how many bytes of how many are done.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

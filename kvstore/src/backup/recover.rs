@@ -1,0 +1,183 @@
+//! What is left of a cluster whose majority is lost for good, made into a backup.
+//! Invariant: nothing of what the survivors hold is changed: the work is done on a copy.
+//! The longest log is taken as it is. What was acknowledged is in the log of a majority; so it is all there if
+//! enough of the members survive, and the end of it may be missing if not. Entries that were never acknowledged may
+//! be taken along.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+
+use super::Progress;
+use super::format::Head;
+use super::make::{Source, write_to_file};
+use crate::machine::adapter::{applied_end, applied_of, membership_of};
+use crate::machine::host::{Content, Item, Machine, MachineSettings};
+use crate::raft::entry::{self, log_id_parts};
+use crate::raft::types::{LogId, StoredMembership};
+use crate::storage::files;
+use crate::storage::log_db::LogDb;
+
+const LOG_MEMTABLE_BYTES: usize = 16 << 20;
+const READ_BYTES: usize = 8 << 20;
+
+/// What one member's folder holds.
+#[derive(Clone, Debug)]
+pub struct Survivor {
+    pub folder: PathBuf,
+    /// The last entry of its log, or of its state where the log ends before it.
+    pub last: LogId,
+    pub applied: u64,
+    /// Of the cluster, as this member knew it.
+    pub voters: Vec<u64>,
+}
+
+impl Survivor {
+    pub fn term(&self) -> u64 {
+        log_id_parts(&self.last).0
+    }
+
+    pub fn index(&self) -> u64 {
+        self.last.index
+    }
+}
+
+/// Looks into the folder of a member that does not run.
+pub fn inspect(folder: &Path) -> anyhow::Result<Survivor> {
+    let work = Copy::of(folder)?;
+    let (log, machine) = work.open()?;
+    let survivor = Survivor {
+        folder: folder.to_owned(),
+        last: last_of(&log, &machine)?.context("nothing was ever written here")?,
+        applied: applied_end(machine.generation().db()).saturating_sub(1),
+        voters: membership_of(machine.generation().db()).voter_ids().collect(),
+    };
+    Ok(survivor)
+}
+
+/// Applies all that the member's log holds and writes a backup of that.
+pub fn recover(from: &Survivor, to: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
+    let work = Copy::of(&from.folder)?;
+    let (log, machine) = work.open()?;
+    apply_all(&log, &machine)?;
+    let source = Source::of(&machine, &work.0)?;
+    write_to_file(source, to, progress)
+}
+
+/// A copy of a member's folder beside it, which goes in the end.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        ensure!(
+            folder.join("raft").is_dir() && folder.join("sm").is_dir(),
+            "{} is not the folder of a node",
+            folder.display()
+        );
+        refuse_running(folder)?;
+        let copy = Self(folder.with_extension("recovering"));
+        files::remove_folder(&copy.0)?;
+        copy_folder(folder, &copy.0).with_context(|| format!("copy {}", folder.display()))?;
+        files::remove_file(&copy.0.join("DAMAGED"))?;
+        Ok(copy)
+    }
+
+    fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {
+        let log = LogDb::open(&self.0.join("raft").join("db"), LOG_MEMTABLE_BYTES).context("open the log")?;
+        let settings = MachineSettings {
+            memtable_bytes: 8 << 20,
+            cache_bytes: 8 << 20,
+            ring_bytes: 1 << 20,
+            heads_bytes: 1 << 20,
+        };
+        let machine = Machine::open(&self.0, settings, Arc::default()).context("open the state")?;
+        Ok((log, machine))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_folder(&self.0) {
+            tracing::warn!(%error, "a copy made for recovering could not be removed");
+        }
+    }
+}
+
+fn refuse_running(folder: &Path) -> anyhow::Result<()> {
+    let Ok(lock) = fs::File::open(folder.join("LOCK")) else {
+        return Ok(());
+    };
+    let free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    ensure!(free.is_ok(), "a process uses {}; stop it first", folder.display());
+    Ok(())
+}
+
+/// Tables never change, so they are linked where that is possible.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&source, &target)?;
+            continue;
+        }
+        let table = source.extension().is_some_and(|extension| extension == "sst");
+        if !table || fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn last_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Option<LogId>> {
+    let in_log = match log.last()? {
+        Some((_, bytes)) => Some(entry::decode(&bytes)?.log_id()),
+        None => None,
+    };
+    Ok(in_log.max(applied_of(machine.generation().db())))
+}
+
+fn apply_all(log: &LogDb, machine: &Machine) -> anyhow::Result<()> {
+    loop {
+        let from = applied_end(machine.generation().db());
+        let entries = log.entries(from, u64::MAX, READ_BYTES)?;
+        let Some((first, _)) = entries.first() else {
+            return Ok(());
+        };
+        if *first != from {
+            bail!("the log begins at {first}, but the state ends before {from}: this member cannot be used");
+        }
+        let mut items = Vec::with_capacity(entries.len());
+        for (expected, (index, bytes)) in (from..).zip(entries) {
+            ensure!(
+                index == expected,
+                "the log has no entry {expected}: it is damaged"
+            );
+            items.push(item(&bytes)?);
+        }
+        machine.apply(items)?;
+    }
+}
+
+fn item(bytes: &bytes::Bytes) -> anyhow::Result<Item> {
+    let entry = entry::decode(bytes)?;
+    let id = entry.log_id();
+    let content = match entry.payload {
+        EntryPayload::Blank => Content::Nothing,
+        EntryPayload::Normal(proposal) => Content::Proposal(proposal),
+        EntryPayload::Membership(membership) => {
+            let stored = StoredMembership::new(Some(id), membership);
+            Content::Membership(serde_json::to_vec(&stored)?)
+        }
+    };
+    Ok(Item {
+        index: id.index,
+        id: serde_json::to_vec(&id)?,
+        content,
+    })
+}

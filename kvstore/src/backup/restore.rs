@@ -1,0 +1,154 @@
+//! A new cluster out of a backup: the folders of its nodes, as if all had just installed the same snapshot.
+//! Invariant: the cluster is a new one: it has an id, and its nodes have disks, that no member of the old one knows.
+//! A folder that is there is never touched; one that has its name is complete.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+
+use super::Progress;
+use super::format::{Head, Reader};
+use crate::machine::host::{Machine, MachineSettings};
+use crate::raft::entry::log_id_parts;
+use crate::raft::identity::{Identity, random_name};
+use crate::raft::types::{LogId, Member, SnapshotMeta, StoredMembership, Vote};
+use crate::storage::damage::Damage;
+use crate::storage::files;
+use crate::storage::log_db::{LogBatch, LogDb, TailMark};
+use crate::storage::machine_db::{MachineDb, MachineMemory};
+
+/// One node of the cluster that is made.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    pub id: u64,
+    pub peer_address: String,
+    pub client_address: String,
+    /// Where its folder is to be; none when it is made on another machine.
+    pub folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewCluster {
+    /// Drawn at random unless another machine made part of it already.
+    pub cluster_id: Option<String>,
+    pub voters: Vec<NewNode>,
+}
+
+/// Makes the folders; answers what the backup was of, and the id of the new cluster.
+pub fn restore(file: &Path, new: &NewCluster, progress: Progress<'_>) -> anyhow::Result<(Head, String)> {
+    let cluster_id = new.cluster_id.clone().unwrap_or_else(random_name);
+    let here: Vec<(&NewNode, &PathBuf)> = new
+        .voters
+        .iter()
+        .filter_map(|node| Some((node, node.folder.as_ref()?)))
+        .collect();
+    ensure!(
+        !here.is_empty(),
+        "no node of the new cluster belongs to this machine"
+    );
+    for (node, folder) in &here {
+        ensure!(
+            !folder.exists(),
+            "{} is there already: node {} is restored only into a folder that does not exist",
+            folder.display(),
+            node.id
+        );
+    }
+    let head = Reader::open(file)?.head;
+    let parts = here.len() as u64;
+    for (part, (node, folder)) in (0..).zip(&here) {
+        let mut within = |done, all| progress(part * all + done, parts * all);
+        prepare(file, new, node.id, &beside(folder), &cluster_id, &mut within)
+            .with_context(|| format!("make the folder of node {}", node.id))?;
+    }
+    for (_, folder) in &here {
+        fs::rename(beside(folder), folder).with_context(|| format!("name {}", folder.display()))?;
+        files::sync_folder(folder.parent().context("a node's folder lies in another")?)?;
+    }
+    Ok((head, cluster_id))
+}
+
+fn beside(folder: &Path) -> PathBuf {
+    folder.with_extension("restoring")
+}
+
+fn prepare(
+    file: &Path,
+    new: &NewCluster,
+    id: u64,
+    folder: &Path,
+    cluster_id: &str,
+    progress: Progress<'_>,
+) -> anyhow::Result<()> {
+    files::remove_folder(folder)?;
+    let state = folder.join("sm").join("1");
+    fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
+    let head = Reader::open(file)?.read(|described| File::create(state.join(&described.name)), progress)?;
+    let membership = membership(new, head.last_log)?;
+    {
+        let memory = MachineMemory {
+            memtable_bytes: 1 << 20,
+            cache_bytes: 8 << 20,
+        };
+        let db = MachineDb::open(&state, memory, Damage::watch_over(folder)?).context("open the state")?;
+        ensure!(
+            format!("{:032x}", db.state().hash) == head.hash,
+            "the state in the backup is not the one that its head tells of"
+        );
+        db.begin_anew(&serde_json::to_vec(&membership)?)?;
+    }
+    keep_snapshot(folder, head.last_log, membership)?;
+    begin_log(&folder.join("raft"), head.last_log)?;
+    Identity::load_or_create(folder, id)?.adopt_cluster(cluster_id)?;
+    Ok(())
+}
+
+fn membership(new: &NewCluster, last: LogId) -> anyhow::Result<StoredMembership> {
+    let members = new.voters.iter().map(|node| {
+        let member = Member {
+            peer_address: node.peer_address.clone(),
+            client_address: node.client_address.clone(),
+        };
+        (node.id, member)
+    });
+    let members: std::collections::BTreeMap<u64, Member> = members.collect();
+    let voters: std::collections::BTreeSet<u64> = members.keys().copied().collect();
+    let membership =
+        openraft::Membership::new(vec![voters], members).context("make the membership of the new cluster")?;
+    Ok(StoredMembership::new(Some(last), membership))
+}
+
+/// What the log does not have any more must be in a snapshot, for members that are still empty.
+fn keep_snapshot(folder: &Path, last: LogId, membership: StoredMembership) -> anyhow::Result<()> {
+    let settings = MachineSettings {
+        memtable_bytes: 1 << 20,
+        cache_bytes: 8 << 20,
+        ring_bytes: 1 << 20,
+        heads_bytes: 1 << 20,
+    };
+    let machine = Machine::open(folder, settings, Arc::default())?;
+    let beside = machine.snapshots.beside(last.index)?;
+    machine.generation().db().checkpoint(&beside)?;
+    let meta = SnapshotMeta {
+        last_log_id: Some(last),
+        last_membership: membership,
+    };
+    machine.snapshots.adopt(&beside, meta, 1)?;
+    Ok(())
+}
+
+/// A log that was purged up to there. The vote is of the same term, so that whoever leads next has a later one.
+fn begin_log(folder: &Path, last: LogId) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let db = LogDb::open(&folder.join("db"), 1 << 20)?;
+    let (term, node, index) = log_id_parts(&last);
+    let mut batch = LogBatch::default();
+    db.put_meta(&mut batch, "purged", &serde_json::to_vec(&last)?);
+    db.put_meta(&mut batch, "committed", &serde_json::to_vec(&last)?);
+    db.put_meta(&mut batch, "vote", &serde_json::to_vec(&Vote::new(term, node))?);
+    db.commit(batch)?;
+    TailMark::open(&folder.join("TAIL"))?.raise(Some(index + 1), Some((term, node)))?;
+    Ok(())
+}

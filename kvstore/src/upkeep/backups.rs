@@ -1,0 +1,109 @@
+//! Backups that the leader makes by itself, and how many of them are kept.
+//! Invariant: only files that are named like a backup are ever removed, and never the newest ones. When the next one
+//! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use service::config::Config;
+use service::time::now_ms;
+
+use super::Upkeep;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After one that failed, the next is not tried at once.
+const RETRY: Duration = Duration::from_secs(30);
+
+impl Upkeep {
+    pub(super) async fn back_up_regularly(self: Arc<Self>, config: Config) {
+        let folder = config.backup_folder();
+        while self.pause(LOOK_EVERY).await {
+            if !self.leads() {
+                continue;
+            }
+            let newest_ms = backups(&folder).last().map_or(0, |(made_ms, _)| *made_ms);
+            if now_ms().saturating_sub(newest_ms) < config.backup.every_s * 1000 {
+                continue;
+            }
+            match self.back_up(&folder, config.backup.keep).await {
+                Ok(()) => self.desk.metrics.snapshots.with_label_values(&["backup"]).inc(),
+                Err(error) => {
+                    self.desk
+                        .metrics
+                        .snapshots
+                        .with_label_values(&["backup-failed"])
+                        .inc();
+                    tracing::error!(error = format!("{error:#}"), "no backup could be made");
+                    if !self.pause(RETRY).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn back_up(&self, folder: &Path, keep: usize) -> anyhow::Result<()> {
+        // Somebody makes one by hand: that is soon over.
+        let Some(_turn) = self.store.backup_turn() else {
+            return Ok(());
+        };
+        fs::create_dir_all(folder)?;
+        let path = folder.join(name(now_ms()));
+        let head = self.store.backup_to(&path).await?;
+        tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
+        remove_old(folder, keep)?;
+        Ok(())
+    }
+}
+
+fn name(made_ms: u64) -> String {
+    format!("backup-{made_ms:015}.mng")
+}
+
+/// Time and place of each, oldest first.
+fn backups(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let made = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let made_ms = name.to_str()?.strip_prefix("backup-")?.strip_suffix(".mng")?;
+        Some((made_ms.parse().ok()?, entry.path()))
+    });
+    let mut made: Vec<(u64, PathBuf)> = made.collect();
+    made.sort();
+    made
+}
+
+fn remove_old(folder: &Path, keep: usize) -> io::Result<()> {
+    let made = backups(folder);
+    let surplus = made.len().saturating_sub(keep);
+    made.iter()
+        .take(surplus)
+        .try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_backups_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let others = ["notes.txt", "backup-x.mng", "backup-1.tmp", "mine.mng"];
+        for name in others {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for made_ms in [5, 30, 1_700_000_000_000] {
+            fs::write(folder.path().join(name(made_ms)), "").unwrap();
+        }
+        remove_old(folder.path(), 2).unwrap();
+        let left: Vec<u64> = backups(folder.path())
+            .into_iter()
+            .map(|(made_ms, _)| made_ms)
+            .collect();
+        assert_eq!(left, [30, 1_700_000_000_000]);
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
+    }
+}

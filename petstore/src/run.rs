@@ -56,7 +56,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let app = edge::wrap(http::router(app), &settings.name);
     let limits = Limits::from(&settings.config.limits);
     let serving = edge.spawn("port", serve::serve(listener, app, limits, edge.clone()));
-    let opening = Opening::new(&settings, &inner, counters)?;
+    let opening = Opening::new(&settings, (&front, &inner), counters)?;
     let opened = {
         let (settings, front, inner) = (settings.clone(), front.clone(), inner.clone());
         inner.clone().spawn(
@@ -99,10 +99,15 @@ struct Opening {
     currency: Currency,
     counters: Counters,
     tasks: Tasks,
+    closing: Tasks,
 }
 
 impl Opening {
-    fn new(settings: &Settings, tasks: &Tasks, counters: Counters) -> anyhow::Result<Self> {
+    fn new(
+        settings: &Settings,
+        (front, inner): (&Tasks, &Tasks),
+        counters: Counters,
+    ) -> anyhow::Result<Self> {
         let config = &settings.config;
         let deadline = Duration::from_millis(config.shop.request_ms_max);
         let merchant = token(&settings.secrets, "merchant")?;
@@ -113,7 +118,7 @@ impl Opening {
         }
         let payment = PaymentClient::builder(addresses, merchant.expose());
         Ok(Self {
-            client: client(settings, tasks)?,
+            client: client(settings, inner)?,
             payment: payment
                 .deadline(deadline)
                 .build()
@@ -122,7 +127,8 @@ impl Opening {
             secret: token(&settings.secrets, "petstore")?,
             currency: config.shop.currency.parse().context("read shop.currency")?,
             counters,
-            tasks: tasks.clone(),
+            tasks: inner.clone(),
+            closing: front.clone(),
         })
     }
 
@@ -157,6 +163,7 @@ impl Opening {
             secret: self.secret.clone(),
             points: self.settings.points.clone(),
             tasks: self.tasks.clone(),
+            closing: self.closing.clone(),
             counted: self.counters.orders.clone(),
         });
         shop.open_admin(self.settings.secrets.shop.admin_password.expose())

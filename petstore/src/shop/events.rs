@@ -204,7 +204,7 @@ impl EventStream {
             // Cut off, or the end of the broadcast: the page comes back.
             let batch = tokio::select! {
                 batch = self.batches.recv() => batch.ok()?,
-                () = self.shop.tasks.stopping() => return None,
+                () = self.shop.closing.stopping() => return None,
             };
             if batch.revision > self.seen {
                 return Some(self.take(&batch));

@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) points: Points,
     /// Orders are carried on here, whoever has gone meanwhile.
     pub(crate) tasks: Tasks,
+    /// Stopped before the port is, so that open streams do not hold it up.
+    pub(crate) closing: Tasks,
     pub(crate) orders: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) audits: Semaphore,
@@ -94,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) secret: Secret,
     pub(crate) points: Points,
     pub(crate) tasks: Tasks,
+    pub(crate) closing: Tasks,
     /// Orders that ended here, by how.
     pub(crate) counted: IntCounterVec,
 }
@@ -116,6 +119,7 @@ impl Shop {
                 passwords: Passwords::new(config.hashes_at_once, &parts.tasks),
                 points: parts.points,
                 tasks: parts.tasks,
+                closing: parts.closing,
                 orders: Arc::new(Semaphore::new(config.orders_at_once)),
                 streams: Arc::new(Semaphore::new(config.events_max)),
                 audits: Semaphore::new(AUDITS_AT_ONCE),

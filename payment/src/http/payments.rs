@@ -9,7 +9,7 @@ use service::query::{self, Query};
 
 use super::reading::{currency, json, literal, money, name};
 use super::{Result, Shared};
-use crate::domain::{MerchantName, NameFault, OrderRef, PaymentId, RefundId, segment};
+use crate::domain::{MerchantName, NameFault, OrderRef, PaymentId, RefundId};
 use crate::ledger::{Cursor, Named, PageOf, Purchase, Wish};
 
 const PAGE_DEFAULT: u64 = 50;

@@ -166,7 +166,8 @@ mod tests {
                 });
                 let turns: Vec<String> = turns.collect();
                 if age_ms == 0 || status == Status::Pending {
-                    told += &format!("{} {age_ms} {step:?}: {}\n", status.word(), turns.join(" · "));
+                    let turns = turns.join(" · ");
+                    told = told + status.word() + &format!(" {age_ms} {step:?}: {turns}\n");
                 }
             }
         }

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn sound_shops_are_sound() {
         let paid = payment("captured", 1000, 0);
-        assert!(found(Status::Paid, &[paid.clone()], 8, false).is_empty());
+        assert!(found(Status::Paid, std::slice::from_ref(&paid), 8, false).is_empty());
         assert!(found(Status::Pending, &[], 8, true).is_empty());
         assert!(found(Status::Authorized, &[paid], 8, true).is_empty());
         assert!(found(Status::Canceled, &[payment("canceled", 0, 0)], 10, false).is_empty());

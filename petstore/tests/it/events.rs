@@ -35,8 +35,8 @@ impl Page {
     async fn next(&mut self) -> (String, Value) {
         loop {
             while let Some((frame, rest)) = self.text.split_once("\n\n") {
-                let frame = frame.to_owned();
-                self.text = rest.to_owned();
+                let (frame, rest) = (frame.to_owned(), rest.to_owned());
+                self.text = rest;
                 let field = |name: &str| {
                     let mut lines = frame.lines();
                     lines

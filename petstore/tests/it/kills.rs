@@ -4,6 +4,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use service::tasks::Tasks;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Client, wait_for};
@@ -37,7 +38,9 @@ fn ordering(client: &Client, key: &str, body: &Value) -> JoinHandle<Option<u16>>
         .request(Method::POST, "/orders")
         .header("idempotency-key", key);
     let request = request.json(body);
-    tokio::spawn(async move { request.send().await.ok().map(|answer| answer.status().as_u16()) })
+    Tasks::new().spawn("order", async move {
+        request.send().await.ok().map(|answer| answer.status().as_u16())
+    })
 }
 
 /// Repeats at the second instance until the order has ended.
@@ -135,7 +138,7 @@ async fn the_shop_dies_at_each_step_of_giving_back() {
         let target = format!("/orders/{ada}/{}", made["order_id"].as_str().unwrap());
         system.traps[0].arm(point);
         let cancel = client.request(Method::POST, &format!("{target}/cancel"));
-        let first = tokio::spawn(async move { cancel.send().await.is_ok() });
+        let first = Tasks::new().spawn("cancel", async move { cancel.send().await.is_ok() });
         system.traps[0].caught().await;
         system.shops[0].kill();
         let answered = first.await.unwrap();

@@ -4,7 +4,8 @@
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that panics has failed, which is what unwrap says here"
+    clippy::print_stderr,
+    reason = "a test that panics has failed, which is what unwrap says here, and the seed of a schedule is told"
 )]
 
 #[allow(

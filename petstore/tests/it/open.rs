@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use reqwest::Method;
+use serde_json::json;
 use service::config::ShopAuth;
 use tokio::process::Command;
 
@@ -54,8 +56,6 @@ async fn everybody_is_trusted() {
     let system = System::open().await;
     let client = system.operator();
     let browse = async |method, target: &str, body| system.browse(method, target, &body).await;
-    use reqwest::Method;
-    use serde_json::json;
     let made = browse(
         Method::POST,
         "/products",

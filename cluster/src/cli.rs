@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, pay, token};
+use crate::{bench, completion, demo, kv, launcher, node, pay, shop, token};
 
 #[derive(Parser)]
 #[command(
@@ -65,6 +65,8 @@ enum Command {
     Node(node::Node),
     /// Run one instance of the payment service in this process
     Pay(pay::Pay),
+    /// Run one instance of the pet shop in this process
+    Shop(shop::Shop),
     /// Run the gateway in this process: one address in front of all shops
     Gateway(crate::gateway::Gateway),
     /// Show something worth seeing, step by step
@@ -101,6 +103,7 @@ impl Cli {
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
             Command::Pay(pay) => pay.run(context),
+            Command::Shop(shop) => shop.run(context),
             Command::Gateway(gateway) => gateway.run(context),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),

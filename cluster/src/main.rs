@@ -16,6 +16,7 @@ mod output;
 mod pay;
 mod probe;
 mod process;
+mod shop;
 mod token;
 
 use std::process::ExitCode;

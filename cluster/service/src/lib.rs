@@ -1,7 +1,7 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, `edge` wraps every answer,
-//! `body`, `fields`, `query` and `bearer` read requests strictly, `browser` guards pages, `problem` is the only way
+//! `body`, `fields`, `query`, `bearer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way
 //! an error becomes an answer, `docs` shows a contract to people.
 //! It knows nothing of stores, shops or payments and imports no other crate of ours.
 
@@ -13,6 +13,7 @@ pub mod docs;
 pub mod edge;
 pub mod fields;
 pub mod http;
+pub mod idempotency;
 pub mod metrics;
 pub mod planted;
 pub mod problem;

@@ -4,7 +4,9 @@
 //! It must not know what is counted.
 
 use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -42,6 +44,11 @@ impl Metrics {
 
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Answers by route and class of status.
+    pub fn requests(&self, name: &str) -> Requests {
+        Requests(self.counters(name, "Answers by route and class of status", &["route", "status"]))
     }
 
     /// Of latencies in seconds; the name ends in `_seconds`.
@@ -85,5 +92,25 @@ impl Metrics {
             HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
         );
         response
+    }
+}
+
+/// Counts the answers of each route. A route is a constant of the code, never a path that somebody asked for.
+#[derive(Debug, Clone)]
+pub struct Requests(IntCounterVec);
+
+impl Requests {
+    /// The route with its answers counted, by counters that are looked up once and not for each request.
+    pub fn counted<S>(&self, path: &str, methods: MethodRouter<S>) -> MethodRouter<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let classes = classes.map(|class| self.0.with_label_values(&[path, class]));
+        methods.layer(map_response(move |response: Response| {
+            let class = usize::from(response.status().as_u16() / 100).clamp(1, classes.len());
+            classes[class - 1].inc();
+            std::future::ready(response)
+        }))
     }
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use axum::http::Uri;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::problem::{self, Problem, Result};
 
@@ -82,4 +82,20 @@ pub fn decode<'t>(text: &'t str, name: &str) -> Result<Cow<'t, str>> {
         return Err(malformed(format!("`{name}` is not UTF-8.")));
     };
     Ok(decoded)
+}
+
+/// The same query with the cursor of the next page, which names the revision by itself.
+pub fn next_page(uri: &Uri, cursor: &str) -> String {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let kept: Vec<&str> = pairs
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !name.is_empty() && name != "cursor" && name != "revision"
+        })
+        .collect();
+    let mut place = format!("{}?", uri.path());
+    for pair in kept {
+        place = place + pair + "&";
+    }
+    format!("{place}cursor={}", utf8_percent_encode(cursor, NON_ALPHANUMERIC))
 }

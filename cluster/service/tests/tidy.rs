@@ -94,6 +94,11 @@ fn crates_are_named_only_in_their_rooms() {
 }
 
 #[test]
+fn layers_keep_to_themselves() {
+    holds(rules::layers);
+}
+
+#[test]
 fn imports_go_one_way() {
     holds(rules::directions);
 }
@@ -254,6 +259,24 @@ mod bad_samples {
     }
 
     #[test]
+    fn a_layer_that_knows_too_much() {
+        let text = "//! axum in words\nuse axum::Router;\nlet a = \"Txn\";\nTxn::new()\n";
+        faults(
+            rules::layers,
+            "petstore/src/store/once.rs",
+            text,
+            &["petstore/src/store/once.rs:2: axum: the store knows"],
+        );
+        faults(
+            rules::layers,
+            "petstore/src/http/orders.rs",
+            text,
+            &["petstore/src/http/orders.rs:4: Txn: the edge knows"],
+        );
+        faults(rules::layers, "petstore/src/run.rs", text, &[]);
+    }
+
+    #[test]
     fn an_import_against_the_direction() {
         let text =
             "[dependencies]\nservice.workspace = true\nkvstore.workspace = true\nrocksdb.workspace = true\n";
@@ -281,8 +304,15 @@ mod bad_samples {
         let sideways = "[dev-dependencies]\npayment.workspace = true\n";
         faults(
             rules::directions,
-            "petstore/Cargo.toml",
+            "predictors/Cargo.toml",
             sideways,
+            &["predictors/Cargo.toml:2:"],
+        );
+        faults(rules::directions, "petstore/Cargo.toml", sideways, &[]);
+        faults(
+            rules::directions,
+            "petstore/Cargo.toml",
+            "[dependencies]\npayment.workspace = true\n",
             &["petstore/Cargo.toml:2:"],
         );
         faults(

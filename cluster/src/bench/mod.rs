@@ -2,11 +2,13 @@
 //! Invariant: the generator runs on one thread and does as little as it can a request,
 //! since on a small machine whatever it burns is missing to what it measures.
 
+mod cards;
 mod closed_loop;
 mod connection;
 mod failover;
 mod kv;
 mod pay;
+mod shop;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -26,6 +28,8 @@ enum What {
     Kv(kv::Load),
     /// Throughput and latency of payments under a closed loop of clients
     Pay(pay::Load),
+    /// Throughput and latency of the pet shop under a closed loop of clients: reads, or checkouts with payment
+    Shop(shop::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
 }
@@ -35,6 +39,7 @@ impl Bench {
         match self.what {
             What::Kv(load) => block_on(load.run(&context)),
             What::Pay(load) => block_on(load.run(&context)),
+            What::Shop(load) => block_on(load.run(&context)),
             What::Failover(failover) => block_on(failover.run(&context)),
         }
     }

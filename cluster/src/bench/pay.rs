@@ -9,11 +9,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
-use payment_client::wire::CardStatus;
-use payment_client::{Currency, Money, PaymentClient};
+use payment_client::PaymentClient;
 use reqwest::{Method, Url};
 use serde::Serialize;
 
+use super::cards::open_cards;
 use super::closed_loop::{self, Figures, Tally};
 use super::connection::{Connection, Outcome};
 use crate::context::Context;
@@ -24,8 +24,6 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// Cards and merchants of the spread work.
 const CARDS: u32 = 500;
 const MERCHANTS: u32 = 50;
-/// More than a run can spend, one cent at a time.
-const BALANCE_MINOR: i64 = 1_000_000_000;
 
 #[derive(Args)]
 pub(crate) struct Load {
@@ -145,37 +143,6 @@ impl Report {
     }
 }
 
-/// Cards of a range of their own, each brought to more than it can spend.
-async fn open_cards(operator: &PaymentClient, count: u32) -> anyhow::Result<Vec<String>> {
-    const AT_ONCE: usize = 16;
-    let cards: Vec<String> = (0..count).map(card_number).collect();
-    let balance = Money::new(BALANCE_MINOR, Currency::EUR);
-    for some in cards.chunks(AT_ONCE) {
-        let opened = some
-            .iter()
-            .map(|card| operator.open_card(card, balance, CardStatus::Active));
-        for result in join_all(opened).await {
-            result.context("open the cards to pay with")?;
-        }
-    }
-    Ok(cards)
-}
-
-/// A Visa number with its check digit.
-fn card_number(n: u32) -> String {
-    let digits = format!("49990000{n:07}");
-    let sum: u32 = digits
-        .bytes()
-        .rev()
-        .zip([2, 1].into_iter().cycle())
-        .map(|(byte, times)| {
-            let digit = u32::from(byte - b'0') * times;
-            digit / 10 + digit % 10
-        })
-        .sum();
-    format!("{digits}{}", (10 - sum % 10) % 10)
-}
-
 struct Client {
     connection: Connection,
     url: Url,
@@ -209,16 +176,5 @@ impl Client {
         self.connection
             .send(Method::POST, self.url.clone(), Some(body), None)
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_cards_are_valid() {
-        for n in 0..1000 {
-            let number = super::card_number(n);
-            assert!(payment::CardNumber::parse(&number).is_ok(), "{number}");
-        }
     }
 }

@@ -42,9 +42,11 @@ pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let nodes = config.nodes.iter().enumerate();
     let nodes = nodes.map(|(index, configured)| node(index, configured));
     let payments = config.payment.instances().enumerate();
-    let payments = payments.map(|(index, (name, address))| payment(index, name, address));
+    let payments = payments.map(|(index, (name, address))| PAYMENT.process(index, name, address));
+    let shops = config.shop.instances().enumerate();
+    let shops = shops.map(|(index, (name, address))| SHOP.process(index, name, address));
     let gateway = (!config.gateway.address.is_empty()).then(|| gateway(&config.gateway.address));
-    nodes.chain(payments).chain(gateway).collect()
+    nodes.chain(payments).chain(shops).chain(gateway).collect()
 }
 
 fn gateway(address: &str) -> Process {
@@ -61,17 +63,45 @@ fn gateway(address: &str) -> Process {
     }
 }
 
-fn payment(index: usize, name: String, address: &str) -> Process {
-    Process {
-        kind: "payment",
-        address: address.to_owned(),
-        page: "/docs",
-        arguments: vec!["pay".to_owned(), "--name".to_owned(), name.clone()],
-        listens: vec![Listen {
+/// A kind of service, whose instances keep nothing and differ only in name and address.
+struct Service {
+    kind: &'static str,
+    section: &'static str,
+    command: &'static str,
+    page: &'static str,
+}
+
+const PAYMENT: Service = Service {
+    kind: "payment",
+    section: "payment",
+    command: "pay",
+    page: "/docs",
+};
+
+const SHOP: Service = Service {
+    kind: "petstore",
+    section: "shop",
+    command: "shop",
+    page: "/docs",
+};
+
+impl Service {
+    fn process(&self, index: usize, name: String, address: &str) -> Process {
+        Process {
+            kind: self.kind,
             address: address.to_owned(),
-            setting: vec![Step::Key("payment"), Step::Key("addresses"), Step::Index(index)],
-        }],
-        name,
+            page: self.page,
+            arguments: vec![self.command.to_owned(), "--name".to_owned(), name.clone()],
+            listens: vec![Listen {
+                address: address.to_owned(),
+                setting: vec![
+                    Step::Key(self.section),
+                    Step::Key("addresses"),
+                    Step::Index(index),
+                ],
+            }],
+            name,
+        }
     }
 }
 

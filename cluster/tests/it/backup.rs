@@ -219,7 +219,7 @@ async fn backups_are_made_by_themselves_and_old_ones_go() {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .filter(|name| name.ends_with(".mng"))
+            .filter(|name| name.starts_with("backup-") && !name.contains(".tmp"))
             .collect();
         names.sort();
         names

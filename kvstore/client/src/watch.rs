@@ -34,6 +34,8 @@ pub struct WatchRequest {
     pub prev: bool,
     /// A connection that is silent for longer is given up for another.
     pub silence_max: Duration,
+    /// How soon the store tells of revisions that changed nothing here; `None` leaves it to the store.
+    pub progress: Option<Duration>,
 }
 
 impl WatchRequest {
@@ -51,12 +53,20 @@ impl WatchRequest {
             from: None,
             prev: false,
             silence_max: SILENCE_MAX,
+            progress: None,
         }
     }
 
     #[must_use]
     pub fn from(mut self, revision: Revision) -> Self {
         self.from = Some(revision);
+        self
+    }
+
+    /// Asks to be told of revisions that changed nothing here after this long, a millisecond at least.
+    #[must_use]
+    pub fn progress(mut self, progress: Duration) -> Self {
+        self.progress = Some(progress);
         self
     }
 
@@ -221,7 +231,11 @@ impl WatchStream {
         };
         let target = target
             .query("from", &(self.position + 1).to_string())
-            .flag("prev", self.request.prev);
+            .flag("prev", self.request.prev)
+            .query_if(
+                "progress_ms",
+                self.request.progress.map(|progress| progress.as_millis()),
+            );
         let request = Request::read(target.into_string(), Prefer::Sticky);
         let response = self.client.open(request, &mut self.tried).await?;
         self.tried = Tried::default();

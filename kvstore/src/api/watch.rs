@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -28,7 +29,7 @@ use super::once::single;
 use super::params::{self, Params, malformed};
 use super::range::row;
 use super::{Api, Shared, reply};
-use crate::machine::watcher::{Delivery, Noted, Selector, Step, Watcher};
+use crate::machine::watcher::{self, Delivery, Noted, Selector, Step, Watcher};
 
 pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
@@ -37,6 +38,7 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     let selector = selector(&params, api.limits.key_bytes_max)?;
     let from = first_revision(&params, &parts.headers)?;
     let with_previous = params.flag("prev")?;
+    let quiet_max = quiet_max(&params)?;
     let level = params.level()?;
     let point = api.read_point(level).await?;
     may_watch(&api, &caller, &selector)?;
@@ -52,7 +54,8 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
         selector.clone(),
         from.unwrap_or(point.revision + 1),
         with_previous,
-    );
+    )
+    .telling_progress_after(quiet_max);
     let first = if watcher.next_revision() <= point.revision + 1 {
         progress(watcher.next_revision() - 1)
     } else {
@@ -109,6 +112,19 @@ fn first_revision(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<u64
         }
     };
     Ok(first.map(|first| first.max(1)))
+}
+
+/// How soon a revision without an event is told, if the caller says so.
+fn quiet_max(params: &Params<'_>) -> Result<Duration> {
+    let Some(ms) = params.number("progress_ms")? else {
+        return Ok(watcher::QUIET);
+    };
+    if (1..=5000).contains(&ms) {
+        return Ok(Duration::from_millis(ms));
+    }
+    Err(malformed(
+        "The parameter `progress_ms` is a number from 1 to 5000.",
+    ))
 }
 
 fn may_watch(api: &Api, caller: &Caller, selector: &Selector) -> Result<()> {

@@ -20,8 +20,9 @@ const STEP_REVISIONS: usize = 64;
 const STEP_BYTES: usize = 256 << 10;
 /// How often the caller gets to look around.
 const TICK: Duration = Duration::from_millis(400);
-/// Revisions without an event of this watcher are told this long after the first of them.
-const QUIET: Duration = Duration::from_millis(100);
+/// Revisions without an event of this watcher are told this long after the first of them, unless the caller says
+/// how long. A near cache that must see the newest revision before it answers cannot wait so long.
+pub const QUIET: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct Watcher {
     told_at: Instant,
     /// When the first revision passed that the caller does not know of.
     quiet_since: Option<Instant>,
+    /// How long such a revision may go untold.
+    quiet_max: Duration,
 }
 
 impl Watcher {
@@ -101,7 +104,14 @@ impl Watcher {
             told: next - 1,
             told_at: Instant::now(),
             quiet_since: None,
+            quiet_max: QUIET,
         }
+    }
+
+    /// Tells of revisions without an event after this long.
+    #[must_use]
+    pub fn telling_progress_after(self, quiet_max: Duration) -> Self {
+        Self { quiet_max, ..self }
     }
 
     pub fn next_revision(&self) -> u64 {
@@ -128,7 +138,9 @@ impl Watcher {
                 return Step::Idle;
             }
             if self.next > present.revision {
-                let alarm = self.quiet_since.map_or(until, |since| until.min(since + QUIET));
+                let alarm = self
+                    .quiet_since
+                    .map_or(until, |since| until.min(since + self.quiet_max));
                 // Either a new revision or the alarm; the loop finds out which.
                 if let Ok(Err(_closed)) = timeout_at(alarm, self.progress.changed()).await {
                     return Step::Idle;
@@ -139,7 +151,9 @@ impl Watcher {
 
     fn due(&mut self, now: Instant, present: Progress) -> Option<Step> {
         let delivered = self.next - 1;
-        let quiet = self.quiet_since.is_some_and(|since| now >= since + QUIET);
+        let quiet = self
+            .quiet_since
+            .is_some_and(|since| now >= since + self.quiet_max);
         if !quiet && now < self.told_at + PROGRESS_EVERY {
             return None;
         }

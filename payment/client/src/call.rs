@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kvstore_client::Trouble;
 use kvstore_client::wire::problem::Problem;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use reqwest::{Method, StatusCode, Url};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(crate) struct Request {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    /// Where the next page is, if there is one.
+    pub(crate) next: Option<String>,
 }
 
 impl Caller {
@@ -110,6 +112,10 @@ impl Caller {
     async fn attempt(&self, outgoing: reqwest::Request) -> std::result::Result<Answer, Refusal> {
         let mut response = self.http.execute(outgoing).await.map_err(Trouble::from)?;
         let status = response.status();
+        let next = response
+            .headers()
+            .get(LINK)
+            .and_then(|link| next_of(link.to_str().ok()?));
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(Trouble::from)? {
             if body.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -121,7 +127,7 @@ impl Caller {
         }
         if status.is_success() {
             let body = body.into();
-            return Ok(Answer { status, body });
+            return Ok(Answer { status, body, next });
         }
         let mut problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
         problem.status = status.as_u16();
@@ -131,6 +137,12 @@ impl Caller {
         }
         Err(Refusal::Final(Error::of(problem)))
     }
+}
+
+/// The target of `<…>; rel="next"`.
+fn next_of(link: &str) -> Option<String> {
+    let (target, kind) = link.strip_prefix('<')?.split_once('>')?;
+    (kind.trim_start_matches(';').trim() == "rel=\"next\"").then(|| target.to_owned())
 }
 
 enum Refusal {

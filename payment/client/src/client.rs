@@ -186,6 +186,22 @@ impl PaymentClient {
         self.read(query).await
     }
 
+    /// All payments to a merchant as they stood at this revision of the store, with their transfers.
+    pub async fn payments_at(&self, merchant: &str, revision: u64) -> Result<Vec<Payment>> {
+        let merchant = encode(merchant);
+        let mut payments: Vec<Payment> = Vec::new();
+        let mut next = Some(format!(
+            "/v1/payments?merchant={merchant}&revision={revision}&limit=200"
+        ));
+        while let Some(target) = next {
+            let answer = self.caller.call(&reading(target), self.deadline).await?;
+            let page: Vec<Payment> = serde_json::from_slice(&answer.body).map_err(Error::Protocol)?;
+            payments.extend(page);
+            next = answer.next;
+        }
+        Ok(payments)
+    }
+
     /// Opens the card, or brings it to this balance. Needs the operator's token.
     pub async fn open_card(
         &self,
@@ -250,17 +266,11 @@ impl PaymentClient {
     }
 
     async fn read<T: DeserializeOwned>(&self, target: String) -> Result<T> {
-        let request = Request {
-            method: Method::GET,
-            target,
-            body: bytes::Bytes::new(),
-            idempotency_key: None,
-        };
-        self.send(request).await
+        self.send(reading(target)).await
     }
 
     async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        let Answer { status, body } = self.caller.call(&request, self.deadline).await?;
+        let Answer { status, body, .. } = self.caller.call(&request, self.deadline).await?;
         tracing::trace!(http.status = status.as_u16(), "the payment service answered");
         serde_json::from_slice(&body).map_err(Error::Protocol)
     }
@@ -322,6 +332,15 @@ impl Builder {
             }),
             deadline: self.deadline,
         })
+    }
+}
+
+fn reading(target: String) -> Request {
+    Request {
+        method: Method::GET,
+        target,
+        body: bytes::Bytes::new(),
+        idempotency_key: None,
     }
 }
 

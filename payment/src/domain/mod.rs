@@ -6,4 +6,4 @@ mod card;
 mod name;
 
 pub use card::{Brand, CardFault, CardNumber};
-pub(crate) use name::{MerchantName, NameFault, OrderRef, PaymentId, RefundId, segment};
+pub(crate) use name::{MerchantName, NameFault, OrderRef, PaymentId, RefundId};

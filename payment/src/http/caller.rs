@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use service::problem::{self, Problem, Result};
-use service::{bearer, query};
+use service::{bearer, idempotency};
 
 use super::state::App;
 use crate::ledger::Once;
@@ -107,7 +107,7 @@ impl App {
         (method, uri, headers): (&Method, &Uri, &HeaderMap),
         body: &[u8],
     ) -> Result<Option<Once>> {
-        let Some(key) = idempotency_key(headers)? else {
+        let Some(key) = idempotency::key(headers)? else {
             return Ok(None);
         };
         let path = uri.path().as_bytes();
@@ -118,21 +118,4 @@ impl App {
                 .fingerprint("request", &[method.as_str().as_bytes(), path, body]),
         }))
     }
-}
-
-/// 1 to 255 visible ASCII characters, once.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>> {
-    let mut given = headers
-        .get_all(kvstore_client::wire::headers::IDEMPOTENCY_KEY)
-        .iter();
-    let Some(key) = given.next() else { return Ok(None) };
-    let key = key.as_bytes();
-    let sound =
-        given.next().is_none() && (1..=255).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-    if !sound {
-        return Err(query::malformed(
-            "The header Idempotency-Key is 1 to 255 visible ASCII characters, given once.",
-        ));
-    }
-    Ok(Some(key))
 }

@@ -61,12 +61,7 @@ pub(crate) fn router(app: App) -> Router {
         if demo && OPEN_TO_BROWSERS.contains(&path) {
             methods = methods.options(preflight).layer(map_response(allow_origins));
         }
-        let route = counters.route(path);
-        let counted = methods.layer(map_response(move |response: Response| {
-            route.count(response.status());
-            std::future::ready(response)
-        }));
-        router = router.route(path, counted);
+        router = router.route(path, counters.requests.counted(path, methods));
     }
     router.with_state(Arc::new(app))
 }

@@ -8,9 +8,9 @@ use axum::response::{Html, IntoResponse as _, Response};
 use payment_client::Money;
 use payment_client::wire::{CardStatus, LedgerCheck, Payment};
 use service::problem::{self, Problem};
-use service::query::Query;
+use service::query::{Query, next_page};
 
-use super::payments::{cursor, next_place};
+use super::payments::cursor;
 use super::{Result, Shared};
 use crate::ledger::CardRow;
 
@@ -104,7 +104,7 @@ pub(super) async fn accounts(State(app): State<Shared>, uri: Uri, headers: Heade
     let check = app.ledger.check(Some(cards.revision)).await?;
     render(&Accounts {
         check,
-        next: cards.next.as_deref().map(|next| next_place(&uri, next)),
+        next: cards.next.as_deref().map(|next| next_page(&uri, next)),
         cards: cards.rows.into_iter().map(CardLine::from).collect(),
     })
 }
@@ -118,7 +118,7 @@ pub(super) async fn payments(State(app): State<Shared>, uri: Uri, headers: Heade
     let page = app.ledger.payments(None, None, &cursor).await?;
     render(&PaymentsPage {
         revision: page.revision,
-        next: page.next.as_deref().map(|next| next_place(&uri, next)),
+        next: page.next.as_deref().map(|next| next_page(&uri, next)),
         payments: page.rows,
     })
 }

@@ -9,7 +9,7 @@ use service::query::{self, Query};
 
 use super::reading::{currency, json, literal, money, name};
 use super::{Result, Shared};
-use crate::domain::{MerchantName, NameFault, OrderRef, PaymentId, RefundId, segment};
+use crate::domain::{MerchantName, NameFault, OrderRef, PaymentId, RefundId};
 use crate::ledger::{Cursor, Named, PageOf, Purchase, Wish};
 
 const PAGE_DEFAULT: u64 = 50;
@@ -183,26 +183,10 @@ fn with_next(uri: &Uri, page: &PageOf<Payment>) -> Response {
     let body = serde_json::to_string(&page.rows).expect("text keys");
     let mut response = json(StatusCode::OK, body);
     if let Some(next) = &page.next {
-        let link = format!("<{}>; rel=\"next\"", next_place(uri, next));
+        let link = format!("<{}>; rel=\"next\"", query::next_page(uri, next));
         if let Ok(link) = link.try_into() {
             response.headers_mut().insert(header::LINK, link);
         }
     }
     response
-}
-
-/// The same query with the cursor of the next page, which names the revision by itself.
-pub(super) fn next_place(uri: &Uri, cursor: &str) -> String {
-    let pairs = uri.query().unwrap_or_default().split('&');
-    let kept: Vec<&str> = pairs
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or_default();
-            !name.is_empty() && name != "cursor" && name != "revision"
-        })
-        .collect();
-    let mut place = format!("{}?", uri.path());
-    for pair in kept {
-        place = place + pair + "&";
-    }
-    format!("{place}cursor={}", segment(cursor))
 }

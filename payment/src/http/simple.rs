@@ -4,8 +4,8 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use payment_client::wire::Capture;
+use service::idempotency;
 
-use super::caller::idempotency_key;
 use super::reading::{card_number, currency, money, name};
 use super::{Result, Shared};
 use crate::domain::{MerchantName, OrderRef, PaymentId};
@@ -14,7 +14,7 @@ use crate::ledger::{Named, Purchase};
 pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let caller = app.anybody(&parts.headers)?;
-    let key = idempotency_key(&parts.headers)?;
+    let key = idempotency::key(&parts.headers)?;
     let (mut fields, _body) = app.fields(&parts.headers, body).await?;
     let number = card_number(&mut fields);
     let currency = currency(&mut fields, Some(app.currency));

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use payment_client::Currency;
-use prometheus::{IntCounter, IntCounterVec};
+use prometheus::IntCounterVec;
 use service::config::PaymentConfig;
-use service::metrics::Metrics;
+use service::metrics::{Metrics, Requests};
 use service::secrets::Secret;
 use service::{body, problem};
 use tokio::sync::Semaphore;
@@ -60,7 +60,7 @@ impl App {
 /// What is counted. Labels come from the code alone.
 #[derive(Clone)]
 pub(crate) struct Counters {
-    requests: IntCounterVec,
+    pub(crate) requests: Requests,
     pub(crate) payments: IntCounterVec,
     pub(crate) swept: IntCounterVec,
 }
@@ -68,11 +68,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         Self {
-            requests: metrics.counters(
-                "payment_requests_total",
-                "Answers by route and class of status",
-                &["route", "status"],
-            ),
+            requests: metrics.requests("payment_requests_total"),
             payments: metrics.counters(
                 "payment_payments_total",
                 "Payments decided here, by outcome; repetitions do not count",
@@ -84,21 +80,5 @@ impl Counters {
                 &["kind"],
             ),
         }
-    }
-
-    /// The counters of one route, looked up once and not for each request.
-    pub(crate) fn route(&self, path: &str) -> RouteCounters {
-        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-        RouteCounters(classes.map(|class| self.requests.with_label_values(&[path, class])))
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct RouteCounters([IntCounter; 5]);
-
-impl RouteCounters {
-    pub(crate) fn count(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
-        self.0[class - 1].inc();
     }
 }

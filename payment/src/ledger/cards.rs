@@ -14,7 +14,7 @@ use service::time::now_ms;
 use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
 use super::records::{self, CardRecord, TransferRecord};
-use super::{Ledger, Reply, answers, got, keys, trouble};
+use super::{Ledger, Reply, answers, keys, trouble};
 use crate::vault::{CardId, CardRef};
 
 /// Only other operators at the same card can be in the way.
@@ -139,7 +139,7 @@ impl Ledger {
                 // A payment that came between the read and the write has been paid from this balance.
                 return Ok(Reply::first(status, body));
             }
-            if let Some(reply) = Self::replay_of(once, got(&answer, 1))? {
+            if let Some(reply) = Self::replay_of(once, answer.got(1))? {
                 return Ok(reply);
             }
         }

@@ -20,11 +20,12 @@ mod tally;
 
 use std::time::Duration;
 
-use kvstore_client::wire::kv::KeyValue;
-use kvstore_client::wire::txn::{OpResult, TxnAnswer};
-use kvstore_client::{Error, KvClient, Txn};
+use kvstore_client::wire::txn::TxnAnswer;
+use kvstore_client::{KvClient, Txn};
 use service::config::PaymentConfig;
-use service::problem::{self, Problem, Result};
+use service::problem::{Problem, Result};
+
+pub(crate) use kvstore_client::problem_of as trouble;
 
 pub(crate) use cards::Opening;
 pub(crate) use find::{CardRow, Cursor, PageOf};
@@ -74,67 +75,6 @@ impl Ledger {
 
     async fn commit(&self, txn: Txn) -> Result<TxnAnswer> {
         self.client.txn(txn).await.map_err(trouble)
-    }
-}
-
-/// What a trouble with the store means for the caller: never a fault of theirs, and never more than they may know.
-pub(crate) fn trouble(error: Error) -> Problem {
-    match error {
-        Error::Unknown { .. } => Problem::new(
-            problem::OUTCOME_UNKNOWN,
-            "The store could not say whether this was done. Repeat the request unchanged: it is done once at most.",
-        ),
-        Error::Problem(refused) if refused.code == "disk-full" => Problem::new(
-            problem::OVERLOADED,
-            "The store has no room for writes at the moment. Nothing was done.",
-        ),
-        Error::Unavailable { source } => {
-            tracing::warn!(error = %source, "the store cannot be reached");
-            Problem::new(
-                problem::NOT_READY,
-                "The store cannot be reached at the moment. Nothing was done.",
-            )
-        }
-        Error::Compacted { .. } => Problem::new(
-            problem::COMPACTED,
-            "The store no longer keeps that revision. Ask without one, or for a newer one.",
-        ),
-        Error::Problem(refused) if refused.code == "future-revision" => {
-            Problem::new(problem::FUTURE_REVISION, "No write has made that revision yet.")
-        }
-        Error::Problem(refused) if refused.status == 400 && refused.code == "malformed-parameter" => {
-            Problem::new(
-                problem::MALFORMED_PARAMETER,
-                "The cursor is not one that this service gave out.",
-            )
-        }
-        Error::Unauthorized(_) | Error::Forbidden(_) => {
-            tracing::error!(error = %error, "the store does not let this service in: its token was changed");
-            Problem::new(
-                problem::NOT_READY,
-                "This service may not use its store at the moment. Nothing was done.",
-            )
-        }
-        error => {
-            // Trouble below a service is 503, never 500: the caller may ask again.
-            let error = anyhow::Error::new(error);
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the store gave an answer that does not fit"
-            );
-            Problem::new(
-                problem::NOT_READY,
-                "The store gave an answer that this service cannot use. Nothing more is known.",
-            )
-        }
-    }
-}
-
-/// The single key that an op of a branch read.
-fn got(answer: &TxnAnswer, op: usize) -> Option<&KeyValue> {
-    match answer.results.get(op) {
-        Some(OpResult::Get { kvs, .. }) => kvs.first(),
-        _ => None,
     }
 }
 

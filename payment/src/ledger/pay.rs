@@ -12,7 +12,7 @@ use service::time::now_ms;
 use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
 use super::records::{self, CardRecord, OrderRecord, PaymentRecord, TransferRecord};
-use super::{Ledger, Reply, answers, got, inconsistent, keys};
+use super::{Ledger, Reply, answers, inconsistent, keys};
 use crate::domain::{MerchantName, OrderRef, PaymentId};
 use crate::vault::{CardRef, OpenedToken};
 
@@ -201,16 +201,16 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<Reply> {
         let answer_op = 2 + usize::from(purchase.token.is_some());
-        if let Some(reply) = Self::replay_of(once, got(answer, answer_op))? {
+        if let Some(reply) = Self::replay_of(once, answer.got(answer_op))? {
             return Ok(reply);
         }
-        if let Some(kv) = got(answer, 0) {
+        if let Some(kv) = answer.got(0) {
             return replay(purchase, &records::read(&kv.key, &kv.bytes())?);
         }
-        if purchase.token.is_some() && got(answer, 2).is_some() {
+        if purchase.token.is_some() && answer.got(2).is_some() {
             return self.decline(purchase, DeclineCode::TokenUsed, once, now_ms).await;
         }
-        let Some(kv) = got(answer, 1) else {
+        let Some(kv) = answer.got(1) else {
             return self
                 .decline(purchase, DeclineCode::UnknownCard, once, now_ms)
                 .await;
@@ -248,10 +248,12 @@ impl Ledger {
         if answer.branch == Branch::Then {
             return Err(answers::declined(code, false));
         }
-        if let Some(reply) = Self::replay_of(once, got(&answer, 1))? {
+        if let Some(reply) = Self::replay_of(once, answer.got(1))? {
             return Ok(reply);
         }
-        let kv = got(&answer, 0).ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
+        let kv = answer
+            .got(0)
+            .ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
         replay(purchase, &records::read(&kv.key, &kv.bytes())?)
     }
 }

@@ -12,7 +12,7 @@ use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
 use super::records::{self, PaymentRecord, TransferRecord};
 use super::resolve::{amount_of, merchant_of, order_of, unknown};
-use super::{Ledger, Reply, answers, got, inconsistent, keys, trouble};
+use super::{Ledger, Reply, answers, inconsistent, keys, trouble};
 use crate::domain::{PaymentId, RefundId};
 use crate::vault::CardId;
 
@@ -69,11 +69,12 @@ impl Ledger {
                 "All refunds together would be more than was captured.",
             )),
             Branch::Else => {
-                if let Some(reply) = Self::replay_of(once, got(&answer, 1))? {
+                if let Some(reply) = Self::replay_of(once, answer.got(1))? {
                     return Ok(reply);
                 }
-                let kv =
-                    got(&answer, 0).ok_or_else(|| inconsistent("a refund is neither absent nor there"))?;
+                let kv = answer
+                    .got(0)
+                    .ok_or_else(|| inconsistent("a refund is neither absent nor there"))?;
                 let known: TransferRecord = records::read(&kv.key, &kv.bytes())?;
                 if known.amount != amount {
                     return Err(Problem::new(

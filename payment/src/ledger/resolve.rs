@@ -14,7 +14,7 @@ use service::time::now_ms;
 use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
 use super::records::{self, OrderRecord, PaymentRecord, TransferRecord};
-use super::{Ledger, Reply, answers, got, inconsistent, keys, trouble};
+use super::{Ledger, Reply, answers, inconsistent, keys, trouble};
 use crate::domain::{MerchantName, PaymentId};
 use crate::vault::CardId;
 
@@ -176,10 +176,10 @@ impl Ledger {
             if answer.failed_op.is_some() {
                 return Err(inconsistent("a hold is larger than all holds of its card"));
             }
-            if let Some(reply) = Self::replay_of(once, got(&answer, 1))? {
+            if let Some(reply) = Self::replay_of(once, answer.got(1))? {
                 return Ok(reply);
             }
-            present = found(got(&answer, 0))?;
+            present = found(answer.got(0))?;
         }
         Err(inconsistent("a payment went back to an earlier state"))
     }

@@ -86,6 +86,10 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         json_depth_max 4, 100;
         disk_free_bytes_min 0, 1024 GIB;
     }
+    check_services(config, faults);
+}
+
+fn check_services(config: &Config, faults: &mut Faults<'_>) {
     bounds! { config faults payment:
         hold_s 1, 365 DAY_S;
         token_s 1, 1 DAY_S;
@@ -96,6 +100,26 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         request_ms_max 100, 600_000;
         check_ms_max 100, 3_600_000;
         registration_ms 500, 3_600_000;
+    }
+    bounds! { config faults shop:
+        session_s 1, 1 DAY_S;
+        sign_in_tries_max 1, 1000;
+        sign_in_window_s 1, 1 DAY_S;
+        hashes_at_once 1, 1024;
+        order_pending_s 1, 1 DAY_S;
+        order_wait_ms 0, 600_000;
+        orders_at_once 1, 100_000;
+        adopt_every_ms 50, 3_600_000;
+        registration_ms 500, 3_600_000;
+        answer_s 1, 365 DAY_S;
+        sweep_every_ms 50, 3_600_000;
+        price_minor_max 1, 10_000_000_000;
+        stock_max 1, 1_000_000_000;
+        products_max 1, 100_000;
+        events_max 1, 100_000;
+        body_bytes_max 1 KIB, 1 MIB;
+        request_ms_max 100, 600_000;
+        audit_ms_max 100, 3_600_000;
     }
     bounds! { config faults gateway:
         attempts_max 1, 100;

@@ -46,21 +46,29 @@ fn names(config: &Config, faults: &mut Faults<'_>) {
             format!("cluster.name = \"{name}\" must be 1 to 63 letters, digits, hyphens or underscores"),
         );
     }
-    let merchant = &config.payment.merchant;
-    if merchant.is_empty() || merchant.len() > 63 || !merchant.bytes().all(sound) {
-        faults.add(
-            &[Step::Key("payment"), Step::Key("merchant")],
-            format!(
-                "payment.merchant = \"{merchant}\" must be 1 to 63 letters, digits, hyphens or underscores"
-            ),
-        );
+    for (section, key, name) in [
+        ("payment", "merchant", &config.payment.merchant),
+        ("shop", "name", &config.shop.name),
+    ] {
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(sound) {
+            faults.add(
+                &[Step::Key(section), Step::Key(key)],
+                format!(
+                    "{section}.{key} = \"{name}\" must be 1 to 63 letters, digits, hyphens or underscores"
+                ),
+            );
+        }
     }
-    let currency = &config.payment.currency;
-    if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        faults.add(
-            &[Step::Key("payment"), Step::Key("currency")],
-            format!("payment.currency = \"{currency}\" must be the three capitals of a currency"),
-        );
+    for (section, currency) in [
+        ("payment", &config.payment.currency),
+        ("shop", &config.shop.currency),
+    ] {
+        if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            faults.add(
+                &[Step::Key(section), Step::Key("currency")],
+                format!("{section}.currency = \"{currency}\" must be the three capitals of a currency"),
+            );
+        }
     }
     if config.data.as_os_str().is_empty() {
         faults.add(&[Step::Key("data")], "data must name a folder");
@@ -174,14 +182,17 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
             });
         }
     }
-    for (index, address) in config.payment.addresses.iter().enumerate() {
-        claims.push(Claim {
-            path: vec![Step::Key("payment"), Step::Key("addresses"), Step::Index(index)],
-            key: "payment",
+    for (section, addresses) in [
+        ("payment", &config.payment.addresses),
+        ("shop", &config.shop.addresses),
+    ] {
+        claims.extend(addresses.iter().enumerate().map(|(index, address)| Claim {
+            path: vec![Step::Key(section), Step::Key("addresses"), Step::Index(index)],
+            key: section,
             address,
             alone: true,
             port_may_be_0: false,
-        });
+        }));
     }
     claims
 }

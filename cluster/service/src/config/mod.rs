@@ -10,6 +10,7 @@ mod console;
 mod gateway;
 mod payment;
 mod place;
+mod shop;
 mod store;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ pub use console::ConsoleConfig;
 pub use gateway::GatewayConfig;
 pub use payment::PaymentConfig;
 pub use place::Step;
+pub use shop::{ShopAuth, ShopConfig};
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ pub struct Config {
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
     pub payment: PaymentConfig,
+    pub shop: ShopConfig,
     pub gateway: GatewayConfig,
 }
 
@@ -59,6 +62,7 @@ impl Default for Config {
                 peer_listen: None,
             }],
             payment: PaymentConfig::default(),
+            shop: ShopConfig::default(),
             gateway: GatewayConfig::default(),
         }
     }
@@ -77,6 +81,19 @@ impl Default for ClusterConfig {
             name: "menagerie".to_owned(),
         }
     }
+}
+
+/// The instances of a service are named after it, in the order of their addresses.
+fn named<'c>(service: &'c str, addresses: &'c [String]) -> impl Iterator<Item = (String, &'c str)> {
+    let addresses = addresses.iter().enumerate();
+    addresses.map(move |(index, address)| (format!("{service}{}", index + 1), address.as_str()))
+}
+
+fn named_address<'c>(service: &'c str, addresses: &'c [String], name: &str) -> Option<&'c str> {
+    let mut instances = named(service, addresses);
+    instances
+        .find(|(known, _)| known == name)
+        .map(|(_, address)| address)
 }
 
 /// Reads and checks the file; errors name it and the line.

@@ -57,15 +57,11 @@ impl Default for PaymentConfig {
 impl PaymentConfig {
     /// Name and address of every instance.
     pub fn instances(&self) -> impl Iterator<Item = (String, &str)> {
-        let addresses = self.addresses.iter().enumerate();
-        addresses.map(|(index, address)| (format!("pay{}", index + 1), address.as_str()))
+        super::named("pay", &self.addresses)
     }
 
     /// The address of the instance of this name.
     pub fn address(&self, name: &str) -> Option<&str> {
-        let mut instances = self.instances();
-        instances
-            .find(|(known, _)| known == name)
-            .map(|(_, address)| address)
+        super::named_address("pay", &self.addresses, name)
     }
 }

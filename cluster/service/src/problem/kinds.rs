@@ -36,6 +36,9 @@ kinds! {
     "The request carries no bearer token, or one that is not known here. Send `Authorization: Bearer TOKEN`. \
      The command `menagerie token NAME` prints the tokens of your own cluster; a token that was removed or \
      replaced no longer works."
+    INVALID_CREDENTIALS 401 "invalid-credentials" "Wrong name or password"
+    "No account has this name with this password. Which of the two is wrong is not told, so that nobody can find \
+     out names by trying. Check both; after too many tries in a short time further ones have to wait."
     CARD_DECLINED 402 "card-declined" "Card declined"
     "The card was not charged; `decline_code` says why. This is final for this payment id: a repetition gets \
      the same answer. Pay with another card, or bring money to this one, under a new id."
@@ -70,6 +73,12 @@ kinds! {
     PAYMENT_NOT_FOUND 404 "payment-not-found" "Payment not found"
     "No payment with this id was ever seen here. If you sent one and never heard of it, it was not carried \
      out yet: send it again with the same id, or cancel the id so that it never will be."
+    PRODUCT_NOT_FOUND 404 "product-not-found" "Product not found"
+    "The shop has no product with this id. It may have been taken off the shelves. GET /products lists what there \
+     is."
+    ORDER_NOT_FOUND 404 "order-not-found" "Order not found"
+    "This user has no order with this id. GET /orders/{userId} lists those there are. An order belongs to one \
+     user and is found only under that one."
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "Method not allowed"
     "The path exists, but not with this method. The header Allow lists the methods it takes. Repeat the \
      request with one of those."
@@ -110,6 +119,24 @@ kinds! {
     CARD_CURRENCY_FIXED 409 "card-currency-fixed" "Card has another currency"
     "A card keeps the currency it was opened with. Nothing was changed. Bring it to a balance in its own \
      currency, or open another card."
+    USERNAME_TAKEN 409 "username-taken" "User name taken"
+    "Somebody has this user name already; upper and lower case make no difference. Choose another one, or sign \
+     in if it is yours."
+    OUT_OF_STOCK 409 "out-of-stock" "Out of stock"
+    "There is less of something than was ordered; `lines` says of what, and how much there is. Nothing was ordered \
+     and nothing was charged. Order less, or look again later."
+    CART_EMPTY 409 "cart-empty" "The cart is empty"
+    "The order names no items, so the cart was to be ordered, and there is nothing in it. Perhaps it was ordered \
+     a moment ago: look at the orders before you fill it again."
+    CART_CHANGED 409 "cart-changed" "The cart has changed"
+    "The cart was changed while it was being ordered, by another window perhaps. Nothing was ordered and nothing \
+     was charged. Look at the cart again and order it as it is now."
+    PRICE_CHANGED 409 "price-changed" "A price has changed"
+    "The price of something changed while it was being ordered. Nothing was ordered and nothing was charged. Look \
+     at the prices again and order if you still want to."
+    ORDER_NOT_CANCELABLE 409 "order-not-cancelable" "The order cannot be canceled"
+    "The order is in a state from which there is no way back: it has ended already, or its money is being taken at \
+     this very moment. Look at its state; once it is paid it can be canceled, and the money is given back."
     COMPACTED 410 "compacted" "Compacted"
     "The revision you asked for is older than what the store still keeps. Its history was dropped, and no \
      node can answer for it. Read the present state, note its revision, and go on from there."

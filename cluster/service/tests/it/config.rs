@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
-use service::config::{self, Config, GatewayConfig, PaymentConfig, Role};
+use service::config::{self, Config, GatewayConfig, PaymentConfig, Role, ShopConfig};
 use service::serve::Limits;
 
 fn refused(text: &str) -> String {
@@ -44,6 +44,10 @@ fn the_file_of_the_repository_is_three_voters() {
             addresses: vec!["127.0.0.1:4001".to_owned(), "127.0.0.1:4002".to_owned()],
             ..PaymentConfig::default()
         },
+        shop: ShopConfig {
+            addresses: vec!["127.0.0.1:3001".to_owned(), "127.0.0.1:3002".to_owned()],
+            ..ShopConfig::default()
+        },
         gateway: GatewayConfig {
             address: "127.0.0.1:8000".to_owned(),
             ..GatewayConfig::default()
@@ -53,6 +57,7 @@ fn the_file_of_the_repository_is_three_voters() {
     assert_eq!(config, defaults);
     assert_eq!(config.payment.address("pay2"), Some("127.0.0.1:4002"));
     assert_eq!(config.payment.address("pay3"), None);
+    assert_eq!(config.shop.address("shop1"), Some("127.0.0.1:3001"));
 }
 
 /// The comments of the file show the defaults; taken at their word they must change nothing.
@@ -152,7 +157,7 @@ fn the_file_for_containers_is_sound() {
 
 #[test]
 fn unknown_keys_name_the_line() {
-    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, backup, limits, node, payment, gateway)"#);
+    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, backup, limits, node, payment, shop, gateway)"#);
     assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib)"#);
     assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role, client_listen, peer_listen)"#);
 }

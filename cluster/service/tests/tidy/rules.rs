@@ -141,6 +141,51 @@ const ROOMS: [Room; 5] = [
     },
 ];
 
+/// What may not be named in a folder: each layer of a service leaves to the others what is theirs.
+const BARRED: [(&str, &[&str], &str); 6] = [
+    (
+        "petstore/src/domain/",
+        &["axum", "tokio", "kvstore_client", "payment_client"],
+        "domain is pure",
+    ),
+    (
+        "petstore/src/store/",
+        &["axum", "payment_client"],
+        "the store knows neither HTTP nor payments",
+    ),
+    (
+        "petstore/src/shop/",
+        &["Router", "Request", "Uri"],
+        "the use cases know no routes",
+    ),
+    (
+        "petstore/src/http/",
+        &["Txn", "Condition", "Op", "KvClient"],
+        "the edge knows no transactions",
+    ),
+    (
+        "payment/src/domain/",
+        &["axum", "tokio", "kvstore_client"],
+        "domain is pure",
+    ),
+    (
+        "payment/src/http/",
+        &["Txn", "Condition", "Op", "KvClient"],
+        "the edge knows no transactions",
+    ),
+];
+
+pub(crate) fn layers(file: &File) -> Vec<String> {
+    let barred = BARRED.iter().filter(|(folder, ..)| file.path.starts_with(folder));
+    let mut faults = Vec::new();
+    for (_, names, why) in barred.filter(|_| file.is_rust()) {
+        let code = blank(&file.text);
+        let named = words(&code).filter(|(_, word)| names.contains(word));
+        faults.extend(named.map(|(line, word)| file.fault(line, format!("{word}: {why}"))));
+    }
+    faults
+}
+
 /// What the pure part of the state machine may not name: it has no clock, no randomness and no IO.
 const IMPURE: [&str; 9] = [
     "tokio",
@@ -231,9 +276,10 @@ pub(crate) fn directions(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     let services = allowed.contains(&"kvstore-client");
     for (line, name, _) in dependencies(&file.text) {
-        // The tests of a service run it on a real store.
-        let real_store = services && name == "kvstore" && is_for_tests(&file.text, line);
-        if ours.contains(&name) && !allowed.contains(&name) && !real_store {
+        // The tests of a service run it on a real store, and those of the shop with real payments.
+        let real = (services && name == "kvstore") || (folder == "petstore" && name == "payment");
+        let tested = real && is_for_tests(&file.text, line);
+        if ours.contains(&name) && !allowed.contains(&name) && !tested {
             faults.push(file.fault(line, format!("{folder} may not import {name}")));
         }
         let guarded = GUARDED.iter().find(|(guarded, _)| *guarded == name);

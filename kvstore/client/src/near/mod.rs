@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, timeout};
 
 /// A shelf that is behind for longer is not waited for: the store itself answers.
-const WAIT_MAX: Duration = Duration::from_millis(5);
+const WAIT_MAX: Duration = Duration::from_millis(20);
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How fresh a cached answer must be.

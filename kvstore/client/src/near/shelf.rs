@@ -18,6 +18,8 @@ use tokio::time::Duration;
 const PAGE_ROWS: u32 = 5000;
 const RELOAD_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A linearizable read waits until the watch has seen the newest revision, whatever that one changed.
+const PROGRESS: Duration = Duration::from_millis(3);
 /// A prefix that did not fit is not read again and again just to find that out.
 const TOO_LARGE_PAUSE: Duration = Duration::from_mins(1);
 /// What an entry costs beside its key (held twice) and value.
@@ -190,7 +192,9 @@ impl Shelf {
 
     /// Applies what the watch brings until it ends.
     async fn follow_watch(&self, client: &KvClient, revision: Revision) -> End {
-        let request = WatchRequest::prefix(&self.prefix).from(revision + 1);
+        let request = WatchRequest::prefix(&self.prefix)
+            .from(revision + 1)
+            .progress(PROGRESS);
         let error = match client.watch(request).await {
             Err(error) => error,
             Ok(mut watch) => loop {

@@ -328,6 +328,16 @@ pub struct TxnAnswer {
     pub results: Vec<OpResult>,
 }
 
+impl TxnAnswer {
+    /// The single key that an op of the branch read.
+    pub fn got(&self, op: usize) -> Option<&KeyValue> {
+        match self.results.get(op) {
+            Some(OpResult::Get { kvs, .. }) => kvs.first(),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Branch {

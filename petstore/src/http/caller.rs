@@ -1,0 +1,188 @@
+//! Who is calling, and what they may do.
+//! Invariant: a bearer token that is given is checked, also where none is needed; a change that comes with a cookie
+//! must come from a page of this shop, as far as a browser says where it comes from. What belongs to a user is only
+//! for that user and the admin, unless everybody is trusted.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use service::problem::{self, Problem, Result};
+use service::{bearer, browser};
+
+use super::state::App;
+use crate::domain::UserId;
+use crate::store::SessionRecord;
+
+pub(super) const COOKIE: &str = "ps";
+/// A browser takes it only over TLS, for this very host and all of its paths.
+pub(super) const SECURE_COOKIE: &str = "__Host-ps";
+
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    Nobody,
+    User(SessionRecord),
+    /// The operator of the whole system.
+    Operator,
+}
+
+impl Caller {
+    /// Whose idempotency keys are meant.
+    pub(super) fn owner(&self) -> String {
+        match self {
+            Self::Nobody => "nobody".to_owned(),
+            Self::User(session) => format!("user {}", session.user),
+            Self::Operator => "operator".to_owned(),
+        }
+    }
+
+    pub(super) fn user(&self) -> Option<UserId> {
+        match self {
+            Self::User(session) => UserId::parse(&session.user).ok(),
+            Self::Nobody | Self::Operator => None,
+        }
+    }
+
+    fn is_admin(&self) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::User(session) => session.admin,
+            Self::Operator => true,
+        }
+    }
+}
+
+/// The session token of a request, and whether it came by itself, as cookies do.
+pub(super) fn session_token(headers: &HeaderMap) -> Option<(&[u8], bool)> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return bearer::token(headers).ok().map(|token| (token, false));
+    }
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let mut pairs = cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    let token = pairs.find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (&pair[..at], &pair[at + 1..]);
+        [COOKIE, SECURE_COOKIE]
+            .iter()
+            .any(|known| known.as_bytes() == name)
+            .then_some(value)
+    });
+    token.map(|token| (token, true))
+}
+
+/// Programs say nothing about where they come from; browsers always do when something is changed.
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<()> {
+    let told = [HeaderName::from_static("sec-fetch-site"), header::ORIGIN];
+    if told.iter().any(|name| headers.contains_key(name)) {
+        browser::check_own_origin(headers)
+    } else {
+        Ok(())
+    }
+}
+
+impl App {
+    pub(super) async fn caller(&self, method: &Method, headers: &HeaderMap) -> Result<Caller> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            let token = bearer::token(headers)?;
+            let text = std::str::from_utf8(token).unwrap_or_default();
+            if self.operator_token.matches(text) {
+                return Ok(Caller::Operator);
+            }
+            let session = self.shop()?.session(token).await?;
+            return session
+                .map(Caller::User)
+                .ok_or_else(|| bearer::unauthorized("This token is not known here, or its time is over."));
+        }
+        let Some((token, _)) = session_token(headers) else {
+            return Ok(Caller::Nobody);
+        };
+        let Some(session) = self.shop()?.session(token).await? else {
+            return Ok(Caller::Nobody);
+        };
+        if !method.is_safe() {
+            check_origin(headers)?;
+        }
+        Ok(Caller::User(session))
+    }
+
+    fn is_open(&self) -> bool {
+        self.config.auth == service::config::ShopAuth::Open
+    }
+
+    /// Who keeps the shelves.
+    pub(super) fn must_be_admin(&self, caller: &Caller) -> Result<()> {
+        if self.is_open() || caller.is_admin() {
+            return Ok(());
+        }
+        Err(refusal(caller, "Only the admin may do this."))
+    }
+
+    /// The user of a path, if this caller may act for them.
+    pub(super) fn user_of_path(&self, caller: &Caller, user: &str) -> Result<UserId> {
+        let may =
+            self.is_open() || caller.is_admin() || caller.user().is_some_and(|own| own.as_str() == user);
+        if !may {
+            return Err(refusal(caller, "This belongs to another user."));
+        }
+        UserId::parse(user).map_err(|fault| {
+            Problem::new(problem::INVALID_REQUEST, format!("The user in the path {fault}."))
+                .fault("user", fault.to_string())
+        })
+    }
+}
+
+fn refusal(caller: &Caller, detail: &str) -> Problem {
+    match caller {
+        Caller::Nobody => bearer::unauthorized("Sign in with POST /login, and send the token it answers."),
+        Caller::User(_) | Caller::Operator => Problem::new(problem::FORBIDDEN, detail),
+    }
+}
+
+/// The cookie that carries a session, or ends it.
+pub(super) fn cookie(token: &str, seconds: u64, secure: bool) -> HeaderValue {
+    let (name, more) = if secure {
+        (SECURE_COOKIE, "; Secure")
+    } else {
+        (COOKIE, "")
+    };
+    let text = format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}");
+    let mut value = HeaderValue::try_from(text).expect("tokens are visible ASCII without semicolons");
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_in_either_place() {
+        let with = |name: HeaderName, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            session_token(&headers).map(|(token, by_itself)| (token.to_vec(), by_itself))
+        };
+        assert_eq!(
+            with(header::AUTHORIZATION, "Bearer abc"),
+            Some((b"abc".to_vec(), false))
+        );
+        assert_eq!(
+            with(header::COOKIE, "a=1; ps=abc; b=2"),
+            Some((b"abc".to_vec(), true))
+        );
+        assert_eq!(
+            with(header::COOKIE, "__Host-ps=abc"),
+            Some((b"abc".to_vec(), true))
+        );
+        assert_eq!(with(header::COOKIE, "xps=abc; ps"), None);
+    }
+
+    #[test]
+    fn cookies_are_for_the_server_alone() {
+        let plain = cookie("ps_x", 60, false);
+        assert_eq!(plain, "ps=ps_x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax");
+        let secure = cookie("ps_x", 60, true);
+        assert_eq!(
+            secure,
+            "__Host-ps=ps_x; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+        );
+    }
+}

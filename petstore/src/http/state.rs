@@ -1,0 +1,103 @@
+//! What all routes share: the shop once it is there, the settings, the counters.
+//! Invariant: nothing here remembers a request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use prometheus::IntCounterVec;
+use service::config::ShopConfig;
+use service::fields::Fields;
+use service::metrics::{Metrics, Requests};
+use service::problem::{self, Problem};
+use service::secrets::Secret;
+use service::{body, idempotency};
+use tokio::time::Instant;
+
+use super::caller::Caller;
+use crate::shop::Shop;
+use crate::store::Once;
+
+pub(crate) struct App {
+    /// Empty until the store could be reached for the first time.
+    pub(crate) shop: Arc<OnceLock<Shop>>,
+    pub(crate) config: ShopConfig,
+    /// Of `menagerie` itself: measuring, checking, looking at the counters.
+    pub(crate) operator_token: Secret,
+    pub(crate) metrics: Metrics,
+    pub(crate) counters: Counters,
+}
+
+/// A request with a JSON body, read once.
+pub(super) struct Read {
+    pub(super) parts: Parts,
+    pub(super) body: Bytes,
+}
+
+impl App {
+    pub(super) fn shop(&self) -> problem::Result<&Shop> {
+        self.shop.get().ok_or_else(|| {
+            Problem::new(
+                problem::NOT_READY,
+                "The shop has not reached its store yet. Nothing was done.",
+            )
+        })
+    }
+
+    pub(super) async fn read(&self, request: Request) -> problem::Result<Read> {
+        let (parts, body) = request.into_parts();
+        let body = self.body(body).await?;
+        Ok(Read { parts, body })
+    }
+
+    async fn body(&self, body: Body) -> problem::Result<Bytes> {
+        let deadline = Instant::now() + Duration::from_millis(self.config.request_ms_max);
+        body::read(body, self.config.body_bytes_max, deadline).await
+    }
+}
+
+impl Read {
+    /// The members of the JSON body.
+    pub(super) fn fields(&self) -> problem::Result<Fields> {
+        Fields::read(&self.parts.headers, &self.body)
+    }
+
+    /// The request as one that happens once, if it carries an idempotency key.
+    pub(super) fn once(&self, shop: &Shop, caller: &Caller) -> problem::Result<Option<Once>> {
+        let Some(key) = idempotency::key(&self.parts.headers)? else {
+            return Ok(None);
+        };
+        let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
+        let tag = self.parts.headers.get(axum::http::header::IF_MATCH);
+        let tag = tag.map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
+        Ok(Some(Once::new(
+            &shop.secret,
+            &caller.owner(),
+            key,
+            &[method.as_bytes(), path.as_bytes(), tag, &self.body],
+        )))
+    }
+}
+
+/// What is counted. Labels come from the code alone.
+#[derive(Clone)]
+pub(crate) struct Counters {
+    pub(crate) requests: Requests,
+    pub(crate) orders: IntCounterVec,
+}
+
+impl Counters {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            requests: metrics.requests("shop_requests_total"),
+            orders: metrics.counters(
+                "shop_orders_total",
+                "Orders that were brought to an end here, by how",
+                &["status"],
+            ),
+        }
+    }
+}

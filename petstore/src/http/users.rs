@@ -1,0 +1,111 @@
+//! Signing up, in and out.
+//! Invariant: which of name and password was wrong is not told; the token is told once, to whoever signed in.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use service::fields::Fields;
+use zeroize::Zeroizing;
+
+use super::caller::{Caller, check_origin, cookie, session_token};
+use super::reading::json;
+use super::{Result, Shared};
+use crate::domain::Username;
+use crate::shop::{NewUser, views};
+
+const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
+
+fn password(fields: &mut Fields) -> Zeroizing<String> {
+    Zeroizing::new(fields.text("password").unwrap_or_default())
+}
+
+/// `POST /users`
+pub(super) async fn sign_up(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (shop, read) = (app.shop()?, app.read(request).await?);
+    let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
+    let mut fields = read.fields()?;
+    let shown = fields.text("username");
+    let password = password(&mut fields);
+    let name = shown.as_deref().map(Username::parse);
+    if let Some(Err(fault)) = &name {
+        fields.fault("username", fault);
+    }
+    if fields.has("password") && !PASSWORD_BYTES.contains(&password.len()) {
+        fields.fault("password", "must be 8 to 256 bytes long");
+    }
+    fields.finish()?;
+    let (Some(Ok(name)), Some(shown)) = (name, shown) else {
+        unreachable!("what is missing is a fault")
+    };
+    let once = read.once(shop, &caller)?;
+    let new = NewUser {
+        name,
+        shown,
+        password,
+    };
+    Ok(shop.sign_up(new, once.as_ref()).await?.into_answer())
+}
+
+/// `POST /login`
+pub(super) async fn sign_in(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (shop, read) = (app.shop()?, app.read(request).await?);
+    check_origin(&read.parts.headers)?;
+    let mut fields = read.fields()?;
+    let username = fields.text("username");
+    let password = password(&mut fields);
+    fields.finish()?;
+    let name = username.as_deref().and_then(|name| Username::parse(name).ok());
+    let account = shop.check_password(name, password).await?;
+    let session = shop.begin_session(account).await?;
+    let body = json!({
+        "token": session.token,
+        "user_id": session.record.user,
+        "username": session.record.username,
+        "admin": session.record.admin,
+        "expires": views::time(session.record.expires_ms),
+    });
+    let mut response = json(StatusCode::OK, &body);
+    let cookie = cookie(&session.token, app.config.session_s, app.config.secure_cookies);
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// `POST /logout`: this session, or with `{"everywhere": true}` all of this user.
+pub(super) async fn sign_out(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (shop, read) = (app.shop()?, app.read(request).await?);
+    let mut fields = read.fields()?;
+    let everywhere: Option<bool> = fields.optional("everywhere", "true or false");
+    fields.finish()?;
+    let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
+    if let (Caller::User(session), Some((token, _))) = (&caller, session_token(&read.parts.headers)) {
+        if everywhere == Some(true) {
+            shop.end_all_sessions(&session.user).await?;
+        }
+        shop.end_session(token).await?;
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let cookie = cookie("", 0, app.config.secure_cookies);
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// `GET /me`
+pub(super) async fn me(State(app): State<Shared>, headers: HeaderMap) -> Result<Response> {
+    match app.caller(&axum::http::Method::GET, &headers).await? {
+        Caller::User(session) => {
+            let body = json!({
+                "user_id": session.user,
+                "username": session.username,
+                "admin": session.admin,
+                "expires": views::time(session.expires_ms),
+            });
+            Ok(json(StatusCode::OK, &body))
+        }
+        Caller::Operator => Ok(json(
+            StatusCode::OK,
+            &json!({"user_id": null, "username": "operator", "admin": true}),
+        )),
+        Caller::Nobody => Err(service::bearer::unauthorized("Nobody is signed in.")),
+    }
+}

@@ -1,0 +1,41 @@
+//! Named points of a checkout at which a test can make an instance die, stand still or wait.
+//! Invariant: in the program there are none of them; they cost one look at an empty option.
+//! It must not know what happens between the points.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+type Reached = dyn Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What is done at each point: nothing, unless a test says otherwise.
+#[derive(Clone, Default)]
+pub struct Points(Option<Arc<Reached>>);
+
+impl Points {
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Waits for what `reached` gives back at each point.
+    pub fn each(reached: impl Fn(&'static str) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(reached)))
+    }
+
+    pub(crate) async fn reach(&self, name: &'static str) {
+        if let Some(reached) = &self.0 {
+            reached(name).await;
+        }
+    }
+}
+
+impl fmt::Debug for Points {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() {
+            "Points(set)"
+        } else {
+            "Points(none)"
+        })
+    }
+}

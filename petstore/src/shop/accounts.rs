@@ -1,0 +1,163 @@
+//! Accounts: who may sign in. A name belongs to one account, whatever the case of its letters.
+//! Invariant: a name is taken in the same transaction that makes its account; tries at a name are counted in the
+//! store before the password is looked at, so that no number of instances gives a guesser more of them.
+
+use kvstore_client::wire::txn::{Branch, Condition, Op};
+use kvstore_client::{Txn, problem_of};
+use service::problem::{self, Problem, Result};
+use service::time::now_ms;
+use tokio::time::Duration;
+use zeroize::Zeroizing;
+
+use super::Shop;
+use crate::domain::{UserId, Username};
+use crate::store::{AccountRecord, Kept, Once, Reply, Store, UserRecord, inconsistent, read, write};
+
+pub(crate) struct NewUser {
+    pub(crate) name: Username,
+    /// As it was typed.
+    pub(crate) shown: String,
+    pub(crate) password: Zeroizing<String>,
+}
+
+fn name_taken() -> Problem {
+    Problem::new(problem::USERNAME_TAKEN, "This user name is taken.")
+}
+
+impl Shop {
+    pub(crate) async fn sign_up(&self, new: NewUser, once: Option<&Once>) -> Result<Reply> {
+        let replayed = super::products::replayed;
+        if let Some(kept) = self.store.answered(once).await? {
+            return Ok(replayed(kept));
+        }
+        if new.name == Username::admin() {
+            return Err(name_taken());
+        }
+        let user = UserId::random();
+        let body = serde_json::json!({"user_id": user.as_str(), "username": new.shown});
+        let kept = Kept::json(201, &body).at("/me".to_owned());
+        let account = AccountRecord {
+            user: user.to_string(),
+            username: new.shown,
+            hash: self.passwords.hash(new.password).await?,
+            admin: false,
+        };
+        let txn = self.open_account(&new.name, &user, &account);
+        let txn = self.store.keep(txn, once, &kept);
+        let answer = self.store.commit(self.store.guard(txn, once)).await?;
+        if answer.branch == Branch::Then {
+            return Ok(Reply::first(kept));
+        }
+        match Store::replay_of(once, answer.got(0))? {
+            Some(kept) => Ok(replayed(kept)),
+            None => Err(name_taken()),
+        }
+    }
+
+    fn open_account(&self, name: &Username, user: &UserId, account: &AccountRecord) -> Txn {
+        let key = self.store.keys.account(name);
+        let record = UserRecord {
+            username: account.username.clone(),
+            created_ms: now_ms(),
+        };
+        Txn::new()
+            .when(Condition::absent(&key))
+            .then(Op::put(&key, write(account)))
+            .then(Op::put(&self.store.keys.user(user), write(&record)))
+    }
+
+    /// The account of a name whose password this is.
+    pub(crate) async fn check_password(
+        &self,
+        name: Option<Username>,
+        password: Zeroizing<String>,
+    ) -> Result<AccountRecord> {
+        let account = match &name {
+            Some(name) => {
+                self.count_try(name).await?;
+                let kv = self.store.client.get(&self.store.keys.account(name)).await;
+                let kv = kv.map_err(problem_of)?;
+                kv.map(|kv| read::<AccountRecord>(&kv.key, &kv.bytes()))
+                    .transpose()?
+            }
+            // What cannot be a name takes as long as one that nobody has.
+            None => None,
+        };
+        let hash = account.as_ref().map(|account| account.hash.clone());
+        let fits = self.passwords.matches(password, hash).await?;
+        match (account, name) {
+            (Some(account), Some(name)) if fits => {
+                let forgotten = self.store.client.delete(&self.store.keys.tries(&name)).await;
+                if let Err(error) = forgotten {
+                    tracing::debug!(%error, "the tries of a name still count");
+                }
+                Ok(account)
+            }
+            _ => Err(Problem::new(
+                problem::INVALID_CREDENTIALS,
+                "No account has this name with this password.",
+            )),
+        }
+    }
+
+    async fn count_try(&self, name: &Username) -> Result<()> {
+        let key = self.store.keys.tries(name);
+        let max = i64::try_from(self.config.sign_in_tries_max).unwrap_or(i64::MAX);
+        let more = || {
+            Txn::new()
+                .when(Condition::exists(&key))
+                .then(Op::add(&key, 1, None, Some(max)))
+                .failed(Op::get(&key))
+        };
+        let mut answer = self.store.commit(more()).await?;
+        if answer.branch == Branch::Else {
+            // The first try of a while: the count ends by itself with its lease.
+            let window = Duration::from_secs(self.config.sign_in_window_s);
+            let lease = self.store.client.lease_grant(window).await.map_err(problem_of)?;
+            let begin = Txn::new()
+                .when(Condition::absent(&key))
+                .then(Op::put_leased(&key, "1", lease.id));
+            if self.store.commit(begin).await?.branch == Branch::Then {
+                return Ok(());
+            }
+            answer = self.store.commit(more()).await?;
+        }
+        match answer.branch {
+            Branch::Then => Ok(()),
+            Branch::Failed => Err(Problem::new(
+                problem::TOO_MANY_REQUESTS,
+                "This name was tried too often; wait a while before the next try.",
+            )
+            .retry_after_ms(self.config.sign_in_window_s * 1000)),
+            Branch::Else => Err(inconsistent("the tries of a name come and go")),
+        }
+    }
+
+    /// The account of the admin has the password of the secrets, also after those were changed.
+    pub(crate) async fn open_admin(&self, password: &str) -> Result<()> {
+        let (name, user) = (Username::admin(), UserId::parse("admin").expect("it is a name"));
+        let key = self.store.keys.account(&name);
+        let secret = || Zeroizing::new(password.to_owned());
+        let known = self.store.client.get(&key).await.map_err(problem_of)?;
+        if let Some(kv) = &known {
+            let account: AccountRecord = read(&kv.key, &kv.bytes())?;
+            if self.passwords.matches(secret(), Some(account.hash)).await? {
+                return Ok(());
+            }
+        }
+        let account = AccountRecord {
+            user: user.to_string(),
+            username: name.to_string(),
+            hash: self.passwords.hash(secret()).await?,
+            admin: true,
+        };
+        let txn = match known {
+            None => self.open_account(&name, &user, &account),
+            Some(kv) => Txn::new()
+                .when(Condition::unchanged(&key, kv.mod_revision))
+                .then(Op::put(&key, write(&account))),
+        };
+        // Another instance that was faster has written the same.
+        self.store.commit(txn).await.map(drop)
+    }
+}

@@ -1,0 +1,133 @@
+//! `GET /admin/audit`: everything the shop and the ledger have written down, as of one revision.
+//! Invariant: shop, payments and ledger are read at the same revision, which a pin keeps readable meanwhile.
+
+use kvstore_client::wire::Revision;
+use kvstore_client::{RangeRequest, ReadOptions, problem_of};
+use serde::Serialize;
+use service::problem::{self, Problem, Result};
+use tokio::time::{Duration, timeout};
+
+use super::Shop;
+use super::tally::Tally;
+use crate::store::{GoodsPart, read, read_int};
+
+/// So few that a page is read well within the time of a single try, also on a busy machine.
+const PAGE_ROWS: u32 = 2000;
+const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Serialize)]
+pub(crate) struct Audit {
+    revision: Revision,
+    ok: bool,
+    orders: usize,
+    /// Orders on their way, which is no violation.
+    unfinished: usize,
+    violations: Vec<String>,
+}
+
+impl Shop {
+    pub(crate) async fn audit(&self) -> Result<Audit> {
+        let Ok(_room) = self.audits.try_acquire() else {
+            return Err(Problem::new(
+                problem::OVERLOADED,
+                "The shop is being audited already; each audit reads the whole of it.",
+            )
+            .retry_after_ms(1000));
+        };
+        let time = Duration::from_millis(self.config.audit_ms_max);
+        match timeout(time, self.audit_now()).await {
+            Ok(audit) => audit,
+            Err(_elapsed) => Err(Problem::new(
+                problem::TIMEOUT,
+                "The shop is too large to be audited in this time.",
+            )),
+        }
+    }
+
+    async fn audit_now(&self) -> Result<Audit> {
+        let client = self.store.client.with_deadline(PAGE_DEADLINE);
+        let revision = client.revision().await.map_err(problem_of)?;
+        let mut tally = Tally::default();
+        let keys = &self.store.keys;
+        for prefix in [
+            keys.all_goods(),
+            keys.all_received(),
+            keys.all_orders(),
+            keys.todos(),
+        ] {
+            let mut walk = client.pages(RangeRequest {
+                limit: Some(PAGE_ROWS),
+                read: ReadOptions {
+                    revision: Some(revision),
+                    ..ReadOptions::default()
+                },
+                ..RangeRequest::prefix(&prefix)
+            });
+            while let Some(page) = walk.next().await.map_err(problem_of)? {
+                for kv in &page.kvs {
+                    let rest = kv.key.strip_prefix(&prefix).unwrap_or_default();
+                    self.row(&mut tally, &prefix, rest, &kv.key, &kv.bytes())?;
+                }
+            }
+        }
+        let payment = self
+            .payment
+            .with_deadline(Duration::from_millis(self.config.audit_ms_max));
+        let payments = payment.payments_at(&self.config.name, revision).await;
+        let start = format!("{}-", self.config.name);
+        for paid in payments.map_err(|error| not_told(&error))? {
+            // Others may pay the shop for other things than orders.
+            if paid.id.starts_with(&start) {
+                tally.payment(paid);
+            }
+        }
+        let ledger = payment
+            .check_ledger(Some(revision))
+            .await
+            .map_err(|error| not_told(&error))?;
+        for violation in ledger.violations {
+            tally.violation(format!("ledger: {violation}"));
+        }
+        let (orders, unfinished) = (tally.orders(), tally.todos());
+        let violations = tally.finish();
+        if let Some(first) = violations.first() {
+            tracing::error!(
+                revision,
+                violations = violations.len(),
+                first,
+                "the shop is not sound"
+            );
+        }
+        Ok(Audit {
+            revision,
+            ok: violations.is_empty(),
+            orders,
+            unfinished,
+            violations,
+        })
+    }
+
+    fn row(&self, tally: &mut Tally, prefix: &str, rest: &str, key: &str, value: &[u8]) -> Result<()> {
+        let keys = &self.store.keys;
+        if let Some((product, part)) = keys.parse_goods(key) {
+            if part == GoodsPart::Stock {
+                tally.stock(product, read_int(key, value)?);
+            }
+        } else if prefix == keys.all_received() {
+            tally.received(rest, read_int(key, value)?);
+        } else if prefix == keys.todos() {
+            tally.todo(rest);
+        } else if let Some((_user, order)) = rest.split_once('/') {
+            tally.order(order, read(key, value)?);
+        }
+        Ok(())
+    }
+}
+
+fn not_told(error: &payment_client::Error) -> Problem {
+    tracing::warn!(code = error.code(), "the ledger cannot be asked");
+    Problem::new(
+        problem::NOT_READY,
+        "The payment service cannot be asked at the moment.",
+    )
+}

@@ -1,0 +1,136 @@
+//! Goes on where others stopped: each instance stands in the store under a lease, each unfinished order names the
+//! instance that carries it on, and an order of one that is gone is taken over by whoever finds it first.
+//! Invariant: that an order is taken over twice, or from one that only seemed dead, costs work and nothing else.
+
+use std::collections::HashSet;
+
+use kvstore_client::wire::kv::KeyValue;
+use kvstore_client::wire::txn::{Branch, Condition, Op};
+use kvstore_client::{RangeRequest, Txn, problem_of};
+use service::problem::Result;
+use tokio::time::{Duration, timeout};
+
+use crate::domain::{OrderId, UserId};
+use crate::shop::Shop;
+use crate::store::{InstanceRecord, TodoRecord, read, write};
+
+const PAGE_ROWS: u32 = 500;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+impl Shop {
+    /// Stands in the store as a living instance until told to stop.
+    pub(crate) async fn stay_alive(&self, name: &str) {
+        let ttl = Duration::from_millis(self.config.registration_ms);
+        let key = self.store.keys.instance(&self.instance);
+        let record = write(&InstanceRecord {
+            name: name.to_owned(),
+        });
+        while !self.tasks.is_stopping() {
+            let lease = match self.store.client.lease_keep(ttl).await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    tracing::debug!(%error, "not alive in the store yet");
+                    let _stopping = timeout(RETRY_PAUSE, self.tasks.stopping()).await;
+                    continue;
+                }
+            };
+            let put = Op::put_leased(&key, record.clone(), lease.id());
+            if let Err(error) = self.store.client.txn(Txn::new().then(put)).await {
+                tracing::debug!(%error, "not alive in the store yet");
+                let _stopping = timeout(RETRY_PAUSE, self.tasks.stopping()).await;
+                continue;
+            }
+            tokio::select! {
+                () = lease.lost() => {}
+                () = self.tasks.stopping() => {
+                    // Whatever is left is for others, from now on and not only after the lease has run out.
+                    if let Err(error) = self.store.client.delete(&key).await {
+                        tracing::debug!(%error, "the lease of this instance has to run out");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks for unfinished orders that nobody carries on.
+    pub(crate) async fn adopt_until_stopped(&self) {
+        let every = Duration::from_millis(self.config.adopt_every_ms);
+        while timeout(every, self.tasks.stopping()).await.is_err() {
+            match self.adopt().await {
+                Ok(0) => {}
+                Ok(orders) => tracing::info!(orders, "took over orders that nobody carried on"),
+                Err(problem) => tracing::debug!(%problem, "could not look for unfinished orders"),
+            }
+        }
+    }
+
+    async fn adopt(&self) -> Result<usize> {
+        let mut walk = self.store.client.pages(RangeRequest {
+            limit: Some(PAGE_ROWS),
+            ..RangeRequest::prefix(self.store.keys.todos())
+        });
+        let mut alive = None;
+        let mut adopted = 0;
+        while let Some(page) = walk.next().await.map_err(problem_of)? {
+            for kv in &page.kvs {
+                // Read after the orders: an instance that is not there then had died before.
+                let alive = match &mut alive {
+                    Some(alive) => alive,
+                    none => none.insert(self.alive().await?),
+                };
+                adopted += usize::from(self.adopt_one(kv, alive).await?);
+            }
+        }
+        Ok(adopted)
+    }
+
+    async fn alive(&self) -> Result<HashSet<String>> {
+        let prefix = self.store.keys.instances();
+        let scan = self.store.client.scan(&prefix).await.map_err(problem_of)?;
+        let ids = scan.kvs.iter().filter_map(|kv| kv.key.strip_prefix(&prefix));
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    async fn adopt_one(&self, kv: &KeyValue, alive: &HashSet<String>) -> Result<bool> {
+        let todo: TodoRecord = read(&kv.key, &kv.bytes())?;
+        let mine = todo.owner == self.instance;
+        if !mine && alive.contains(&todo.owner) {
+            return Ok(false);
+        }
+        let id = kv
+            .key
+            .strip_prefix(&self.store.keys.todos())
+            .and_then(OrderId::parse);
+        let (Some(id), Ok(user)) = (id, UserId::parse(&todo.user)) else {
+            tracing::error!(key = kv.key, "an unfinished order has no possible name");
+            return Ok(false);
+        };
+        let Some(carrying) = self.carry(&id) else {
+            return Ok(false);
+        };
+        let Ok(place) = self.orders.clone().try_acquire_owned() else {
+            return Ok(false);
+        };
+        if !mine {
+            let todo = TodoRecord {
+                owner: self.instance.clone(),
+                ..todo
+            };
+            let txn = Txn::new()
+                .when(Condition::unchanged(&kv.key, kv.mod_revision))
+                .then(Op::put(&kv.key, write(&todo)));
+            if self.store.commit(txn).await?.branch != Branch::Then {
+                return Ok(false);
+            }
+        }
+        let shop = self.clone();
+        self.tasks.spawn("order", async move {
+            let (_place, _carrying) = (place, carrying);
+            match shop.found_order(&user, &id).await {
+                Ok(found) => drop(shop.drive(found).await),
+                Err(problem) => tracing::debug!(order.id = id.as_str(), %problem, "could not read an order"),
+            }
+        });
+        Ok(true)
+    }
+}

@@ -1,0 +1,150 @@
+//! Asks the payment service, and puts what it says into what an order can make of it.
+//! Invariant: a card number is turned into a token before anything is written, and is dropped with its request. Every
+//! call may be repeated, by any instance, since the order's name is the payment's.
+
+use kvstore_client::wire::problem::Problem as Told;
+use payment_client::wire::{Capture, Status as PaymentStatus};
+use payment_client::{Error, Money, NewPayment, Source};
+use service::problem::{self, Kind, Problem, Result};
+use zeroize::Zeroizing;
+
+use super::{Found, Shop};
+use crate::domain::{Paid, Step};
+use crate::store::PaymentOf;
+
+/// How a card is named in a request. It has no `Debug`, so that no log shows it.
+pub(crate) enum Card {
+    Number(Zeroizing<String>),
+    Token(String),
+}
+
+/// The name of the one refund that an order can have.
+const REFUND: &str = "all";
+
+impl Shop {
+    /// Everything about the payment of an order but its name.
+    pub(super) async fn tokenize(&self, card: &Card) -> Result<PaymentOf> {
+        let nameless = |token: String, brand, last4| PaymentOf {
+            id: String::new(),
+            token: Some(token),
+            brand,
+            last4,
+        };
+        match card {
+            Card::Token(token) => Ok(nameless(token.clone(), None, None)),
+            Card::Number(number) => match self.payment.tokenize(number).await {
+                Ok(token) => Ok(nameless(token.token, Some(token.brand), Some(token.last4))),
+                Err(Error::Problem(told)) if told.status == 422 => Err(refused_number(&told)),
+                Err(error) => Err(unreachable(&error)),
+            },
+        }
+    }
+
+    /// Takes a step, and tells brand and last four digits of the card where they are learned only now.
+    pub(super) async fn ask(&self, found: &Found, step: Step) -> (Paid, Option<PaymentOf>) {
+        let Some(payment) = &found.record.payment else {
+            // An order without a payment has nothing to hold, take or give back.
+            return (Paid::Done, None);
+        };
+        let answer = match step {
+            Step::Nothing | Step::GiveUp => return (Paid::Done, None),
+            Step::Authorize => {
+                let answer = self.authorize(found, payment).await;
+                if let Ok(paid) = &answer {
+                    let known = PaymentOf {
+                        token: None,
+                        brand: paid.brand.clone(),
+                        last4: paid.last4.clone(),
+                        ..payment.clone()
+                    };
+                    return (Paid::Done, Some(known));
+                }
+                answer.map(drop)
+            }
+            Step::Capture => self.payment.capture(&payment.id, None).await.map(drop),
+            Step::CancelPayment => match self.payment.cancel(&payment.id).await {
+                Ok(paid) if paid.status == PaymentStatus::Captured => return (Paid::Captured, None),
+                answer => answer.map(drop),
+            },
+            Step::Refund => {
+                let amount = self.total_of(found);
+                self.payment.refund(&payment.id, REFUND, amount).await.map(drop)
+            }
+        };
+        (
+            answer.map_or_else(|error| meaning(&error, found, step), |()| Paid::Done),
+            None,
+        )
+    }
+
+    async fn authorize(
+        &self,
+        found: &Found,
+        payment: &PaymentOf,
+    ) -> payment_client::Result<payment_client::wire::Payment> {
+        let wanted = NewPayment {
+            source: Source::Token(payment.token.clone().unwrap_or_default()),
+            amount: self.total_of(found),
+            merchant: self.config.name.clone(),
+            order_ref: Some(found.id.to_string()),
+            capture: Capture::Manual,
+        };
+        self.payment.pay(&payment.id, &wanted).await
+    }
+
+    fn total_of(&self, found: &Found) -> Money {
+        let currency = found.record.currency.parse().unwrap_or(self.currency);
+        Money::new(found.record.total_minor, currency)
+    }
+}
+
+fn meaning(error: &Error, found: &Found, step: Step) -> Paid {
+    match error {
+        Error::Declined { code, .. } => Paid::Declined(code.word().to_owned()),
+        Error::Conflict(_) => match error.code() {
+            "payment-canceled" | "payment-expired" => Paid::Void,
+            "payment-captured" => Paid::Captured,
+            "payment-declined" => Paid::Declined("declined".to_owned()),
+            _ => puzzled(error, found, step),
+        },
+        // The one thing in an authorization that the buyer chose and nobody has checked yet.
+        Error::Problem(told) if told.status == 422 && step == Step::Authorize && is_about_token(told) => {
+            Paid::Declined("invalid-token".to_owned())
+        }
+        Error::Unknown { .. } => Paid::Unknown,
+        _ => puzzled(error, found, step),
+    }
+}
+
+fn is_about_token(told: &Told) -> bool {
+    told.errors.iter().all(|fault| fault.pointer == "/token") && !told.errors.is_empty()
+}
+
+/// What no sound payment service answers. It is asked again, and a person finds why in the log.
+fn puzzled(error: &Error, found: &Found, step: Step) -> Paid {
+    tracing::error!(
+        order.id = found.id.as_str(),
+        code = error.code(),
+        ?step,
+        "the payment service gave an answer that does not fit"
+    );
+    Paid::Unknown
+}
+
+/// The faults of a card number, at the place where our own contract has it.
+fn refused_number(told: &Told) -> Problem {
+    let kind: &'static Kind = problem::by_code(&told.code).unwrap_or(problem::INVALID_REQUEST);
+    let detail = told
+        .errors
+        .first()
+        .map_or("is no card number", |fault| fault.detail.as_str());
+    Problem::new(kind, "The card number is not one that can be paid with.").fault("/cardNumber", detail)
+}
+
+fn unreachable(error: &Error) -> Problem {
+    tracing::warn!(code = error.code(), "the payment service cannot be reached");
+    Problem::new(
+        problem::NOT_READY,
+        "The payment service cannot be reached at the moment. Nothing was ordered and nothing was charged.",
+    )
+}

@@ -1,0 +1,315 @@
+//! Placing an order: one transaction that writes the order with the prices of this moment, takes the goods off the
+//! shelves, empties the cart, keeps the answer and says what is to be done.
+//! Invariant: stock is taken by bounded adds, so many who want the same product do not make each other try again; a
+//! second try is needed only if a product itself was edited in between.
+
+use std::sync::Arc;
+
+use kvstore_client::wire::txn::{Branch, Condition, Op, TxnAnswer};
+use kvstore_client::{Freshness, Txn};
+use service::problem::{self, Problem, Result};
+use service::time::now_ms;
+
+use super::{Carrying, Found, Wanted, Wish};
+use crate::domain::{Line, Lines, OrderId, Status, UserId};
+use crate::shop::carts::FoundCart;
+use crate::shop::products::unknown_product;
+use crate::shop::{Shelf, Shop};
+use crate::store::{
+    GoodsPart, Kept, OrderRecord, PaymentOf, Store, TodoRecord, inconsistent, read, read_int, write,
+};
+
+const TRIES_MAX: usize = 8;
+
+pub(crate) enum Placed {
+    Here(Box<Found>),
+    /// The same request made it before.
+    Before(UserId, OrderId),
+}
+
+/// One try at placing an order, with everything that it found.
+struct Draft<'wish> {
+    wish: &'wish Wish,
+    id: &'wish OrderId,
+    record: OrderRecord,
+    shelf: Arc<Shelf>,
+    cart: Option<FoundCart>,
+}
+
+fn before(kept: Kept) -> Result<Placed> {
+    let (user, id) = kept
+        .order
+        .ok_or_else(|| inconsistent("the answer to an order names no order"))?;
+    let user = UserId::parse(&user).map_err(|_fault| inconsistent("an answer names no possible user"))?;
+    let id = OrderId::parse(&id).ok_or_else(|| inconsistent("an answer names no possible order"))?;
+    Ok(Placed::Before(user, id))
+}
+
+impl Shop {
+    pub(super) async fn place(&self, wish: Wish) -> Result<(Placed, Option<Carrying>)> {
+        if let Some(kept) = self.store.answered(wish.once.as_ref()).await? {
+            return Ok((before(kept)?, None));
+        }
+        let payment = match &wish.card {
+            Some(card) => Some(self.tokenize(card).await?),
+            None => None,
+        };
+        self.points.reach("tokenized").await;
+        let id = OrderId::new(now_ms());
+        let carrying = self.carry(&id);
+        let mut freshness = Freshness::Cached;
+        let mut total_seen = wish.total_minor;
+        for _ in 0..TRIES_MAX {
+            let draft = match self.draft(&wish, &id, payment.as_ref(), freshness).await {
+                // What memory does not know may have come a moment ago.
+                Err(_) if freshness == Freshness::Cached => {
+                    freshness = Freshness::Linearizable;
+                    continue;
+                }
+                draft => draft?,
+            };
+            let total_minor = draft.record.total_minor;
+            if total_seen.is_some_and(|seen| seen != total_minor) {
+                if freshness == Freshness::Cached {
+                    freshness = Freshness::Linearizable;
+                    continue;
+                }
+                return Err(price_changed(total_minor));
+            }
+            let answer = self.store.commit(self.place_txn(&draft)).await?;
+            self.points.reach("placed").await;
+            match answer.branch {
+                Branch::Then => return Ok((Placed::Here(Box::new(draft.found(answer.revision))), carrying)),
+                Branch::Failed => return Err(out_of_stock(&draft.record.lines, &answer)?),
+                Branch::Else => {}
+            }
+            if let Some(kept) = Store::replay_of(wish.once.as_ref(), answer.got(1))? {
+                return Ok((before(kept)?, None));
+            }
+            if draft
+                .cart
+                .is_some_and(|cart| cart_revision(&answer) != cart.revision)
+            {
+                return Err(Problem::new(
+                    problem::CART_CHANGED,
+                    "The cart was changed while it was being ordered.",
+                ));
+            }
+            // A product was edited since it was read. What was read linearizably may have been seen as well.
+            if freshness == Freshness::Linearizable {
+                total_seen = Some(total_minor);
+            }
+            freshness = Freshness::Linearizable;
+        }
+        Err(Problem::new(
+            problem::OVERLOADED,
+            "What was ordered is being edited all the time. Nothing was ordered.",
+        ))
+    }
+
+    async fn draft<'wish>(
+        &self,
+        wish: &'wish Wish,
+        id: &'wish OrderId,
+        payment: Option<&PaymentOf>,
+        freshness: Freshness,
+    ) -> Result<Draft<'wish>> {
+        let (cart, shelf) = match &wish.wanted {
+            Wanted::Cart => {
+                let (cart, shelf) =
+                    tokio::join!(self.found_cart(&wish.user), self.catalogue.shelf(freshness));
+                (Some(cart?), shelf?)
+            }
+            Wanted::Items(_) => (None, self.catalogue.shelf(freshness).await?),
+        };
+        let items = match (&wish.wanted, &cart) {
+            (Wanted::Items(items), _) => items,
+            (Wanted::Cart, Some(cart)) => &cart.record.items,
+            (Wanted::Cart, None) => unreachable!("the cart was read"),
+        };
+        if items.is_empty() {
+            return Err(Problem::new(
+                problem::CART_EMPTY,
+                "The order names no items, and there is nothing in the cart.",
+            ));
+        }
+        let lines = lines(items, &shelf, cart.is_some())?;
+        let total_minor = total(&lines)?;
+        let now_ms = now_ms();
+        let record = OrderRecord {
+            status: if payment.is_some() {
+                Status::Pending
+            } else {
+                Status::Confirmed
+            },
+            created_ms: now_ms,
+            changed_ms: now_ms,
+            lines,
+            total_minor,
+            currency: self.currency.code().to_owned(),
+            from_cart: cart.is_some(),
+            payment: payment.map(|payment| PaymentOf {
+                id: self.payment_id(id),
+                ..payment.clone()
+            }),
+            decline: None,
+        };
+        Ok(Draft {
+            wish,
+            id,
+            record,
+            shelf,
+            cart,
+        })
+    }
+
+    fn place_txn(&self, draft: &Draft<'_>) -> Txn {
+        let (store, keys) = (&self.store, &self.store.keys);
+        let (user, once) = (&draft.wish.user, draft.wish.once.as_ref());
+        let cart_key = keys.cart(user);
+        // The cart is read first and the answer second, where there is one.
+        let mut txn = Txn::new().otherwise(Op::get(&cart_key));
+        if let Some(cart) = &draft.cart {
+            txn = txn
+                .when(Condition::unchanged(&cart_key, cart.revision))
+                .then(Op::delete(&cart_key));
+        }
+        for line in &draft.record.lines {
+            let stock_key = keys.goods_part(&line.product, GoodsPart::Stock);
+            let record_key = keys.goods_part(&line.product, GoodsPart::Record);
+            let known = draft
+                .shelf
+                .get(&line.product)
+                .map_or(0, |good| good.product_revision);
+            txn = txn
+                .when(Condition::unchanged(&record_key, known))
+                .then(Op::add(&stock_key, -line.quantity, Some(0), None))
+                .failed(Op::get(&stock_key));
+        }
+        txn = txn.then(Op::put(&keys.order(user, draft.id), write(&draft.record)));
+        if !draft.record.status.is_ended() {
+            let todo = TodoRecord {
+                user: user.to_string(),
+                owner: self.instance.clone(),
+            };
+            txn = txn.then(Op::put(&keys.todo(draft.id), write(&todo)));
+        }
+        let kept = Kept::of_order(user.as_str(), draft.id.as_str());
+        store.guard(store.keep(txn, once, &kept), once)
+    }
+}
+
+impl Draft<'_> {
+    fn found(self, revision: u64) -> Found {
+        Found {
+            user: self.wish.user.clone(),
+            id: self.id.clone(),
+            record: self.record,
+            revision,
+        }
+    }
+}
+
+fn cart_revision(answer: &TxnAnswer) -> u64 {
+    answer.got(0).map_or(0, |kv| kv.mod_revision)
+}
+
+fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> Result<Lines> {
+    let gone: Vec<&str> = items
+        .iter()
+        .filter(|(id, _)| shelf.get(id).is_none())
+        .map(|(id, _)| id.as_str())
+        .collect();
+    match gone.as_slice() {
+        [] => {}
+        [..] if from_cart => {
+            let gone = gone
+                .iter()
+                .map(|id| serde_json::json!({"productId": id, "available": 0}));
+            return Err(Problem::new(
+                problem::OUT_OF_STOCK,
+                "Something in the cart is no longer on the shelves; take it out of the cart.",
+            )
+            .extra("lines", gone.collect::<Vec<_>>()));
+        }
+        [id, ..] => return Err(unknown_product().extra("productId", *id)),
+    }
+    let line = |(id, quantity): &(String, i64)| {
+        let good = shelf.get(id)?;
+        Some(Line {
+            product: id.clone(),
+            name: good.product.name.clone(),
+            species: good.product.species.clone(),
+            unit_minor: good.product.price_minor,
+            quantity: *quantity,
+        })
+    };
+    Ok(items.iter().filter_map(line).collect())
+}
+
+fn total(lines: &[Line]) -> Result<i64> {
+    let sum = lines.iter().try_fold(0_i64, |sum, line| {
+        sum.checked_add(line.unit_minor.checked_mul(line.quantity)?)
+    });
+    let bounded = sum.filter(|sum| *sum <= payment_client::Money::MINOR_MAX);
+    bounded.ok_or_else(|| {
+        Problem::new(
+            problem::INVALID_REQUEST,
+            "The sum of the order is more than can be paid at once.",
+        )
+        .fault("/items", "make a sum that is too large")
+    })
+}
+
+fn price_changed(total_minor: i64) -> Problem {
+    Problem::new(
+        problem::PRICE_CHANGED,
+        "The sum is another one than the one you saw.",
+    )
+    .extra("total_minor", total_minor)
+}
+
+/// Names the lines of which there is not enough. By now there may be, but then there was not.
+fn out_of_stock(lines: &[Line], answer: &TxnAnswer) -> Result<Problem> {
+    let refused = answer.failed_op.map_or(usize::MAX, |op| op as usize);
+    let mut short = Vec::new();
+    for (n, line) in lines.iter().enumerate() {
+        let available = match answer.got(n) {
+            Some(kv) => read_int(&kv.key, &kv.bytes())?,
+            None => 0,
+        };
+        if available < line.quantity {
+            short.push(serde_json::json!({
+                "productId": line.product,
+                "name": line.name,
+                "quantity": line.quantity,
+                "available": available,
+            }));
+        }
+    }
+    debug_assert!(
+        !short.is_empty(),
+        "op {refused} was refused for want of something"
+    );
+    Ok(Problem::new(
+        problem::OUT_OF_STOCK,
+        "There is not enough of something in the order.",
+    )
+    .extra("lines", short))
+}
+
+impl Shop {
+    /// The order as it stands.
+    pub(crate) async fn found_order(&self, user: &UserId, id: &OrderId) -> Result<Found> {
+        let kv = self.store.client.get(&self.store.keys.order(user, id)).await;
+        let kv = kv.map_err(kvstore_client::problem_of)?;
+        let kv =
+            kv.ok_or_else(|| Problem::new(problem::ORDER_NOT_FOUND, "This user has no order with this id."))?;
+        Ok(Found {
+            user: user.clone(),
+            id: id.clone(),
+            record: read(&kv.key, &kv.bytes())?,
+            revision: kv.mod_revision,
+        })
+    }
+}

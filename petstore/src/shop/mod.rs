@@ -1,0 +1,148 @@
+//! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
+//! shelves), `accounts` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end), `orders`,
+//! `events`, `audit`.
+//! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
+//! another one. It must not know HTTP; it answers with what a route says, or with a problem.
+
+mod accounts;
+mod audit;
+mod carts;
+mod catalogue;
+mod checkout;
+mod events;
+mod orders;
+mod passwords;
+mod products;
+mod sessions;
+mod shelf;
+mod tally;
+pub(crate) mod views;
+
+use std::sync::{Arc, Mutex};
+
+use kvstore_client::problem_of;
+use payment_client::{Currency, PaymentClient};
+use prometheus::IntCounterVec;
+use service::config::{ShopAuth, ShopConfig};
+use service::problem::Result;
+use service::secrets::Secret;
+use service::tasks::Tasks;
+use tokio::sync::Semaphore;
+use tokio::time::Duration;
+
+pub(crate) use accounts::NewUser;
+pub(crate) use carts::CartChange;
+pub(crate) use catalogue::{Catalogue, Filter, Place, Sort};
+pub(crate) use checkout::{Card, Checkout, Ended, Wanted, Wish};
+pub(crate) use events::{EventStream, Since};
+pub(crate) use passwords::Passwords;
+pub(crate) use products::{Change, NewProduct, put_new};
+pub(crate) use shelf::{Good, Shelf};
+
+use crate::domain::OrderId;
+use crate::points::Points;
+use crate::store::Store;
+use checkout::Active;
+
+/// How many pieces of a product one cart or order can hold, and how many lines.
+pub(crate) const QUANTITY_MAX: i64 = 1000;
+pub(crate) const LINES_MAX: usize = 100;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shop {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) payment: PaymentClient,
+    pub(crate) config: ShopConfig,
+    pub(crate) currency: Currency,
+    /// Of this start of this process.
+    pub(crate) instance: String,
+    pub(crate) secret: Secret,
+    pub(crate) passwords: Passwords,
+    pub(crate) points: Points,
+    /// Orders are carried on here, whoever has gone meanwhile.
+    pub(crate) tasks: Tasks,
+    /// Stopped before the port is, so that open streams do not hold it up.
+    pub(crate) closing: Tasks,
+    pub(crate) orders: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) audits: Semaphore,
+    pub(crate) active: Mutex<Active>,
+    pub(crate) events: events::Hub,
+    pub(crate) counted: IntCounterVec,
+}
+
+impl std::ops::Deref for Shop {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+/// What a shop is put together from.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) payment: PaymentClient,
+    pub(crate) config: ShopConfig,
+    pub(crate) currency: Currency,
+    pub(crate) instance: String,
+    pub(crate) secret: Secret,
+    pub(crate) points: Points,
+    pub(crate) tasks: Tasks,
+    pub(crate) closing: Tasks,
+    /// Orders that ended here, by how.
+    pub(crate) counted: IntCounterVec,
+}
+
+/// Each of them reads everything.
+const AUDITS_AT_ONCE: usize = 2;
+
+impl Shop {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let config = parts.config;
+        let events = events::Hub::start(&parts.store, &parts.tasks);
+        Self {
+            inner: Arc::new(Inner {
+                store: parts.store,
+                catalogue: parts.catalogue,
+                payment: parts.payment,
+                currency: parts.currency,
+                instance: parts.instance,
+                secret: parts.secret,
+                passwords: Passwords::new(config.hashes_at_once, &parts.tasks),
+                points: parts.points,
+                tasks: parts.tasks,
+                closing: parts.closing,
+                orders: Arc::new(Semaphore::new(config.orders_at_once)),
+                streams: Arc::new(Semaphore::new(config.events_max)),
+                audits: Semaphore::new(AUDITS_AT_ONCE),
+                active: Mutex::default(),
+                events,
+                counted: parts.counted,
+                config,
+            }),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.config.auth == ShopAuth::Open
+    }
+
+    /// Whether the store can be reached and knows this service.
+    pub(crate) async fn reach(&self) -> Result<()> {
+        let client = self.store.client.with_deadline(Duration::from_secs(1));
+        client.revision().await.map(drop).map_err(problem_of)
+    }
+
+    /// What the shop's payment for this order is called.
+    pub(crate) fn payment_id(&self, order: &OrderId) -> String {
+        crate::store::Keys::payment_id(&self.config.name, order)
+    }
+}

@@ -1,0 +1,90 @@
+//! Looking at orders, and canceling them.
+//! Invariant: a cancel and the progress of an order race on its revision, and one of them wins. What was paid is
+//! given back; what is being paid at this moment cannot be stopped.
+
+use kvstore_client::{RangeRequest, problem_of};
+use service::problem::{self, Problem, Result};
+use service::time::now_ms;
+use tokio::time::{Duration, Instant};
+
+use super::Shop;
+use super::checkout::Found;
+use crate::domain::{OrderId, Status, UserId};
+use crate::store::{OrderRecord, inconsistent, read};
+
+/// Only the progress of the same order is in the way, and an order has few states.
+const TRIES_MAX: usize = 8;
+
+/// Orders, the newest first.
+pub(crate) struct OrderPage {
+    pub(crate) orders: Vec<(String, OrderRecord)>,
+    pub(crate) next: Option<String>,
+}
+
+impl Shop {
+    pub(crate) async fn orders_of(
+        &self,
+        user: &UserId,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<OrderPage> {
+        let prefix = self.store.keys.orders(user);
+        let range = RangeRequest {
+            limit: Some(limit),
+            cursor,
+            descending: true,
+            uncounted: true,
+            ..RangeRequest::prefix(&prefix)
+        };
+        let page = self.store.client.range(range).await.map_err(problem_of)?;
+        let mut orders = Vec::with_capacity(page.kvs.len());
+        for kv in &page.kvs {
+            let id = kv.key.strip_prefix(&prefix);
+            let id = id.ok_or_else(|| inconsistent("a range gives what was not asked for"))?;
+            orders.push((id.to_owned(), read(&kv.key, &kv.bytes())?));
+        }
+        Ok(OrderPage {
+            orders,
+            next: page.cursor.filter(|_| page.more),
+        })
+    }
+
+    /// Cancels, and waits for the end a while. An order that is canceled already stays so.
+    pub(crate) async fn cancel(&self, user: &UserId, id: &OrderId) -> Result<Found> {
+        let until = Instant::now() + Duration::from_millis(self.config.order_wait_ms);
+        let mut found = self.found_order(user, id).await?;
+        for _ in 0..TRIES_MAX {
+            let status = match found.record.status {
+                Status::Pending => Status::Canceling,
+                Status::Paid => Status::Refunding,
+                Status::Canceling | Status::Refunding => return self.wait_for_end(found, until).await,
+                Status::Canceled | Status::Refunded => return Ok(found),
+                Status::Authorized | Status::PaymentFailed | Status::Confirmed => {
+                    return Err(not_cancelable(found.record.status));
+                }
+            };
+            let record = OrderRecord {
+                status,
+                changed_ms: now_ms(),
+                ..found.record.clone()
+            };
+            let revision = found.revision;
+            let moved = self.move_on(&found, record).await?;
+            if moved.record.status == status && moved.revision > revision {
+                self.points.reach(status.word()).await;
+                self.carry_on(moved.clone());
+                return self.wait_for_end(moved, until).await;
+            }
+            found = moved;
+        }
+        Err(inconsistent("an order went back to an earlier state"))
+    }
+}
+
+fn not_cancelable(status: Status) -> Problem {
+    let detail = match status {
+        Status::Authorized => "The order is being paid at this very moment; cancel it once it is paid.",
+        _ => "The order has ended, so there is nothing left to cancel.",
+    };
+    Problem::new(problem::ORDER_NOT_CANCELABLE, detail).extra("order_status", status.word())
+}

@@ -1,0 +1,190 @@
+//! Idempotency keys: the first answer to one is written in the same transaction as what it answers.
+//! Invariant: of twins that arrive together one commits, and the other reads its answer. A refusal that changed
+//! nothing is not kept: the same request may do better later.
+//! Keys belong to whoever sent them; neither they nor the requests can be read from what is stored.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use kvstore_client::wire::kv::KeyValue;
+use kvstore_client::wire::txn::{Condition, Op};
+use kvstore_client::{RangeRequest, Txn, problem_of};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use service::problem::{self, Problem, Result};
+use service::secrets::Secret;
+use service::time::now_ms;
+use sha2::Sha256;
+
+use super::{Store, records};
+use crate::domain::hex;
+
+/// What has run out is removed in portions: so many rows are looked at, so many removed in one transaction.
+const SWEEP_ROWS: u32 = 500;
+const SWEEP_OPS: usize = 100;
+
+/// One request that carries an idempotency key.
+#[derive(Clone, Debug)]
+pub(crate) struct Once {
+    /// Stands for the key and its owner.
+    hash: String,
+    /// Stands for the content of the request.
+    fingerprint: String,
+}
+
+/// An answer that a route gives, and whether it was given before.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) kept: Kept,
+    pub(crate) replayed: bool,
+    /// Of what was written just now.
+    pub(crate) etag: Option<u64>,
+}
+
+/// An answer as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) location: Option<String>,
+    /// The user and the order that was made: what became of it is looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) order: Option<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerRecord {
+    fingerprint: String,
+    kept: Kept,
+}
+
+impl Kept {
+    pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
+        let body =
+            serde_json::value::to_raw_value(body).expect("answers have only text keys and plain values");
+        Self {
+            status,
+            body: Some(body),
+            location: None,
+            order: None,
+        }
+    }
+
+    pub(crate) fn at(mut self, location: String) -> Self {
+        self.location = Some(location);
+        self
+    }
+
+    pub(crate) fn of_order(user: &str, order: &str) -> Self {
+        Self {
+            status: 201,
+            body: None,
+            location: None,
+            order: Some((user.to_owned(), order.to_owned())),
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn first(kept: Kept) -> Self {
+        Self {
+            kept,
+            replayed: false,
+            etag: None,
+        }
+    }
+}
+
+impl Once {
+    /// `key` belongs to `owner`; `parts` are what makes the request the same one.
+    pub(crate) fn new(secret: &Secret, owner: &str, key: &[u8], parts: &[&[u8]]) -> Self {
+        Self {
+            hash: keyed(secret, "shop answer", &[owner.as_bytes(), key]),
+            fingerprint: keyed(secret, "shop request", parts),
+        }
+    }
+
+    fn replay(&self, kv: &KeyValue) -> Result<Kept> {
+        let record: AnswerRecord = records::read(&kv.key, &kv.bytes())?;
+        if record.fingerprint == self.fingerprint {
+            return Ok(record.kept);
+        }
+        Err(Problem::new(
+            problem::IDEMPOTENCY_KEY_REUSED,
+            "This Idempotency-Key was used for another request.",
+        ))
+    }
+}
+
+/// 128 bits that stand for the parts; each with its length before it, so that no two lists are the same bytes.
+fn keyed(secret: &Secret, label: &str, parts: &[&[u8]]) -> String {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of any length");
+    for part in [label.as_bytes()].iter().chain(parts) {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    let tag = mac.finalize().into_bytes();
+    let (half, _) = tag.split_at(16);
+    hex(half)
+}
+
+impl Store {
+    /// Before anything else is looked at.
+    pub(crate) async fn answered(&self, once: Option<&Once>) -> Result<Option<Kept>> {
+        let Some(once) = once else { return Ok(None) };
+        let kv = self.client.get(&self.keys.answer(&once.hash)).await;
+        kv.map_err(problem_of)?.map(|kv| once.replay(&kv)).transpose()
+    }
+
+    /// Lets a transaction happen only once for this key; its `else` branch reads the answer as its last op.
+    pub(crate) fn guard(&self, txn: Txn, once: Option<&Once>) -> Txn {
+        let Some(once) = once else { return txn };
+        let key = self.keys.answer(&once.hash);
+        txn.when(Condition::absent(&key)).otherwise(Op::get(&key))
+    }
+
+    /// Keeps the answer if the transaction does what it wants to.
+    pub(crate) fn keep(&self, txn: Txn, once: Option<&Once>, kept: &Kept) -> Txn {
+        let Some(once) = once else { return txn };
+        let record = AnswerRecord {
+            fingerprint: once.fingerprint.clone(),
+            kept: kept.clone(),
+        };
+        let expires_ms = now_ms() + self.answer_ms;
+        txn.then(Op::put(&self.keys.answer(&once.hash), records::write(&record)))
+            .then(Op::put(&self.keys.due_answer(expires_ms, &once.hash), ""))
+    }
+
+    /// What the `else` branch of a guarded transaction read as its last op.
+    pub(crate) fn replay_of(once: Option<&Once>, last: Option<&KeyValue>) -> Result<Option<Kept>> {
+        match (once, last) {
+            (Some(once), Some(kv)) => once.replay(kv).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes answers that have run out; whether there may be more.
+    pub(crate) async fn sweep(&self) -> Result<bool> {
+        let range = RangeRequest {
+            from: Some(self.keys.due()),
+            to: Some(self.keys.due_before(now_ms())),
+            limit: Some(SWEEP_ROWS),
+            uncounted: true,
+            ..RangeRequest::default()
+        };
+        let page = self.client.range(range).await.map_err(problem_of)?;
+        let mut gone = Vec::new();
+        for kv in &page.kvs {
+            if let Some((_, hash)) = kv.key.rsplit_once("/answer/") {
+                gone.push(Op::delete(&self.keys.answer(hash)));
+            }
+            gone.push(Op::delete(&kv.key));
+        }
+        for ops in gone.chunks(SWEEP_OPS) {
+            self.commit(ops.iter().cloned().fold(Txn::new(), Txn::then))
+                .await?;
+        }
+        Ok(page.more)
+    }
+}

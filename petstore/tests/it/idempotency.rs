@@ -1,0 +1,164 @@
+//! Idempotency keys: one order, one answer, whoever repeats what where.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::system::{EMPTY, System, VISA, keyed, order};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twins_make_one_order() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (ada, client) = system.user("ada").await;
+    let body = order("6", 1, VISA);
+    let clients = [client.clone(), system.at(1, &client)];
+    let twins = (0..10).map(|n| keyed(&clients[n % 2], "/orders", "the-key", &body));
+    let answers = join_all(twins).await;
+    let ids: Vec<_> = answers
+        .into_iter()
+        .map(|answer| answer.expect(201).json()["order_id"].clone())
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let again = keyed(&clients[1], "/orders", "the-key", &body).await.expect(201);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let other = order("6", 2, VISA);
+    keyed(&client, "/orders", "the-key", &other)
+        .await
+        .refused(422, "idempotency-key-reused");
+    // The key belongs to its user.
+    let (_, bob) = system.user("bob").await;
+    let made = keyed(&bob, "/orders", "the-key", &other).await.expect(201);
+    assert_eq!(made.header("idempotent-replayed"), "");
+    assert_eq!(
+        client
+            .get(&format!("/orders/{ada}"))
+            .await
+            .expect(200)
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(system.stock("6").await, 37);
+    keyed(&client, "/orders", "two words", &body)
+        .await
+        .refused(400, "malformed-parameter");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decline_is_repeated_as_well() {
+    let system = System::start().await;
+    let (_, client) = system.user("ada").await;
+    let body = order("6", 1, EMPTY);
+    let first = keyed(&client, "/orders", "k", &body)
+        .await
+        .refused(402, "card-declined");
+    let second = keyed(&client, "/orders", "k", &body)
+        .await
+        .refused(402, "card-declined");
+    assert_eq!(first.json()["order_id"], second.json()["order_id"]);
+    assert_eq!(second.header("idempotent-replayed"), "true");
+    // Nothing was written, so the same request may do better later.
+    let (rare, rarer) = (system.product("Rare", 1.0, 0).await, json!({"stock": 1}));
+    let body = order(&rare, 1, VISA);
+    keyed(&client, "/orders", "r", &body)
+        .await
+        .refused(409, "out-of-stock");
+    let put = system
+        .operator()
+        .request(Method::PUT, &format!("/products/{rare}"))
+        .json(&rarer);
+    client.send(put).await.expect(200);
+    keyed(&client, "/orders", "r", &body).await.expect(201);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_can_be_repeated() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (ada, client) = system.user("ada").await;
+    let admins = [system.operator_at(0), system.operator_at(1)];
+    let users = [client.clone(), system.at(1, &client)];
+    let cart = format!("/cart/{ada}");
+    let item = format!("{cart}/item/6");
+    let writes = [
+        (
+            &admins,
+            Method::POST,
+            "/products",
+            json!({"name": "New", "price": 1}),
+        ),
+        (&admins, Method::PUT, "/products/1", json!({"price": 2})),
+        (&admins, Method::DELETE, "/products/2", json!({})),
+        (
+            &admins,
+            Method::POST,
+            "/pets",
+            json!({"name": "Tom", "species": "cat", "price": 1}),
+        ),
+        (
+            &users,
+            Method::POST,
+            &cart,
+            json!({"productId": "6", "quantity": 2}),
+        ),
+        (&users, Method::PUT, &item, json!({"quantity": 5})),
+        (&users, Method::DELETE, &item, json!({})),
+        (&users, Method::DELETE, &cart, json!({})),
+    ];
+    for (n, (clients, method, target, body)) in writes.into_iter().enumerate() {
+        let mut told = Vec::new();
+        for client in clients {
+            let request = client
+                .request(method.clone(), target)
+                .header("idempotency-key", format!("k{n}"));
+            let answer = client.send(request.json(&body)).await;
+            assert!(answer.status < 300, "{method} {target}: {}", answer.text());
+            assert_eq!(
+                answer.header("idempotent-replayed") == "true",
+                !told.is_empty(),
+                "{method} {target}"
+            );
+            told.push((answer.status, answer.text(), answer.header("location").to_owned()));
+        }
+        assert_eq!(told[0], told[1]);
+    }
+    let new = json!({"username": "bob", "password": "12345678"});
+    let first = keyed(&client, "/users", "u", &new).await.expect(201).text();
+    assert_eq!(
+        keyed(&client, "/users", "u", &new).await.expect(201).text(),
+        first
+    );
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_run_out() {
+    let system = System::start_with(1, 1, |config| {
+        config.answer_s = 1;
+        config.sweep_every_ms = 50;
+    })
+    .await;
+    let (_, client) = system.user("ada").await;
+    keyed(&client, "/orders", "k", &order("6", 1, VISA))
+        .await
+        .expect(201);
+    let root = system.cluster.client(0);
+    crate::harness::wait_for("the answers to be gone", async || {
+        let mut left = 0;
+        for prefix in ["answer", "due"] {
+            let target = format!("/v1/kv?prefix=shop/menagerie/{prefix}/&count_only=1");
+            left += root.get(&target).await.expect(200).json()["count"]
+                .as_i64()
+                .unwrap();
+        }
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
+    .await;
+    keyed(&client, "/orders", "k", &order("6", 2, VISA))
+        .await
+        .expect(201);
+    system.stop().await;
+}

@@ -1,0 +1,32 @@
+//! Tests of the pet shop: real instances on free ports, a real store and real payments in a temporary folder.
+//! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all; every other
+//! file is one feature.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that panics has failed, which is what unwrap says here, and the seed of a schedule is told"
+)]
+
+#[allow(
+    dead_code,
+    unused_macros,
+    reason = "the tests of the store use all of it, these only a part"
+)]
+#[path = "../../../kvstore/tests/it/harness.rs"]
+mod harness;
+mod system;
+mod vessel;
+
+mod accounts;
+mod buyers;
+mod carts;
+mod events;
+mod hostile;
+mod idempotency;
+mod kills;
+mod open;
+mod orders;
+mod pages;
+mod products;
+mod random;

@@ -1,0 +1,107 @@
+//! The classroom's walk-through: the script runs as it is, in open mode and with accounts, while a server is killed.
+
+use std::process::Stdio;
+
+use reqwest::Method;
+use serde_json::json;
+use service::config::ShopAuth;
+use tokio::process::Command;
+
+use crate::system::System;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/walk-through.sh");
+
+async fn walk(system: &System) -> String {
+    let shop = |n: usize| format!("http://{}", system.shops[n].address);
+    let ran = Command::new("bash")
+        .arg(SCRIPT)
+        .args([shop(0), shop(1)])
+        .env(
+            "ADMIN_PASSWORD",
+            system.cluster.secrets().shop.admin_password.expose(),
+        )
+        .env(
+            "AUTH",
+            if system.config.shop.auth == ShopAuth::Open {
+                "open"
+            } else {
+                "accounts"
+            },
+        )
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("bash and curl are installed");
+    let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(
+        ran.status.success(),
+        "{told}\n{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_walk_through_runs_in_both_modes() {
+    for auth in [ShopAuth::Open, ShopAuth::Accounts] {
+        let system = System::start_with(1, 2, |config| config.auth = auth).await;
+        let told = walk(&system).await;
+        assert!(told.ends_with("All of it works.\n"), "{told}");
+        system.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_trusted() {
+    let system = System::open().await;
+    let client = system.operator();
+    let browse = async |method, target: &str, body| system.browse(method, target, &body).await;
+    let made = browse(
+        Method::POST,
+        "/products",
+        json!({"name": "Tablet", "price": 299.99}),
+    )
+    .await
+    .expect(201)
+    .json();
+    assert_eq!((&made["stock"], &made["inStock"]), (&json!(100), &json!(true)));
+    let cart = json!({"productId": made["id"], "quantity": 2});
+    browse(Method::POST, "/cart/7", cart).await.expect(200);
+    let order = browse(Method::POST, "/orders", json!({"userId": 7}))
+        .await
+        .expect(201)
+        .json();
+    assert_eq!(
+        (&order["status"], &order["total"], &order["user_id"]),
+        (&json!("confirmed"), &json!(599.98), &json!("7"))
+    );
+    let id = order["order_id"].as_str().unwrap();
+    browse(Method::POST, &format!("/orders/7/{id}/cancel"), json!({}))
+        .await
+        .refused(409, "order-not-cancelable");
+    let guest = json!({"products": [{"productId": made["id"]}]});
+    assert_eq!(
+        browse(Method::POST, "/orders", guest).await.expect(201).json()["user_id"],
+        "guest"
+    );
+    // With a card it is paid here as well.
+    let paid =
+        json!({"userId": "7", "items": [{"productId": made["id"]}], "cardNumber": crate::system::VISA});
+    assert_eq!(
+        browse(Method::POST, "/orders", paid).await.expect(201).json()["status"],
+        "paid"
+    );
+    assert_eq!(
+        client
+            .get("/orders/7")
+            .await
+            .expect(200)
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    browse(Method::GET, "/admin/audit", json!(null)).await.expect(200);
+    system.stop().await;
+}

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
+use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, pay, shop, token};
+use crate::{bench, completion, demo, kv, launcher, node, token};
 
 #[derive(Parser)]
 #[command(
@@ -64,9 +65,9 @@ enum Command {
     /// Run one node of the store in this process
     Node(node::Node),
     /// Run one instance of the payment service in this process
-    Pay(pay::Pay),
+    Pay(Instance),
     /// Run one instance of the pet shop in this process
-    Shop(shop::Shop),
+    Shop(Instance),
     /// Run the gateway in this process: one address in front of all shops
     Gateway(crate::gateway::Gateway),
     /// Show something worth seeing, step by step
@@ -102,8 +103,8 @@ impl Cli {
             Command::Start(start) => start.run(context, launcher::Action::Start),
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
-            Command::Pay(pay) => pay.run(context),
-            Command::Shop(shop) => shop.run(context),
+            Command::Pay(instance) => instance.run(context, Service::Payment),
+            Command::Shop(instance) => instance.run(context, Service::Shop),
             Command::Gateway(gateway) => gateway.run(context),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),

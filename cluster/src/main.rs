@@ -9,14 +9,13 @@ mod console;
 mod context;
 mod demo;
 mod gateway;
+mod instance;
 mod kv;
 mod launcher;
 mod node;
 mod output;
-mod pay;
 mod probe;
 mod process;
-mod shop;
 mod token;
 
 use std::process::ExitCode;

@@ -75,7 +75,7 @@ const PAYMENT: Service = Service {
     kind: "payment",
     section: "payment",
     command: "pay",
-    page: "/docs",
+    page: "/ledger",
 };
 
 const SHOP: Service = Service {

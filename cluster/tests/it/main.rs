@@ -21,5 +21,6 @@ mod kv_watch;
 mod launcher;
 mod logs;
 mod payment;
+mod shop;
 mod supervisor;
 mod usage;

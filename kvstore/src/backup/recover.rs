@@ -9,16 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use openraft::EntryPayload;
-use openraft::entry::RaftEntry;
 
 use super::Progress;
 use super::format::Head;
 use super::make::{Source, write_to_file};
-use crate::machine::adapter::{applied_end, applied_of, membership_of};
-use crate::machine::host::{Content, Item, Machine, MachineSettings};
+use crate::machine::adapter::{applied_end, applied_of, item_of, membership_of};
+use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::{self, log_id_parts};
-use crate::raft::types::{LogId, StoredMembership};
+use crate::raft::types::LogId;
 use crate::storage::files;
 use crate::storage::log_db::LogDb;
 
@@ -136,7 +134,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
 
 fn last_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Option<LogId>> {
     let in_log = match log.last()? {
-        Some((_, bytes)) => Some(entry::decode(&bytes)?.log_id()),
+        Some((_, bytes)) => Some(entry::log_id_of(&entry::decode(&bytes)?)),
         None => None,
     };
     Ok(in_log.max(applied_of(machine.generation().db())))
@@ -158,26 +156,8 @@ fn apply_all(log: &LogDb, machine: &Machine) -> anyhow::Result<()> {
                 index == expected,
                 "the log has no entry {expected}: it is damaged"
             );
-            items.push(item(&bytes)?);
+            items.push(item_of(entry::decode(&bytes)?)?);
         }
         machine.apply(items)?;
     }
-}
-
-fn item(bytes: &bytes::Bytes) -> anyhow::Result<Item> {
-    let entry = entry::decode(bytes)?;
-    let id = entry.log_id();
-    let content = match entry.payload {
-        EntryPayload::Blank => Content::Nothing,
-        EntryPayload::Normal(proposal) => Content::Proposal(proposal),
-        EntryPayload::Membership(membership) => {
-            let stored = StoredMembership::new(Some(id), membership);
-            Content::Membership(serde_json::to_vec(&stored)?)
-        }
-    };
-    Ok(Item {
-        index: id.index,
-        id: serde_json::to_vec(&id)?,
-        content,
-    })
 }

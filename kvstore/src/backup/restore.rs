@@ -13,7 +13,7 @@ use super::format::{Head, Reader};
 use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::log_id_parts;
 use crate::raft::identity::{Identity, random_name};
-use crate::raft::types::{LogId, Member, SnapshotMeta, StoredMembership, Vote};
+use crate::raft::types::{LogId, Member, Membership, SnapshotMeta, StoredMembership, Vote};
 use crate::storage::damage::Damage;
 use crate::storage::files;
 use crate::storage::log_db::{LogBatch, LogDb, TailMark};
@@ -116,7 +116,7 @@ fn membership(new: &NewCluster, last: LogId) -> anyhow::Result<StoredMembership>
     let members: std::collections::BTreeMap<u64, Member> = members.collect();
     let voters: std::collections::BTreeSet<u64> = members.keys().copied().collect();
     let membership =
-        openraft::Membership::new(vec![voters], members).context("make the membership of the new cluster")?;
+        Membership::new(vec![voters], members).context("make the membership of the new cluster")?;
     Ok(StoredMembership::new(Some(last), membership))
 }
 

@@ -18,7 +18,7 @@ use super::host::{Content, Item, Machine};
 use super::snapshot;
 use crate::command::Reply;
 use crate::raft::types::{
-    LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
+    Entry, LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
 };
 use crate::storage::closing::Joined;
 use crate::storage::machine_db::{MachineDb, MachineMemory, TABLES_OF_STATE};
@@ -127,26 +127,31 @@ impl Batch {
     }
 
     fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
-        let log_id = entry.log_id();
-        let content = match entry.payload {
-            EntryPayload::Blank => Content::Nothing,
-            EntryPayload::Normal(proposal) => {
-                self.bytes += proposal.0.len();
-                Content::Proposal(proposal)
-            }
-            EntryPayload::Membership(membership) => {
-                let stored = StoredMembership::new(Some(log_id), membership);
-                Content::Membership(serde_json::to_vec(&stored)?)
-            }
-        };
-        self.items.push(Item {
-            index: log_id.index,
-            id: serde_json::to_vec(&log_id)?,
-            content,
-        });
+        if let EntryPayload::Normal(proposal) = &entry.payload {
+            self.bytes += proposal.0.len();
+        }
+        self.items.push(item_of(entry)?);
         self.responders.push(responder);
         Ok(())
     }
+}
+
+/// An entry as the machine sees it.
+pub(crate) fn item_of(entry: Entry) -> io::Result<Item> {
+    let log_id = entry.log_id();
+    let content = match entry.payload {
+        EntryPayload::Blank => Content::Nothing,
+        EntryPayload::Normal(proposal) => Content::Proposal(proposal),
+        EntryPayload::Membership(membership) => {
+            let stored = StoredMembership::new(Some(log_id), membership);
+            Content::Membership(serde_json::to_vec(&stored)?)
+        }
+    };
+    Ok(Item {
+        index: log_id.index,
+        id: serde_json::to_vec(&log_id)?,
+        content,
+    })
 }
 
 impl RaftStateMachine<TypeConfig> for MachineAdapter {

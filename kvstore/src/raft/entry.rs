@@ -38,6 +38,10 @@ pub fn log_id_parts(id: &LogId) -> (u64, u64, u64) {
     (leader.term, leader.node_id, id.index)
 }
 
+pub fn log_id_of(entry: &Entry) -> LogId {
+    entry.log_id()
+}
+
 pub fn encode(entry: &Entry) -> Bytes {
     let membership;
     let (kind, payload): (u8, &[u8]) = match &entry.payload {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct GatewayConfig {
     /// `host:port` where it listens; empty for none.
     pub address: String,
-    /// How many instances are tried for one request.
+    /// How many tries are made for one request.
     pub attempts_max: usize,
     /// What an instance has for a read before another one is asked.
     pub read_ms_max: u64,
@@ -26,7 +26,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             address: String::new(),
-            attempts_max: 3,
+            attempts_max: 6,
             read_ms_max: 2000,
             write_ms_max: 7000,
             request_ms_max: 15_000,

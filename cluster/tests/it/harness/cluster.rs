@@ -254,7 +254,9 @@ impl Cluster {
         let mut text = String::new();
         let names = self.config.nodes.iter().map(NodeConfig::name);
         let payments = self.config.payment.instances().map(|(name, _)| name);
-        for name in names.chain(payments).chain(["supervisor".to_owned()]) {
+        let shops = self.config.shop.instances().map(|(name, _)| name);
+        let others = ["gateway", "supervisor"].map(str::to_owned);
+        for name in names.chain(payments).chain(shops).chain(others) {
             let log = self.log(&name);
             let lines: Vec<&str> = log.lines().collect();
             let _ = writeln!(text, "--- the end of {name}.log");

@@ -3,6 +3,7 @@
 //! known size is held until it is whole, so that an instance dying within it costs the caller nothing.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 use super::{App, Shared, headers};
 
 const SHOP: &str = "petstore";
+/// Before those that have failed are tried once more.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why an instance gave no answer.
 enum Failure {
@@ -45,11 +48,10 @@ pub(super) async fn pass(
     let body = body::read(body, app.config.body_bytes_max, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
     let mut tried: Vec<String> = Vec::new();
-    while tried.len() < app.config.attempts_max && Instant::now() < deadline {
-        let Some(instance) = app.roster.next_or_any(SHOP, &tried) else {
-            break;
+    for attempts in 0..app.config.attempts_max {
+        let Some(instance) = next(&app, &mut tried, deadline).await else {
+            return Err(nobody(attempts));
         };
-        tried.push(instance.address.clone());
         match attempt(&app, &instance, &outgoing, deadline).await {
             Ok(response) => {
                 let passed = &app.counters.passed;
@@ -65,7 +67,22 @@ pub(super) async fn pass(
             }
         }
     }
-    Err(nobody(tried.len()))
+    Err(nobody(app.config.attempts_max))
+}
+
+/// Whom to try next. When all have failed, one of them may be back a moment later.
+async fn next(app: &App, tried: &mut Vec<String>, deadline: Instant) -> Option<Arc<Registration>> {
+    let instance = match app.roster.next_or_any(SHOP, tried) {
+        Some(instance) => instance,
+        None if tried.is_empty() => return None,
+        None => {
+            tried.clear();
+            tokio::time::sleep(ROUND_PAUSE).await;
+            app.roster.next_or_any(SHOP, tried)?
+        }
+    };
+    tried.push(instance.address.clone());
+    (Instant::now() < deadline).then_some(instance)
 }
 
 impl Outgoing {
@@ -183,7 +200,7 @@ fn lost() -> Problem {
 fn nobody(tried: usize) -> Problem {
     let detail = match tried {
         0 => "No shop instance is running. Try again shortly.".to_owned(),
-        _ => format!("None of {tried} shop instances answered. Try again shortly."),
+        _ => format!("No shop instance answered; {tried} tries were made. Try again shortly."),
     };
     Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000)
 }

@@ -105,5 +105,24 @@ async fn when_nobody_answers_it_is_said() {
     }
     let refused = system.client().get("/products").await;
     refused.refused(503, "no-instance");
-    assert_eq!(seen(&system, "GET /products"), 2, "each is tried once");
+    assert_eq!(seen(&system, "GET /products"), 5, "in turn, and no more");
+}
+
+#[tokio::test]
+async fn one_that_comes_back_in_time_serves_those_who_wait() {
+    let system = System::start(2).await;
+    for shop in &system.shops {
+        shop.set(Mode::BreaksOff);
+    }
+    let client = system.client();
+    let mends = async {
+        wait_for("a first try at each", async || {
+            let seen = seen(&system, "GET /products");
+            (seen >= 2).then_some(()).ok_or(seen)
+        })
+        .await;
+        system.shops[1].set(Mode::Well);
+    };
+    let (answer, ()) = tokio::join!(client.get("/products"), mends);
+    assert_eq!(answer.expect(418).json()["instance"], "shop2");
 }

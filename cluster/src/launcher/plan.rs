@@ -67,7 +67,7 @@ const SHOP: Service = Service {
     kind: "petstore",
     section: "shop",
     command: "shop",
-    page: "/docs",
+    page: "/",
 };
 
 impl Service {

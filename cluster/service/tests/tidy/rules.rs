@@ -143,12 +143,36 @@ const ROOMS: [Room; 5] = [
 
 /// What may not be named in a folder: each layer of a service leaves to the others what is theirs.
 const BARRED: [(&str, &[&str], &str); 6] = [
-    ("petstore/src/domain/", &["axum", "tokio", "kvstore_client", "payment_client"], "domain is pure"),
-    ("petstore/src/store/", &["axum", "payment_client"], "the store knows neither HTTP nor payments"),
-    ("petstore/src/shop/", &["Router", "Request", "Uri"], "the use cases know no routes"),
-    ("petstore/src/http/", &["Txn", "Condition", "Op", "KvClient"], "the edge knows no transactions"),
-    ("payment/src/domain/", &["axum", "tokio", "kvstore_client"], "domain is pure"),
-    ("payment/src/http/", &["Txn", "Condition", "Op", "KvClient"], "the edge knows no transactions"),
+    (
+        "petstore/src/domain/",
+        &["axum", "tokio", "kvstore_client", "payment_client"],
+        "domain is pure",
+    ),
+    (
+        "petstore/src/store/",
+        &["axum", "payment_client"],
+        "the store knows neither HTTP nor payments",
+    ),
+    (
+        "petstore/src/shop/",
+        &["Router", "Request", "Uri"],
+        "the use cases know no routes",
+    ),
+    (
+        "petstore/src/http/",
+        &["Txn", "Condition", "Op", "KvClient"],
+        "the edge knows no transactions",
+    ),
+    (
+        "payment/src/domain/",
+        &["axum", "tokio", "kvstore_client"],
+        "domain is pure",
+    ),
+    (
+        "payment/src/http/",
+        &["Txn", "Condition", "Op", "KvClient"],
+        "the edge knows no transactions",
+    ),
 ];
 
 pub(crate) fn layers(file: &File) -> Vec<String> {

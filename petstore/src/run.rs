@@ -49,6 +49,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let app = App {
         shop: shop.clone(),
         config: settings.config.shop.clone(),
+        name: settings.name.clone(),
         operator_token: token(&settings.secrets, "operator")?,
         metrics,
         counters: counters.clone(),

@@ -21,6 +21,11 @@ impl<'q> Query<'q> {
         Self(uri.query().unwrap_or_default())
     }
 
+    /// A form, as browsers send it, is written like a query.
+    pub fn of_form(body: &'q str) -> Self {
+        Self(body)
+    }
+
     fn raw(&self, name: &str) -> Result<Option<&'q str>> {
         let mut found = None;
         for pair in self.0.split('&') {

@@ -82,7 +82,7 @@ const SHOP: Service = Service {
     kind: "petstore",
     section: "shop",
     command: "shop",
-    page: "/docs",
+    page: "/",
 };
 
 impl Service {

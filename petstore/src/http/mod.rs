@@ -8,6 +8,7 @@ mod caller;
 mod carts;
 mod events;
 mod orders;
+mod pages;
 mod pictures;
 mod products;
 mod reading;
@@ -65,7 +66,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
 
 pub(crate) fn router(app: App) -> Router {
     let mut router = Router::new();
-    for (path, methods) in routes() {
+    for (path, methods) in routes().into_iter().chain(pages::routes()) {
         router = router.route(path, app.counters.requests.counted(path, methods));
     }
     router.with_state(Arc::new(app))

@@ -1,5 +1,7 @@
 //! The shelves: products, and the same goods as single animals.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
@@ -15,12 +17,12 @@ use super::state::Read;
 use super::{Result, Shared};
 use crate::domain::{Product, Texts};
 use crate::shop::views::{self, tag};
-use crate::shop::{Change, Filter, Good, NewProduct, Place, Shop, Sort};
+use crate::shop::{Change, Filter, Good, NewProduct, Place, Shelf, Shop, Sort};
 
 /// How many pieces there are of a product that only says that it is in stock.
 const STOCK_UNSAID: i64 = 100;
 
-fn filter(query: &Query<'_>, currency: Currency) -> Result<Filter> {
+pub(super) fn filter(query: &Query<'_>, currency: Currency) -> Result<Filter> {
     let word = |name: &str| -> Result<Option<String>> {
         let text = query.text(name)?.filter(|text| !text.trim().is_empty());
         Ok(text.map(|text| text.trim().to_lowercase()))
@@ -57,13 +59,16 @@ fn filter(query: &Query<'_>, currency: Currency) -> Result<Filter> {
     })
 }
 
-/// One page of what fits, each put into words by `view`.
-async fn page(
-    shop: &Shop,
-    uri: &Uri,
-    filter: &Filter,
-    view: impl Fn(&Good) -> Box<serde_json::value::RawValue>,
-) -> Result<Response> {
+/// One page of what fits.
+pub(super) struct Listed {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) goods: Vec<Good>,
+    /// Of all pages.
+    pub(super) count: usize,
+    pub(super) next: Option<Place>,
+}
+
+pub(super) async fn listed(shop: &Shop, uri: &Uri, filter: &Filter) -> Result<Listed> {
     let query = Query::of(uri);
     let limit = limit(&query)?;
     let place = query
@@ -75,24 +80,39 @@ async fn page(
         Some(place) => shop.catalogue.shelf_at(place.revision).await?,
     };
     let shown = place.map_or(0, |place| place.shown);
-    let goods = filter.select(&shelf);
+    let selected = filter.select(&shelf);
     let end = shown.saturating_add(limit);
-    let rows: Vec<_> = goods
-        .iter()
-        .skip(shown)
-        .take(limit)
-        .map(|good| view(good))
-        .collect();
-    let mut response = json(StatusCode::OK, &rows);
-    let headers = response.headers_mut();
-    headers.insert("x-total-count", HeaderValue::from(goods.len()));
-    if end < goods.len() {
-        let next = Place {
-            revision: shelf.revision,
-            shown: end,
-        };
-        link_next(&mut response, uri, &next.cursor());
+    let (count, goods) = (selected.len(), selected.into_iter().skip(shown).take(limit));
+    let goods = goods.cloned().collect();
+    let next = (end < count).then_some(Place {
+        revision: shelf.revision,
+        shown: end,
+    });
+    if next.is_some() {
         shop.catalogue.remember(&shelf);
+    }
+    Ok(Listed {
+        shelf,
+        goods,
+        count,
+        next,
+    })
+}
+
+/// The page, each of its goods put into words by `view`.
+async fn page(
+    shop: &Shop,
+    uri: &Uri,
+    filter: &Filter,
+    view: impl Fn(&Good) -> Box<serde_json::value::RawValue>,
+) -> Result<Response> {
+    let listed = listed(shop, uri, filter).await?;
+    let rows: Vec<_> = listed.goods.iter().map(view).collect();
+    let mut response = json(StatusCode::OK, &rows);
+    let total = HeaderValue::from(listed.count);
+    response.headers_mut().insert("x-total-count", total);
+    if let Some(next) = listed.next {
+        link_next(&mut response, uri, &next.cursor());
     }
     Ok(response)
 }

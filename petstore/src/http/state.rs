@@ -25,6 +25,8 @@ pub(crate) struct App {
     /// Empty until the store could be reached for the first time.
     pub(crate) shop: Arc<OnceLock<Shop>>,
     pub(crate) config: ShopConfig,
+    /// Of this instance.
+    pub(crate) name: String,
     /// Of `menagerie` itself: measuring, checking, looking at the counters.
     pub(crate) operator_token: Secret,
     pub(crate) metrics: Metrics,

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use service::fields::Fields;
+use service::problem::{self, Problem};
 use zeroize::Zeroizing;
 
 use super::caller::{Caller, check_origin, cookie, session_token};
@@ -20,6 +21,29 @@ fn password(fields: &mut Fields) -> Zeroizing<String> {
     Zeroizing::new(fields.text("password").unwrap_or_default())
 }
 
+/// A name and a password that an account can have, or what is wrong with them.
+pub(super) fn checked_new_user(shown: &str, password: Zeroizing<String>) -> Result<NewUser> {
+    let mut refused = Problem::new(
+        problem::INVALID_REQUEST,
+        "An account cannot have this name or this password.",
+    );
+    let name = Username::parse(shown);
+    if let Err(fault) = &name {
+        refused = refused.fault("/username", fault.to_string());
+    }
+    if !PASSWORD_BYTES.contains(&password.len()) {
+        refused = refused.fault("/password", "must be 8 to 256 bytes long");
+    }
+    match name {
+        Ok(name) if refused.errors.is_empty() => Ok(NewUser {
+            name,
+            shown: shown.to_owned(),
+            password,
+        }),
+        _ => Err(refused),
+    }
+}
+
 /// `POST /users`
 pub(super) async fn sign_up(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (shop, read) = (app.shop()?, app.read(request).await?);
@@ -27,23 +51,17 @@ pub(super) async fn sign_up(State(app): State<Shared>, request: Request) -> Resu
     let mut fields = read.fields()?;
     let shown = fields.text("username");
     let password = password(&mut fields);
-    let name = shown.as_deref().map(Username::parse);
-    if let Some(Err(fault)) = &name {
-        fields.fault("username", fault);
-    }
-    if fields.has("password") && !PASSWORD_BYTES.contains(&password.len()) {
-        fields.fault("password", "must be 8 to 256 bytes long");
+    let typed = fields.has("password");
+    if let (Some(shown), true) = (&shown, typed)
+        && let Err(faults) = checked_new_user(shown, password.clone())
+    {
+        for fault in faults.errors {
+            fields.fault(fault.pointer.trim_start_matches('/'), fault.detail);
+        }
     }
     fields.finish()?;
-    let (Some(Ok(name)), Some(shown)) = (name, shown) else {
-        unreachable!("what is missing is a fault")
-    };
+    let new = checked_new_user(&shown.unwrap_or_default(), password)?;
     let once = read.once(shop, &caller)?;
-    let new = NewUser {
-        name,
-        shown,
-        password,
-    };
     Ok(shop.sign_up(new, once.as_ref()).await?.into_answer())
 }
 

@@ -15,6 +15,7 @@ mod passwords;
 mod products;
 mod sessions;
 mod shelf;
+mod standing;
 mod tally;
 pub(crate) mod views;
 
@@ -36,7 +37,7 @@ pub(crate) use catalogue::{Catalogue, Filter, Place, Sort};
 pub(crate) use checkout::{Card, Checkout, Ended, Wanted, Wish};
 pub(crate) use events::{EventStream, Since};
 pub(crate) use passwords::Passwords;
-pub(crate) use products::{Change, NewProduct, put_new};
+pub(crate) use products::{Change, NewProduct, put_new, unknown_product};
 pub(crate) use shelf::{Good, Shelf};
 
 use crate::domain::OrderId;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) audits: Semaphore,
     pub(crate) active: Mutex<Active>,
     pub(crate) events: events::Hub,
+    standing: standing::Standing,
     pub(crate) counted: IntCounterVec,
 }
 
@@ -125,6 +127,7 @@ impl Shop {
                 audits: Semaphore::new(AUDITS_AT_ONCE),
                 active: Mutex::default(),
                 events,
+                standing: standing::Standing::default(),
                 counted: parts.counted,
                 config,
             }),

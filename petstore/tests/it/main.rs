@@ -22,6 +22,7 @@ mod accounts;
 mod buyers;
 mod carts;
 mod events;
+mod forms;
 mod hostile;
 mod idempotency;
 mod kills;

@@ -163,13 +163,13 @@ async fn after_compaction_it_loads_anew_and_never_goes_back() {
     within(async {
         while !server
             .lines()
-            .contains(&"GET /v1/watch?prefix=p%2F&from=21".to_owned())
+            .contains(&"GET /v1/watch?prefix=p%2F&from=21&progress_ms=3".to_owned())
         {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert_eq!(watched[0], "GET /v1/watch?prefix=p%2F&from=6");
+    assert_eq!(watched[0], "GET /v1/watch?prefix=p%2F&from=6&progress_ms=3");
 
     // A store put back from a backup is older than what was shown: only the store itself may answer then.
     store.set(3, vec![row("p/a", "0", 2)]);

@@ -1,0 +1,153 @@
+//! Keeping the shelves by forms.
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use kvstore_client::Freshness;
+use payment_client::Money;
+use service::problem::{self, Problem};
+use service::time::now_ms;
+
+use super::{Card, Form, Frame, Page, Shared, render, see, sign_in_first, told};
+use crate::domain::{Product, Texts, check_text};
+use crate::http::Result;
+use crate::http::caller::Caller;
+use crate::shop::{Change, NewProduct, Shop};
+
+#[derive(Template)]
+#[template(path = "admin.html")]
+struct Shelves {
+    frame: Frame,
+    error: Option<String>,
+    faults: Vec<String>,
+    cards: Vec<Card>,
+}
+
+async fn page(shop: &Shop, frame: Frame, refused: Option<&Problem>) -> Result<Response> {
+    let shelf = shop.catalogue.shelf(Freshness::Linearizable).await?;
+    let page = Shelves {
+        frame,
+        error: refused.map(|refused| refused.detail.clone()),
+        faults: refused.map(told).unwrap_or_default(),
+        cards: shelf
+            .goods
+            .iter()
+            .map(|good| Card::of(good, shop.currency))
+            .collect(),
+    };
+    Ok(render(refused.map_or(StatusCode::OK, Problem::status), &page))
+}
+
+/// `GET /shop/admin`
+pub(super) async fn show(State(app): State<Shared>, headers: HeaderMap) -> Page {
+    let shop = app.shop()?;
+    let visit = app.visit(shop, &Method::GET, &headers).await?;
+    if matches!(visit.caller, Caller::Nobody) && !shop.is_open() {
+        return Ok(sign_in_first("/shop/admin"));
+    }
+    app.must_be_admin(&visit.caller)?;
+    Ok(page(shop, visit.frame, None).await?)
+}
+
+/// `POST /shop/admin`
+pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page {
+    let (shop, read) = (app.shop()?, app.form(request).await?);
+    let visit = app.visit(shop, &Method::POST, &read.parts.headers).await?;
+    app.must_be_admin(&visit.caller)?;
+    let form = Form::of(&read);
+    let done = match form.text("action")?.as_str() {
+        "create" => create(shop, &form).await,
+        "change" => edit(shop, &form).await,
+        "delete" => shop.remove(&form.text("id")?, None, None).await.map(drop),
+        _ => Err(Problem::new(
+            problem::INVALID_REQUEST,
+            "The form asks for nothing that is known.",
+        )),
+    };
+    match done {
+        Ok(()) => Ok(see("/shop/admin")),
+        Err(refused) if refused.kind.status < 500 => Ok(page(shop, visit.frame, Some(&refused)).await?),
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// The fields of a product, with every fault at once.
+fn read_change(shop: &Shop, form: &Form<'_>, names: &[(&str, Texts)]) -> Result<Change> {
+    let mut refused = Problem::new(
+        problem::INVALID_REQUEST,
+        "Something is not as it must be; nothing was changed.",
+    );
+    let mut change = Change::default();
+    for (name, kind) in names {
+        match check_text(&form.text(name)?, *kind) {
+            Ok(text) => {
+                let field = match kind {
+                    Texts::Name => &mut change.name,
+                    Texts::Species => &mut change.species,
+                    Texts::Category => &mut change.category,
+                    Texts::Description => &mut change.description,
+                };
+                *field = Some(text);
+            }
+            Err(fault) => refused = refused.fault(*name, fault.to_string()),
+        }
+    }
+    match Money::of_literal(&form.text("price")?, shop.currency) {
+        Ok(price) if (1..=bound(shop.config.price_minor_max)).contains(&price.minor) => {
+            change.price_minor = Some(price.minor);
+        }
+        Ok(_) => refused = refused.fault("price", "is too little or too much"),
+        Err(fault) => refused = refused.fault("price", fault.to_string()),
+    }
+    match form.whole("stock", 0) {
+        Ok(stock) if (0..=bound(shop.config.stock_max)).contains(&stock) => change.stock = Some(stock),
+        _ => refused = refused.fault("stock", "must be a whole number, and not too large"),
+    }
+    if refused.errors.is_empty() {
+        Ok(change)
+    } else {
+        Err(refused)
+    }
+}
+
+fn bound(max: u64) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
+}
+
+async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
+    let names = [
+        ("name", Texts::Name),
+        ("species", Texts::Species),
+        ("category", Texts::Category),
+        ("description", Texts::Description),
+    ];
+    let change = read_change(shop, form, &names)?;
+    let new = NewProduct {
+        product: Product {
+            name: change.name.unwrap_or_default(),
+            species: change.species.unwrap_or_default(),
+            category: change.category.unwrap_or_default(),
+            description: change.description.unwrap_or_default(),
+            price_minor: change.price_minor.unwrap_or_default(),
+            created_ms: now_ms(),
+        },
+        stock: change.stock.unwrap_or_default(),
+    };
+    shop.create(&new, false, None).await.map(drop)
+}
+
+/// Only if nobody sold or edited it since the page was laid out: the form sets the stock it shows.
+async fn edit(shop: &Shop, form: &Form<'_>) -> Result<()> {
+    let change = read_change(shop, form, &[("name", Texts::Name)])?;
+    let tag = format!("\"{}\"", form.text("tag")?);
+    let done = shop.change(&form.text("id")?, &change, Some(&tag), None).await;
+    done.map(drop).map_err(|refused| {
+        if refused.kind == problem::PRECONDITION_FAILED {
+            let detail = "It was sold or edited since you saw it; here is how it is now.";
+            Problem::new(problem::PRECONDITION_FAILED, detail)
+        } else {
+            refused
+        }
+    })
+}

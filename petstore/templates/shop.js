@@ -1,0 +1,62 @@
+// Live stock, prices, cart and orders. Every page works without it; with it, pages need not be loaded again.
+// The stream says its place with each event, so the browser goes on at another instance by itself.
+
+const all = (selector) => document.querySelectorAll(selector);
+const named = (attribute, id) => all(`[${attribute}="${CSS.escape(id)}"]`);
+const live = document.getElementById("live");
+
+function show(element, text) {
+  if (element.textContent === text) return false;
+  element.textContent = text;
+  element.classList.remove("flash");
+  void element.offsetWidth;
+  element.classList.add("flash");
+  return true;
+}
+
+const left = (stock) => (stock > 0 ? `${stock} left` : "sold out");
+
+const heard = {
+  stock({ id, stock }) {
+    for (const element of named("data-stock", id)) {
+      if (show(element, left(stock))) live.textContent = `${element.dataset.name}: ${left(stock)}`;
+    }
+    for (const button of named("data-buy", id)) button.disabled = stock <= 0;
+  },
+  product({ id, price_text }) {
+    for (const element of named("data-price", id)) show(element, price_text);
+  },
+  gone({ id }) {
+    for (const element of named("data-stock", id)) show(element, "no longer here");
+    for (const button of named("data-buy", id)) button.disabled = true;
+  },
+  cart({ count }) {
+    for (const element of all("[data-cart-count]")) show(element, String(count));
+  },
+  order({ order_id, status }) {
+    for (const element of named("data-order", order_id)) {
+      if (!show(element, status)) continue;
+      live.textContent = `Order: ${status}`;
+      // The page of the order says more about its new state than a word.
+      if ("moving" in element.dataset) location.reload();
+    }
+  },
+};
+
+const address = document.body.dataset.events;
+if (address) {
+  const stream = new EventSource(address);
+  for (const [name, hear] of Object.entries(heard)) {
+    stream.addEventListener(name, (event) => hear(JSON.parse(event.data)));
+  }
+  addEventListener("pagehide", () => stream.close());
+}
+
+// A second press of the button is the same order anyway; this only spares the wait.
+for (const form of all("form[data-once]")) {
+  form.addEventListener("submit", () => {
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+  });
+}
+
+document.getElementById("error")?.focus();

@@ -40,14 +40,16 @@ impl Shop {
                 let _stopping = timeout(RETRY_PAUSE, self.tasks.stopping()).await;
                 continue;
             }
+            // Stopping ends the keep-alive too, so both may be ready: the order says which it is.
             tokio::select! {
-                () = lease.lost() => {}
+                biased;
                 () = self.tasks.stopping() => {
                     // Whatever is left is for others, from now on and not only after the lease has run out.
                     if let Err(error) = self.store.client.delete(&key).await {
                         tracing::debug!(%error, "the lease of this instance has to run out");
                     }
                 }
+                () = lease.lost() => {}
             }
         }
     }

@@ -1,0 +1,3 @@
+//! Models that stake tokens on being right, and the consensus they make.
+
+pub mod stakes;

@@ -6,5 +6,7 @@
     reason = "a test that panics has failed, which is what unwrap says here"
 )]
 
+mod models;
+mod simulate;
 mod stakes;
 mod stakes_properties;

@@ -6,8 +6,10 @@
 mod bounds;
 mod check;
 mod console;
+mod models;
 mod payment;
 mod place;
+mod predictors;
 mod store;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use console::ConsoleConfig;
 pub use payment::PaymentConfig;
 pub use place::Step;
+pub use predictors::{Behaviour, ConsensusConfig, PredictorConfig, PredictorsConfig, UnknownBehaviour};
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,10 @@ pub struct Config {
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
     pub payment: PaymentConfig,
+    pub predictors: PredictorsConfig,
+    #[serde(rename = "predictor")]
+    pub models: Vec<PredictorConfig>,
+    pub consensus: ConsensusConfig,
 }
 
 impl Default for Config {
@@ -52,6 +59,9 @@ impl Default for Config {
                 peer_listen: None,
             }],
             payment: PaymentConfig::default(),
+            predictors: PredictorsConfig::default(),
+            models: Vec::new(),
+            consensus: ConsensusConfig::default(),
         }
     }
 }

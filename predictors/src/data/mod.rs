@@ -14,3 +14,4 @@ pub use draw::Draw;
 pub use iris::iris;
 pub use split::{folds, sample};
 pub use table::Table;
+pub(crate) use table::hex;

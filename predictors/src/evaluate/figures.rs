@@ -54,7 +54,7 @@ impl Figures {
 }
 
 /// The most likely class; of several the lowest.
-fn label(probabilities: &[f64]) -> usize {
+pub(crate) fn label(probabilities: &[f64]) -> usize {
     let mut best = 0;
     for (class, p) in probabilities.iter().enumerate() {
         if *p > probabilities[best] {

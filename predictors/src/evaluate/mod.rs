@@ -9,6 +9,7 @@ mod report;
 mod run;
 
 pub use figures::Figures;
+pub(crate) use figures::label;
 pub use folds::{cross_validated, out_of_fold};
 pub use report::html;
 pub use run::{Evaluation, Judged, Plan, evaluate};

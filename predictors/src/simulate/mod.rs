@@ -10,3 +10,4 @@ mod scenario;
 pub use network::{Network, Played};
 pub use run::{Simulation, simulate};
 pub use scenario::Scenario;
+pub(crate) use scenario::claim;

@@ -6,7 +6,24 @@
     reason = "a test that panics has failed, which is what unwrap says here"
 )]
 
+#[allow(
+    dead_code,
+    unused_macros,
+    reason = "the tests of the store use all of it, these only a part"
+)]
+#[path = "../../../kvstore/tests/it/harness.rs"]
+mod harness;
+mod system;
+
+mod absent;
+mod adversaries;
+mod infer;
+mod joining;
 mod models;
+mod outcomes;
+mod pages;
+mod predict;
+mod rounds;
 mod simulate;
 mod stakes;
 mod stakes_properties;

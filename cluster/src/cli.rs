@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, pay, token};
+use crate::{bench, completion, demo, kv, launcher, node, pay, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -65,6 +65,13 @@ enum Command {
     Node(node::Node),
     /// Run one instance of the payment service in this process
     Pay(pay::Pay),
+    /// Run one model of the prediction network in this process
+    Predictor(predictor::Predictor),
+    /// Run one instance of the consensus of the models in this process
+    Consensus(predictor::Consensus),
+    /// Judge the models, and simulate the network with honest models and adversaries
+    #[command(subcommand)]
+    Predictors(predictors::Predictors),
     /// Show something worth seeing, step by step
     #[command(subcommand)]
     Demo(demo::Demo),
@@ -85,7 +92,12 @@ impl Cli {
         if let Command::Completion(completion) = self.command {
             return completion.run(output);
         }
-        let context = Context::load(self.global, output)?;
+        let mut global = self.global;
+        // Where models learn, `--data FILE.csv` is what they learn from, and not the data folder.
+        let learns = matches!(self.command, Command::Predictor(_) | Command::Predictors(_));
+        let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
+        let table = global.data.take_if(|path| learns && is_table(path));
+        let context = Context::load(global, output)?;
         match self.command {
             Command::Up(up) => up.run(context),
             Command::Down => launcher::down::run(context),
@@ -99,6 +111,9 @@ impl Cli {
             Command::Restart(start) => start.run(context, launcher::Action::Restart),
             Command::Node(node) => node.run(context),
             Command::Pay(pay) => pay.run(context),
+            Command::Predictor(predictor) => predictor.run(context, table),
+            Command::Consensus(consensus) => consensus.run(context),
+            Command::Predictors(predictors) => predictors.run(&context, table),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),

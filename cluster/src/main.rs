@@ -13,6 +13,8 @@ mod launcher;
 mod node;
 mod output;
 mod pay;
+mod predictor;
+mod predictors;
 mod probe;
 mod process;
 mod token;

@@ -2,7 +2,7 @@
 //! Invariant: the order is that of starting, and stopping goes the other way round; names stand once.
 //! A new kind of process is one more function here that makes its rows.
 
-use service::config::{Config, NodeConfig, Step};
+use service::config::{Config, NodeConfig, PredictorConfig, Step};
 
 /// One process, as the configuration wants it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,43 @@ pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let nodes = nodes.map(|(index, configured)| node(index, configured));
     let payments = config.payment.instances().enumerate();
     let payments = payments.map(|(index, (name, address))| payment(index, name, address));
-    nodes.chain(payments).collect()
+    let models = config.models.iter().enumerate();
+    let models = models.map(|(index, configured)| model(index, configured));
+    let consensus = config.consensus.instances().enumerate();
+    let consensus = consensus.map(|(index, (name, address))| consensus_of(index, name, address));
+    nodes.chain(payments).chain(models).chain(consensus).collect()
+}
+
+fn model(index: usize, model: &PredictorConfig) -> Process {
+    Process {
+        name: model.name.clone(),
+        kind: "predictor",
+        address: model.address.clone(),
+        page: "/docs",
+        arguments: vec!["predictor".to_owned(), "--model".to_owned(), model.name.clone()],
+        listens: vec![Listen {
+            address: model.address.clone(),
+            setting: vec![Step::Key("predictor"), Step::Index(index), Step::Key("address")],
+        }],
+    }
+}
+
+fn consensus_of(index: usize, name: String, address: &str) -> Process {
+    Process {
+        kind: "consensus",
+        address: address.to_owned(),
+        page: "/",
+        arguments: vec!["consensus".to_owned(), "--name".to_owned(), name.clone()],
+        listens: vec![Listen {
+            address: address.to_owned(),
+            setting: vec![
+                Step::Key("consensus"),
+                Step::Key("addresses"),
+                Step::Index(index),
+            ],
+        }],
+        name,
+    }
 }
 
 fn payment(index: usize, name: String, address: &str) -> Process {

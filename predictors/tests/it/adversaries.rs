@@ -4,8 +4,6 @@ use serde_json::json;
 
 use crate::system::{HONEST, Plan, System};
 
-use reqwest::Method;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_always_wrong_is_ejected_and_a_top_up_brings_it_back() {
     let mut models = HONEST.to_vec();
@@ -40,7 +38,8 @@ async fn one_that_is_always_wrong_is_ejected_and_a_top_up_brings_it_back() {
     let amount = format!("{}.{:06}", missing / 1_000_000, missing % 1_000_000);
     let body: serde_json::Value = serde_json::from_str(&format!("{{\"amount\": {amount}}}")).unwrap();
     let back = system.operator().post("/models/mallory/stake", &body).await;
-    assert_eq!(back.expect(200).json()["status"], "active");
+    let back = back.expect(200);
+    assert_eq!(back.json()["status"], "active");
     assert_eq!(back.json()["trust"], 0.0);
     system.stop().await;
 }

@@ -1,6 +1,5 @@
 //! The Open Inference Protocol.
 
-use reqwest::Method;
 use serde_json::json;
 
 use crate::system::{Plan, System};

@@ -24,7 +24,8 @@ async fn a_round_is_settled_once() {
     assert_eq!(receipt["models"][0]["stake_micro"], 1_001_000_000_u64);
     assert_eq!(receipt["treasury_micro"], 997_000_000_u64);
     let again = system.report(0, &round, json!("setosa")).await;
-    assert_eq!(again.expect(200).body, first.body);
+    let again = again.expect(200);
+    assert_eq!(again.body, first.body);
     assert_eq!(again.header("idempotent-replayed"), "true");
     system
         .report(0, &round, json!("virginica"))

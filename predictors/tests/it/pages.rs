@@ -1,6 +1,5 @@
 //! The page, the documents, and rounds that are played for it.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::system::System;

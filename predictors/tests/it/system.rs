@@ -244,9 +244,6 @@ impl System {
         stop(&mut self.models[index]).await;
     }
 
-    pub(crate) async fn stop_consensus(&mut self, index: usize) {
-        stop(&mut self.consensus[index]).await;
-    }
 
     /// Ends the process as kill -9 would: whatever is under way is dropped where it stands.
     pub(crate) async fn kill_consensus(&mut self, index: usize) {

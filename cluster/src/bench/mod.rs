@@ -7,6 +7,7 @@ mod connection;
 mod failover;
 mod kv;
 mod pay;
+mod predict;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -26,6 +27,8 @@ enum What {
     Kv(kv::Load),
     /// Throughput and latency of payments under a closed loop of clients
     Pay(pay::Load),
+    /// Throughput and latency of one model, of the consensus, or of settling rounds
+    Predict(predict::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
 }
@@ -35,6 +38,7 @@ impl Bench {
         match self.what {
             What::Kv(load) => block_on(load.run(&context)),
             What::Pay(load) => block_on(load.run(&context)),
+            What::Predict(load) => block_on(load.run(&context)),
             What::Failover(failover) => block_on(failover.run(&context)),
         }
     }

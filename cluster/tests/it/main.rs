@@ -20,5 +20,6 @@ mod kv_watch;
 mod launcher;
 mod logs;
 mod payment;
+mod predictors;
 mod supervisor;
 mod usage;

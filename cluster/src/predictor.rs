@@ -69,7 +69,14 @@ impl Predictor {
         self.learning.table = self.learning.table.or(table);
         let name = self.name.clone().unwrap_or_else(|| self.model.clone());
         telemetry::init(&name, Format::Auto)?;
-        let model = configured(&context.config, &name, &self.model, self.address, self.learning, &self.behave)?;
+        let model = configured(
+            &context.config,
+            &name,
+            &self.model,
+            self.address,
+            self.learning,
+            &self.behave,
+        )?;
         let address = model.address.clone();
         let models = &mut context.config.models;
         models.retain(|other| other.name != name);

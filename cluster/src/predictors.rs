@@ -117,7 +117,9 @@ fn show_evaluation(context: &Context, evaluation: &Evaluation) -> std::io::Resul
             format!("{:.2}", 100.0 * judged.accuracy_deviation),
             format!("{:.3}", figures.log_loss),
             format!("{:.3}", figures.brier),
-            judged.stake.map_or_else(String::new, |stake| format!("{stake:.0}")),
+            judged
+                .stake
+                .map_or_else(String::new, |stake| format!("{stake:.0}")),
         ]
     };
     let judged = evaluation.models.iter().chain([&evaluation.consensus]);
@@ -126,9 +128,9 @@ fn show_evaluation(context: &Context, evaluation: &Evaluation) -> std::io::Resul
         judged.map(row),
     )?;
     let classes = evaluation.classes.join(", ");
-    context
-        .output
-        .line(format_args!("consensus, true class by row and said class by column ({classes}):"))?;
+    context.output.line(format_args!(
+        "consensus, true class by row and said class by column ({classes}):"
+    ))?;
     for counts in &evaluation.consensus.figures.confusion {
         let cells: Vec<String> = counts.iter().map(|count| format!("{count:>7}")).collect();
         context.output.line(cells.join(""))?;
@@ -138,13 +140,17 @@ fn show_evaluation(context: &Context, evaluation: &Evaluation) -> std::io::Resul
 
 impl Simulate {
     fn run(self, context: &Context) -> anyhow::Result<()> {
-        let scenarios = self.scenario.map_or_else(|| Scenario::ALL.to_vec(), |one| vec![one]);
+        let scenarios = self
+            .scenario
+            .map_or_else(|| Scenario::ALL.to_vec(), |one| vec![one]);
         let (rounds, seeds) = (self.rounds as usize, self.seeds as usize);
         let steps = u64::from(self.seeds) * scenarios.len() as u64;
         let progress = context.output.progress(steps, "playing");
         let mut simulations = Vec::with_capacity(scenarios.len());
         for scenario in scenarios {
-            simulations.push(simulate::simulate(&iris(), scenario, rounds, seeds, &mut || progress.inc(1))?);
+            simulations.push(simulate::simulate(&iris(), scenario, rounds, seeds, &mut || {
+                progress.inc(1);
+            })?);
         }
         progress.finish_and_clear();
         if context.output.json {
@@ -170,7 +176,8 @@ fn show_simulations(context: &Context, simulations: &[Simulation]) -> std::io::R
             format!("{:.3}", one.log_loss),
             format!("{:.2} %", 100.0 * one.unweighted_accuracy),
             harmless.map_or_else(none, |(mean, most)| format!("{mean:.1} ({most})")),
-            one.ejected_after.map_or_else(none, |(first, last)| format!("{first}–{last}")),
+            one.ejected_after
+                .map_or_else(none, |(first, last)| format!("{first}–{last}")),
             if one.conserved { "yes" } else { "NO" }.to_owned(),
         ]
     });
@@ -189,6 +196,7 @@ fn show_simulations(context: &Context, simulations: &[Simulation]) -> std::io::R
     let [one] = simulations else { return Ok(()) };
     let last = one.stakes.last().map(Vec::as_slice).unwrap_or_default();
     let models = one.names.iter().zip(last).zip(&one.trust);
-    let rows = models.map(|((name, stake), trust)| [name.clone(), format!("{stake:.2}"), format!("{trust:.3}")]);
+    let rows =
+        models.map(|((name, stake), trust)| [name.clone(), format!("{stake:.2}"), format!("{trust:.3}")]);
     context.output.table(["MODEL", "STAKE", "TRUST"], rows)
 }

@@ -131,6 +131,7 @@ fn finite(feature: &str, number: Option<f64>) -> Result<f64> {
 }
 
 /// A prediction, as every service of this crate answers it.
+#[expect(clippy::struct_field_names, reason = "these are the names of the contract")]
 #[derive(Serialize)]
 pub(crate) struct Prediction<'a> {
     pub(crate) prediction: usize,

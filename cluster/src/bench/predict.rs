@@ -121,7 +121,9 @@ impl Load {
     async fn settle(&self, context: &Context) -> anyhow::Result<(Figures, BTreeMap<String, u64>)> {
         let address = consensus(context)?;
         let secrets = context.secrets()?;
-        let oracle = secrets.token("oracle").context("secrets.toml has no token for the oracle")?;
+        let oracle = secrets
+            .token("oracle")
+            .context("secrets.toml has no token for the oracle")?;
         let connections = self.connections(oracle.expose())?;
         let url = Url::parse(&format!("http://{address}/outcomes")).context("make a URL")?;
         let progress = context.output.progress(self.seconds, "settling");
@@ -149,7 +151,10 @@ impl Load {
         let ledger = http.get(format!("http://{address}/ledger")).send().await;
         let ledger = ledger.context("read the ledger")?.json().await;
         let ledger: serde_json::Value = ledger.context("read the ledger")?;
-        ensure!(ledger["conserved"] == true, "the ledger is not conserved: {ledger}");
+        ensure!(
+            ledger["conserved"] == true,
+            "the ledger is not conserved: {ledger}"
+        );
         Ok(tally.into_inner().end(reporting))
     }
 
@@ -184,7 +189,11 @@ async fn open(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
     while rounds.len() < count {
         let opened = (0..OPENED_AT_ONCE).map(async |_| {
             let answer = http.post(&url).json(&row).send().await.context("open a round")?;
-            ensure!(answer.status() == 201, "a round was refused: {}", answer.text().await?);
+            ensure!(
+                answer.status() == 201,
+                "a round was refused: {}",
+                answer.text().await?
+            );
             let body: serde_json::Value = answer.json().await.context("open a round")?;
             let id = body["round_id"].as_str().context("a round has an id")?;
             Ok(id.to_owned())

@@ -72,11 +72,7 @@ fn consensus_of(index: usize, name: String, address: &str) -> Process {
         arguments: vec!["consensus".to_owned(), "--name".to_owned(), name.clone()],
         listens: vec![Listen {
             address: address.to_owned(),
-            setting: vec![
-                Step::Key("consensus"),
-                Step::Key("addresses"),
-                Step::Index(index),
-            ],
+            setting: vec![Step::Key("consensus"), Step::Key("addresses"), Step::Index(index)],
         }],
         name,
     }

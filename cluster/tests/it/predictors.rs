@@ -13,7 +13,7 @@ use crate::browser::Browser;
 use crate::harness::{Cluster, SOON, free_ports, wait_until};
 use crate::load::{Random, say};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const REPORTERS: usize = 4;
 const KILLS: usize = 6;
 
@@ -72,7 +72,11 @@ async fn ledger(cluster: &Cluster) -> Value {
         let answer = cluster.http.get(url).send().await;
         let answer = answer.map_err(|error| format!("{error:?}"))?;
         let ledger: Value = answer.json().await.map_err(|error| format!("{error:?}"))?;
-        if ledger["conserved"].is_boolean() { Ok(ledger) } else { Err(ledger.to_string()) }
+        if ledger["conserved"].is_boolean() {
+            Ok(ledger)
+        } else {
+            Err(ledger.to_string())
+        }
     })
     .await
 }
@@ -109,7 +113,11 @@ async fn sudden_deaths_settle_each_round_once() {
             let before = settled.borrow().len();
             wait_until("settlements go on", PATIENCE, async || {
                 let now = settled.borrow().len();
-                if now > before + 5 { Ok(()) } else { Err(format!("{now} after {before}")) }
+                if now > before + 5 {
+                    Ok(())
+                } else {
+                    Err(format!("{now} after {before}"))
+                }
             })
             .await;
             cluster.run(&["start", &victim, "--wait"]).await.ok();
@@ -130,7 +138,10 @@ async fn sudden_deaths_settle_each_round_once() {
     // Every settlement belongs to one acknowledged round, and the other way round.
     assert_eq!(numbers, (0..settled.len() as u64).collect::<Vec<_>>());
     let ledger = ledger(&cluster).await;
-    assert_eq!((&ledger["conserved"], &ledger["settlements"]), (&json!(true), &json!(settled.len())));
+    assert_eq!(
+        (&ledger["conserved"], &ledger["settlements"]),
+        (&json!(true), &json!(settled.len()))
+    );
 }
 
 #[tokio::test]
@@ -139,7 +150,9 @@ async fn the_launched_network_is_measured_and_judged() {
     cluster.up().await;
     let status = cluster.status().await;
     let processes = status["processes"].as_array().unwrap().iter();
-    let names: Vec<_> = processes.map(|one| (one["name"].clone(), one["kind"].clone())).collect();
+    let names: Vec<_> = processes
+        .map(|one| (one["name"].clone(), one["kind"].clone()))
+        .collect();
     let expected = [
         ("n1", "node"),
         ("knn", "predictor"),
@@ -148,7 +161,17 @@ async fn the_launched_network_is_measured_and_judged() {
     ];
     assert_eq!(names, expected.map(|(name, kind)| (json!(name), json!(kind))));
     for work in ["model", "consensus", "outcomes"] {
-        let bench = ["bench", "predict", "--clients", "4", "--seconds", "1", "--json", "--work", work];
+        let bench = [
+            "bench",
+            "predict",
+            "--clients",
+            "4",
+            "--seconds",
+            "1",
+            "--json",
+            "--work",
+            work,
+        ];
         let report = cluster.run(&bench).await.json();
         assert!(report["operations"].as_u64().unwrap() > 0, "{report}");
         assert_eq!(report["errors"], json!({}), "{report}");
@@ -156,7 +179,15 @@ async fn the_launched_network_is_measured_and_judged() {
     assert_eq!(ledger(&cluster).await["conserved"], true);
     let page = cluster.data().join("report.html");
     let path = page.to_str().unwrap();
-    let evaluate = ["predictors", "evaluate", "--repeats", "1", "--json", "--report", path];
+    let evaluate = [
+        "predictors",
+        "evaluate",
+        "--repeats",
+        "1",
+        "--json",
+        "--report",
+        path,
+    ];
     let evaluation = cluster.run(&evaluate).await.json();
     assert_eq!(evaluation["models"].as_array().unwrap().len(), 5, "{evaluation}");
     assert!(evaluation["consensus"]["accuracy"].as_f64().unwrap() > 0.9);
@@ -167,19 +198,40 @@ async fn the_launched_network_is_measured_and_judged() {
         .run(&["predictors", "evaluate", "--data", table.to_str().unwrap()])
         .await;
     let said = refused.fails(1);
-    assert!(said.contains("gaps.csv:2: column \"b\": the number is missing"), "{said}");
-    let simulate = ["predictors", "simulate", "--scenario", "flipper", "--seeds", "2", "--json"];
+    assert!(
+        said.contains("gaps.csv:2: column \"b\": the number is missing"),
+        "{said}"
+    );
+    let simulate = [
+        "predictors",
+        "simulate",
+        "--scenario",
+        "flipper",
+        "--seeds",
+        "2",
+        "--json",
+    ];
     let simulation = cluster.run(&simulate).await.json();
-    assert_eq!((&simulation["conserved"], &simulation["ejected_in"]), (&json!(true), &json!(2)));
+    assert_eq!(
+        (&simulation["conserved"], &simulation["ejected_in"]),
+        (&json!(true), &json!(2))
+    );
 }
 
 #[tokio::test]
 async fn the_page_shows_an_adversary_losing_its_stake() {
-    let models = [("naive-bayes", ""), ("knn", ""), ("logistic", ""), ("tree", "always-wrong")];
+    let models = [
+        ("naive-bayes", ""),
+        ("knn", ""),
+        ("logistic", ""),
+        ("tree", "always-wrong"),
+    ];
     let cluster = with_models(1, &models, 1);
     cluster.up().await;
     let browser = Browser::open(&format!("http://{}/", cluster.config.consensus.addresses[0])).await;
-    browser.wait_for_text("#consensus strong", |text| text == "versicolor").await;
+    browser
+        .wait_for_text("#consensus strong", |text| text == "versicolor")
+        .await;
     // A flower with the smallest petals.
     let moved = "for (const [name, value] of [['pl', 1.4], ['pw', 0.2]]) {
         const slider = document.querySelector(`input[name=${name}]`);
@@ -187,17 +239,27 @@ async fn the_page_shows_an_adversary_losing_its_stake() {
         slider.dispatchEvent(new Event('input', { bubbles: true }));
     }";
     browser.run(moved).await;
-    browser.wait_for_text("#consensus strong", |text| text == "setosa").await;
+    browser
+        .wait_for_text("#consensus strong", |text| text == "setosa")
+        .await;
     let bad = "#models tr[data-model=always-wrong]";
-    browser.wait_for_text(&format!("{bad} .stake"), |text| text == "1000.00").await;
+    browser
+        .wait_for_text(&format!("{bad} .stake"), |text| text == "1000.00")
+        .await;
     browser.run("document.getElementById('play').click()").await;
-    browser.wait_for_text("#played", |text| text == "50 of 50 rounds played").await;
+    browser
+        .wait_for_text("#played", |text| text == "50 of 50 rounds played")
+        .await;
     wait_until("the adversary to be ejected", SOON, async || {
         let row = browser.text(bad).await;
         if row.contains("ejected") { Ok(()) } else { Err(row) }
     })
     .await;
-    browser.wait_for_text("#ledger", |text| text.contains("nothing appeared or vanished")).await;
-    let lines = browser.run("return document.querySelectorAll('#plot polyline').length").await;
+    browser
+        .wait_for_text("#ledger", |text| text.contains("nothing appeared or vanished"))
+        .await;
+    let lines = browser
+        .run("return document.querySelectorAll('#plot polyline').length")
+        .await;
     assert_eq!(lines, json!(4));
 }

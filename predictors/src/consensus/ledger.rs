@@ -50,8 +50,7 @@ impl Bank {
             Some(kv) => records::read(keys::BOOK, &kv.bytes())?,
             None => return Err(inconsistent("there is no book at this revision")),
         };
-        let (mut stakes_micro, mut escrow_micro, mut models) = (0, 0, 0);
-        let mut supply_micro = 0_u64;
+        let mut sums = Sums::default();
         for prefix in [keys::MODELS, keys::FUNDINGS] {
             let mut walk = self.client.pages(RangeRequest {
                 limit: Some(PAGE_ROWS),
@@ -60,28 +59,16 @@ impl Bank {
             });
             while let Some(page) = walk.next().await.map_err(trouble)? {
                 for kv in &page.kvs {
-                    if prefix == keys::MODELS {
-                        let model: ModelRecord = records::read(&kv.key, &kv.bytes())?;
-                        let sum = if model.unbonding {
-                            &mut escrow_micro
-                        } else {
-                            &mut stakes_micro
-                        };
-                        *sum += model.account.stake_micro;
-                        models += 1;
-                        continue;
-                    }
-                    let funding: FundingRecord = records::read(&kv.key, &kv.bytes())?;
-                    let moved = match funding.kind {
-                        Funding::Endowment | Funding::Deposit => {
-                            supply_micro.checked_add(funding.amount_micro)
-                        }
-                        Funding::Payout => supply_micro.checked_sub(funding.amount_micro),
-                    };
-                    supply_micro = moved.ok_or_else(|| inconsistent("more was paid out than was brought"))?;
+                    sums.add(prefix, &kv.key, &kv.bytes())?;
                 }
             }
         }
+        let Sums {
+            supply_micro,
+            stakes_micro,
+            escrow_micro,
+            models,
+        } = sums;
         let open = self
             .client
             .get_with(keys::OPEN_COUNT, read)
@@ -113,5 +100,37 @@ impl Bank {
             settlements: book.settlements,
             open_rounds: open.unwrap_or(0),
         })
+    }
+}
+
+/// What is there, and what was brought for it.
+#[derive(Default)]
+struct Sums {
+    supply_micro: u64,
+    stakes_micro: u64,
+    escrow_micro: u64,
+    models: usize,
+}
+
+impl Sums {
+    fn add(&mut self, prefix: &str, key: &str, value: &[u8]) -> Result<()> {
+        if prefix == keys::MODELS {
+            let model: ModelRecord = records::read(key, value)?;
+            let sum = if model.unbonding {
+                &mut self.escrow_micro
+            } else {
+                &mut self.stakes_micro
+            };
+            *sum += model.account.stake_micro;
+            self.models += 1;
+            return Ok(());
+        }
+        let funding: FundingRecord = records::read(key, value)?;
+        let moved = match funding.kind {
+            Funding::Endowment | Funding::Deposit => self.supply_micro.checked_add(funding.amount_micro),
+            Funding::Payout => self.supply_micro.checked_sub(funding.amount_micro),
+        };
+        self.supply_micro = moved.ok_or_else(|| inconsistent("more was paid out than was brought"))?;
+        Ok(())
     }
 }

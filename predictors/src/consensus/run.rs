@@ -35,7 +35,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         classes: shape.classes.len(),
         config: config.clone(),
     };
-    let settler = Settler::start(bank.clone(), shape.clone(), &life.inner);
+    let settler = Settler::start(bank.clone(), shape.clone(), &life.last);
     let metrics = Metrics::new();
     let app = App::new(
         &settings,

@@ -58,13 +58,11 @@ impl Settler {
     pub(crate) async fn settle(&self, report: Report) -> Result<Reply> {
         checked_id(&report.round)?;
         let (reply, answer) = oneshot::channel();
-        let full = |_| {
-            Problem::new(
-                problem::OVERLOADED,
-                "Too many outcomes wait to be settled. Nothing was done.",
-            )
+        let refused = |_| {
+            let detail = "More outcomes wait to be settled than may. Nothing was done.";
+            Problem::new(problem::OVERLOADED, detail)
         };
-        self.0.try_send(Job { report, reply }).map_err(full)?;
+        self.0.try_send(Job { report, reply }).map_err(refused)?;
         let gone = |_| {
             let detail = "This process is stopping. Report the outcome again: a round is settled once.";
             Problem::new(problem::OUTCOME_UNKNOWN, detail)

@@ -113,8 +113,13 @@ fn stream(table: &Table, said: &[Vec<Vec<f64>>], seed: u64, models: &mut [Count]
         let forecasts = said
             .iter()
             .map(|answers| Forecast::ingest(&answers[row], classes).ok());
-        let played = network.play(&forecasts.collect::<Vec<_>>(), table.labels[row]);
-        let played = played.context("nobody is left in the network")?;
+        let forecasts: Vec<_> = forecasts.collect();
+        let played = network.play(&forecasts, table.labels[row]).or_else(|| {
+            // On data that nobody masters every model is ejected sooner or later.
+            network.revive();
+            network.play(&forecasts, table.labels[row])
+        });
+        let played = played.context("no model has an answer")?;
         figures.add(&played.shown, table.labels[row]);
     }
     for (model, stake) in models.iter_mut().zip(network.stakes()) {

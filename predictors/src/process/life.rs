@@ -42,6 +42,8 @@ impl Settings {
 pub(crate) struct Life {
     pub(crate) client: KvClient,
     pub(crate) inner: Tasks,
+    /// Ends only when the last request was answered.
+    pub(crate) last: Tasks,
 }
 
 impl Life {
@@ -50,6 +52,7 @@ impl Life {
         Ok(Self {
             client: super::client(settings, &inner)?,
             inner,
+            last: Tasks::new(),
         })
     }
 
@@ -91,6 +94,8 @@ impl Life {
         edge.stop();
         edge.drain(DRAIN).await;
         self.inner.drain(DRAIN).await;
+        self.last.stop();
+        self.last.drain(DRAIN).await;
         serving
             .await
             .context("serve")?

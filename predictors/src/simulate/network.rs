@@ -81,6 +81,14 @@ impl Network {
         Some(played)
     }
 
+    /// Brings every stake back to the deposit, as an operator would who has lost the whole network.
+    pub fn revive(&mut self) {
+        for account in &mut self.accounts {
+            let missing = self.params.deposit_micro.saturating_sub(account.stake_micro);
+            *account = account.top_up(&self.params, missing);
+        }
+    }
+
     /// In tokens, for people.
     pub fn stakes(&self) -> impl Iterator<Item = f64> {
         let accounts = self.accounts.iter();

@@ -131,10 +131,7 @@ async fn a_model_that_leaves_is_paid_once_no_round_depends_on_it() {
     })
     .await;
     let ledger = system.check().await;
-    assert_eq!(
-        (&ledger["escrow"], &ledger["supply"]),
-        (&json!(0), &json!(2999 + 0))
-    );
+    assert_eq!((&ledger["escrow"], &ledger["supply"]), (&json!(0), &json!(2999)));
     operator
         .send(operator.request(Method::DELETE, "/models/knn"))
         .await

@@ -163,3 +163,23 @@ fn any_table_can_be_learned_by_all() {
         }
     }
 }
+
+/// Labels that have nothing to do with the features: every model is ejected again and again.
+#[test]
+fn data_that_nobody_masters_is_still_judged() {
+    let mut text = "a,b,y\n".to_owned();
+    for n in 0..400_u64 {
+        let drawn = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let label = if drawn.is_multiple_of(2) { "x" } else { "y" };
+        let row = format!("{},{},{label}\n", drawn % 97, drawn % 89);
+        text.push_str(&row);
+    }
+    let plan = Plan {
+        repeats: 1,
+        folds: 5,
+        seed: 1,
+    };
+    let table = read(&text, &CsvOptions::default()).unwrap();
+    let evaluation = evaluate(&table, plan, &mut || {}).unwrap();
+    assert_eq!(evaluation.consensus.figures.judged, 400);
+}

@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use service::tasks::Tasks;
 
-use crate::harness::{Answer, Client};
+use crate::harness::{Answer, Client, DEADLINE};
 use crate::system::{Plan, System};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +126,7 @@ async fn history_is_whole(system: &System, settlements: u64) {
         let Some(next) = link.strip_prefix('<').and_then(|link| link.split_once('>')) else {
             break;
         };
-        target = next.0.to_owned();
+        next.0.clone_into(&mut target);
     }
     assert_eq!(seen, (0..settlements).rev().collect::<Vec<_>>());
     let one = client
@@ -150,24 +151,19 @@ async fn a_process_that_dies_while_settling_leaves_nothing_half_done() {
     let mut system = System::start_with(plan, |_config| {}).await;
     let rounds = join_all((0..40).map(|_| system.open(0))).await;
     // Both are cut down in the middle of this; what they were told may have happened or not.
-    let urge: Vec<_> = rounds
-        .iter()
-        .enumerate()
-        .map(|(number, round)| {
-            let client = system.consensus(number % 2);
-            let body = json!({"round_id": round, "outcome": 0});
-            tokio::spawn(async move {
-                let request = client.request(Method::POST, "/outcomes").json(&body);
-                request.send().await.map(|answer| answer.status())
-            })
-        })
-        .collect();
+    let urge = Tasks::new();
+    for (number, round) in rounds.iter().enumerate() {
+        let client = system.consensus(number % 2);
+        let body = json!({"round_id": round, "outcome": 0});
+        urge.spawn("report", async move {
+            let request = client.request(Method::POST, "/outcomes").json(&body);
+            let _whatever = request.send().await;
+        });
+    }
     tokio::time::sleep(Duration::from_millis(8)).await;
     system.kill_consensus(0).await;
     system.kill_consensus(1).await;
-    for asked in urge {
-        let _whatever = asked.await;
-    }
+    assert!(urge.drain(DEADLINE).await, "a report hangs");
     for round in &rounds {
         let body = json!({"round_id": round, "outcome": 0});
         let answer = system.consensus(2).post("/outcomes", &body).await;

@@ -244,7 +244,6 @@ impl System {
         stop(&mut self.models[index]).await;
     }
 
-
     /// Ends the process as kill -9 would: whatever is under way is dropped where it stands.
     pub(crate) async fn kill_consensus(&mut self, index: usize) {
         let instance = &mut self.consensus[index];

@@ -10,7 +10,7 @@ use crate::consensus::network::{Bank, Snapshot};
 use crate::consensus::records::{HeardRecord, HistoryRecord, ModelRecord, RoundRecord, State, Status};
 use crate::consensus::rounds::Opinion;
 use crate::consensus::tokens;
-use crate::stakes::{PPM, Verdict, Voice, pool};
+use crate::stakes::{Forecast, PPM, Verdict, Voice, pool};
 use crate::wire::{Named, Prediction, Row, Shape};
 
 fn write(body: &impl Serialize) -> String {
@@ -40,12 +40,12 @@ struct Individual<'a> {
 
 impl<'a> Individual<'a> {
     fn of(shape: &'a Shape, heard: &'a HeardRecord) -> Self {
-        let prediction = heard.forecast.as_ref().map(|forecast| forecast.label());
+        let prediction = heard.forecast.as_ref().map(Forecast::label);
         Self {
             model: &heard.model,
             prediction,
             label: prediction.map(|class| shape.classes[class].as_str()),
-            probabilities: heard.forecast.as_ref().map(|forecast| forecast.probabilities()),
+            probabilities: heard.forecast.as_ref().map(Forecast::probabilities),
             weight: share(heard.share_ppm),
             trust: share(heard.trust_ppm),
             stake: tokens::json(heard.stake_micro),
@@ -119,6 +119,7 @@ pub(in crate::consensus) fn opinion(
     })
 }
 
+#[expect(clippy::struct_field_names, reason = "these are the names of the contract")]
 #[derive(Serialize)]
 struct Round<'a> {
     round_id: &'a str,
@@ -272,7 +273,7 @@ struct Model<'a> {
 /// In the order of their names.
 fn rows<'a>(bank: &Bank, snapshot: &'a Snapshot) -> Vec<Model<'a>> {
     // Any forecast will do: only the weights are looked at.
-    let even = crate::stakes::Forecast::ingest(&vec![1.0 / float(bank.classes); bank.classes], bank.classes);
+    let even = Forecast::ingest(&vec![1.0 / float(bank.classes); bank.classes], bank.classes);
     let Ok(even) = even else { return Vec::new() };
     let speakers: Vec<&String> = snapshot
         .models

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, token};
+use crate::{bench, completion, demo, kv, launcher, node, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -70,6 +70,13 @@ enum Command {
     Shop(Instance),
     /// Run the gateway in this process: one address in front of all shops
     Gateway(crate::gateway::Gateway),
+    /// Run one model of the prediction network in this process
+    Predictor(predictor::Predictor),
+    /// Run one instance of the consensus of the models in this process
+    Consensus(predictor::Consensus),
+    /// Judge the models, and simulate the network with honest models and adversaries
+    #[command(subcommand)]
+    Predictors(predictors::Predictors),
     /// Show something worth seeing, step by step
     #[command(subcommand)]
     Demo(demo::Demo),
@@ -90,7 +97,12 @@ impl Cli {
         if let Command::Completion(completion) = self.command {
             return completion.run(output);
         }
-        let context = Context::load(self.global, output)?;
+        let mut global = self.global;
+        // Where models learn, `--data FILE.csv` is what they learn from, and not the data folder.
+        let learns = matches!(self.command, Command::Predictor(_) | Command::Predictors(_));
+        let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
+        let table = global.data.take_if(|path| learns && is_table(path));
+        let context = Context::load(global, output)?;
         match self.command {
             Command::Up(up) => up.run(context),
             Command::Down => launcher::down::run(context),
@@ -106,6 +118,9 @@ impl Cli {
             Command::Pay(instance) => instance.run(context, Service::Payment),
             Command::Shop(instance) => instance.run(context, Service::Shop),
             Command::Gateway(gateway) => gateway.run(context),
+            Command::Predictor(predictor) => predictor.run(context, table),
+            Command::Consensus(consensus) => consensus.run(context),
+            Command::Predictors(predictors) => predictors.run(&context, table),
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),

@@ -14,6 +14,8 @@ mod kv;
 mod launcher;
 mod node;
 mod output;
+mod predictor;
+mod predictors;
 mod probe;
 mod process;
 mod token;

@@ -8,6 +8,7 @@ mod connection;
 mod failover;
 mod kv;
 mod pay;
+mod predict;
 mod shop;
 
 use anyhow::Context as _;
@@ -30,6 +31,8 @@ enum What {
     Pay(pay::Load),
     /// Throughput and latency of the pet shop under a closed loop of clients: reads, or checkouts with payment
     Shop(shop::Load),
+    /// Throughput and latency of one model, of the consensus, or of settling rounds
+    Predict(predict::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
 }
@@ -40,6 +43,7 @@ impl Bench {
             What::Kv(load) => block_on(load.run(&context)),
             What::Pay(load) => block_on(load.run(&context)),
             What::Shop(load) => block_on(load.run(&context)),
+            What::Predict(load) => block_on(load.run(&context)),
             What::Failover(failover) => block_on(failover.run(&context)),
         }
     }

@@ -2,7 +2,7 @@
 //! Invariant: the order is that of starting, and stopping goes the other way round; names stand once.
 //! A new kind of process is one more function here that makes its rows.
 
-use service::config::{Config, NodeConfig, Step};
+use service::config::{Config, NodeConfig, PredictorConfig, Step};
 
 /// One process, as the configuration wants it.
 #[derive(Clone, Debug)]
@@ -46,7 +46,26 @@ pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let shops = config.shop.instances().enumerate();
     let shops = shops.map(|(index, (name, address))| SHOP.process(index, name, address));
     let gateway = (!config.gateway.address.is_empty()).then(|| gateway(&config.gateway.address));
-    nodes.chain(payments).chain(shops).chain(gateway).collect()
+    let models = config.models.iter().enumerate();
+    let models = models.map(|(index, configured)| model(index, configured));
+    let consensus = config.consensus.instances().enumerate();
+    let consensus = consensus.map(|(index, (name, address))| CONSENSUS.process(index, name, address));
+    let services = payments.chain(shops).chain(gateway);
+    nodes.chain(services).chain(models).chain(consensus).collect()
+}
+
+fn model(index: usize, model: &PredictorConfig) -> Process {
+    Process {
+        name: model.name.clone(),
+        kind: "predictor",
+        address: model.address.clone(),
+        page: "/docs",
+        arguments: vec!["predictor".to_owned(), "--model".to_owned(), model.name.clone()],
+        listens: vec![Listen {
+            address: model.address.clone(),
+            setting: vec![Step::Key("predictor"), Step::Index(index), Step::Key("address")],
+        }],
+    }
 }
 
 fn gateway(address: &str) -> Process {
@@ -82,6 +101,13 @@ const SHOP: Service = Service {
     kind: "petstore",
     section: "shop",
     command: "shop",
+    page: "/",
+};
+
+const CONSENSUS: Service = Service {
+    kind: "consensus",
+    section: "consensus",
+    command: "consensus",
     page: "/",
 };
 

@@ -21,6 +21,7 @@ mod kv_watch;
 mod launcher;
 mod logs;
 mod payment;
+mod predictors;
 mod shop;
 mod supervisor;
 mod usage;

@@ -129,4 +129,21 @@ fn check_services(config: &Config, faults: &mut Faults<'_>) {
         body_bytes_max 1 KIB, 64 MIB;
         answer_bytes_held 0, 64 MIB;
     }
+    bounds! { config faults predictors:
+        body_bytes_max 1 KIB, 64 MIB;
+        instances_max 1, 1_000_000;
+        request_ms_max 100, 600_000;
+        registration_ms 500, 3_600_000;
+    }
+    bounds! { config faults consensus:
+        round_ms 10, 60_000;
+        models_max 1, 32;
+        open_rounds_max 1, 10_000;
+        round_s 1, 365 DAY_S;
+        keep_s 1, 365 DAY_S;
+        history_max 10, 1_000_000;
+        answer_s 1, 365 DAY_S;
+        sweep_every_ms 50, 3_600_000;
+        answer_bytes_max 1 KIB, 1 MIB;
+    }
 }

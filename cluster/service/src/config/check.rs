@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use anyhow::anyhow;
 
 use super::place::{Places, Step};
-use super::{Config, bounds};
+use super::{Config, bounds, models};
 
 pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> {
     let mut faults = Faults {
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> 
     names(config, &mut faults);
     bounds::check(config, &mut faults);
     relations(config, &mut faults);
+    models::check(config, &mut faults);
     ids(config, &mut faults);
     addresses(config, &mut faults);
     if faults.lines.is_empty() {
@@ -194,6 +195,23 @@ fn claims(config: &Config) -> Vec<Claim<'_>> {
             port_may_be_0: false,
         }));
     }
+    let consensus = config.consensus.addresses.iter().enumerate();
+    let consensus = consensus.map(|(index, address)| {
+        let path = vec![Step::Key("consensus"), Step::Key("addresses"), Step::Index(index)];
+        (path, "consensus", address)
+    });
+    let models = config.models.iter().enumerate();
+    let models = models.map(|(index, model)| {
+        let path = vec![Step::Key("predictor"), Step::Index(index), Step::Key("address")];
+        (path, "predictor", &model.address)
+    });
+    claims.extend(models.chain(consensus).map(|(path, key, address)| Claim {
+        path,
+        key,
+        address,
+        alone: true,
+        port_may_be_0: false,
+    }));
     claims
 }
 

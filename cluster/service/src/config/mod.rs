@@ -8,8 +8,10 @@ mod bounds;
 mod check;
 mod console;
 mod gateway;
+mod models;
 mod payment;
 mod place;
+mod predictors;
 mod shop;
 mod store;
 
@@ -24,6 +26,7 @@ pub use console::ConsoleConfig;
 pub use gateway::GatewayConfig;
 pub use payment::PaymentConfig;
 pub use place::Step;
+pub use predictors::{Behaviour, ConsensusConfig, PredictorConfig, PredictorsConfig, UnknownBehaviour};
 pub use shop::{ShopAuth, ShopConfig};
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 
@@ -42,6 +45,10 @@ pub struct Config {
     pub payment: PaymentConfig,
     pub shop: ShopConfig,
     pub gateway: GatewayConfig,
+    pub predictors: PredictorsConfig,
+    #[serde(rename = "predictor")]
+    pub models: Vec<PredictorConfig>,
+    pub consensus: ConsensusConfig,
 }
 
 impl Default for Config {
@@ -64,6 +71,9 @@ impl Default for Config {
             payment: PaymentConfig::default(),
             shop: ShopConfig::default(),
             gateway: GatewayConfig::default(),
+            predictors: PredictorsConfig::default(),
+            models: Vec::new(),
+            consensus: ConsensusConfig::default(),
         }
     }
 }

@@ -32,6 +32,9 @@ kinds! {
     MISSING_PREFIX 400 "missing-prefix" "Missing prefix"
     "Deleting a range needs a prefix, so that nobody empties the whole store by leaving a parameter out. Say \
      which keys you mean with ?prefix=. To delete one key, put it into the path instead."
+    INVALID_FEATURES 400 "invalid-features" "Invalid features"
+    "A feature is missing, is no number, or is not finite. The detail names it, and GET /model tells which features \
+     there are. Send each of them once, as a number."
     UNAUTHORIZED 401 "unauthorized" "Not signed in"
     "The request carries no bearer token, or one that is not known here. Send `Authorization: Bearer TOKEN`. \
      The command `menagerie token NAME` prints the tokens of your own cluster; a token that was removed or \
@@ -79,6 +82,11 @@ kinds! {
     ORDER_NOT_FOUND 404 "order-not-found" "Order not found"
     "This user has no order with this id. GET /orders/{userId} lists those there are. An order belongs to one \
      user and is found only under that one."
+    MODEL_NOT_FOUND 404 "model-not-found" "Model not found"
+    "No model of this name takes part here. GET /models lists those that do; the operator adds one with POST /models."
+    ROUND_NOT_FOUND 404 "round-not-found" "Round not found"
+    "There is no such round. It was never opened, or it ended so long ago that it is no longer kept. POST /predict \
+     opens a round and answers its id."
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "Method not allowed"
     "The path exists, but not with this method. The header Allow lists the methods it takes. Repeat the \
      request with one of those."
@@ -116,6 +124,17 @@ kinds! {
     PAYMENT_NOT_CAPTURED 409 "payment-not-captured" "Payment not captured"
     "Only money that was taken can be given back, and this payment is only held. Cancel it, which releases the \
      whole hold, or capture it first."
+    MODEL_EXISTS 409 "model-exists" "Model exists"
+    "A model of this name or at this place takes part already. GET /models shows it. Raise its stake with \
+     POST /models/{name}/stake, or choose another name."
+    MODEL_UNBONDING 409 "model-unbonding" "Model is leaving"
+    "The model is on its way out: its stake is paid out as soon as no open round depends on it. Nothing was changed. \
+     Register it anew once it is gone."
+    ROUND_SETTLED 409 "round-settled" "Round settled otherwise"
+    "The round was settled with another outcome, and a round is settled once. Its receipt stands: \
+     GET /rounds/{id} shows it."
+    TOO_MANY_MODELS 409 "too-many-models" "Too many models"
+    "As many models take part as may. Let one of them leave first, with DELETE /models/{name}."
     CARD_CURRENCY_FIXED 409 "card-currency-fixed" "Card has another currency"
     "A card keeps the currency it was opened with. Nothing was changed. Bring it to a balance in its own \
      currency, or open another card."
@@ -140,6 +159,8 @@ kinds! {
     COMPACTED 410 "compacted" "Compacted"
     "The revision you asked for is older than what the store still keeps. Its history was dropped, and no \
      node can answer for it. Read the present state, note its revision, and go on from there."
+    ROUND_EXPIRED 410 "round-expired" "Round expired"
+    "The outcome came too late: the round ended without one, and nobody won or lost anything. Open a new round."
     PRECONDITION_FAILED 412 "precondition-failed" "Precondition failed"
     "The key is not in the state that If-Match or If-None-Match asked for: somebody else wrote it first. The \
      header ETag holds its present revision, if it exists. Nothing was written; read it, decide anew, and \
@@ -190,12 +211,18 @@ kinds! {
     REFUND_ID_REUSED 422 "refund-id-reused" "Refund id reused"
     "This payment already has a refund with this id and another amount. That refund stands as it is. Make a new \
      id for each new refund."
+    URL_NOT_ALLOWED 422 "url-not-allowed" "URL not allowed"
+    "Models are called only at the hosts that consensus.model_hosts lists, over plain http, without path, query or \
+     credentials. Nothing was registered; use such a URL, or have the host added to the configuration."
     FUTURE_REVISION 422 "future-revision" "Future revision"
     "The revision is higher than the present one. No write has made it yet. Ask for the present revision with \
      GET /v1/revision, or wait for it with ?consistency=at_least:REV."
     TOO_MANY_REQUESTS 429 "too-many-requests" "Too many requests"
     "You have sent more requests than you may at once. The header Retry-After says how many seconds to wait. \
      Slow down, and spread retries randomly so that they do not come all at once."
+    TOO_MANY_ROUNDS 429 "too-many-rounds" "Too many open rounds"
+    "So many rounds wait for their outcome that no more are opened. Report outcomes with POST /outcomes, or wait until \
+     old rounds expire. GET /predict answers without opening a round."
     HEADERS_TOO_LARGE 431 "headers-too-large" "Headers too large"
     "The request line and headers together are larger than is allowed here, 16 KiB unless configured \
      otherwise. Send fewer or shorter headers, and put long values into the body."
@@ -210,6 +237,9 @@ kinds! {
     "The cluster has no leader at the moment, so nothing can be written, and nothing read that must be up to \
      date. This request surely had no effect. An election takes well under a second while a majority lives: \
      try again shortly, or read with ?consistency=local."
+    NO_MODELS 503 "no-models" "No models"
+    "No model gave an answer that counts within the time of a round: they are down, too slow, ejected, or there are \
+     none. GET /models shows how they are. Nothing was stored."
     OVERLOADED 503 "overloaded" "Overloaded"
     "There is more to do than this node may queue, so it refused the request at once. It surely had no \
      effect. Wait as long as Retry-After says, then repeat, with growing pauses."

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
-use service::config::{self, Config, GatewayConfig, PaymentConfig, Role, ShopConfig};
+use service::config::{
+    self, Behaviour, Config, ConsensusConfig, GatewayConfig, PaymentConfig, PredictorConfig, Role, ShopConfig,
+};
 use service::serve::Limits;
 
 fn refused(text: &str) -> String {
@@ -52,12 +54,20 @@ fn the_file_of_the_repository_is_three_voters() {
             address: "127.0.0.1:8000".to_owned(),
             ..GatewayConfig::default()
         },
+        models: config.models.clone(),
+        consensus: ConsensusConfig {
+            addresses: vec!["127.0.0.1:6001".to_owned()],
+            ..ConsensusConfig::default()
+        },
         ..Config::default()
     };
     assert_eq!(config, defaults);
     assert_eq!(config.payment.address("pay2"), Some("127.0.0.1:4002"));
     assert_eq!(config.payment.address("pay3"), None);
     assert_eq!(config.shop.address("shop1"), Some("127.0.0.1:3001"));
+    assert_eq!(config.consensus.address("consensus"), Some("127.0.0.1:6001"));
+    let models: Vec<&str> = config.models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(models, ["naive-bayes", "knn", "logistic", "tree", "forest"]);
 }
 
 /// The comments of the file show the defaults; taken at their word they must change nothing.
@@ -157,7 +167,7 @@ fn the_file_for_containers_is_sound() {
 
 #[test]
 fn unknown_keys_name_the_line() {
-    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, backup, limits, node, payment, shop, gateway)"#);
+    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, backup, limits, node, payment, shop, gateway, predictors, predictor, consensus)"#);
     assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib)"#);
     assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role, client_listen, peer_listen)"#);
 }
@@ -248,4 +258,33 @@ fn a_file_that_is_not_there_is_named() {
 fn limits_reach_the_server() {
     let config = config::parse("[limits]\nconnections_max = 7\n", "cluster.toml").unwrap();
     assert_eq!(Limits::from(&config.limits).connections_max, 7);
+}
+
+#[test]
+fn models_that_cannot_be_are_refused() {
+    let model = "[[predictor]]\nname = \"knn\"\nmodel = \"knn\"\naddress = \"127.0.0.1:5001\"\n";
+    let parsed = config::parse(model, "cluster.toml").unwrap();
+    let expected: &PredictorConfig = &parsed.models[0];
+    assert_eq!((expected.seed, expected.behave.as_str()), (1, ""));
+    assert_snapshot!(refused(&model.replace("model = \"knn\"", "model = \"oracle\"")), @r#"cluster.toml:3: model = "oracle" must be one of naive-bayes, knn, logistic, tree, forest"#);
+    assert_snapshot!(refused(&(model.to_owned() + "behave = \"nicely\"\n")), @r#"cluster.toml:5: behave = "nicely" must be random, always-wrong, copy, sleep, "turn-bad-after N" or "slow MS""#);
+    assert_snapshot!(refused(&(model.to_owned() + "impute = \"zero\"\n")), @r#"cluster.toml:5: impute = "zero" must be "mean" or empty"#);
+    assert_snapshot!(refused(&(model.to_owned() + model)), @r#"
+    cluster.toml:6: name = "knn" is taken already
+    cluster.toml:8: predictor = "127.0.0.1:5001" is taken already, at cluster.toml:4
+    "#);
+    assert_snapshot!(refused("[consensus]\nclasses = [\"yes\"]\nround_ms = 1\n"), @r"
+    cluster.toml:3: consensus.round_ms = 1 must be between 10 and 60000
+    cluster.toml:2: consensus.classes must name 2 to 32
+    ");
+}
+
+#[test]
+fn behaviours_are_words_and_numbers() {
+    assert_eq!("turn-bad-after 20".parse(), Ok(Behaviour::TurnBadAfter(20)));
+    assert_eq!("slow 300".parse(), Ok(Behaviour::SlowMs(300)));
+    assert_eq!("sleep".parse(), Ok(Behaviour::Sleep));
+    for wrong in ["", "slow", "slow fast", "copy 3", "turn-bad-after 1 2"] {
+        assert!(wrong.parse::<Behaviour>().is_err(), "{wrong}");
+    }
 }

@@ -1,0 +1,52 @@
+//! Who is calling, and what they may do.
+//! Invariant: nothing tells a wrong credential from another.
+
+use axum::http::HeaderMap;
+use service::bearer;
+use service::problem::{self, Problem, Result};
+
+use super::state::App;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    Operator,
+    Oracle,
+}
+
+impl App {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
+        let given = std::str::from_utf8(bearer::token(headers)?).unwrap_or_default();
+        // Both are compared, whichever matches, so that the time tells nothing.
+        let (operator, oracle) = (self.operator.matches(given), self.oracle.matches(given));
+        match (operator, oracle) {
+            (true, _) => Ok(Caller::Operator),
+            (_, true) => Ok(Caller::Oracle),
+            _ => Err(bearer::unauthorized("This token is not known here.")),
+        }
+    }
+
+    pub(super) fn operator(&self, headers: &HeaderMap) -> Result<()> {
+        if self.caller(headers)? == Caller::Operator {
+            return Ok(());
+        }
+        Err(Problem::new(
+            problem::FORBIDDEN,
+            "Only the operator's token may do this.",
+        ))
+    }
+
+    pub(super) fn oracle(&self, headers: &HeaderMap) -> Result<()> {
+        if self.caller(headers)? == Caller::Oracle {
+            return Ok(());
+        }
+        Err(Problem::new(
+            problem::FORBIDDEN,
+            "Only the oracle's token may report outcomes.",
+        ))
+    }
+
+    /// Either of them.
+    pub(super) fn somebody(&self, headers: &HeaderMap) -> Result<()> {
+        self.caller(headers).map(drop)
+    }
+}

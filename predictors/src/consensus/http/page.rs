@@ -1,0 +1,120 @@
+//! The page on which one tries a flower and watches the stakes.
+//! Invariant: it holds no secret; rounds are played only on a demo system, for this page or the oracle, one at a time.
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use service::browser;
+use service::fields::Fields;
+use service::problem::{self, Problem, Result};
+
+use super::Shared;
+use crate::consensus::play;
+use crate::wire::json;
+
+const SCRIPT: &str = include_str!("../../../templates/page.js");
+const STYLE: &str = include_str!("../../../templates/page.css");
+
+/// Of one request.
+const ROUNDS_MAX: usize = 100;
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    sliders: Vec<Slider<'a>>,
+    demo: bool,
+}
+
+struct Slider<'a> {
+    name: &'a str,
+    title: &'a str,
+    value: &'a str,
+    max: &'a str,
+}
+
+/// What people call the features of the irises, where they begin and how far they go.
+const IRISES: [(&str, &str, &str, &str); 4] = [
+    ("sl", "Sepal length, cm", "5.8", "8.5"),
+    ("sw", "Sepal width, cm", "3.0", "5"),
+    ("pl", "Petal length, cm", "4.3", "7.5"),
+    ("pw", "Petal width, cm", "1.3", "3"),
+];
+
+fn guarded(mut response: Response) -> Response {
+    browser::protect(response.headers_mut());
+    response
+}
+
+/// `GET /`
+pub(super) async fn page(State(app): State<Shared>) -> Result<Response> {
+    let sliders = app.shape.features.iter().map(|name| {
+        let known = IRISES.iter().find(|(short, ..)| short == name);
+        let (title, value, max) = known.map_or((name.as_str(), "1", "10"), |(_, title, value, max)| {
+            (title, value, max)
+        });
+        Slider {
+            name,
+            title,
+            value,
+            max,
+        }
+    });
+    let page = Page {
+        sliders: sliders.collect(),
+        demo: app.bank.config.demo,
+    };
+    let html = page
+        .render()
+        .map_err(|error| Problem::internal("lay out a page", error))?;
+    let mut response = Html(html).into_response();
+    let no_store = header::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    Ok(guarded(response))
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    guarded((StatusCode::OK, headers, text).into_response())
+}
+
+/// `GET /page.js`
+pub(super) async fn script() -> Response {
+    asset("text/javascript; charset=utf-8", SCRIPT)
+}
+
+/// `GET /page.css`
+pub(super) async fn style() -> Response {
+    asset("text/css; charset=utf-8", STYLE)
+}
+
+/// `POST /play {rounds}`: rounds of known flowers.
+pub(super) async fn play(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    if !app.bank.config.demo {
+        let detail = "Rounds are played on a demo system only.";
+        return Err(Problem::new(problem::FORBIDDEN, detail));
+    }
+    if parts.headers.contains_key(header::AUTHORIZATION) {
+        app.oracle(&parts.headers)?;
+    } else {
+        browser::check_own_origin(&parts.headers)?;
+    }
+    let body = app.body(body).await?;
+    let mut fields = Fields::read(&parts.headers, &body)?;
+    let rounds: Option<usize> = fields.optional("rounds", "a number from 1 to 100");
+    let rounds = rounds.unwrap_or(1);
+    if !(1..=ROUNDS_MAX).contains(&rounds) {
+        fields.fault("rounds", "must be a number from 1 to 100");
+    }
+    fields.finish()?;
+    let Ok(_alone) = app.playing.try_acquire() else {
+        let detail = "Rounds are being played already.";
+        return Err(Problem::new(problem::OVERLOADED, detail));
+    };
+    let played = play::play(&app.bank, &app.asker, &app.settler, &app.shape, rounds).await?;
+    Ok(json(StatusCode::OK, &played))
+}

@@ -1,0 +1,54 @@
+//! `/predict`: what all models together think. GET changes nothing, POST opens a round.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use service::problem::Result;
+use tokio::time::Instant;
+
+use super::{Shared, answers};
+use crate::consensus::once::Once;
+use crate::wire::{Asked, invalid, text};
+
+/// `GET /predict`
+pub(super) async fn look(State(app): State<Shared>, uri: Uri) -> Result<Response> {
+    let row = app.shape.of_query(&uri)?;
+    let began = Instant::now();
+    let opinion = app.bank.opinion(&app.asker, row).await?;
+    app.heard_seconds.observe(began.elapsed().as_secs_f64());
+    // Where models are private, nobody is to learn from here what they say.
+    let individuals = !app.bank.config.private_models;
+    Ok(text(
+        StatusCode::OK,
+        answers::opinion(&app.shape, &opinion, None, individuals),
+    ))
+}
+
+/// `POST /predict`
+pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let body = app.body(body).await?;
+    let row = match app.shape.of_body(&parts.headers, &body, 1)? {
+        Asked::One(row) => row,
+        Asked::Many(mut rows) => rows
+            .pop()
+            .ok_or_else(|| invalid("A round is about exactly one row."))?,
+    };
+    let asked = (&parts.method, &parts.uri, &parts.headers);
+    let once = Once::of(&app.secrets, "anybody", asked, &body)?;
+    let (id, reply) = app.bank.open(&app.asker, &app.shape, &row, once.as_ref()).await?;
+    let id = id.or_else(|| round_of(&reply.body));
+    let mut response = reply.into_answer();
+    if let Some(id) = id
+        && let Ok(place) = HeaderValue::try_from(format!("/rounds/{id}"))
+    {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// Of an answer that was given before.
+fn round_of(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    body["round_id"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,150 @@
+//! What is stored, as JSON.
+//! Invariant: what was settled says everything that its answer says, so that a repetition gets the same one.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use service::problem::{Problem, Result};
+
+use crate::stakes::{Account, Forecast, Temperature, Trust};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Book {
+    pub(crate) treasury_micro: u64,
+    pub(crate) temperature: Temperature,
+    /// How many rounds were settled.
+    pub(crate) settlements: u64,
+    /// How often tokens came or went; the next time has this number.
+    pub(crate) fundings: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ModelRecord {
+    pub(crate) url: String,
+    pub(crate) account: Account,
+    /// On its way out: asked no more, but liable for the rounds that are open.
+    #[serde(default)]
+    pub(crate) unbonding: bool,
+    pub(crate) joined_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftRecord {
+    pub(crate) trust: Trust,
+}
+
+/// Tokens that came from outside, or went there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FundingRecord {
+    pub(crate) kind: Funding,
+    pub(crate) model: String,
+    pub(crate) amount_micro: u64,
+    pub(crate) at_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Funding {
+    Endowment,
+    Deposit,
+    Payout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Closed,
+    Settled,
+    Expired,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RoundRecord {
+    pub(crate) state: State,
+    pub(crate) row: Vec<f64>,
+    pub(crate) heard: Vec<HeardRecord>,
+    pub(crate) consensus: Forecast,
+    /// As it was presented.
+    pub(crate) probabilities: Vec<f64>,
+    /// Over what was heard, the weights and the consensus.
+    pub(crate) sha256: String,
+    pub(crate) opened_ms: u64,
+    pub(crate) expires_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<usize>,
+    /// What the report of the outcome was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<Box<RawValue>>,
+}
+
+/// What became of a model in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Ok,
+    Timeout,
+    Invalid,
+    Ejected,
+}
+
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Timeout => "timeout",
+            Self::Invalid => "invalid",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeardRecord {
+    pub(crate) model: String,
+    pub(crate) status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forecast: Option<Forecast>,
+    /// As a decimal, since it may be larger than numbers of JSON are exact.
+    pub(crate) weight: String,
+    pub(crate) share_ppm: u32,
+    pub(crate) stake_micro: u64,
+    pub(crate) trust_ppm: u32,
+    pub(crate) latency_us: u64,
+}
+
+/// One settlement, for the plots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryRecord {
+    pub(crate) settlement: u64,
+    pub(crate) round: String,
+    pub(crate) at_ms: u64,
+    pub(crate) outcome: usize,
+    pub(crate) prediction: usize,
+    pub(crate) treasury_micro: u64,
+    /// Name, stake and trust of every model after it.
+    pub(crate) models: Vec<(String, u64, u32)>,
+}
+
+/// The first answer to an idempotency key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AnswerRecord {
+    pub(crate) fingerprint: String,
+    pub(crate) status: u16,
+    /// `None` where repeating the request answers the same by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) body: Option<Box<RawValue>>,
+}
+
+pub(crate) fn write(record: &impl Serialize) -> Bytes {
+    serde_json::to_vec(record)
+        .expect("records have only text keys and finite numbers")
+        .into()
+}
+
+/// What this service wrote and cannot read is damage, and never taken for absence.
+pub(crate) fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
+    serde_json::from_slice(value).map_err(|error| Problem::internal(&format!("read {key}"), error))
+}

@@ -1,0 +1,254 @@
+//! Who takes part: joining with a deposit, raising the stake, leaving.
+//! Invariant: tokens come and go only here, each time with a record of it that is never changed.
+
+use kvstore_client::Txn;
+use kvstore_client::wire::txn::{Condition, Op, OpResult};
+use reqwest::Url;
+use service::problem::{self, Problem, Result};
+use service::time::now_ms;
+
+use super::http::answers;
+use super::keys;
+use super::network::{Bank, Snapshot};
+use super::once::{Once, Reply};
+use super::records::{self, Book, Funding, FundingRecord, LeftRecord, ModelRecord};
+use super::rounds::contended;
+use crate::process::trouble;
+use crate::stakes::{Account, Temperature};
+
+const TRIES: usize = 30;
+/// More rounds than may be open.
+const OPEN_READ_MAX: u32 = 10_000;
+
+impl Bank {
+    /// Makes the book with the treasury's endowment, unless it is there.
+    pub(crate) async fn found(&self) -> Result<()> {
+        let mut book = Book {
+            treasury_micro: self.params.endowment_micro,
+            temperature: Temperature::default(),
+            settlements: 0,
+            fundings: 0,
+        };
+        let funding = fund(&mut book, Funding::Endowment, "", self.params.endowment_micro);
+        let txn = Txn::new()
+            .when(Condition::absent(keys::BOOK))
+            .then(funding)
+            .then(Op::put(keys::BOOK, records::write(&book)));
+        self.commit(txn).await.map(drop)
+    }
+
+    /// Lets a model join. A name that took part before comes back with the trust it had.
+    pub(crate) async fn register(
+        &self,
+        (name, url): (&str, &str),
+        deposit_micro: u64,
+        once: Option<&Once>,
+    ) -> Result<Reply> {
+        if let Some(reply) = Once::answered(once, self).await? {
+            return Ok(reply);
+        }
+        for _ in 0..TRIES {
+            let mut snapshot = self.snapshot(vec![Op::get(&keys::left(name))]).await?;
+            self.check_room(&snapshot, name, url)?;
+            let mut account = Account::newcomer(&self.params, self.classes, deposit_micro);
+            if let Some(kv) = snapshot.extra.first().and_then(|kvs| kvs.first()) {
+                let left: LeftRecord = records::read(&kv.key, &kv.bytes())?;
+                account.trust = left.trust;
+            }
+            let model = ModelRecord {
+                url: url.to_owned(),
+                account,
+                unbonding: false,
+                joined_ms: now_ms(),
+            };
+            let mut txn = snapshot.change();
+            txn = txn
+                .then(Op::put(&keys::model(name), records::write(&model)))
+                .then(Op::delete(&keys::left(name)))
+                .then(fund(&mut snapshot.book, Funding::Deposit, name, deposit_micro));
+            snapshot.models.insert(name.to_owned(), model);
+            let reply = Reply::first(201, answers::model(self, &snapshot, name));
+            if let Some(reply) = self.change(&snapshot, txn, once, reply).await? {
+                return Ok(reply);
+            }
+        }
+        Err(contended())
+    }
+
+    fn check_room(&self, snapshot: &Snapshot, name: &str, url: &str) -> Result<()> {
+        if let Some(known) = snapshot.models.get(name) {
+            return Err(if known.unbonding {
+                leaving()
+            } else {
+                Problem::new(problem::MODEL_EXISTS, "A model of this name takes part already.")
+            });
+        }
+        if snapshot.models.values().any(|model| model.url == url) {
+            let detail = "A model at this place takes part already, under another name.";
+            return Err(Problem::new(problem::MODEL_EXISTS, detail));
+        }
+        if snapshot.models.len() >= self.config.models_max {
+            let detail = format!("No more than {} models may take part.", self.config.models_max);
+            return Err(Problem::new(problem::TOO_MANY_MODELS, detail));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn top_up(&self, name: &str, amount_micro: u64, once: Option<&Once>) -> Result<Reply> {
+        if let Some(reply) = Once::answered(once, self).await? {
+            return Ok(reply);
+        }
+        for _ in 0..TRIES {
+            let mut snapshot = self.snapshot(Vec::new()).await?;
+            let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
+            if model.unbonding {
+                return Err(leaving());
+            }
+            model.account = model.account.top_up(&self.params, amount_micro);
+            let put = Op::put(&keys::model(name), records::write(model));
+            let funding = fund(&mut snapshot.book, Funding::Deposit, name, amount_micro);
+            let txn = snapshot.change().then(put).then(funding);
+            let reply = Reply::first(200, answers::model(self, &snapshot, name));
+            if let Some(reply) = self.change(&snapshot, txn, once, reply).await? {
+                return Ok(reply);
+            }
+        }
+        Err(contended())
+    }
+
+    /// Asks the model no more, and pays it out at once if no open round depends on it.
+    pub(crate) async fn unbond(&self, name: &str, once: Option<&Once>) -> Result<Reply> {
+        if let Some(reply) = Once::answered(once, self).await? {
+            return Ok(reply);
+        }
+        let mut reply = None;
+        for _ in 0..TRIES {
+            let mut snapshot = self.snapshot(Vec::new()).await?;
+            let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
+            let changed = !model.unbonding;
+            model.unbonding = true;
+            let put = Op::put(&keys::model(name), records::write(model));
+            let body = answers::model(self, &snapshot, name);
+            let said = Reply::first(200, body);
+            if !changed {
+                reply = Some(Reply::again(200, said.body));
+                break;
+            }
+            // Rounds that are being opened with it find this and begin again.
+            let txn = snapshot
+                .change()
+                .then(put)
+                .then(Op::put(keys::ROSTER, name.to_owned()));
+            reply = self.change(&snapshot, txn, once, said).await?;
+            if reply.is_some() {
+                break;
+            }
+        }
+        let reply = reply.ok_or_else(contended)?;
+        if let Err(problem) = self.pay_out(name).await {
+            // The sweeper pays out what could not be paid at once.
+            tracing::debug!(%problem, "a model that leaves is not paid out yet");
+        }
+        Ok(reply)
+    }
+
+    /// Pays out a model that leaves, if no open round depends on it. Whether it did.
+    pub(crate) async fn pay_out(&self, name: &str) -> Result<bool> {
+        for _ in 0..TRIES {
+            let open = Op::get_prefix(keys::OPEN, Some(OPEN_READ_MAX));
+            let mut snapshot = self.snapshot(vec![open]).await?;
+            let Some(model) = snapshot.models.get(name).filter(|model| model.unbonding) else {
+                return Ok(false);
+            };
+            let depends = snapshot.extra.iter().flatten().any(|kv| {
+                let asked = kv.bytes();
+                asked
+                    .split(|byte| *byte == b',')
+                    .any(|asked| asked == name.as_bytes())
+            });
+            if depends {
+                return Ok(false);
+            }
+            let left = LeftRecord {
+                trust: model.account.trust,
+            };
+            let stake_micro = model.account.stake_micro;
+            let txn = snapshot
+                .change()
+                .then(Op::delete(&keys::model(name)))
+                .then(Op::put(&keys::left(name), records::write(&left)))
+                .then(fund(&mut snapshot.book, Funding::Payout, name, stake_micro))
+                .then(Op::put(keys::BOOK, records::write(&snapshot.book)));
+            if self.commit(txn).await?.succeeded {
+                tracing::info!(model.name = name, stake_micro, "paid out a model that left");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Commits with the book; `None` when it was changed in between.
+    async fn change(
+        &self,
+        snapshot: &Snapshot,
+        txn: Txn,
+        once: Option<&Once>,
+        reply: Reply,
+    ) -> Result<Option<Reply>> {
+        let txn = txn.then(Op::put(keys::BOOK, records::write(&snapshot.book)));
+        let txn = Once::keep(once, Once::guard(once, txn), self, &reply);
+        let answer = self.client.txn(txn).await.map_err(trouble)?;
+        if answer.succeeded {
+            return Ok(Some(reply));
+        }
+        match (once, answer.results.last()) {
+            (Some(once), Some(OpResult::Get { kvs, .. })) => {
+                kvs.first().map_or(Ok(None), |kv| once.replay(kv))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A place that may be called: `http://host:port`, at a host that the configuration lists.
+    pub(crate) fn place(&self, url: &str) -> std::result::Result<String, &'static str> {
+        let url = Url::parse(url).map_err(|_error| "must be a URL such as http://127.0.0.1:5001")?;
+        let plain = url.scheme() == "http"
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.path() == "/";
+        if !plain {
+            return Err("must be http://host:port, without path, query or credentials");
+        }
+        let host = url.host_str().ok_or("must name a host")?;
+        let port = url.port_or_known_default().ok_or("must name a port")?;
+        let place = format!("{host}:{port}");
+        let hosts = &self.config.model_hosts;
+        if hosts.iter().any(|allowed| allowed == host || *allowed == place) {
+            return Ok(format!("http://{place}"));
+        }
+        Err("names a host that consensus.model_hosts does not list")
+    }
+}
+
+/// Numbers the movement in the book and records it.
+fn fund(book: &mut Book, kind: Funding, model: &str, amount_micro: u64) -> Op {
+    let number = book.fundings;
+    book.fundings += 1;
+    let record = FundingRecord {
+        kind,
+        model: model.to_owned(),
+        amount_micro,
+        at_ms: now_ms(),
+    };
+    Op::put(&keys::funding(number), records::write(&record))
+}
+
+fn unknown() -> Problem {
+    Problem::new(problem::MODEL_NOT_FOUND, "No model of this name takes part.")
+}
+
+fn leaving() -> Problem {
+    Problem::new(problem::MODEL_UNBONDING, "The model is on its way out.")
+}

@@ -1,0 +1,83 @@
+//! `/predict`: what the model thinks of a row, or of many.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use service::edge;
+use service::problem::Result;
+
+use super::Shared;
+use super::state::{App, Ready};
+use crate::evaluate::label;
+use crate::wire::{Asked, Named, Prediction, json};
+
+/// `GET /predict`
+pub(super) async fn by_query(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response> {
+    app.admit(&headers)?;
+    let ready = app.ready()?;
+    let row = ready.shape.of_query(&uri)?;
+    one(&app, ready, &row).await
+}
+
+/// `POST /predict`
+pub(super) async fn by_body(State(app): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    app.admit(&parts.headers)?;
+    let ready = app.ready()?;
+    let body = app.body(body).await?;
+    match ready
+        .shape
+        .of_body(&parts.headers, &body, app.config.instances_max)?
+    {
+        Asked::One(row) => one(&app, ready, &row).await,
+        Asked::Many(rows) => many(&app, ready, &rows).await,
+    }
+}
+
+/// What the model says of a row, honest or not.
+pub(super) async fn say(app: &App, ready: &Ready, row: &[f64]) -> Result<Vec<f64>> {
+    let honest = ready.predictor.predict(row);
+    if app.manner.is_honest() {
+        return Ok(honest);
+    }
+    app.manner.say(row, honest).await
+}
+
+fn named<'a>(app: &'a App, ready: &'a Ready) -> Named<'a> {
+    Named {
+        name: &app.name,
+        version: &ready.card.version,
+    }
+}
+
+async fn one(app: &App, ready: &Ready, row: &[f64]) -> Result<Response> {
+    let said = say(app, ready, row).await?;
+    let mut prediction = Prediction::new(&ready.shape, named(app, ready), row, (label(&said), &said));
+    prediction.request_id = Some(edge::request_id());
+    Ok(json(StatusCode::OK, &prediction))
+}
+
+#[derive(Serialize)]
+struct Many<'a> {
+    predictions: Vec<Prediction<'a>>,
+    model: Named<'a>,
+    request_id: String,
+}
+
+async fn many(app: &App, ready: &Ready, rows: &[Vec<f64>]) -> Result<Response> {
+    let mut said = Vec::with_capacity(rows.len());
+    for row in rows {
+        said.push(say(app, ready, row).await?);
+    }
+    let model = named(app, ready);
+    let answers = rows.iter().zip(&said);
+    let predictions =
+        answers.map(|(row, said)| Prediction::new(&ready.shape, model, row, (label(said), said)));
+    let many = Many {
+        predictions: predictions.collect(),
+        model,
+        request_id: edge::request_id(),
+    };
+    Ok(json(StatusCode::OK, &many))
+}

@@ -1,0 +1,117 @@
+//! What all routes share: the model once it is there, the manner, the counters.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use prometheus::IntCounterVec;
+use service::config::PredictorsConfig;
+use service::metrics::Metrics;
+use service::problem::{self, Problem, Result};
+use service::secrets::Secret;
+use service::{bearer, body};
+use tokio::time::Instant;
+
+use crate::model::behave::Manner;
+use crate::model::card::Card;
+use crate::models::Predictor;
+use crate::process::Settings;
+use crate::wire::Shape;
+
+pub(crate) struct App {
+    ready: OnceLock<Ready>,
+    pub(crate) name: String,
+    pub(crate) manner: Manner,
+    /// What a caller must say, where the model is private.
+    private: Option<Secret>,
+    operator: Secret,
+    pub(crate) config: PredictorsConfig,
+    pub(crate) metrics: Metrics,
+    pub(crate) requests: IntCounterVec,
+}
+
+/// The model, whole.
+pub(crate) struct Ready {
+    pub(crate) card: Card,
+    pub(crate) shape: Shape,
+    pub(crate) predictor: Predictor,
+}
+
+impl Ready {
+    pub(crate) fn new(card: Card, predictor: Predictor) -> Self {
+        Self {
+            shape: Shape {
+                features: card.features.clone(),
+                classes: card.classes.clone(),
+            },
+            card,
+            predictor,
+        }
+    }
+}
+
+impl App {
+    pub(crate) fn new(
+        settings: &Settings,
+        manner: Manner,
+        private: Option<Secret>,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            ready: OnceLock::new(),
+            name: settings.name.clone(),
+            manner,
+            private,
+            operator: settings.token("operator")?,
+            config: settings.config.predictors.clone(),
+            requests: metrics.counters(
+                "predictor_requests_total",
+                "Answers by route and class of status",
+                &["route", "status"],
+            ),
+            metrics,
+        })
+    }
+
+    pub(crate) fn load(&self, ready: Ready) {
+        // It is loaded once; a second time would find the same.
+        let _loaded = self.ready.set(ready);
+    }
+
+    pub(crate) fn ready(&self) -> Result<&Ready> {
+        let detail = "The model is being learned or loaded; it takes a moment.";
+        self.ready
+            .get()
+            .ok_or_else(|| Problem::new(problem::NOT_READY, detail).extra("error", detail))
+    }
+
+    /// Anybody may ask, unless models are private.
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<()> {
+        let Some(private) = &self.private else {
+            return Ok(());
+        };
+        let given = given(headers)?;
+        if private.matches(given) {
+            return Ok(());
+        }
+        Err(bearer::unauthorized("This model answers the consensus alone."))
+    }
+
+    pub(crate) fn operator(&self, headers: &HeaderMap) -> Result<()> {
+        if self.operator.matches(given(headers)?) {
+            return Ok(());
+        }
+        Err(bearer::unauthorized("This token is not the operator's."))
+    }
+
+    pub(crate) async fn body(&self, body: Body) -> Result<Bytes> {
+        let deadline = Instant::now() + Duration::from_millis(self.config.request_ms_max);
+        body::read(body, self.config.body_bytes_max, deadline).await
+    }
+}
+
+fn given(headers: &HeaderMap) -> Result<&str> {
+    Ok(std::str::from_utf8(bearer::token(headers)?).unwrap_or_default())
+}

@@ -1,0 +1,8 @@
+//! What the processes of this crate have in common: settings, a client of the store, a life from start to stop.
+
+mod life;
+mod store;
+
+pub use life::Settings;
+pub(crate) use life::{Life, Routes, counted};
+pub(crate) use store::{client, trouble};

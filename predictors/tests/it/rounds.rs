@@ -1,0 +1,120 @@
+//! Asking all models, and opening rounds.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::wait_for;
+use crate::system::{Plan, SETOSA, System};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_consensus_answers_as_a_model_does_and_tells_who_took_part() {
+    let system = System::start().await;
+    let consensus = system.consensus(0);
+    let said = consensus
+        .get(&format!("/predict?{SETOSA}"))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&said["prediction"], &said["label"]),
+        (&json!(0), &json!("setosa"))
+    );
+    assert_eq!(said["consensus_prediction"], 0);
+    assert_eq!(said["participants"], json!(["knn", "logistic", "naive-bayes"]));
+    assert_eq!(said["absent"], json!([]));
+    assert_eq!(said["model"]["name"], "consensus");
+    assert!(said.get("round_id").is_none());
+    let one = &said["individual_predictions"][0];
+    assert_eq!((&one["model"], &one["status"]), (&json!("knn"), &json!("ok")));
+    assert_eq!(one["stake"], 1000);
+    assert!(
+        (one["weight"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-5,
+        "{one}"
+    );
+    assert_eq!(system.check().await["open_rounds"], 0);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_is_stored_before_anything_of_it_is_told() {
+    let system = System::start().await;
+    let consensus = system.consensus(0);
+    let body = json!({"features": [5.1, 3.5, 1.4, 0.2]});
+    let answer = consensus.post("/predict", &body).await.expect(201);
+    let said = answer.json();
+    let id = said["round_id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("/rounds/{id}"));
+    assert!(said.get("individual_predictions").is_none());
+    let round = consensus.get(&format!("/rounds/{id}")).await.expect(200).json();
+    assert_eq!(round["state"], "closed");
+    assert_eq!(round["individual_predictions"].as_array().unwrap().len(), 3);
+    assert_eq!(round["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(round["features"]["pw"], 0.2);
+    assert_eq!(system.check().await["open_rounds"], 1);
+    for id in ["nonsense", "00000000000000000000000000000000", "a%2Fb"] {
+        consensus
+            .get(&format!("/rounds/{id}"))
+            .await
+            .refused(404, "round-not-found");
+    }
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_opens_one_round() {
+    let system = System::start().await;
+    let consensus = system.consensus(0);
+    let send = async |features: [f64; 4]| {
+        let request = consensus.request(Method::POST, "/predict");
+        let request = request.header("idempotency-key", "one");
+        consensus
+            .send(request.json(&json!({ "features": features })))
+            .await
+    };
+    let (one, two) = tokio::join!(send([5.1, 3.5, 1.4, 0.2]), send([5.1, 3.5, 1.4, 0.2]));
+    let again = send([5.1, 3.5, 1.4, 0.2]).await.expect(201);
+    let one = one.expect(201);
+    assert_eq!(one.json(), two.expect(201).json());
+    assert_eq!(one.json(), again.json());
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.header("location"), one.header("location"));
+    send([6.3, 3.3, 6.0, 2.5])
+        .await
+        .refused(422, "idempotency-key-reused");
+    assert_eq!(system.check().await["open_rounds"], 1);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_rounds_are_bounded_and_expire_without_effect() {
+    let system = System::start_with(Plan::default(), |config| {
+        config.consensus.open_rounds_max = 3;
+        config.consensus.round_s = 1;
+    })
+    .await;
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        rounds.push(system.open(0).await);
+    }
+    let body = json!({"features": [5.1, 3.5, 1.4, 0.2]});
+    let full = system
+        .consensus(0)
+        .post("/predict", &body)
+        .await
+        .refused(429, "too-many-rounds");
+    assert!(full.number("retry-after") >= 1);
+    wait_for("all rounds to expire", async || {
+        let open = system.check().await["open_rounds"].clone();
+        (open == 0).then_some(()).ok_or(open)
+    })
+    .await;
+    system
+        .report(0, &rounds[0], json!(0))
+        .await
+        .refused(410, "round-expired");
+    let round = system.consensus(0).get(&format!("/rounds/{}", rounds[0])).await;
+    assert_eq!(round.expect(200).json()["state"], "expired");
+    let ledger = system.check().await;
+    assert_eq!(ledger["treasury"], 1000);
+    system.stop().await;
+}

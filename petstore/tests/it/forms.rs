@@ -308,14 +308,12 @@ async fn the_admin_keeps_the_shelves() {
             ("stock", "4"),
         ]
     };
-    let refused = visitor.post("/shop/admin", &change("-1")).await;
-    assert_eq!(refused.status, 422);
+    assert_eq!(visitor.post("/shop/admin", &change("-1")).await.status, 422);
     assert_eq!(
         visitor.post("/shop/admin", &change("4")).await.status,
         StatusCode::SEE_OTHER
     );
     assert_eq!(system.stock("13").await, 4);
-    // The page is older than the product now.
     let late = visitor.post("/shop/admin", &change("5")).await;
     assert_eq!(late.status, 412);
     assert!(late.text.contains("sold or edited since you saw it"));

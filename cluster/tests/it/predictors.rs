@@ -229,7 +229,7 @@ async fn shows(browser: &Browser, selector: &str, text: &str) {
     wait_until(selector, SOON, async || {
         let seen = browser.run(&script).await;
         let holds = seen.as_str().is_some_and(|seen| seen.contains(text));
-        if holds { Ok(()) } else { Err(seen) }
+        if holds { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
 }

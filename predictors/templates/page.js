@@ -40,7 +40,8 @@ function percent(share) {
 async function predict() {
   const number = ++asked;
   const query = new URLSearchParams();
-  for (const slider of form.elements) {
+  // Not all elements of the form: what shows a value counts as one of them, too.
+  for (const slider of form.querySelectorAll("input")) {
     query.set(slider.name, slider.value);
     document.getElementById(`o-${slider.name}`).textContent = slider.value;
   }

@@ -177,6 +177,11 @@ async fn the_launched_network_is_measured_and_judged() {
         assert_eq!(report["errors"], json!({}), "{report}");
     }
     assert_eq!(ledger(&cluster).await["conserved"], true);
+    judge(&cluster).await;
+}
+
+/// The commands that need no process.
+async fn judge(cluster: &Cluster) {
     let page = cluster.data().join("report.html");
     let path = page.to_str().unwrap();
     let evaluate = [
@@ -218,6 +223,17 @@ async fn the_launched_network_is_measured_and_judged() {
     );
 }
 
+/// Waits until an element is there whose text is as it should be.
+async fn shows(browser: &Browser, selector: &str, text: &str) {
+    let script = format!("return document.querySelector('{selector}')?.innerText ?? null");
+    wait_until(selector, SOON, async || {
+        let seen = browser.run(&script).await;
+        let holds = seen.as_str().is_some_and(|seen| seen.contains(text));
+        if holds { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_page_shows_an_adversary_losing_its_stake() {
     let models = [
@@ -229,9 +245,7 @@ async fn the_page_shows_an_adversary_losing_its_stake() {
     let cluster = with_models(1, &models, 1);
     cluster.up().await;
     let browser = Browser::open(&format!("http://{}/", cluster.config.consensus.addresses[0])).await;
-    browser
-        .wait_for_text("#consensus strong", |text| text == "versicolor")
-        .await;
+    shows(&browser, "#consensus strong", "versicolor").await;
     // A flower with the smallest petals.
     let moved = "for (const [name, value] of [['pl', 1.4], ['pw', 0.2]]) {
         const slider = document.querySelector(`input[name=${name}]`);
@@ -239,27 +253,13 @@ async fn the_page_shows_an_adversary_losing_its_stake() {
         slider.dispatchEvent(new Event('input', { bubbles: true }));
     }";
     browser.run(moved).await;
-    browser
-        .wait_for_text("#consensus strong", |text| text == "setosa")
-        .await;
+    shows(&browser, "#consensus strong", "setosa").await;
     let bad = "#models tr[data-model=always-wrong]";
-    browser
-        .wait_for_text(&format!("{bad} .stake"), |text| text == "1000.00")
-        .await;
-    browser.run("document.getElementById('play').click()").await;
-    browser
-        .wait_for_text("#played", |text| text == "50 of 50 rounds played")
-        .await;
-    wait_until("the adversary to be ejected", SOON, async || {
-        let row = browser.text(bad).await;
-        if row.contains("ejected") { Ok(()) } else { Err(row) }
-    })
-    .await;
-    browser
-        .wait_for_text("#ledger", |text| text.contains("nothing appeared or vanished"))
-        .await;
-    let lines = browser
-        .run("return document.querySelectorAll('#plot polyline').length")
-        .await;
-    assert_eq!(lines, json!(4));
+    shows(&browser, &format!("{bad} .stake"), "1000.00").await;
+    browser.run("document.getElementById(\"play\").click()").await;
+    shows(&browser, "#played", "50 of 50 rounds played").await;
+    shows(&browser, bad, "ejected").await;
+    shows(&browser, "#ledger", "nothing appeared or vanished").await;
+    let lines = "return document.querySelectorAll(\"#plot polyline\").length";
+    assert_eq!(browser.run(lines).await, json!(4));
 }

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, completion, demo, kv, launcher, node, predictor, predictors, token};
+use crate::{bench, check, completion, demo, kv, launcher, node, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -86,6 +86,8 @@ enum Command {
     Token(token::Token),
     /// Use the store: keys, transactions, watches, leases, members
     Kv(kv::Kv),
+    /// Prove that the books agree: shop, payments and stakes, each at one revision
+    Check,
     /// Measure the running cluster
     Bench(bench::Bench),
     /// Print a completion script for a shell
@@ -125,6 +127,7 @@ impl Cli {
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),
             Command::Kv(kv) => kv.run(context),
+            Command::Check => check::run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Completion(completion) => completion.run(output),
         }

@@ -3,6 +3,7 @@
 //! It must not know how any of the commands does its work.
 
 mod bench;
+mod check;
 mod cli;
 mod completion;
 mod console;

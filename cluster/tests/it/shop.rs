@@ -205,6 +205,17 @@ async fn verify(cluster: &Cluster, gateway: &str, product: &str, count: u64) {
         (open == 0).then_some(()).ok_or(format!("{open} are not"))
     })
     .await;
+    let checked = cluster.run(&["check", "--json"]).await.json();
+    let proofs: Vec<(&Value, &Value)> = checked
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["of"], &one["ok"]))
+        .collect();
+    assert_eq!(
+        proofs,
+        [(&json!("shop"), &json!(true)), (&json!("payments"), &json!(true))]
+    );
     let left = get(&format!("/products/{product}")).await["stock"].as_u64();
     assert_eq!(left, Some(STOCK - count));
 }

@@ -19,10 +19,25 @@ use crate::words;
 /// How deep JSON may be nested.
 pub const JSON_DEPTH_MAX: usize = 64;
 
+/// How much of a body that is refused for its size is still taken off the wire, so that the caller reads the refusal
+/// in place of a reset connection.
+pub const DISCARD_BYTES_MAX: u64 = 64 << 20;
+
+/// Takes a body off the wire that nobody wants.
+pub async fn discard(mut body: Body, deadline: Instant) {
+    let reading = async { while let Some(Ok(_frame)) = body.frame().await {} };
+    if tokio::time::timeout_at(deadline, reading).await.is_err() {
+        tracing::debug!("a body that is too large did not end in time");
+    }
+}
+
 /// Reads a whole body of at most `bytes_max` bytes, which must have arrived by the deadline.
 pub async fn read(body: Body, bytes_max: usize, deadline: Instant) -> Result<Bytes> {
     let announced = body.size_hint().lower();
     if announced > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
+        if announced <= DISCARD_BYTES_MAX {
+            discard(body, deadline).await;
+        }
         return Err(too_large(bytes_max));
     }
     let collected = tokio::time::timeout_at(deadline, Limited::new(body, bytes_max).collect()).await;

@@ -35,8 +35,27 @@ async fn help_names_every_command() {
     let cluster = Cluster::new(1);
     let help = cluster.run(&["--help"]).await.ok();
     for command in [
-        "up", "down", "status", "logs", "kill", "pause", "resume", "start", "node", "demo", "units", "token",
-        "kv", "bench",
+        "up",
+        "down",
+        "status",
+        "logs",
+        "kill",
+        "pause",
+        "resume",
+        "start",
+        "node",
+        "demo",
+        "units",
+        "token",
+        "kv",
+        "bench",
+        "pay",
+        "shop",
+        "gateway",
+        "predictor",
+        "consensus",
+        "predictors",
+        "check",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),

@@ -32,7 +32,6 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use prometheus::{IntCounter, IntCounterVec};
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
@@ -44,10 +43,6 @@ use crate::store::Store;
 
 /// Unknown tokens that may be looked up at the leader at the same time.
 const LOOKUPS_MAX: usize = 16;
-/// How much of a body that is refused for its size is still taken off the wire, so that the caller
-/// reads the refusal in place of a reset connection.
-const DISCARD_BYTES_MAX: u64 = 64 << 20;
-
 /// What all routes share.
 pub struct Api {
     store: Store,
@@ -86,10 +81,10 @@ impl Api {
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         let too_large = announced.filter(|announced| *announced > bytes_max as u64);
         // Who waits for "100 Continue" has sent nothing yet and must not be asked for it.
-        if too_large.is_some_and(|announced| announced <= DISCARD_BYTES_MAX)
+        if too_large.is_some_and(|announced| announced <= body::DISCARD_BYTES_MAX)
             && !headers.contains_key(header::EXPECT)
         {
-            discard(body, deadline).await;
+            body::discard(body, deadline).await;
             let detail = format!("The body is larger than the {bytes_max} bytes allowed here.");
             return Err(problem::Problem::new(problem::TOO_LARGE, detail));
         }
@@ -98,13 +93,6 @@ impl Api {
 
     async fn json_body(&self, headers: &HeaderMap, body: Body) -> problem::Result<Bytes> {
         self.body(headers, body, self.limits.request_bytes_max).await
-    }
-}
-
-async fn discard(mut body: Body, deadline: Instant) {
-    let reading = async { while let Some(Ok(_frame)) = body.frame().await {} };
-    if tokio::time::timeout_at(deadline, reading).await.is_err() {
-        tracing::debug!("a body that is too large did not end in time");
     }
 }
 

@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::routing::post;
 use bytes::Bytes;
 use futures_util::stream;
 use insta::assert_snapshot;
@@ -12,6 +14,8 @@ use serde::Deserialize;
 use service::body;
 use service::problem::{Problem, Result};
 use tokio::time::Instant;
+
+use crate::harness::Server;
 
 #[derive(Debug, Deserialize)]
 struct Lease {
@@ -155,4 +159,23 @@ async fn a_body_that_breaks_off_is_malformed() {
     let broken = std::io::Error::other("reset by 10.0.0.1");
     let broken = Body::from_stream(stream::iter([Ok(Bytes::from_static(b"a")), Err(broken)]));
     assert_snapshot!(told(body::read(broken, 10, soon()).await.unwrap_err()), @"400 malformed-body: The body broke off before it was complete.");
+}
+
+/// Or the next request on the connection would meet one that is being closed.
+#[tokio::test]
+async fn a_refused_body_is_taken_off_the_wire() {
+    let read = async |body: Body| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        body::read(body, 1000, deadline).await.map(|_body| "read")
+    };
+    let server = Server::start(Router::new().route("/", post(read))).await;
+    let large = "x".repeat(1 << 20);
+    let first = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{large}",
+        large.len()
+    );
+    let second = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let told = server.exchange((first + second).as_bytes()).await;
+    assert!(told.starts_with("HTTP/1.1 413"), "{told}");
+    assert!(told.ends_with("alive\n"), "{told}");
 }

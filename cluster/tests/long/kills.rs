@@ -1,5 +1,5 @@
 //! A minute of sudden deaths, one after the other, of whoever chance chooses.
-//! Invariant: nothing acknowledged is lost or done twice, no read is stale, no term has two leaders.
+//! Invariant: nothing acknowledged is lost or done twice, no read is stale, no leader outlives its successor.
 
 use std::time::{Duration, Instant};
 

@@ -59,6 +59,11 @@ impl Snapshot {
             }
         };
         std::fs::rename(&beside, &self.file).with_context(|| format!("name {}", self.file.display()))?;
+        // Without this the name itself may be lost with the power.
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder =
+            std::fs::File::open(folder.unwrap_or(Path::new("."))).context("open the backup's folder")?;
+        folder.sync_all().context("sync the backup's folder")?;
         if session.output.json {
             let mut document = document(&head);
             document["file"] = json!(self.file);

@@ -48,10 +48,13 @@ pub(super) async fn pass(
     let body = body::read(body, app.config.body_bytes_max, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
     let mut tried: Vec<String> = Vec::new();
-    for attempts in 0..app.config.attempts_max {
-        let Some(instance) = next(&app, &mut tried, deadline).await else {
-            return Err(nobody(attempts));
-        };
+    // Once somebody may have carried a write out, nobody's silence makes that undone.
+    let mut may_be_done = false;
+    let mut attempts = 0;
+    while attempts < app.config.attempts_max
+        && let Some(instance) = next(&app, &mut tried, deadline).await
+    {
+        attempts += 1;
         match attempt(&app, &instance, &outgoing, deadline).await {
             Ok(response) => {
                 let passed = &app.counters.passed;
@@ -61,13 +64,14 @@ pub(super) async fn pass(
             Err(failure) => {
                 let failed = &app.counters.failed;
                 failed.with_label_values(&[instance.name.as_str()]).inc();
-                if matches!(failure, Failure::Lost) && !outgoing.repeatable {
-                    return Err(lost());
+                may_be_done |= matches!(failure, Failure::Lost) && !outgoing.method.is_safe();
+                if may_be_done && !outgoing.repeatable {
+                    break;
                 }
             }
         }
     }
-    Err(nobody(app.config.attempts_max))
+    Err(if may_be_done { lost() } else { nobody(attempts) })
 }
 
 /// Whom to try next. When all have failed, one of them may be back a moment later.

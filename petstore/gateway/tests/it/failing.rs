@@ -106,6 +106,13 @@ async fn when_nobody_answers_it_is_said() {
     let refused = system.client().get("/products").await;
     refused.refused(503, "no-instance");
     assert_eq!(seen(&system, "GET /products"), 5, "in turn, and no more");
+    // Any of those who broke off may have done it: that is no refusal.
+    let client = system.client();
+    let keyed = client
+        .request(Method::POST, "/orders")
+        .header("idempotency-key", "k")
+        .body("{}");
+    client.send(keyed).await.refused(503, "outcome-unknown");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service::metrics::Metrics;
 
+use crate::raft::log::Pace;
+
 pub struct NodeMetrics {
     pub registry: Metrics,
     pub commands: IntCounter,
@@ -15,6 +17,8 @@ pub struct NodeMetrics {
     pub log_syncs: IntCounter,
     pub log_sync_seconds: Histogram,
     pub log_sync_entries: Histogram,
+    pub log_pace: Pace,
+    pub health: HealthMetrics,
     pub elections: IntCounter,
     pub failovers: IntCounter,
     pub term: IntGauge,
@@ -33,6 +37,27 @@ pub struct NodeMetrics {
     pub requests: IntCounterVec,
     pub snapshots: IntCounterVec,
     pub unknown_outcomes: IntCounter,
+}
+
+/// What comes of looking after disks and states.
+pub struct HealthMetrics {
+    pub slow_disk_handovers: IntCounter,
+    pub disagreeing: IntGauge,
+}
+
+impl HealthMetrics {
+    fn new(registry: &Metrics) -> Self {
+        Self {
+            slow_disk_handovers: registry.counter(
+                "kv_slow_disk_handovers_total",
+                "Times this node let another lead since its own disk was slow",
+            ),
+            disagreeing: registry.gauge(
+                "kv_members_disagreeing",
+                "1 while this node sees a member whose state differs",
+            ),
+        }
+    }
 }
 
 /// How many of something stood in one batch.
@@ -67,6 +92,8 @@ impl NodeMetrics {
                 "Log entries under one fsync",
                 &BATCH_BUCKETS,
             ),
+            log_pace: Pace::default(),
+            health: HealthMetrics::new(r),
             elections: r.counter(
                 "kv_leader_changes_total",
                 "Changes of leader that this node has seen",
@@ -111,6 +138,7 @@ impl NodeMetrics {
     }
 
     pub fn log_synced(&self, entries: usize, took: Duration) {
+        self.log_pace.end(took);
         self.log_syncs.inc();
         self.log_sync_seconds.observe(took.as_secs_f64());
         if entries > 0 {

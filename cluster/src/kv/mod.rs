@@ -13,6 +13,7 @@ mod member;
 mod put;
 pub(crate) mod reach;
 mod recover;
+mod replace;
 mod show;
 mod status;
 mod token;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::agreement::Met;
 use super::base::Base;
 use super::state::{Event, Head, Kept, KeptId, Lease, MinuteMark, State, Token, Tokens, prefix_end};
 use crate::command::Record;
@@ -34,6 +35,8 @@ pub struct Effects {
     pub tokens: BTreeMap<String, Option<Arc<Token>>>,
     pub minutes: BTreeMap<u64, MinuteMark>,
     pub member_disks: BTreeMap<u64, String>,
+    /// Places at which members compare; not part of the state.
+    pub met: Vec<Met>,
 }
 
 pub struct Draft<'a, B> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 
 use super::intake::Intake;
-use super::network::message::{Ask, MemberChange, MemberRefused, NotNow, Standing, Told};
+use super::network::message::{Ask, Health, MemberChange, MemberRefused, NotNow, Standing, Told};
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view::{self, RaftView};
@@ -69,6 +69,14 @@ impl Desk {
         }
     }
 
+    fn health(&self) -> Health {
+        let pace = self.metrics.log_pace.now();
+        Health {
+            sync_us: u64::try_from(pace.as_micros()).unwrap_or(u64::MAX),
+            marks: self.machine.agreement.marks(),
+        }
+    }
+
     /// Answers a question of another member.
     pub async fn answer(&self, question: Ask) -> Told {
         match question {
@@ -82,6 +90,7 @@ impl Desk {
             },
             Ask::Member(change) => Told::Member(self.change_member(change).await),
             Ask::Standing => Told::Standing(self.standing()),
+            Ask::Health => Told::Health(self.health()),
         }
     }
 

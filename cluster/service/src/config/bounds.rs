@@ -62,6 +62,8 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         memtable_mib 1, 4096;
         block_cache_mib 1, 1_048_576;
         heads_cache_mib 1, 1_048_576;
+        agreement_every_s 0, 86_400;
+        slow_disk_ms 0, 60_000;
     }
     bounds! { config faults backup:
         every_s 0, 365 DAY_S;

@@ -128,7 +128,7 @@ async fn attempt(
     let request = http
         .request(
             outgoing.method.clone(),
-            format!("http://{}{}", instance.address, outgoing.path),
+            format!("{}{}", service::http::base(&instance.address), outgoing.path),
         )
         .headers(outgoing.headers.clone())
         .body(outgoing.body.clone());

@@ -32,6 +32,13 @@ enum Fate {
     IsDoubled,
 }
 
+/// Ada pays for so many.
+fn wish(product: &str, pieces: i64) -> Value {
+    let mut body = order(product, pieces, VISA);
+    body["userId"] = json!("ada");
+    body
+}
+
 async fn system() -> System {
     System::start_with(1, 2, |config| config.auth = ShopAuth::Open).await
 }
@@ -95,7 +102,7 @@ async fn each_step_of_paying(fate: Fate) {
         let mut system = system().await;
         let product = system.product("Thing", 10.0, PIECES).await;
         let money = system.balance(VISA).await;
-        let answer = meet(&mut system, point, fate, &order(&product, 2, VISA)).await;
+        let answer = meet(&mut system, point, fate, &wish(&product, 2)).await;
         assert_eq!(answer.status, 201, "{point}: {}", answer.text());
         judge(system, &product, money, 2).await;
     }
@@ -149,7 +156,7 @@ async fn a_refusal_is_told_whoever_dies() {
         let product = system.product("Thing", 10.0, PIECES).await;
         let scarce = system.product("Scarce", 10.0, 1).await;
         let money = system.balance(VISA).await;
-        let body = json!({"cardNumber": VISA, "items": [
+        let body = json!({"userId": "ada", "cardNumber": VISA, "items": [
             {"productId": product, "quantity": 4}, {"productId": scarce, "quantity": 2}]});
         let answer = meet(&mut system, point, fate, &body).await;
         let answer = answer.refused(409, "out-of-stock").json();
@@ -171,7 +178,7 @@ async fn a_late_refusal_is_told_where_the_order_would_be() {
     system.traps[0].arm("the inventory has decided");
     let accepted = system
         .operator()
-        .post("/orders", &order(&product, 2, VISA))
+        .post("/orders", &wish(&product, 2))
         .await
         .expect(202);
     let place = accepted.header("location").to_owned();
@@ -202,7 +209,7 @@ async fn a_full_mailbox_asks_to_come_again() {
     })
     .await;
     let product = system.product("Thing", 10.0, PIECES).await;
-    let body = order(&product, 1, VISA);
+    let body = wish(&product, 1);
     let (client, money) = (system.operator(), system.balance(VISA).await);
     for _ in 0..2 {
         system.traps[0].arm("before authorize");
@@ -268,8 +275,8 @@ async fn a_letter_that_fails_is_laid_aside_and_sent_again() {
     let (root, money) = (system.cluster.client(0), system.balance(VISA).await);
     let stock = format!("/v1/kv/shop/menagerie/live/goods/{product}/stock");
     // What the shop reads near must stay readable until the order is placed.
-    system.traps[0].arm("the order has written");
-    let body = order(&product, 2, VISA);
+    system.traps[0].arm("the order has decided");
+    let body = wish(&product, 2);
     let client = system.operator();
     let placing = keyed(&client, "/orders", "k", &body).await.expect(202).json();
     system.traps[0].caught().await;
@@ -305,7 +312,7 @@ async fn a_letter_that_fails_is_laid_aside_and_sent_again() {
     assert!(shown.contains("Letters laid aside") && shown.contains(&format!("To the inventory {product}")));
     send_again(&system, &shown).await;
     system.settled().await;
-    let target = format!("/orders/guest/{}", placing["order_id"].as_str().unwrap());
+    let target = format!("/orders/ada/{}", placing["order_id"].as_str().unwrap());
     assert_eq!(client.get(&target).await.expect(200).json()["status"], "paid");
     assert_eq!(system.balance(VISA).await, (money.0 - 2000, money.1));
     assert!(!page(&client).await.contains("Letters laid aside"));
@@ -365,17 +372,14 @@ async fn what_was_begun_by_letters_is_finished_by_shops_that_call() {
     let request = client
         .request(Method::POST, "/orders")
         .header("prefer", "respond-async");
-    client
-        .send(request.json(&order(&product, 2, VISA)))
-        .await
-        .expect(202);
+    client.send(request.json(&wish(&product, 2))).await.expect(202);
     system.traps[0].caught().await;
     system.config.shop.checkout = Checkout::Direct;
     system.start_shop().await;
     system.shops[0].kill();
     system
         .operator_at(1)
-        .post("/orders", &order(&product, 1, VISA))
+        .post("/orders", &wish(&product, 1))
         .await
         .expect(201);
     let audit = system.settled().await;

@@ -11,6 +11,8 @@ mod life;
 mod office;
 mod shards;
 mod steps;
+#[cfg(test)]
+mod story;
 mod wait;
 
 use kvstore_client::Txn;

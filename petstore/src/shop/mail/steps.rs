@@ -258,7 +258,7 @@ impl Runner {
 }
 
 /// What an inventory answers; `None` to what is no letter for it.
-fn shelve(stock: &mut i64, product: &str, letter: &Letter) -> Option<(Actor, Letter)> {
+pub(super) fn shelve(stock: &mut i64, product: &str, letter: &Letter) -> Option<(Actor, Letter)> {
     let product = product.to_owned();
     match letter {
         Letter::Reserve { order, pieces } if *pieces <= *stock => {

@@ -28,7 +28,7 @@ pub use gateway::GatewayConfig;
 pub use payment::PaymentConfig;
 pub use place::Step;
 pub use predictors::{Behaviour, ConsensusConfig, PredictorConfig, PredictorsConfig, UnknownBehaviour};
-pub use shop::{ShopAuth, ShopConfig};
+pub use shop::{Checkout, ShopAuth, ShopConfig};
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
 pub use tls::{ClientCertificates, TlsConfig};
 

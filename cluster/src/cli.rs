@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, check, completion, demo, kv, launcher, node, predictor, predictors, token};
+use crate::{bench, chaos, check, completion, demo, kv, launcher, node, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -88,8 +88,10 @@ enum Command {
     Kv(kv::Kv),
     /// Prove that the books agree: shop, payments and stakes, each at one revision
     Check,
-    /// Measure the running cluster
+    /// Measure the store beside etcd, or what is running
     Bench(bench::Bench),
+    /// Break three nodes of its own in every way there is, and judge what clients saw
+    Chaos(chaos::Chaos),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -129,6 +131,7 @@ impl Cli {
             Command::Kv(kv) => kv.run(context),
             Command::Check => check::run(context),
             Command::Bench(bench) => bench.run(context),
+            Command::Chaos(chaos) => chaos.run(&context),
             Command::Completion(completion) => completion.run(output),
         }
     }

@@ -2,13 +2,16 @@
 //! Exit code 0 is success, 1 is failure, 2 is wrong usage.
 //! It must not know how any of the commands does its work.
 
+mod arena;
 mod bench;
+mod chaos;
 mod check;
 mod cli;
 mod completion;
 mod console;
 mod context;
 mod demo;
+mod etcd;
 mod gateway;
 mod instance;
 mod kv;

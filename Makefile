@@ -1,6 +1,6 @@
 # Each command is one line that calls cargo or menagerie. `make setup` runs before them all: it installs
 # what is missing, says so, and is silent when everything is there.
-.PHONY: up test test-long lint setup browser
+.PHONY: up test test-long bench chaos lint setup browser
 .DEFAULT_GOAL := up
 
 up: setup ## build and start everything; Ctrl-C stops it
@@ -13,6 +13,13 @@ test-long: setup browser ## all tests, then those that must find the bugs plante
 	@.ci/setup long
 	MENAGERIE_PREVIOUS=$$(.ci/previous) cargo nextest run --release --workspace --profile long
 	cargo nextest run --release --package cluster --features planted --profile planted
+
+bench: setup ## measure the store beside etcd; writes bench-report/report.html
+	@.ci/setup bench
+	cargo run --release --package cluster -- bench
+
+chaos: setup ## break three nodes in every way there is and judge what clients saw; writes chaos-report
+	cargo run --release --package cluster -- chaos
 
 lint: setup ## formatting and clippy
 	cargo fmt --all --check

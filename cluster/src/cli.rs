@@ -10,7 +10,7 @@ use crate::certificates::{self, CONSOLE, Identity};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token};
+use crate::{bench, chaos, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -93,8 +93,10 @@ enum Command {
     Check,
     /// Look at this machine and at the running cluster, and say what to do
     Doctor(doctor::Doctor),
-    /// Measure the running cluster
+    /// Measure the store beside etcd, or what is running
     Bench(bench::Bench),
+    /// Break three nodes of its own in every way there is, and judge what clients saw
+    Chaos(chaos::Chaos),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -103,9 +105,14 @@ impl Command {
     /// Whom the command speaks as where TLS is on.
     fn identity(&self) -> Identity {
         match self {
-            Self::Certs(_) | Self::Units(_) | Self::Token(_) | Self::Predictors(_) | Self::Completion(_) => {
-                Identity::Nobody
-            }
+            Self::Certs(_)
+            | Self::Units(_)
+            | Self::Token(_)
+            | Self::Predictors(_)
+            | Self::Chaos(_)
+            | Self::Completion(_) => Identity::Nobody,
+            // What is measured on servers of its own speaks in the clear.
+            Self::Bench(bench) if !bench.asks_what_runs() => Identity::Nobody,
             Self::Up(_) => Identity::Process(CONSOLE.to_owned()),
             Self::Node(node) => Identity::Process(node.name()),
             Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),
@@ -165,6 +172,7 @@ impl Cli {
             Command::Check => check::run(context),
             Command::Doctor(doctor) => doctor.run(context),
             Command::Bench(bench) => bench.run(context),
+            Command::Chaos(chaos) => chaos.run(&context),
             Command::Completion(completion) => completion.run(output),
         }
     }

@@ -2,8 +2,10 @@
 //! Exit code 0 is success, 1 is failure, 2 is wrong usage.
 //! It must not know how any of the commands does its work.
 
+mod arena;
 mod bench;
 mod certificates;
+mod chaos;
 mod check;
 mod cli;
 mod completion;
@@ -11,6 +13,7 @@ mod console;
 mod context;
 mod demo;
 mod doctor;
+mod etcd;
 mod gateway;
 mod instance;
 mod kv;

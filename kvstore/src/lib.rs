@@ -16,3 +16,4 @@ pub mod store;
 mod upkeep;
 
 pub use node::{Settings, run};
+pub use storage::ceiling::synced_batches;

@@ -9,7 +9,7 @@ use payment_client::{Currency, Money, PaymentClient};
 const BALANCE_MINOR: i64 = 1_000_000_000;
 
 /// Cards of a range of their own, each brought to more than it can spend.
-pub(super) async fn open_cards(operator: &PaymentClient, count: u32) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn open_cards(operator: &PaymentClient, count: u32) -> anyhow::Result<Vec<String>> {
     const AT_ONCE: usize = 16;
     let cards: Vec<String> = (0..count).map(card_number).collect();
     let balance = Money::new(BALANCE_MINOR, Currency::EUR);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::connection::Outcome;
 use crate::context::Context;
@@ -19,7 +19,7 @@ pub(super) struct Tally {
     gaps: Gaps,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Figures {
     pub(super) seconds: f64,
     pub(super) operations: u64,

@@ -9,16 +9,16 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, Method, Request, Url};
 use service::http::{self, Timeouts};
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-pub(super) struct Connection {
+pub(crate) struct Connection {
     client: Client,
     headers: HeaderMap,
 }
 
 /// How a request ended, as far as a generator cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done,
     /// The node answered with this status.
     Refused(u16),
@@ -27,7 +27,7 @@ pub(super) enum Outcome {
 }
 
 impl Connection {
-    pub(super) fn new(token: &str, deadline: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(token: &str, deadline: Duration) -> anyhow::Result<Self> {
         let client = http::client(Timeouts {
             connect: deadline,
             call: Some(deadline),
@@ -42,7 +42,7 @@ impl Connection {
         Ok(Self { client, headers })
     }
 
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: Url,

@@ -1,10 +1,13 @@
-//! `menagerie bench`: measures the running cluster from outside, as its clients see it.
+//! `menagerie bench`: measures from outside, as clients see it: with etcd beside it on servers of its own, or, with
+//! one of the words below, the cluster that is running.
 //! Invariant: the generator runs on one thread and does as little as it can a request,
 //! since on a small machine whatever it burns is missing to what it measures.
 
 mod cards;
 mod closed_loop;
+mod compare;
 mod connection;
+mod drive;
 mod failover;
 mod kv;
 mod pay;
@@ -17,10 +20,17 @@ use clap::{Args, Subcommand};
 use crate::context::{Context, block_on};
 use crate::kv::reach::Reach;
 
+pub(crate) use cards::open_cards;
+pub(crate) use connection::Connection;
+pub(crate) use shop::Keeper;
+
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    #[command(flatten)]
+    compare: compare::Compare,
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
@@ -35,17 +45,48 @@ enum What {
     Predict(predict::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
+    /// The load generator of the comparison: reads an order, writes what it has seen
+    #[command(hide = true)]
+    Drive(drive::Drive),
+    /// The server that does nothing, as the ceiling of all that speak HTTP
+    #[command(hide = true)]
+    NoOp(compare::NoOp),
 }
 
 impl Bench {
+    /// Whether it measures the running cluster, and not servers of its own.
+    pub(crate) fn asks_what_runs(&self) -> bool {
+        match &self.what {
+            None | Some(What::Drive(_) | What::NoOp(_)) => false,
+            Some(What::Failover(failover)) => failover.running,
+            Some(What::Kv(_) | What::Pay(_) | What::Shop(_) | What::Predict(_)) => true,
+        }
+    }
+
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
-        match self.what {
+        let Some(what) = self.what else {
+            return block_on(until_interrupted(self.compare.run(&context)));
+        };
+        match what {
             What::Kv(load) => block_on(load.run(&context)),
             What::Pay(load) => block_on(load.run(&context)),
             What::Shop(load) => block_on(load.run(&context)),
             What::Predict(load) => block_on(load.run(&context)),
-            What::Failover(failover) => block_on(failover.run(&context)),
+            What::Failover(failover) => block_on(until_interrupted(failover.run(&context))),
+            What::Drive(drive) => drive.run(&context),
+            What::NoOp(server) => server.run(),
         }
+    }
+}
+
+/// Ends early when the user, or whoever started it, says so: then everything of the run is dropped, and so removed.
+pub(crate) async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut stop = signal(SignalKind::terminate()).context("take over the signals")?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = stop.recv() => anyhow::bail!("interrupted"),
     }
 }
 

@@ -181,14 +181,14 @@ fn asks(shop: &str, products: &[String], cards: &[String], number: u32) -> anyho
 }
 
 /// Puts goods on the shelves and looks at them afterwards.
-struct Keeper {
+pub(crate) struct Keeper {
     http: reqwest::Client,
     base: String,
     token: String,
 }
 
 impl Keeper {
-    fn new(shop: &str, token: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(shop: &str, token: &str) -> anyhow::Result<Self> {
         Url::parse(&service::http::base(&shop)).context("read the address of a shop")?;
         Ok(Self {
             http: service::http::client(AUDIT_DEADLINE),
@@ -197,7 +197,12 @@ impl Keeper {
         })
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
@@ -218,7 +223,7 @@ impl Keeper {
             .with_context(|| format!("read what the shop says to {path}"))
     }
 
-    async fn stock_shelves(&self, count: u32) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn stock_shelves(&self, count: u32) -> anyhow::Result<Vec<String>> {
         let mut products = Vec::new();
         for n in 0..count {
             let body =
@@ -252,7 +257,7 @@ impl Keeper {
         Ok(sold)
     }
 
-    async fn audit(&self) -> anyhow::Result<Value> {
+    pub(crate) async fn audit(&self) -> anyhow::Result<Value> {
         self.ask(Method::GET, "/admin/audit", None).await
     }
 }

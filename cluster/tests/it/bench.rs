@@ -55,7 +55,16 @@ async fn failover_measures_and_heals() {
     let cluster = Cluster::start(3).await;
     for how in ["kill", "term", "pause"] {
         let report = cluster
-            .run(&["bench", "failover", "--kills", "1", "--how", how, "--json"])
+            .run(&[
+                "bench",
+                "failover",
+                "--running",
+                "--kills",
+                "1",
+                "--how",
+                how,
+                "--json",
+            ])
             .await
             .json();
         assert_eq!(report["faults"].as_array().unwrap().len(), 1, "{report}");
@@ -63,5 +72,88 @@ async fn failover_measures_and_heals() {
     }
     for name in ["n1", "n2", "n3"] {
         cluster.wait_for_state(name, "running").await;
+    }
+}
+
+/// Every kind of work, beside etcd where there is one.
+#[tokio::test]
+async fn the_comparison_measures_every_work_and_writes_a_report() {
+    let cluster = Cluster::new(1);
+    let cases = "put-16,get-1,put-4k-64,mix-64,counter-64,txn-10-64,range-1000,watch-500,open-put-1000";
+    let arguments = [
+        "--json",
+        "bench",
+        "--only",
+        cases,
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.3",
+        "--without-services",
+        "--out",
+        "report",
+    ];
+    let report = cluster.run(&arguments).await.json();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), cases.split(',').count(), "{report}");
+    let beside_etcd = report["etcd_version"].is_string();
+    let left_out = report["left_out"].to_string();
+    assert_ne!(beside_etcd, left_out.contains("etcd"), "{left_out}");
+    for row in rows {
+        assert_eq!(row["menagerie"]["errors"], 0, "{row}");
+        assert!(
+            row["menagerie"]["cpu_us_per_operation"]["median"]
+                .as_f64()
+                .unwrap()
+                > 0.0,
+            "{row}"
+        );
+        assert_eq!(row["to_etcd"].is_number(), beside_etcd, "{row}");
+    }
+    let rate = rows.iter().find(|row| row["name"] == "open-put-1000").unwrap();
+    let rate = rate["menagerie"]["operations_per_s"]["median"].as_f64().unwrap();
+    assert!(rate < 1100.0, "an open loop keeps to its rate: {rate}");
+    let page = std::fs::read_to_string(cluster.folder().join("report/report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("watch-500"), "{page}");
+    let left: Vec<_> = std::fs::read_dir(cluster.folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with(".arena")),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_case_that_is_unknown_is_wrong_usage() {
+    let cluster = Cluster::new(1);
+    let told = cluster.run(&["bench", "--only", "put-17"]).await.fails(2);
+    assert!(told.contains("put-16"), "{told}");
+}
+
+#[tokio::test]
+async fn failover_takes_leaders_away_on_servers_of_its_own() {
+    let cluster = Cluster::new(1);
+    let arguments = [
+        "--json",
+        "bench",
+        "failover",
+        "--kills",
+        "1",
+        "--how",
+        "kill,term,pause",
+        "--without-etcd",
+    ];
+    let report = cluster.run(&arguments).await.json();
+    let kinds = report["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 3, "{report}");
+    for kind in kinds {
+        let fault = &kind["menagerie"]["faults"][0];
+        assert!(
+            fault["recovered"] == true && fault["gap_ms"].as_f64().unwrap() > 0.0,
+            "{kind}"
+        );
     }
 }

@@ -10,6 +10,7 @@ mod load;
 
 mod backup;
 mod bench;
+mod chaos;
 mod client;
 mod console;
 mod console_guard;

@@ -11,6 +11,7 @@ mod load;
 
 mod disk;
 mod network;
+#[path = "../../src/chaos/power.rs"]
 mod power;
 
 mod contract;

@@ -93,3 +93,52 @@ async fn a_member_that_drifts_away_ends_and_says_so() {
     assert!(cluster.data().join("n4/DAMAGED").is_file());
     assert_eq!(client.get("greeting").await.unwrap().unwrap().value, "hello");
 }
+
+/// Faults that bring the bug to light, by `menagerie chaos`, which must not pass.
+async fn chaos(faults: &str) {
+    let cluster = Cluster::new(1);
+    let arguments = [
+        "--json",
+        "chaos",
+        "--seed",
+        "1",
+        "--minutes",
+        "0.7",
+        "--only",
+        faults,
+    ];
+    let ran = cluster.run(&arguments).await;
+    // A run that broke off before its verdict has found nothing, and so must not fail here.
+    let Ok(verdict) = serde_json::from_str::<serde_json::Value>(&ran.stdout) else {
+        return say(&format!("there is no verdict: {}", ran.stderr));
+    };
+    say(&format!("{:#}", verdict["violations"]));
+    let found = verdict["violations"]
+        .as_array()
+        .is_some_and(|violations| !violations.is_empty());
+    assert!(!found, "{:.300}", verdict["violations"][0]);
+}
+
+#[tokio::test]
+async fn chaos_finds_an_answer_before_its_sync() {
+    is_found(Bug::SyncAfterAnswer, chaos("power-loss-of-all")).await;
+}
+
+#[tokio::test]
+async fn chaos_finds_stale_reads_of_followers() {
+    is_found(
+        Bug::StaleReads,
+        chaos("pause-leader,pause-follower,leader-without-peers"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn chaos_finds_repeats_without_their_key() {
+    is_found(Bug::RetryWithoutKey, chaos("kill-leader,leader-cut-off")).await;
+}
+
+#[tokio::test]
+async fn chaos_finds_an_applied_id_that_comes_late() {
+    is_found(Bug::AppliedIdLate, chaos("kill-all,kill-two")).await;
+}

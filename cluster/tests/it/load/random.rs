@@ -1,11 +1,13 @@
-//! Chance that can be repeated: numbers that follow from a seed, and the seed is always said.
+//! Chance that can be repeated, for tests: the seed is always said. The numbers are those of chaos.
 //! Invariant: the same seed gives the same numbers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 
-/// `SplitMix64`: short, and good enough to choose victims and moments.
-pub(crate) struct Random(u64);
+#[path = "../../../src/chaos/random.rs"]
+mod numbers;
+
+pub(crate) use numbers::Random;
 
 impl Random {
     /// The seed of `MENAGERIE_SEED`, or a new one; a failed test shows it.
@@ -16,29 +18,7 @@ impl Random {
             |text| text.parse().expect("MENAGERIE_SEED is a number"),
         );
         say(&format!("seed {seed}: run again with MENAGERIE_SEED={seed}"));
-        Self(seed)
-    }
-
-    pub(crate) fn from(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number of `0..end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub(crate) fn choose<'list, T>(&mut self, list: &'list [T]) -> &'list T {
-        let index = self.below(u64::try_from(list.len()).expect("a list is short"));
-        &list[usize::try_from(index).expect("a list is short")]
+        Self::from(seed)
     }
 }
 

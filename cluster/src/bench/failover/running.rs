@@ -1,4 +1,4 @@
-//! `menagerie bench failover`: takes the leader away again and again, and measures how long nobody could write.
+//! `menagerie bench failover --running`: the same on the cluster that is running, through its supervisor.
 //! Invariant: the clock starts before the fault is caused, and every fault is healed before the next.
 
 use std::cell::RefCell;
@@ -6,106 +6,49 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 use reqwest::{Method, Url};
-use serde::Serialize;
 
-use super::Target;
-use super::closed_loop::millis;
-use super::connection::{Connection, Outcome};
+use super::{Fault, How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
+use crate::bench::Target;
+use crate::bench::connection::{Connection, Outcome};
 use crate::context::Context;
 use crate::kv::reach::Reach;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
 use crate::launcher::{Action, act};
-use crate::probe::Gaps;
 
-const WRITERS: usize = 8;
 /// Each writer writes so often; fine enough to see a gap of a few milliseconds.
 const PACE: Duration = Duration::from_millis(2);
-const TRY_DEADLINE: Duration = Duration::from_millis(250);
-/// How long after a fault one watches for its gap.
-const WINDOW: Duration = Duration::from_secs(2);
-/// Eight writers at their pace succeed far more often than this when nothing is wrong.
-const FLOWING: Duration = Duration::from_millis(100);
-const RECOVERY_DEADLINE: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_millis(500);
 const HEALTHY_DEADLINE: Duration = Duration::from_mins(1);
 
-#[derive(Args)]
-pub(crate) struct Failover {
-    /// How many times
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    kills: u32,
-    /// What happens to the leader
-    #[arg(long, value_enum, default_value_t = How::Kill)]
-    how: How,
-    #[command(flatten)]
-    reach: Reach,
+fn harm(how: How) -> anyhow::Result<Action> {
+    Ok(match how {
+        How::Kill => Action::Kill,
+        How::Term => Action::Term,
+        How::Pause => Action::Pause,
+        How::Cut => bail!("the network of a cluster that is running cannot be cut; leave out --running"),
+    })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum How {
-    Kill,
-    Term,
-    Pause,
-}
-
-impl How {
-    fn harm(self) -> Action {
-        match self {
-            Self::Kill => Action::Kill,
-            Self::Term => Action::Term,
-            Self::Pause => Action::Pause,
-        }
-    }
-
-    fn heal(self) -> Action {
-        match self {
-            Self::Kill | Self::Term => Action::Start,
-            Self::Pause => Action::Resume,
-        }
+fn heal(how: How) -> Action {
+    match how {
+        How::Kill | How::Term | How::Cut => Action::Start,
+        How::Pause => Action::Resume,
     }
 }
 
-/// What the writers have seen; they run on one thread.
-struct Seen {
-    gaps: Gaps,
-    successes: u64,
-    /// Tries that ended badly; each was tried again on another node.
-    failures: u64,
-    stop: bool,
+/// The faults to cause, and how the store is reached.
+pub(super) struct Running<'a> {
+    pub(super) kills: u32,
+    pub(super) how: How,
+    pub(super) reach: &'a Reach,
 }
 
-#[derive(Serialize)]
-struct Fault {
-    leader: String,
-    gap_ms: f64,
-    /// False: nobody could write until the fault was healed, and the gap is only what was waited for.
-    recovered: bool,
-    failed_tries: u64,
-}
-
-#[derive(Serialize)]
-struct Report {
-    how: How,
-    median_ms: f64,
-    max_ms: f64,
-    writes: u64,
-    faults: Vec<Fault>,
-}
-
-impl Failover {
-    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let target = Target::find(context, &self.reach)?;
-        let seen = RefCell::new(Seen {
-            gaps: Gaps::new(Instant::now()),
-            successes: 0,
-            failures: 0,
-            stop: false,
-        });
+impl Running<'_> {
+    pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let target = Target::find(context, self.reach)?;
+        let seen = RefCell::new(Seen::new());
         let writers = (0..WRITERS)
             .map(|number| Writer::new(&target, number))
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -115,7 +58,7 @@ impl Failover {
             faults
         };
         let (faults, _) = tokio::join!(faults, join_all(writers.iter().map(|writer| writer.run(&seen))));
-        let report = self.report(faults?, seen.into_inner().successes);
+        let report = Report::of(self.how, faults?, seen.into_inner().successes);
         if context.output.json {
             return Ok(context.output.document(&report)?);
         }
@@ -148,47 +91,22 @@ impl Failover {
             tokio::time::sleep(SETTLE).await;
             // An outage that is still open belongs to the fault before, not to the next one.
             if !writes_flow(seen).await {
-                bail!("nobody can write although all nodes say that they are ready");
+                bail!(NOBODY);
             }
-            let failures = {
-                let mut seen = seen.borrow_mut();
-                seen.gaps.forget();
-                seen.failures
-            };
+            let failures = seen.borrow_mut().watch_from_here();
             let end = Instant::now() + WINDOW;
-            act::act(context, self.how.harm(), &leader).await?;
+            act::act(context, harm(self.how)?, &leader).await?;
             tokio::time::sleep_until(end.into()).await;
             // A gap is measured to its end, however long that takes.
             let recovered = writes_flow(seen).await;
-            let fault = {
-                let seen = seen.borrow();
-                let gap_ms = millis(seen.gaps.longest(Instant::now()));
-                Fault {
-                    leader: leader.clone(),
-                    gap_ms,
-                    recovered,
-                    failed_tries: seen.failures - failures,
-                }
-            };
+            let fault = seen.borrow().fault(leader.clone(), recovered, failures);
             faults.push(fault);
-            act::act(context, self.how.heal(), &leader).await?;
+            act::act(context, heal(self.how), &leader).await?;
             progress.inc(1);
         }
         healthy(context).await?;
         progress.finish_and_clear();
         Ok(faults)
-    }
-
-    fn report(&self, faults: Vec<Fault>, writes: u64) -> Report {
-        let mut gaps: Vec<f64> = faults.iter().map(|fault| fault.gap_ms).collect();
-        gaps.sort_by(f64::total_cmp);
-        Report {
-            how: self.how,
-            median_ms: gaps.get(gaps.len() / 2).copied().unwrap_or_default(),
-            max_ms: gaps.last().copied().unwrap_or_default(),
-            writes,
-            faults,
-        }
     }
 }
 
@@ -214,18 +132,6 @@ async fn healthy(context: &Context) -> anyhow::Result<String> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Waits until writes succeed again; false when they do not.
-async fn writes_flow(seen: &RefCell<Seen>) -> bool {
-    let deadline = Instant::now() + RECOVERY_DEADLINE;
-    while seen.borrow().gaps.open(Instant::now()) > FLOWING {
-        if Instant::now() > deadline {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    true
 }
 
 struct Writer {

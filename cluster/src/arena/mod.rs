@@ -1,0 +1,69 @@
+//! An arena: servers that belong to one run alone, to be measured and broken, in a folder and, for root on Linux,
+//! a network of their own.
+//! Invariant: whatever becomes of the run, its processes, links and files are gone once the arena is dropped.
+//! It must not know what is measured, nor by whom.
+
+mod etcd;
+mod folder;
+mod network;
+mod server;
+mod store;
+mod usage;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+pub(crate) use etcd::Etcd;
+pub(crate) use folder::Folder;
+pub(crate) use network::Network;
+pub(crate) use server::{Server, Start};
+pub(crate) use store::Store;
+pub(crate) use usage::Usage;
+
+/// How many servers of a kind there are; a majority is two.
+pub(crate) const SERVERS: usize = 3;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Addresses for so many listeners: on the hosts of a network at fixed ports, else on free ports of this machine.
+fn addresses(
+    network: Option<&Network>,
+    hosts_from: usize,
+    ports: [u16; 2],
+) -> anyhow::Result<Vec<[String; 2]>> {
+    let mut taken = Vec::new();
+    let mut free = || -> anyhow::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        let address = listener.local_addr().context("find a free port")?.to_string();
+        // Held until all are found, so that none is found twice.
+        taken.push(listener);
+        Ok(address)
+    };
+    let mut found = Vec::new();
+    for server in 0..SERVERS {
+        found.push(match network {
+            Some(network) => ports.map(|port| format!("{}:{port}", network.address(hosts_from + server))),
+            None => [free()?, free()?],
+        });
+    }
+    Ok(found)
+}
+
+/// Looks again and again until something is found; at the deadline it fails with what it waited for.
+pub(crate) async fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> anyhow::Result<T> {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = look().await {
+            return Ok(found);
+        }
+        if Instant::now() > end {
+            bail!("waited {} s in vain for {what}", deadline.as_secs());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! One server of an arena: how it is started, and everything that can be done to its process.
+//! Invariant: it never outlives the run: a drop kills it, and the kernel does when the run itself was killed.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait_for;
+
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How a server is started, each time.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// The network namespace it lives in.
+    pub(crate) namespace: Option<String>,
+    pub(crate) log: PathBuf,
+}
+
+pub(crate) struct Server {
+    pub(crate) start: Start,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub(crate) fn new(start: Start) -> Self {
+        Self { start, child: None }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.start.name
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// To be called on the main thread: the death of the thread that started a server is the server's end.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        if self.child.is_some() {
+            bail!("{} runs already", self.name());
+        }
+        let log = OpenOptions::new().create(true).append(true).open(&self.start.log);
+        let log = log.with_context(|| format!("open {}", self.start.log.display()))?;
+        let mut words: Vec<String> = Vec::new();
+        if let Some(namespace) = &self.start.namespace {
+            // Only the network: with `ip netns exec` it would also keep copies of all mounts, also of dead disks.
+            words.extend([
+                "nsenter".to_owned(),
+                format!("--net=/run/netns/{namespace}"),
+                "--".to_owned(),
+            ]);
+        }
+        if cfg!(target_os = "linux") {
+            // Each of these becomes the next, so that the process keeps its number.
+            words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
+        }
+        words.push(self.start.program.display().to_string());
+        words.extend(self.start.arguments.iter().cloned());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .envs(self.start.environment.iter().cloned())
+            // Its end tells a server that looks for it that we are gone.
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().context("open the log twice")?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", self.name()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.with_context(|| format!("{} does not run", self.name()))?;
+        kill_process(pid, signal).with_context(|| format!("send a signal to {}", self.name()))
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.child.as_mut().map(Child::try_wait);
+        matches!(ended, Some(Ok(Some(_))))
+    }
+
+    /// Kills it, if it runs, and sees it dead.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that is dead already cannot be killed, and can be waited for all the same.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits for the end of one that was asked to stop.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        let name = self.name().to_owned();
+        let what = format!("the end of {name}");
+        wait_for(&what, STOP_DEADLINE, async || self.has_ended().then_some(())).await?;
+        self.child = None;
+        Ok(())
+    }
+
+    /// The end of what it has said, for whoever wants to know why it failed.
+    pub(crate) fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.start.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,197 @@
+//! What is measured, in which order: each case with its name, its work, and who is asked.
+//! Invariant: the order of stages is that of a store that fills, so that no case sees more keys than its stage says.
+
+use super::super::drive::Work;
+
+pub(super) const VALUE_BYTES: usize = 256;
+const LARGE_BYTES: usize = 4096;
+
+/// How many keys the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Small,
+    HundredThousand,
+    Million,
+}
+
+impl Stage {
+    pub(super) fn keys(self) -> u32 {
+        match self {
+            Self::Small => 1000,
+            Self::HundredThousand => 100_000,
+            Self::Million => 1_000_000,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) work: Work,
+    pub(super) clients: u32,
+    /// Of an open loop.
+    pub(super) rate: Option<u32>,
+    pub(super) stage: Stage,
+    /// Whether the server that does nothing is asked as well.
+    pub(super) ceiling: bool,
+    /// Whether `--quick` has it too.
+    pub(super) quick: bool,
+}
+
+const BASE: Case = Case {
+    name: "",
+    what: "",
+    work: Work::Put { bytes: VALUE_BYTES },
+    clients: 64,
+    rate: None,
+    stage: Stage::Small,
+    ceiling: false,
+    quick: false,
+};
+
+const fn put(name: &'static str, clients: u32, quick: bool) -> Case {
+    let what = "puts of 256 B";
+    Case {
+        name,
+        what,
+        clients,
+        ceiling: true,
+        quick,
+        ..BASE
+    }
+}
+
+const fn get(name: &'static str, clients: u32, quick: bool) -> Case {
+    let what = "linearizable gets of 256 B";
+    Case {
+        name,
+        what,
+        work: Work::Get,
+        clients,
+        ceiling: true,
+        quick,
+        ..BASE
+    }
+}
+
+const fn full(name: &'static str, what: &'static str, work: Work, stage: Stage) -> Case {
+    Case {
+        name,
+        what,
+        work,
+        stage,
+        ..BASE
+    }
+}
+
+pub(super) const CASES: [Case; 23] = [
+    put("put-1", 1, true),
+    put("put-16", 16, false),
+    put("put-64", 64, true),
+    put("put-256", 256, true),
+    get("get-1", 1, true),
+    get("get-16", 16, false),
+    get("get-64", 64, true),
+    get("get-256", 256, false),
+    Case {
+        what: "puts of 4 KiB",
+        work: Work::Put { bytes: LARGE_BYTES },
+        name: "put-4k-64",
+        ..BASE
+    },
+    Case {
+        name: "mix-64",
+        what: "nine linearizable gets to one put",
+        work: Work::Mix { bytes: VALUE_BYTES },
+        ..BASE
+    },
+    Case {
+        name: "counter-64",
+        what: "all add to one number",
+        work: Work::Counter,
+        quick: true,
+        ..BASE
+    },
+    Case {
+        name: "txn-10-64",
+        what: "ten keys put at once",
+        work: Work::Txn {
+            keys: 10,
+            bytes: VALUE_BYTES,
+        },
+        ..BASE
+    },
+    Case {
+        name: "range-1000",
+        what: "pages of 1000 rows, 4 clients",
+        work: Work::Range { rows: 1000 },
+        clients: 4,
+        ..BASE
+    },
+    Case {
+        name: "watch-500",
+        what: "one key seen by 500 watchers; an operation is a delivery",
+        work: Work::Watch { watchers: 500 },
+        clients: 1,
+        ..BASE
+    },
+    Case {
+        name: "open-put-1000",
+        what: "puts at 1000 a second",
+        rate: Some(1000),
+        quick: true,
+        ..BASE
+    },
+    Case {
+        name: "open-put-3000",
+        what: "puts at 3000 a second",
+        rate: Some(3000),
+        ..BASE
+    },
+    Case {
+        name: "open-get-5000",
+        what: "linearizable gets at 5000 a second",
+        work: Work::Get,
+        rate: Some(5000),
+        ..BASE
+    },
+    full(
+        "put-64-100k",
+        "puts among 100 000 keys",
+        BASE.work,
+        Stage::HundredThousand,
+    ),
+    full(
+        "get-64-100k",
+        "gets among 100 000 keys",
+        Work::Get,
+        Stage::HundredThousand,
+    ),
+    full(
+        "put-64-1m",
+        "puts among 1 000 000 keys",
+        BASE.work,
+        Stage::Million,
+    ),
+    full(
+        "get-64-1m",
+        "gets among 1 000 000 keys",
+        Work::Get,
+        Stage::Million,
+    ),
+    full(
+        "mix-64-1m",
+        "nine gets to one put among 1 000 000 keys",
+        Work::Mix { bytes: VALUE_BYTES },
+        Stage::Million,
+    ),
+    Case {
+        name: "range-1000-1m",
+        what: "pages of 1000 rows among 1 000 000 keys, 4 clients",
+        work: Work::Range { rows: 1000 },
+        clients: 4,
+        stage: Stage::Million,
+        ..BASE
+    },
+];

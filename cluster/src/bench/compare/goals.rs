@@ -1,0 +1,150 @@
+//! What the store is to reach, in ratios of one run, and whether it did.
+//! Invariant: what was not measured is not judged.
+
+use serde::Serialize;
+
+use super::report::{Figure, Middle, Report};
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Goal {
+    pub(super) what: String,
+    pub(super) measured: f64,
+    pub(super) wanted: f64,
+    pub(super) at_most: bool,
+    pub(super) reached: bool,
+}
+
+/// What is divided by what.
+enum Ratio {
+    /// Operations a second to those of etcd.
+    ToEtcd(&'static str),
+    /// Operations a second to those of the server that does nothing.
+    ToCeiling(&'static str),
+    /// The median latency to that of etcd.
+    P50(&'static str),
+    P99(&'static str),
+    /// Operations a second of one case to those of another.
+    Cases(&'static str, &'static str),
+    /// Memory of a node with so many keys to that of etcd.
+    Memory(u32),
+}
+
+const LEAST: bool = false;
+const MOST: bool = true;
+
+const GOALS: [(&str, Ratio, f64, bool); 13] = [
+    ("puts, 64 clients, to etcd", Ratio::ToEtcd("put-64"), 3.0, LEAST),
+    (
+        "p99 of puts, 64 clients, to etcd",
+        Ratio::P99("put-64"),
+        0.4,
+        MOST,
+    ),
+    ("puts, 256 clients, to etcd", Ratio::ToEtcd("put-256"), 3.0, LEAST),
+    (
+        "p99 of puts, 256 clients, to etcd",
+        Ratio::P99("put-256"),
+        0.4,
+        MOST,
+    ),
+    (
+        "latency of a put, one client, to etcd",
+        Ratio::P50("put-1"),
+        0.7,
+        MOST,
+    ),
+    (
+        "linearizable gets, 64 clients, to etcd",
+        Ratio::ToEtcd("get-64"),
+        3.0,
+        LEAST,
+    ),
+    (
+        "linearizable gets, 256 clients, to etcd",
+        Ratio::ToEtcd("get-256"),
+        3.0,
+        LEAST,
+    ),
+    (
+        "contended counter to etcd's compare-and-set loop",
+        Ratio::ToEtcd("counter-64"),
+        90.0,
+        LEAST,
+    ),
+    (
+        "gets, 64 clients, to the no-op server",
+        Ratio::ToCeiling("get-64"),
+        0.7,
+        LEAST,
+    ),
+    (
+        "puts, 64 clients, to the no-op server",
+        Ratio::ToCeiling("put-64"),
+        0.35,
+        LEAST,
+    ),
+    (
+        "puts among 1 000 000 keys to an empty store",
+        Ratio::Cases("put-64-1m", "put-64"),
+        0.8,
+        LEAST,
+    ),
+    (
+        "gets among 1 000 000 keys to an empty store",
+        Ratio::Cases("get-64-1m", "get-64"),
+        0.8,
+        LEAST,
+    ),
+    (
+        "memory of a node at 1 000 000 keys to etcd",
+        Ratio::Memory(1_000_000),
+        1.0,
+        MOST,
+    ),
+];
+
+pub(super) fn judge(report: &Report) -> Vec<Goal> {
+    let goals = GOALS.into_iter().filter_map(|(what, ratio, wanted, at_most)| {
+        let measured = ratio.measured(report)?;
+        let reached = if at_most {
+            measured <= wanted
+        } else {
+            measured >= wanted
+        };
+        Some(Goal {
+            what: what.to_owned(),
+            measured,
+            wanted,
+            at_most,
+            reached,
+        })
+    });
+    goals.collect()
+}
+
+impl Ratio {
+    fn measured(&self, report: &Report) -> Option<f64> {
+        let row = |name: &str| report.rows.iter().find(|row| row.name == name);
+        let speed = |name: &str| Some(row(name)?.menagerie.operations_per_s.median);
+        let latency = |name: &str, of: fn(&Figure) -> Middle| {
+            let row = row(name)?;
+            Some(of(&row.menagerie).median / of(row.etcd.as_ref()?).median)
+        };
+        match *self {
+            Self::ToEtcd(name) => row(name)?.to_etcd,
+            Self::ToCeiling(name) => row(name)?.to_ceiling,
+            Self::P50(name) => latency(name, |figure| figure.p50_ms),
+            Self::P99(name) => latency(name, |figure| figure.p99_ms),
+            Self::Cases(case, other) => Some(speed(case)? / speed(other)?),
+            Self::Memory(keys) => {
+                let memory = report.memory.iter().find(|memory| memory.keys == keys)?;
+                Some(bytes(memory.menagerie_bytes) / bytes(memory.etcd_bytes?))
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
+fn bytes(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,232 @@
+//! `menagerie bench`: the store, and etcd beside it, under the same generator in one run; one table, and a report
+//! with charts. Everything runs on servers of its own: what is running already is neither measured nor disturbed.
+//! Invariant: sides are measured in turn, round by round, so that a slow minute of the machine slows them all.
+
+mod cases;
+mod ceilings;
+mod chart;
+mod goals;
+mod page;
+mod report;
+mod services;
+mod sides;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::drive::{Order, Work};
+use crate::arena::{Etcd, Folder, Store};
+use crate::context::Context;
+use cases::{CASES, Case, Stage, VALUE_BYTES};
+pub(crate) use ceilings::NoOp;
+use report::{Figure, Memory, Report, Row};
+use sides::{Ceiling, Side, Sides, generate};
+
+const FILLERS: u32 = 16;
+const CEILING_TIME: Duration = Duration::from_secs(2);
+const QUICK_SECONDS: f64 = 1.0;
+
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// Fewer cases and shorter ones; under two minutes
+    #[arg(long)]
+    quick: bool,
+    /// How often each side of each case is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long each measurement takes [default: 4, with --quick 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Only these cases, such as put-64,get-64
+    #[arg(long, value_delimiter = ',', value_name = "CASES")]
+    only: Vec<String>,
+    /// Leave etcd out
+    #[arg(long)]
+    without_etcd: bool,
+    /// Leave the services (shop, payments, predictions) out
+    #[arg(long)]
+    without_services: bool,
+    /// Where report.html and report.json go
+    #[arg(long, default_value = "bench-report", value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Compare {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let cases = self.cases()?;
+        let mut left_out = Vec::new();
+        let folder = Folder::beside(&context.data)?;
+        let mut report = Box::pin(self.measure(context, &folder, &cases, &mut left_out)).await?;
+        if self.without_services {
+            left_out.push("the services: left out by --without-services".to_owned());
+        } else {
+            let seconds = self.seconds_each().ceil();
+            report.services = services::measure(context, &folder, self.quick, seconds).await?;
+        }
+        report.left_out = left_out;
+        report.goals = goals::judge(&report);
+        std::fs::create_dir_all(&self.out).context("make the folder of the report")?;
+        let (page, json) = (self.out.join("report.html"), self.out.join("report.json"));
+        std::fs::write(&page, page::render(&report)?).context("write the report")?;
+        std::fs::write(&json, serde_json::to_vec_pretty(&report)?).context("write the report")?;
+        if context.output.json {
+            return Ok(context.output.document(&report)?);
+        }
+        page::show(context, &report)?;
+        context
+            .output
+            .line(format_args!("\n{} and {}", page.display(), json.display()))?;
+        Ok(())
+    }
+
+    fn seconds_each(&self) -> f64 {
+        let usual = if self.quick { QUICK_SECONDS } else { 4.0 };
+        self.seconds.unwrap_or(usual).clamp(0.1, 3600.0)
+    }
+
+    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        if let Some(unknown) = self
+            .only
+            .iter()
+            .find(|name| CASES.iter().all(|case| case.name != **name))
+        {
+            let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+            bail!(crate::output::Usage(format!(
+                "there is no case {unknown}; there are {}",
+                names.join(", ")
+            )));
+        }
+        let wanted = |case: &Case| {
+            if self.only.is_empty() {
+                !self.quick || case.quick
+            } else {
+                self.only.iter().any(|name| name == case.name)
+            }
+        };
+        Ok(CASES.into_iter().filter(wanted).collect())
+    }
+
+    async fn measure(
+        &self,
+        context: &Context,
+        folder: &Folder,
+        cases: &[Case],
+        left_out: &mut Vec<String>,
+    ) -> anyhow::Result<Report> {
+        let time = CEILING_TIME.min(Duration::from_secs_f64(self.seconds_each()));
+        let ceilings = ceilings::measure(folder.path(), self.rounds, time)?;
+        let etcd = match Etcd::find() {
+            _ if self.without_etcd => Err("left out by --without-etcd".to_owned()),
+            Some(program) => Ok(Etcd::start(&program, folder.path(), None, 0).await?),
+            None => Err("there is no etcd here; `.ci/setup bench` installs it".to_owned()),
+        };
+        if let Err(why) = &etcd {
+            context.output.note(format_args!("etcd is not measured: {why}"));
+            left_out.push(format!("etcd: {why}"));
+        }
+        let sides = Sides {
+            store: Store::start(folder.path(), None, 0, |_| {}).await?,
+            etcd: etcd.ok(),
+            ceiling: Ceiling::start(folder.path()).await?,
+        };
+        let etcd_version = sides.etcd.as_ref().map(|etcd| etcd.version.clone());
+        let (rows, memory) = Box::pin(self.rows(context, &sides, cases)).await?;
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION"),
+            etcd_version,
+            left_out: Vec::new(),
+            rounds: self.rounds,
+            seconds_each: self.seconds_each(),
+            ceilings,
+            rows,
+            services: Vec::new(),
+            memory,
+            goals: Vec::new(),
+        })
+    }
+
+    async fn rows(
+        &self,
+        context: &Context,
+        sides: &Sides,
+        cases: &[Case],
+    ) -> anyhow::Result<(Vec<Row>, Vec<Memory>)> {
+        let steps = cases.len() as u64 * u64::from(self.rounds);
+        let progress = context.output.progress(steps, "measuring");
+        let (mut rows, mut memory) = (Vec::new(), Vec::new());
+        let mut filled = None;
+        for case in cases {
+            if filled != Some(case.stage) {
+                context
+                    .output
+                    .note(format_args!("{} keys are filled in", case.stage.keys()));
+                fill(sides, case.stage).await?;
+                filled = Some(case.stage);
+                memory.push(remember(sides, case.stage));
+            }
+            rows.push(self.row(sides, case, &progress).await?);
+        }
+        progress.finish_and_clear();
+        Ok((rows, memory))
+    }
+
+    async fn row(&self, sides: &Sides, case: &Case, progress: &ProgressBar) -> anyhow::Result<Row> {
+        let (mut ours, mut etcd, mut ceiling) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let seconds = self.seconds_each();
+            ours.extend(sides.measure(Side::Menagerie, case, seconds).await?);
+            etcd.extend(sides.measure(Side::Etcd, case, seconds).await?);
+            if case.ceiling {
+                ceiling.extend(sides.measure(Side::Ceiling, case, seconds).await?);
+            }
+            progress.inc(1);
+        }
+        let mut row = Row {
+            name: case.name.to_owned(),
+            what: case.what.to_owned(),
+            clients: case.clients,
+            rate: case.rate,
+            keys: case.stage.keys(),
+            menagerie: Figure::of(ours).context("the store is always measured")?,
+            etcd: Figure::of(etcd),
+            ceiling: Figure::of(ceiling),
+            to_etcd: None,
+            to_ceiling: None,
+        };
+        row.compare();
+        Ok(row)
+    }
+}
+
+/// Puts every key of a stage on both sides, one side after the other.
+async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
+    let targets = [Some(Side::Menagerie), sides.etcd.as_ref().map(|_| Side::Etcd)];
+    for target in targets
+        .into_iter()
+        .flatten()
+        .filter_map(|side| sides.target(side))
+    {
+        let order = Order {
+            target,
+            work: Work::Fill { bytes: VALUE_BYTES },
+            clients: FILLERS,
+            seconds: 0.0,
+            rate: None,
+            keys: stage.keys(),
+        };
+        generate(&order).await.context("fill in the keys")?;
+    }
+    Ok(())
+}
+
+fn remember(sides: &Sides, stage: Stage) -> Memory {
+    Memory {
+        keys: stage.keys(),
+        menagerie_bytes: sides.resident_bytes(Side::Menagerie),
+        etcd_bytes: sides.etcd.as_ref().map(|_| sides.resident_bytes(Side::Etcd)),
+    }
+}

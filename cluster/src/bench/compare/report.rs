@@ -1,0 +1,167 @@
+//! The figures of a run: rounds, their medians and spreads, and ratios.
+//! Invariant: a figure is the median of its rounds; a ratio is one of medians of the same run, never of another.
+
+use serde::Serialize;
+
+use super::super::drive::Seen;
+use super::goals::Goal;
+use crate::arena::Usage;
+
+/// One measurement of one side.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Round {
+    #[serde(flatten)]
+    pub(super) seen: Seen,
+    pub(super) usage: Usage,
+}
+
+/// The middle of several rounds, and how far they lay apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Middle {
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Middle {
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        Some(Self { median, min, max })
+    }
+
+    /// The distance from the lowest to the highest, in percent of the median.
+    pub(super) fn spread_percent(self) -> f64 {
+        if self.median > 0.0 {
+            100.0 * (self.max - self.min) / self.median
+        } else {
+            0.0
+        }
+    }
+}
+
+/// All rounds of one side in one case.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Figure {
+    pub(super) operations_per_s: Middle,
+    pub(super) p50_ms: Middle,
+    pub(super) p99_ms: Middle,
+    pub(super) p999_ms: Middle,
+    pub(super) errors: u64,
+    /// Processor time of all servers of the side, by operation.
+    pub(super) cpu_us_per_operation: Middle,
+    /// What all servers sent to their disks, by operation.
+    pub(super) written_bytes_per_operation: Middle,
+    pub(super) resident_bytes: u64,
+    pub(super) rounds: Vec<Round>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people to read")]
+impl Figure {
+    pub(super) fn of(rounds: Vec<Round>) -> Option<Self> {
+        let middle = |value: fn(&Round) -> f64| Middle::of(rounds.iter().map(value));
+        Some(Self {
+            operations_per_s: middle(|round| round.seen.figures.operations_per_s)?,
+            p50_ms: middle(|round| round.seen.figures.p50_ms)?,
+            p99_ms: middle(|round| round.seen.figures.p99_ms)?,
+            p999_ms: middle(|round| round.seen.figures.p999_ms)?,
+            errors: rounds.iter().flat_map(|round| round.seen.errors.values()).sum(),
+            cpu_us_per_operation: middle(|round| {
+                1e6 * round.usage.cpu_s / round.seen.figures.operations as f64
+            })?,
+            written_bytes_per_operation: middle(|round| {
+                round.usage.written_bytes as f64 / round.seen.figures.operations as f64
+            })?,
+            resident_bytes: rounds.last()?.usage.resident_bytes,
+            rounds,
+        })
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) clients: u32,
+    /// Calls a second of an open loop.
+    pub(super) rate: Option<u32>,
+    pub(super) keys: u32,
+    pub(super) menagerie: Figure,
+    pub(super) etcd: Option<Figure>,
+    /// The server that does nothing.
+    pub(super) ceiling: Option<Figure>,
+    pub(super) to_etcd: Option<f64>,
+    pub(super) to_ceiling: Option<f64>,
+}
+
+impl Row {
+    pub(super) fn compare(&mut self) {
+        let ours = self.menagerie.operations_per_s.median;
+        let ratio = |other: &Option<Figure>| other.as_ref().map(|other| ours / other.operations_per_s.median);
+        (self.to_etcd, self.to_ceiling) = (ratio(&self.etcd), ratio(&self.ceiling));
+    }
+}
+
+/// Work of the services, which have nothing beside them.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ServiceRow {
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) operations_per_s: Middle,
+    pub(super) p50_ms: Middle,
+    pub(super) p99_ms: Middle,
+    pub(super) errors: u64,
+}
+
+/// What this machine can do at most.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Ceilings {
+    pub(super) cores: usize,
+    pub(super) fdatasyncs_per_s: Middle,
+    /// Of 64 records of 256 B each.
+    pub(super) synced_batches_per_s: Middle,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) version: &'static str,
+    pub(super) etcd_version: Option<String>,
+    /// What could not be measured, and why.
+    pub(super) left_out: Vec<String>,
+    pub(super) rounds: u32,
+    pub(super) seconds_each: f64,
+    pub(super) ceilings: Ceilings,
+    pub(super) rows: Vec<Row>,
+    pub(super) services: Vec<ServiceRow>,
+    /// Resident memory of one server, by the number of keys.
+    pub(super) memory: Vec<Memory>,
+    pub(super) goals: Vec<Goal>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Memory {
+    pub(super) keys: u32,
+    pub(super) menagerie_bytes: u64,
+    pub(super) etcd_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Middle;
+
+    #[test]
+    fn the_middle_of_rounds() {
+        let middle = Middle::of([3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((middle.median, middle.min, middle.max), (2.0, 1.0, 3.0));
+        assert!((middle.spread_percent() - 100.0).abs() < 1e-9);
+        assert!((Middle::of([1.0, 2.0]).unwrap().median - 1.5).abs() < 1e-9);
+        assert!(Middle::of([]).is_none());
+    }
+}

@@ -1,0 +1,177 @@
+//! The services on a store of their own: checkouts and predictions, by the generators that `menagerie bench` has for
+//! each, every one a process of its own, which also prove that the books agree afterwards.
+//! Invariant: it is the whole system of the configuration, on other addresses.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use service::config::Config;
+use tokio::process::Command;
+
+use super::super::closed_loop::Figures;
+use super::report::{Middle, ServiceRow};
+use crate::arena::Folder;
+use crate::context::Context;
+
+const ROUNDS: usize = 3;
+/// Name, words for people, and arguments; whether `--quick` has it too.
+const WORKS: [(&str, &str, &[&str], bool); 5] = [
+    (
+        "checkout-spread",
+        "orders of 100 goods, paid by 200 cards",
+        &["shop", "--work", "spread"],
+        true,
+    ),
+    (
+        "checkout-hot",
+        "orders of one and the same product",
+        &["shop", "--work", "hot"],
+        false,
+    ),
+    (
+        "catalogue",
+        "the catalogue and single products",
+        &["shop", "--work", "catalogue"],
+        false,
+    ),
+    (
+        "payments",
+        "payments with many cards",
+        &["pay", "--work", "spread"],
+        false,
+    ),
+    (
+        "predictions",
+        "predictions of the consensus of all models",
+        &["predict"],
+        false,
+    ),
+];
+
+struct System<'a> {
+    config: &'a Path,
+    data: &'a Path,
+}
+
+impl System<'_> {
+    async fn menagerie(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
+        command
+            .arg("--config")
+            .arg(self.config)
+            .arg("--data")
+            .arg(self.data);
+        let output = command.arg("--json").args(arguments).output().await;
+        let output = output.context("run this program")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("menagerie {}: {}", arguments.join(" "), said.trim());
+        }
+        Ok(output)
+    }
+}
+
+pub(super) async fn measure(
+    context: &Context,
+    folder: &Folder,
+    quick: bool,
+    seconds: f64,
+) -> anyhow::Result<Vec<ServiceRow>> {
+    let folder = folder.path().join("services");
+    std::fs::create_dir(&folder).context("make a folder for the services")?;
+    let mut config = context.config.clone();
+    config.data = folder.join("data");
+    move_away(&mut config)?;
+    let file = folder.join("cluster.toml");
+    std::fs::write(&file, config.to_toml()?).context("write the configuration")?;
+    let system = System {
+        config: &file,
+        data: &config.data,
+    };
+    context.output.note("the services are started");
+    system.menagerie(&["up", "--detach"]).await?;
+    let rows = rows(&system, &config, quick, seconds).await;
+    let stopped = system.menagerie(&["down"]).await;
+    let rows = rows?;
+    stopped?;
+    Ok(rows)
+}
+
+async fn rows(
+    system: &System<'_>,
+    config: &Config,
+    quick: bool,
+    seconds: f64,
+) -> anyhow::Result<Vec<ServiceRow>> {
+    let seconds = format!("{seconds:.0}");
+    let mut rows = Vec::new();
+    for (name, what, arguments, in_quick) in WORKS {
+        let there = match arguments[0] {
+            "shop" => !config.shop.addresses.is_empty() && !config.payment.addresses.is_empty(),
+            "pay" => !config.payment.addresses.is_empty(),
+            _ => !config.consensus.addresses.is_empty(),
+        };
+        if !there || (quick && !in_quick) {
+            continue;
+        }
+        let mut all = vec!["bench"];
+        all.extend(arguments);
+        all.extend(["--clients", "64", "--seconds", &seconds]);
+        let (mut figures, mut errors) = (Vec::new(), 0);
+        for _ in 0..if quick { 1 } else { ROUNDS } {
+            let output = system.menagerie(&all).await?;
+            let told: Value = serde_json::from_slice(&output.stdout).context("read what a generator says")?;
+            let counts = told["errors"]
+                .as_object()
+                .into_iter()
+                .flat_map(|errors| errors.values());
+            errors += counts.filter_map(Value::as_u64).sum::<u64>();
+            let seen: Figures = serde_json::from_value(told).context("read what a generator says")?;
+            figures.push(seen);
+        }
+        let middle = |of: fn(&Figures) -> f64| Middle::of(figures.iter().map(of)).context("there is a round");
+        rows.push(ServiceRow {
+            name: name.to_owned(),
+            what: what.to_owned(),
+            operations_per_s: middle(|seen| seen.operations_per_s)?,
+            p50_ms: middle(|seen| seen.p50_ms)?,
+            p99_ms: middle(|seen| seen.p99_ms)?,
+            errors,
+        });
+    }
+    Ok(rows)
+}
+
+/// Gives everything an address of its own, so that what runs already is not in the way.
+fn move_away(config: &mut Config) -> anyhow::Result<()> {
+    let mut taken = Vec::new();
+    let mut free = || -> anyhow::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        let address = listener.local_addr().context("find a free port")?.to_string();
+        taken.push(listener);
+        Ok(address)
+    };
+    for node in &mut config.nodes {
+        (node.client, node.peer) = (free()?, free()?);
+        (node.client_listen, node.peer_listen) = (None, None);
+    }
+    let lists = [
+        &mut config.payment.addresses,
+        &mut config.shop.addresses,
+        &mut config.consensus.addresses,
+    ];
+    for address in lists.into_iter().flatten() {
+        *address = free()?;
+    }
+    for model in &mut config.models {
+        model.address = free()?;
+    }
+    config.console.address = free()?;
+    if !config.gateway.address.is_empty() {
+        config.gateway.address = free()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The sides that are compared, and one measurement of one of them by a generator in a process of its own.
+//! Invariant: what servers used is measured around the generator's whole run, and only theirs is counted.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::super::drive::{Order, Seen, Target};
+use super::cases::Case;
+use super::report::Round;
+use crate::arena::{Etcd, Server, Start, Store, Usage};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Menagerie,
+    Etcd,
+    /// A server that does nothing behind the same HTTP.
+    Ceiling,
+}
+
+pub(super) struct Sides {
+    pub(super) store: Store,
+    pub(super) etcd: Option<Etcd>,
+    pub(super) ceiling: Ceiling,
+}
+
+/// The server that does nothing.
+pub(super) struct Ceiling {
+    server: Server,
+    address: String,
+}
+
+impl Ceiling {
+    pub(super) async fn start(folder: &std::path::Path) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+        let address = listener.local_addr().context("find a free port")?.to_string();
+        drop(listener);
+        let mut server = Server::new(Start {
+            name: "no-op".to_owned(),
+            program: std::env::current_exe().context("find this program's own file")?,
+            arguments: ["bench", "no-op", "--address", &address]
+                .map(str::to_owned)
+                .to_vec(),
+            environment: Vec::new(),
+            namespace: None,
+            log: folder.join("no-op.log"),
+        });
+        server.start()?;
+        let deadline = std::time::Duration::from_secs(20);
+        crate::arena::wait_for("the server that does nothing", deadline, async || {
+            tokio::net::TcpStream::connect(&address).await.ok()
+        })
+        .await?;
+        Ok(Self { server, address })
+    }
+}
+
+impl Sides {
+    pub(super) fn target(&self, side: Side) -> Option<Target> {
+        Some(match side {
+            Side::Menagerie => Target::Store {
+                endpoints: self.store.endpoints(),
+                token: self.store.token().to_owned(),
+            },
+            Side::Etcd => Target::Etcd {
+                endpoints: self.etcd.as_ref()?.endpoints.clone(),
+            },
+            Side::Ceiling => Target::Store {
+                endpoints: vec![self.ceiling.address.clone()],
+                token: "none".to_owned(),
+            },
+        })
+    }
+
+    fn usage(&self, side: Side) -> Usage {
+        match side {
+            Side::Menagerie => Usage::of(self.store.pids()),
+            Side::Etcd => Usage::of(self.etcd.iter().flat_map(Etcd::pids)),
+            Side::Ceiling => Usage::of(self.ceiling.server.pid()),
+        }
+    }
+
+    /// What each server of a side holds in memory now.
+    pub(super) fn resident_bytes(&self, side: Side) -> u64 {
+        self.usage(side).resident_bytes / crate::arena::SERVERS as u64
+    }
+
+    /// `None` where there is nobody to ask.
+    pub(super) async fn measure(
+        &self,
+        side: Side,
+        case: &Case,
+        seconds: f64,
+    ) -> anyhow::Result<Option<Round>> {
+        let Some(target) = self.target(side) else {
+            return Ok(None);
+        };
+        let order = Order {
+            target,
+            work: case.work,
+            clients: case.clients,
+            seconds,
+            rate: case.rate,
+            keys: case.stage.keys(),
+        };
+        let before = self.usage(side);
+        let seen = generate(&order)
+            .await
+            .with_context(|| format!("measure {} of {side:?}", case.name))?;
+        let usage = self.usage(side).since(before);
+        if seen.figures.operations == 0 {
+            bail!(
+                "{}: not one operation of {side:?} succeeded: {:?}",
+                case.name,
+                seen.errors
+            );
+        }
+        Ok(Some(Round { seen, usage }))
+    }
+}
+
+/// Runs the generator in a process of its own.
+pub(super) async fn generate(order: &Order) -> anyhow::Result<Seen> {
+    let program = std::env::current_exe().context("find this program's own file")?;
+    let mut child = Command::new(program)
+        .args(["--json", "bench", "drive"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start the generator")?;
+    let mut input = child.stdin.take().context("speak to the generator")?;
+    let text = serde_json::to_vec(order).context("write the order")?;
+    input.write_all(&text).await.context("speak to the generator")?;
+    drop(input);
+    let output = child.wait_with_output().await.context("wait for the generator")?;
+    if !output.status.success() {
+        bail!(
+            "the generator failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    serde_json::from_slice(&output.stdout).context("read what the generator has seen")
+}

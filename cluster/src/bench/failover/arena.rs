@@ -1,0 +1,317 @@
+//! The same faults to three nodes of the store and to three members of etcd, on servers and a network of their own.
+//! Invariant: both sides are written to by the same writers at the same rate, and only one side at a time.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use reqwest::{Method, Url};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
+use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
+use crate::bench::connection::{Connection, Outcome};
+use crate::context::Context;
+use crate::etcd::{Call, Client};
+
+/// Each writer begins a write so often: all together 1600 a second.
+const PACE: Duration = Duration::from_millis(5);
+const KEY: &str = "bench/failover";
+
+enum Side {
+    Store(Box<Store>),
+    Etcd(Etcd),
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    kinds: Vec<Kind>,
+    left_out: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Kind {
+    how: How,
+    menagerie: Report,
+    etcd: Option<Report>,
+    /// Median to median.
+    to_etcd: Option<f64>,
+}
+
+pub(super) async fn run(context: &Context, kills: u32, hows: &[How], with_etcd: bool) -> anyhow::Result<()> {
+    let mut left_out = Vec::new();
+    let mut hows = hows.to_vec();
+    let network = match Network::hindrance() {
+        None => Some(Network::open(2 * SERVERS)?),
+        Some(why) => {
+            if hows.contains(&How::Cut) {
+                left_out.push(format!("network cuts: {why}"));
+            }
+            hows.retain(|how| *how != How::Cut);
+            None
+        }
+    };
+    let folder = Folder::beside(&context.data)?;
+    let store = Store::start(folder.path(), network.as_ref(), 0, |_| {}).await?;
+    let mut store = Stage::new(Side::Store(Box::new(store)), network.as_ref(), 0);
+    let mut etcd = None;
+    match Etcd::find() {
+        _ if !with_etcd => left_out.push("etcd: left out by --without-etcd".to_owned()),
+        None => left_out.push("etcd: there is none here; `.ci/setup bench` installs it".to_owned()),
+        Some(program) => {
+            let started = Etcd::start(&program, folder.path(), network.as_ref(), SERVERS).await?;
+            etcd = Some(Stage::new(Side::Etcd(started), network.as_ref(), SERVERS));
+        }
+    }
+    for left_out in &left_out {
+        context.output.note(format_args!("left out: {left_out}"));
+    }
+    let progress = context
+        .output
+        .progress(hows.len() as u64 * u64::from(kills), "faults");
+    let mut kinds = Vec::new();
+    for how in hows {
+        let menagerie = store
+            .take_away(how, kills)
+            .await
+            .with_context(|| format!("{how:?} the leader"))?;
+        let etcd = match &mut etcd {
+            Some(etcd) => Some(
+                etcd.take_away(how, kills)
+                    .await
+                    .with_context(|| format!("{how:?} etcd's leader"))?,
+            ),
+            None => None,
+        };
+        let to_etcd = etcd.as_ref().map(|etcd| menagerie.median_ms / etcd.median_ms);
+        kinds.push(Kind {
+            how,
+            menagerie,
+            etcd,
+            to_etcd,
+        });
+        progress.inc(u64::from(kills));
+    }
+    progress.finish_and_clear();
+    show(context, &Comparison { kinds, left_out })
+}
+
+fn show(context: &Context, comparison: &Comparison) -> anyhow::Result<()> {
+    if context.output.json {
+        return Ok(context.output.document(comparison)?);
+    }
+    let mut rows = Vec::new();
+    for kind in &comparison.kinds {
+        let sides = [("menagerie", Some(&kind.menagerie)), ("etcd", kind.etcd.as_ref())];
+        for (side, report) in sides
+            .into_iter()
+            .filter_map(|(side, report)| Some((side, report?)))
+        {
+            let ratio = kind.to_etcd.filter(|_| side == "menagerie");
+            rows.push([
+                format!("{:?}", kind.how).to_lowercase(),
+                side.to_owned(),
+                report.faults.len().to_string(),
+                format!("{:.1} ms", report.min_ms),
+                format!("{:.1} ms", report.median_ms),
+                format!("{:.1} ms", report.p90_ms),
+                format!("{:.1} ms", report.max_ms),
+                report.failed_tries.to_string(),
+                ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
+            ]);
+        }
+    }
+    let header = [
+        "FAULT",
+        "SIDE",
+        "TIMES",
+        "SHORTEST",
+        "MEDIAN",
+        "P90",
+        "LONGEST",
+        "FAILED TRIES",
+        "TO ETCD",
+    ];
+    context.output.table(header, rows)?;
+    Ok(())
+}
+
+/// One side and its place in the network.
+struct Stage<'a> {
+    side: Side,
+    network: Option<&'a Network>,
+    hosts_from: usize,
+}
+
+impl<'a> Stage<'a> {
+    fn new(side: Side, network: Option<&'a Network>, hosts_from: usize) -> Self {
+        Self {
+            side,
+            network,
+            hosts_from,
+        }
+    }
+
+    fn server(&mut self, index: usize) -> &mut Server {
+        match &mut self.side {
+            Side::Store(store) => &mut store.servers[index],
+            Side::Etcd(etcd) => &mut etcd.servers[index],
+        }
+    }
+
+    /// Waits until all can do their work; answers who leads.
+    async fn ready(&self) -> anyhow::Result<usize> {
+        match &self.side {
+            Side::Store(store) => store.ready().await,
+            Side::Etcd(etcd) => etcd.ready().await,
+        }
+    }
+
+    async fn take_away(&mut self, how: How, kills: u32) -> anyhow::Result<Report> {
+        let seen = RefCell::new(Seen::new());
+        let writers = (0..WRITERS).map(|number| Writer::new(&self.side, number));
+        let writers = writers.collect::<anyhow::Result<Vec<_>>>()?;
+        let faults = async {
+            let faults = self.faults(how, kills, &seen).await;
+            seen.borrow_mut().stop = true;
+            faults
+        };
+        let writing = (0..)
+            .zip(&writers)
+            .map(|(number, writer)| writer.run(number, &seen));
+        let (faults, _) = tokio::join!(faults, join_all(writing));
+        Ok(Report::of(how, faults?, seen.into_inner().successes))
+    }
+
+    async fn faults(
+        &mut self,
+        how: How,
+        kills: u32,
+        seen: &RefCell<Seen>,
+    ) -> anyhow::Result<Vec<super::Fault>> {
+        let mut faults = Vec::new();
+        for _ in 0..kills {
+            self.ready().await?;
+            tokio::time::sleep(SETTLE).await;
+            if !writes_flow(seen).await {
+                bail!(NOBODY);
+            }
+            let leader = self.ready().await?;
+            let failures = seen.borrow_mut().watch_from_here();
+            let end = Instant::now() + WINDOW;
+            self.harm(how, leader)?;
+            tokio::time::sleep_until(end.into()).await;
+            // A gap is measured to its end, however long that takes.
+            let recovered = writes_flow(seen).await;
+            let name = self.server(leader).name().to_owned();
+            faults.push(seen.borrow().fault(name, recovered, failures));
+            self.heal(how, leader).await?;
+        }
+        self.ready().await?;
+        Ok(faults)
+    }
+
+    fn harm(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
+        match how {
+            How::Kill => self.server(leader).kill(),
+            How::Term => self.server(leader).signal(Signal::TERM)?,
+            How::Pause => self.server(leader).signal(Signal::STOP)?,
+            How::Cut => self.network()?.cut(self.hosts_from + leader)?,
+        }
+        Ok(())
+    }
+
+    async fn heal(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
+        match how {
+            How::Kill => self.server(leader).start(),
+            How::Term => {
+                self.server(leader).ended().await?;
+                self.server(leader).start()
+            }
+            How::Pause => self.server(leader).signal(Signal::CONT),
+            How::Cut => self.network()?.heal(),
+        }
+    }
+
+    fn network(&self) -> anyhow::Result<&Network> {
+        self.network.context("there is no network of our own to cut")
+    }
+}
+
+enum Writer {
+    Store {
+        connection: Box<Connection>,
+        urls: Vec<Url>,
+    },
+    Etcd {
+        clients: Vec<Client>,
+        call: Call,
+    },
+}
+
+impl Writer {
+    fn new(side: &Side, number: usize) -> anyhow::Result<Self> {
+        let key = format!("{KEY}/{number}");
+        Ok(match side {
+            Side::Store(store) => {
+                let url = |endpoint: String| Url::parse(&format!("http://{endpoint}/v1/kv/{key}"));
+                let urls = store.endpoints().into_iter().map(url).collect::<Result<_, _>>();
+                let connection = Box::new(Connection::new(store.token(), TRY_DEADLINE)?);
+                Self::Store {
+                    connection,
+                    urls: urls.context("make a URL")?,
+                }
+            }
+            Side::Etcd(etcd) => {
+                let clients = etcd
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| Client::new(endpoint, TRY_DEADLINE));
+                Self::Etcd {
+                    clients: clients.collect::<anyhow::Result<_>>()?,
+                    call: Call::put(&key, b"x"),
+                }
+            }
+        })
+    }
+
+    async fn write(&self, node: usize) -> Outcome {
+        match self {
+            Self::Store { connection, urls } => {
+                let url = urls[node % urls.len()].clone();
+                connection
+                    .send(Method::PUT, url, Some(Bytes::from_static(b"x")), None)
+                    .await
+            }
+            Self::Etcd { clients, call } => match clients[node % clients.len()].call(call).await {
+                Ok(_) => Outcome::Done,
+                Err(_) => Outcome::Broken,
+            },
+        }
+    }
+
+    /// Writes at its pace; after a failed try it goes to the next node at once.
+    async fn run(&self, number: u32, seen: &RefCell<Seen>) {
+        let mut node = number as usize;
+        let writers = u32::try_from(WRITERS).unwrap_or(1);
+        let mut next = Instant::now() + PACE * number / writers;
+        while !seen.borrow().stop {
+            tokio::time::sleep_until(next.into()).await;
+            if self.write(node).await == Outcome::Done {
+                let mut seen = seen.borrow_mut();
+                seen.gaps.success(Instant::now());
+                seen.successes += 1;
+                // What an outage kept from being written is not caught up with.
+                next = (next + PACE).max(Instant::now());
+            } else {
+                seen.borrow_mut().failures += 1;
+                node += 1;
+                // A node that is down refuses in microseconds; this keeps the hopping from being a busy loop.
+                next = Instant::now() + Duration::from_millis(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `menagerie bench failover`: takes the leader away again and again, in each way there is, and measures how long
+//! nobody could write; the same is done to etcd. `--running` does it to the cluster that is running.
+//! Invariant: the clock starts before the fault is caused, and every fault is healed before the next.
+
+mod arena;
+mod running;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::closed_loop::millis;
+use crate::context::Context;
+use crate::kv::reach::Reach;
+use crate::probe::Gaps;
+
+const WRITERS: usize = 8;
+const TRY_DEADLINE: Duration = Duration::from_millis(250);
+/// How long after a fault one watches for its gap.
+const WINDOW: Duration = Duration::from_secs(2);
+/// The writers at their pace succeed far more often than this when nothing is wrong.
+const FLOWING: Duration = Duration::from_millis(100);
+const RECOVERY_DEADLINE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_millis(500);
+const NOBODY: &str = "nobody can write although all nodes say that they are ready";
+
+#[derive(Args)]
+pub(crate) struct Failover {
+    /// How many times, of each kind
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kills: u32,
+    /// What happens to the leader [default: everything that can be done here]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    how: Vec<How>,
+    /// Do it to the cluster that is running, and to nothing else
+    #[arg(long)]
+    running: bool,
+    /// Leave etcd out
+    #[arg(long, conflicts_with = "running")]
+    without_etcd: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    /// kill -9
+    Kill,
+    /// SIGTERM: it may hand over first
+    Term,
+    /// SIGSTOP
+    Pause,
+    /// Nothing reaches it, and nothing it says reaches anybody
+    Cut,
+}
+
+const EVERYTHING: [How; 4] = [How::Kill, How::Term, How::Pause, How::Cut];
+
+impl Failover {
+    pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        if self.running {
+            let how = self.how.first().copied().unwrap_or(How::Kill);
+            let running = running::Running {
+                kills: self.kills,
+                how,
+                reach: &self.reach,
+            };
+            return running.run(context).await;
+        }
+        let hows = if self.how.is_empty() {
+            EVERYTHING.to_vec()
+        } else {
+            self.how
+        };
+        Box::pin(arena::run(context, self.kills, &hows, !self.without_etcd)).await
+    }
+}
+
+/// What the writers have seen; they run on one thread.
+struct Seen {
+    gaps: Gaps,
+    successes: u64,
+    /// Tries that ended badly; each was tried again on another node.
+    failures: u64,
+    stop: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Fault {
+    leader: String,
+    gap_ms: f64,
+    /// False: nobody could write until the fault was healed, and the gap is only what was waited for.
+    recovered: bool,
+    failed_tries: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Report {
+    how: How,
+    min_ms: f64,
+    median_ms: f64,
+    p90_ms: f64,
+    max_ms: f64,
+    failed_tries: u64,
+    writes: u64,
+    faults: Vec<Fault>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            gaps: Gaps::new(Instant::now()),
+            successes: 0,
+            failures: 0,
+            stop: false,
+        }
+    }
+
+    /// Forgets the gaps so far; answers the failures so far.
+    fn watch_from_here(&mut self) -> u64 {
+        self.gaps.forget();
+        self.failures
+    }
+
+    /// What was seen since then.
+    fn fault(&self, leader: String, recovered: bool, failures_before: u64) -> Fault {
+        Fault {
+            leader,
+            gap_ms: millis(self.gaps.longest(Instant::now())),
+            recovered,
+            failed_tries: self.failures - failures_before,
+        }
+    }
+}
+
+impl Report {
+    fn of(how: How, faults: Vec<Fault>, writes: u64) -> Self {
+        let mut gaps: Vec<f64> = faults.iter().map(|fault| fault.gap_ms).collect();
+        gaps.sort_by(f64::total_cmp);
+        let at = |tenths: usize| {
+            gaps.get(gaps.len() * tenths / 10)
+                .or(gaps.last())
+                .copied()
+                .unwrap_or_default()
+        };
+        Self {
+            how,
+            min_ms: at(0),
+            median_ms: at(5),
+            p90_ms: at(9),
+            max_ms: at(10),
+            failed_tries: faults.iter().map(|fault| fault.failed_tries).sum(),
+            writes,
+            faults,
+        }
+    }
+}
+
+/// Waits until writes succeed again; false when they do not.
+async fn writes_flow(seen: &RefCell<Seen>) -> bool {
+    let deadline = Instant::now() + RECOVERY_DEADLINE;
+    while seen.borrow().gaps.open(Instant::now()) > FLOWING {
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gaps_are_ordered() {
+        let fault = |gap_ms| Fault {
+            leader: "n1".to_owned(),
+            gap_ms,
+            recovered: true,
+            failed_tries: 1,
+        };
+        let report = Report::of(How::Kill, [5.0, 1.0, 3.0].map(fault).to_vec(), 9);
+        assert_eq!((report.min_ms, report.median_ms, report.max_ms), (1.0, 3.0, 5.0));
+        assert_eq!(report.failed_tries, 3);
+    }
+}

@@ -1,0 +1,77 @@
+//! What the clients were told, in one place, with one clock.
+//! Invariant: an operation is written down once it has ended or is given up, with the moment it began; a violation
+//! that a client sees at once is written down at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::linear::Operation;
+
+/// So many violations are told; more of them say nothing new.
+const VIOLATIONS_MAX: usize = 20;
+
+pub(super) struct Book {
+    began: Instant,
+    pages: Mutex<Pages>,
+}
+
+#[derive(Default)]
+pub(super) struct Pages {
+    pub(super) histories: BTreeMap<String, Vec<Operation>>,
+    /// Revision, key and value of each write that was acknowledged; no value is a deletion.
+    pub(super) acknowledged: Vec<(u64, String, Option<String>)>,
+    /// When something succeeded, in milliseconds from the begin.
+    pub(super) successes: Vec<u64>,
+    pub(super) counts: BTreeMap<&'static str, u64>,
+    pub(super) violations: Vec<String>,
+    /// Keys on leases that nobody renews any more, which must go.
+    pub(super) to_go: Vec<String>,
+}
+
+impl Book {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            pages: Mutex::default(),
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Nanoseconds, from 1 on: 0 is the time before all operations.
+    pub(super) fn now(&self) -> u64 {
+        1 + u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX - 1)
+    }
+
+    pub(super) fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count(&self, what: &'static str) {
+        *self.pages().counts.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn success(&self) {
+        let at = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.pages().successes.push(at);
+    }
+
+    pub(super) fn record(&self, key: &str, operation: Operation) {
+        let mut pages = self.pages();
+        pages.histories.entry(key.to_owned()).or_default().push(operation);
+    }
+
+    pub(super) fn acknowledged(&self, revision: u64, key: &str, value: Option<String>) {
+        self.pages().acknowledged.push((revision, key.to_owned(), value));
+    }
+
+    pub(super) fn violation(&self, what: String) {
+        let mut pages = self.pages();
+        if pages.violations.len() < VIOLATIONS_MAX {
+            pages.violations.push(what);
+        }
+    }
+}

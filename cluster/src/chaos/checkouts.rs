@@ -1,0 +1,178 @@
+//! Orders at a shop, paid by card, while the store below is broken: one shop and one payment service.
+//! Invariant: each order has a key of its own and is sent again with it until its end is known, so that it must
+//! happen exactly once; what was sold, stored and charged must agree in the end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use payment_client::PaymentClient;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use service::tasks::Tasks;
+
+use super::book::Book;
+use super::ground::Ground;
+use crate::arena::{Server, Start, wait_for};
+use crate::bench::{Keeper, open_cards};
+
+const BUYERS: u64 = 2;
+const GOODS: u32 = 3;
+const CARDS: u32 = 4;
+const TRY: Duration = Duration::from_secs(8);
+const PAUSE: Duration = Duration::from_millis(40);
+const START: Duration = Duration::from_secs(40);
+const SETTLED: Duration = Duration::from_mins(1);
+
+pub(super) struct Checkouts {
+    keeper: Keeper,
+    /// User and number of each order that was acknowledged as paid.
+    paid: Arc<Mutex<Vec<(String, String)>>>,
+    _servers: Vec<Server>,
+}
+
+impl Checkouts {
+    pub(super) async fn start(ground: &Ground, tasks: &Tasks, book: &Arc<Book>) -> anyhow::Result<Self> {
+        let store = &ground.store;
+        let (shop, pay) = (
+            &store.config.shop.addresses[0],
+            &store.config.payment.addresses[0],
+        );
+        let mut servers = Vec::new();
+        for (name, address) in [("pay", pay), ("shop", shop)] {
+            let config = store.config_file.display().to_string();
+            let mut server = Server::new(Start {
+                name: format!("{name}1"),
+                program: std::env::current_exe().context("find this program's own file")?,
+                arguments: ["--config", &config, name, "--id", "1"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                environment: Vec::new(),
+                namespace: None,
+                log: store.config_file.with_file_name(format!("{name}1.log")),
+            });
+            server.start()?;
+            let http = service::http::client(TRY);
+            wait_for(name, START, async || {
+                let ready = http.get(format!("http://{address}/readyz")).send().await.ok()?;
+                ready.status().is_success().then_some(())
+            })
+            .await
+            .with_context(|| server.last_words())?;
+            servers.push(server);
+        }
+        let secrets = service::secrets::load(&store.config.data).context("read the secrets")?;
+        let operator = secrets
+            .token("operator")
+            .context("find the token of the operator")?;
+        let payment = PaymentClient::builder([pay.clone()], operator.expose());
+        let cards = open_cards(&payment.deadline(TRY).build()?, CARDS).await?;
+        let keeper = Keeper::new(shop, operator.expose())?;
+        let goods = keeper.stock_shelves(GOODS).await?;
+        let paid = Arc::default();
+        for number in 0..BUYERS {
+            let buyer = Buyer {
+                user: format!("chaos-{number}"),
+                shop: shop.clone(),
+                token: operator.expose().to_owned(),
+                goods: goods.clone(),
+                cards: cards.clone(),
+                paid: Arc::clone(&paid),
+                book: Arc::clone(book),
+            };
+            let stopping = tasks.clone();
+            tasks.spawn("chaos buyer", async move {
+                for n in 0_usize.. {
+                    if stopping.is_stopping() {
+                        return;
+                    }
+                    buyer.order(n, &stopping).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            });
+        }
+        Ok(Self {
+            keeper,
+            paid,
+            _servers: servers,
+        })
+    }
+
+    /// Waits until nothing is left to be done; then the books must agree, and hold every paid order.
+    pub(super) async fn judge(&self, book: &Book) {
+        let settled = wait_for("orders under way to end", SETTLED, async || {
+            let audit = self.keeper.audit().await.ok()?;
+            (audit["unfinished"] == 0).then_some(audit)
+        });
+        match settled.await {
+            Ok(audit) if audit["ok"] == true => {}
+            Ok(audit) => book.violation(format!("the shop is not sound: {audit}")),
+            Err(error) => book.violation(format!("the shop: {error:#}")),
+        }
+        let paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (user, order) in paid {
+            let found = self
+                .keeper
+                .ask(reqwest::Method::GET, &format!("/orders/{user}/{order}"), None)
+                .await;
+            if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
+                book.violation(format!(
+                    "order {order} was acknowledged as paid, and is now: {found:?}"
+                ));
+            }
+        }
+    }
+}
+
+struct Buyer {
+    user: String,
+    shop: String,
+    token: String,
+    goods: Vec<String>,
+    cards: Vec<String>,
+    paid: Arc<Mutex<Vec<(String, String)>>>,
+    book: Arc<Book>,
+}
+
+impl Buyer {
+    async fn order(&self, n: usize, tasks: &Tasks) {
+        let body = json!({
+            "userId": self.user,
+            "items": [{"productId": self.goods[n % self.goods.len()], "quantity": 1}],
+            "cardNumber": self.cards[n % self.cards.len()],
+        });
+        let http = service::http::client(TRY);
+        while !tasks.is_stopping() {
+            let request = http
+                .post(format!("http://{}/orders", self.shop))
+                .bearer_auth(&self.token);
+            let request = request
+                .header("idempotency-key", format!("{}-{n}", self.user))
+                .json(&body);
+            if let Ok(answer) = request.send().await {
+                let status = answer.status();
+                let told: Value = answer.json().await.unwrap_or_default();
+                if status == StatusCode::CREATED && told["status"] == "paid" {
+                    let order = told["order_id"].as_str().unwrap_or_default().to_owned();
+                    self.paid
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((self.user.clone(), order));
+                    self.book.success();
+                    return self.book.count("checkouts");
+                }
+                // Anything else that is final is not what goods in plenty and cards with money lead to.
+                let passing = status.is_server_error()
+                    || status.is_success()
+                    || status == StatusCode::TOO_MANY_REQUESTS;
+                if !passing {
+                    return self
+                        .book
+                        .violation(format!("an order was answered with {status}: {told}"));
+                }
+            }
+            self.book.count("checkouts tried again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Clients of registers and counters: reads on every node, writes, deletions, compare-and-set, bounded additions.
+//! Keys change every few seconds, so that each has a history of its own that is short enough to be judged exactly.
+//! Invariant: every value is written at most once, so that each read tells which write it saw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use kvstore_client::{Error, KvClient, PutOptions, Reads};
+use service::tasks::Tasks;
+
+use super::book::Book;
+use super::linear::{Did, Held, Operation};
+use super::random::Random;
+
+pub(super) const PREFIX: &str = "chaos/";
+const CLIENTS: u64 = 8;
+const KEYS: u64 = 4;
+/// How long a set of keys is in use.
+const GENERATION: Duration = Duration::from_millis(1500);
+const PAUSE: Duration = Duration::from_millis(4);
+const DEADLINE: Duration = Duration::from_secs(4);
+const COUNTER_MAX: i64 = 60;
+
+struct Client {
+    /// Any node, by its own choice.
+    any: KvClient,
+    /// One node each.
+    nodes: Vec<KvClient>,
+    book: Arc<Book>,
+    tasks: Tasks,
+    values: Arc<AtomicI64>,
+    random: Random,
+}
+
+/// What a compare-and-set expects to find.
+#[derive(Clone, Copy)]
+enum Expected {
+    Anything,
+    This(Held),
+}
+
+/// What a client last read of a key: value and revision.
+type Last = Option<(i64, u64)>;
+
+pub(super) fn client(endpoints: &[String], token: &str, tasks: &Tasks) -> kvstore_client::Result<KvClient> {
+    KvClient::builder(endpoints.iter().cloned())
+        .token(token)
+        .deadline(DEADLINE)
+        .try_time_max(Duration::from_secs(1))
+        .reads(Reads::Sticky)
+        .tasks(tasks.clone())
+        .build()
+}
+
+pub(super) fn start(
+    endpoints: &[String],
+    token: &str,
+    tasks: &Tasks,
+    book: &Arc<Book>,
+    seed: u64,
+) -> kvstore_client::Result<()> {
+    let values = Arc::new(AtomicI64::new(1));
+    for number in 0..CLIENTS {
+        let nodes = endpoints
+            .iter()
+            .map(|endpoint| client(std::slice::from_ref(endpoint), token, tasks));
+        let client = Client {
+            any: client(endpoints, token, tasks)?,
+            nodes: nodes.collect::<kvstore_client::Result<_>>()?,
+            book: Arc::clone(book),
+            tasks: tasks.clone(),
+            values: Arc::clone(&values),
+            random: Random::from(seed ^ (number + 1) << 32),
+        };
+        tasks.spawn("chaos client", client.run());
+    }
+    Ok(())
+}
+
+impl Client {
+    async fn run(mut self) {
+        let mut last: (String, Last) = (String::new(), None);
+        while !self.tasks.is_stopping() {
+            let generation = self.book.elapsed().as_millis() / GENERATION.as_millis();
+            let key = format!("{PREFIX}r/{generation:05}/{}", self.random.below(KEYS));
+            match self.random.below(100) {
+                0..40 => last = (key.clone(), self.read(&key).await),
+                40..62 => self.put(&key, PutOptions::default(), Expected::Anything).await,
+                62..84 => {
+                    let (key, known) = last.clone();
+                    if !key.is_empty() {
+                        let options = PutOptions {
+                            if_match: known.map(|(_, revision)| revision),
+                            if_absent: known.is_none(),
+                            ..PutOptions::default()
+                        };
+                        self.put(&key, options, Expected::This(known.map(|(value, _)| value)))
+                            .await;
+                    }
+                }
+                84..90 => self.delete(&key).await,
+                _ => self.add(&format!("{PREFIX}c/{generation:05}")).await,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    async fn read(&mut self, key: &str) -> Last {
+        let node = self.random.choose(&self.nodes).clone();
+        let start = self.book.now();
+        match node.get(key).await {
+            Ok(found) => {
+                let seen = found.map(|kv| (number(&kv.bytes()), kv.mod_revision));
+                self.done(key, start, Did::Read(seen.map(|(value, _)| value)), "reads");
+                seen
+            }
+            Err(error) => {
+                // A read that failed saw nothing.
+                let _surely_not = self.failed(&error, "reads that failed");
+                None
+            }
+        }
+    }
+
+    async fn put(&mut self, key: &str, options: PutOptions, expected: Expected) {
+        let new = self.values.fetch_add(1, Ordering::Relaxed);
+        let start = self.book.now();
+        let swaps = matches!(expected, Expected::This(_));
+        let did = |done| match expected {
+            Expected::Anything => Did::Write(Some(new)),
+            Expected::This(expected) => Did::Swap { expected, new, done },
+        };
+        match self.any.put_with(key, new.to_string(), options).await {
+            Ok(put) => {
+                self.book.acknowledged(put.revision, key, Some(new.to_string()));
+                let what = if swaps { "swaps" } else { "writes" };
+                self.done(key, start, did(Some(true)), what);
+            }
+            Err(Error::Conflict { .. }) if swaps => {
+                self.done(key, start, did(Some(false)), "swaps refused");
+            }
+            Err(error) => self.lost(key, start, did(None), &error),
+        }
+    }
+
+    async fn delete(&mut self, key: &str) {
+        let start = self.book.now();
+        match self.any.delete(key).await {
+            Ok(deleted) => {
+                if deleted.deleted > 0 {
+                    self.book.acknowledged(deleted.revision, key, None);
+                }
+                self.done(key, start, Did::Write(None), "deletions");
+            }
+            Err(error) => self.lost(key, start, Did::Write(None), &error),
+        }
+    }
+
+    async fn add(&mut self, key: &str) {
+        let start = self.book.now();
+        let did = |sum| Did::Add {
+            by: 1,
+            max: COUNTER_MAX,
+            sum,
+        };
+        match self.any.add(key, 1, None, Some(COUNTER_MAX)).await {
+            Ok(sum) => self.done(key, start, did(Some(sum)), "additions"),
+            Err(error) => self.lost(key, start, did(None), &error),
+        }
+    }
+
+    fn done(&self, key: &str, start: u64, did: Did, what: &'static str) {
+        let end = Some(self.book.now());
+        self.book.record(key, Operation { start, end, did });
+        self.book.success();
+        self.book.count(what);
+    }
+
+    fn lost(&self, key: &str, start: u64, did: Did, error: &Error) {
+        if !self.failed(error, "writes that failed") {
+            self.book.record(
+                key,
+                Operation {
+                    start,
+                    end: None,
+                    did,
+                },
+            );
+        }
+    }
+
+    /// Whether it surely did not happen; an error that no fault may cause is a violation.
+    fn failed(&self, error: &Error, what: &'static str) -> bool {
+        self.book.count(what);
+        match error {
+            Error::Unavailable { .. } => true,
+            Error::Unknown { .. } => false,
+            // A full disk says so, and takes nothing.
+            Error::Problem(problem) if problem.code == "disk-full" => true,
+            other => {
+                self.book
+                    .violation(format!("no fault may be answered like this: {other:?}"));
+                false
+            }
+        }
+    }
+}
+
+/// What was written as a number; a value from elsewhere is one that nobody wrote.
+pub(super) fn number(bytes: &[u8]) -> i64 {
+    let text = String::from_utf8_lossy(bytes);
+    text.parse().unwrap_or(i64::MIN)
+}

@@ -1,0 +1,187 @@
+//! What happens to disks and clocks: power lost, no room, syncs slow or failing, files damaged, the clock jumping.
+//! Invariant: an effect is seen where it happens: by the dead disk, the counters of the shim, the log of the node.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::arena::wait_for;
+use crate::chaos::ground::{FREE_MIN, Ground};
+use crate::chaos::random::Random;
+use crate::chaos::shim::Order;
+
+const STEP_DEADLINE: Duration = Duration::from_secs(30);
+/// What a node says that knows less than it once acknowledged.
+const GONE: &str = "are gone: this node neither votes nor leads";
+const TRIES: usize = 4;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Damage {
+    CutEnd,
+    FlipBit,
+}
+
+pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
+    for victim in victims {
+        ground.disks[*victim].cut_power()?;
+    }
+    for victim in victims {
+        ground.server(*victim).kill();
+    }
+    for victim in victims {
+        ground.disks[*victim].boot().await?;
+        ground.server(*victim).start()?;
+    }
+    let names: Vec<String> = victims.iter().map(|victim| format!("n{}", victim + 1)).collect();
+    Ok(format!("power loss of {}", names.join(", ")))
+}
+
+pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
+    let client = ground.only(victim)?.with_deadline(Duration::from_millis(500));
+    let disk = &ground.disks[victim];
+    disk.fill_up_to(FREE_MIN / 2)?;
+    let refused = wait_for(
+        "a node to refuse writes for want of room",
+        STEP_DEADLINE,
+        async || {
+            let put = client.put("chaos-full", "x").await;
+            put.is_err_and(|error| error.code() == "disk-full").then_some(())
+        },
+    )
+    .await;
+    disk.free()?;
+    refused?;
+    Ok(format!(
+        "the disk of n{} was full, and it refused writes",
+        victim + 1
+    ))
+}
+
+pub(super) async fn slow_sync(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
+    const DELAY_US: i64 = 60_000;
+    let shim = &ground.shims[victim];
+    let before = shim.effects(Order::SyncDelayUs)?;
+    shim.set(Order::SyncDelayUs, DELAY_US)?;
+    tokio::time::sleep(time).await;
+    shim.set(Order::SyncDelayUs, 0)?;
+    let delayed = shim.effects(Order::SyncDelayUs)? - before;
+    ensure!(delayed > 0, "syncs were made slow, and none was");
+    Ok(format!("{delayed} syncs of n{} took 60 ms more", victim + 1))
+}
+
+/// A sync that failed must be the end of the process.
+pub(super) async fn failed_sync(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
+    let before = ground.shims[victim].effects(Order::SyncFails)?;
+    ground.shims[victim].set(Order::SyncFails, 1)?;
+    let server = ground.server(victim);
+    let ended = wait_for("a node whose sync failed to end", STEP_DEADLINE, async || {
+        server.has_ended().then_some(())
+    })
+    .await;
+    ground.shims[victim].set(Order::SyncFails, 0)?;
+    let failed = ground.shims[victim].effects(Order::SyncFails)? - before;
+    ground.server(victim).kill();
+    ground.server(victim).start()?;
+    ensure!(failed > 0, "syncs were to fail, and none did");
+    if ended.is_err() {
+        bail!(
+            "VIOLATION: n{} lived on after {failed} syncs had failed",
+            victim + 1
+        );
+    }
+    Ok(format!("a sync of n{} failed, and it ended", victim + 1))
+}
+
+pub(super) async fn clock_jump(
+    ground: &mut Ground,
+    victim: usize,
+    seconds: i64,
+    time: Duration,
+) -> anyhow::Result<String> {
+    let shim = &ground.shims[victim];
+    let before = shim.effects(Order::ClockOffsetS)?;
+    shim.set(Order::ClockOffsetS, seconds)?;
+    tokio::time::sleep(time).await;
+    shim.set(Order::ClockOffsetS, 0)?;
+    let shifted = shim.effects(Order::ClockOffsetS)? - before;
+    ensure!(shifted > 0, "a clock was set wrong, and nobody looked at it");
+    Ok(format!(
+        "the clock of n{} was {seconds} s off, and was looked at {shifted} times",
+        victim + 1
+    ))
+}
+
+/// Damages the end of the log of a node that is down, until it notices that something is gone.
+pub(super) async fn damage(
+    ground: &mut Ground,
+    victim: usize,
+    kind: Damage,
+    random: &mut Random,
+) -> anyhow::Result<String> {
+    for _ in 0..TRIES {
+        ground.server(victim).kill();
+        let said_before = said(ground, victim);
+        let folder = ground
+            .store
+            .config
+            .data
+            .join(format!("n{}", victim + 1))
+            .join("raft/db");
+        let place = spoil(&newest_log(&folder)?, kind, random)?;
+        ground.server(victim).start()?;
+        let noticed = wait_for("damage to be noticed", Duration::from_secs(4), async || {
+            (said(ground, victim) > said_before).then_some(())
+        })
+        .await;
+        if noticed.is_ok() {
+            return Ok(format!(
+                "{kind:?} at {place} in the log of n{}, and it noticed",
+                victim + 1
+            ));
+        }
+        // It hit what was of no use any more.
+        ground.store.ready().await?;
+    }
+    bail!(
+        "the log of n{} was damaged {TRIES} times, and no entry was",
+        victim + 1
+    )
+}
+
+fn said(ground: &Ground, victim: usize) -> usize {
+    let log = std::fs::read_to_string(&ground.store.servers[victim].start.log).unwrap_or_default();
+    log.matches(GONE).count()
+}
+
+/// The file that holds the newest entries.
+fn newest_log(folder: &Path) -> anyhow::Result<PathBuf> {
+    let files = std::fs::read_dir(folder).context("look for the files of a log")?;
+    let logs = files.flatten().map(|entry| entry.path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let newest = logs
+        .filter(|path| path.metadata().is_ok_and(|file| file.len() > 0))
+        .max();
+    newest.context("a log has a file that is not empty")
+}
+
+/// Spoils one of the last bytes that were written; behind them there may be room that was never used.
+fn spoil(path: &Path, kind: Damage, random: &mut Random) -> anyhow::Result<u64> {
+    let content = std::fs::read(path).context("read a log")?;
+    let used = content
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .context("a log is not empty")? as u64;
+    let place = used - random.below((used / 4).max(1));
+    let file = File::options().write(true).open(path).context("open a log")?;
+    match kind {
+        Damage::CutEnd => file.set_len(place).context("cut a log")?,
+        Damage::FlipBit => {
+            let byte = content[usize::try_from(place)?] ^ (1 << random.below(8));
+            file.write_all_at(&[byte], place).context("flip a bit of a log")?;
+        }
+    }
+    Ok(place)
+}

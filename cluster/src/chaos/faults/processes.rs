@@ -1,0 +1,137 @@
+//! What happens to processes: killed, paused, restarted in turn, taken out of the cluster, drowned in work.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::join_all;
+use kvstore_client::wire::cluster::NewMember;
+use rustix::process::Signal;
+
+use crate::arena::{SERVERS, wait_for};
+use crate::bench::Connection;
+use crate::chaos::ground::Ground;
+
+const STEP_DEADLINE: Duration = Duration::from_secs(40);
+/// Far more at once than the cluster has under way when it is well.
+const FLOOD_CLIENTS: usize = 300;
+const FLOOD_EACH: usize = 12;
+const FLOOD_VALUE_BYTES: usize = 4096;
+
+fn names(ground: &Ground, servers: &[usize]) -> String {
+    let names = servers.iter().map(|server| ground.store.servers[*server].name());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) async fn kill(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
+    for victim in victims {
+        // The kill is waited for, so that it has happened.
+        ground.server(*victim).kill();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for victim in victims {
+        ground.server(*victim).start()?;
+    }
+    Ok(format!("kill -9 of {}", names(ground, victims)))
+}
+
+pub(super) async fn pause(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
+    let server = ground.server(victim);
+    server.signal(Signal::STOP)?;
+    let pid = server.pid().context("a paused process has a number")?;
+    let stopped = wait_for("a process to stop", STEP_DEADLINE, async || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?
+            .1
+            .trim_start()
+            .starts_with('T')
+            .then_some(())
+    })
+    .await;
+    tokio::time::sleep(time).await;
+    ground.server(victim).signal(Signal::CONT)?;
+    stopped?;
+    Ok(format!(
+        "{} paused for {} ms",
+        names(ground, &[victim]),
+        time.as_millis()
+    ))
+}
+
+pub(super) async fn restart_all(ground: &mut Ground) -> anyhow::Result<String> {
+    for victim in 0..SERVERS {
+        ground.server(victim).signal(Signal::TERM)?;
+        ground.server(victim).ended().await?;
+        ground.server(victim).start()?;
+        ground.store.ready().await?;
+    }
+    Ok("all restarted, one after the other".to_owned())
+}
+
+/// Takes a member out while it runs, and lets it in again, first without a vote.
+pub(super) async fn leave_and_come_back(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
+    let node = &ground.store.config.nodes[victim];
+    let member = NewMember {
+        id: node.id,
+        peer_address: node.peer.clone(),
+        client_address: node.client.clone(),
+    };
+    let client = ground.client.clone();
+    let place = async || {
+        let members = client.cluster().await.ok()?.members;
+        Some(
+            members
+                .into_iter()
+                .find(|member| member.id == node.id)
+                .map(|member| member.voter),
+        )
+    };
+    wait_for("a member to leave", STEP_DEADLINE, async || {
+        // Whether it was done shows in the members, whatever the answer was.
+        let _ = client.member_remove(member.id).await;
+        place().await?.is_none().then_some(())
+    })
+    .await?;
+    wait_for("a member to come back", STEP_DEADLINE, async || {
+        let _ = match place().await? {
+            None => client.member_add(&member).await,
+            Some(false) => client.member_promote(member.id).await,
+            Some(true) => return Some(()),
+        };
+        None
+    })
+    .await?;
+    Ok(format!(
+        "n{} taken out of the cluster and let in again",
+        member.id
+    ))
+}
+
+/// Many clients at once, who do not wait for each other and take no answer for an answer.
+pub(super) async fn overload(ground: &mut Ground) -> anyhow::Result<String> {
+    let endpoints = ground.store.endpoints();
+    let mut clients = Vec::new();
+    for number in 0..FLOOD_CLIENTS {
+        let address = &endpoints[number % endpoints.len()];
+        let url =
+            reqwest::Url::parse(&format!("http://{address}/v1/kv/flood/{number}")).context("make a URL")?;
+        clients.push((
+            Connection::new(ground.store.token(), Duration::from_secs(5))?,
+            url,
+        ));
+    }
+    let value = bytes::Bytes::from(vec![b'f'; FLOOD_VALUE_BYTES]);
+    let flood = clients.iter().map(async |(connection, url)| {
+        for _ in 0..FLOOD_EACH {
+            // Any outcome will do: the clients that are judged see what it does to them.
+            connection
+                .send(reqwest::Method::PUT, url.clone(), Some(value.clone()), None)
+                .await;
+        }
+    });
+    join_all(flood).await;
+    ensure!(!clients.is_empty(), "a flood has clients");
+    Ok(format!(
+        "{FLOOD_CLIENTS} more clients sent {} puts of 4 KiB",
+        FLOOD_CLIENTS * FLOOD_EACH
+    ))
+}

@@ -1,0 +1,120 @@
+//! What can be broken: three nodes, each with a disk, a host and a shim of its own, as far as this machine lets us.
+//! Invariant: what is left out is said; the fields are dropped in the order in which things must go.
+
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kvstore_client::KvClient;
+use service::tasks::Tasks;
+
+use super::disk::Disk;
+use super::shim::{self, Shim};
+use crate::arena::{Folder, Network, SERVERS, Server, Store};
+
+/// Free room below which a node refuses writes; its disk has some four times that.
+pub(super) const FREE_MIN: u64 = 160 << 20;
+
+pub(super) struct Ground {
+    pub(super) store: Store,
+    pub(super) client: KvClient,
+    pub(super) shims: Vec<Shim>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) network: Option<Network>,
+    pub(super) left_out: Vec<String>,
+    _folder: Folder,
+}
+
+impl Ground {
+    pub(super) async fn open(data: &Path, tasks: &Tasks) -> anyhow::Result<Self> {
+        let folder = Folder::beside(data)?;
+        let mut left_out = Vec::new();
+        let network = match Network::hindrance() {
+            None => Some(Network::open(SERVERS)?),
+            Some(why) => {
+                left_out.push(format!("partitions, slow and lossy links: {why}"));
+                None
+            }
+        };
+        let disks = disks(folder.path()).unwrap_or_else(|error| {
+            left_out.push(format!("power loss and full disks: {error:#}"));
+            Vec::new()
+        });
+        let built = shim::build(folder.path());
+        let mut shims = Vec::new();
+        match &built {
+            Ok(_) => {
+                for number in 0..SERVERS {
+                    shims.push(Shim::new(folder.path().join(format!("shim{number}")))?);
+                }
+            }
+            Err(error) => left_out.push(format!("wrong clocks, slow and failing syncs: {error:#}")),
+        }
+        let environment = |index: usize| match (&built, shims.get(index)) {
+            (Ok(library), Some(shim)) => vec![
+                ("LD_PRELOAD".to_owned(), library.display().to_string()),
+                ("MENAGERIE_SHIM".to_owned(), shim.path.display().to_string()),
+            ],
+            _ => Vec::new(),
+        };
+        let (pay, shop) = (free_address()?, free_address()?);
+        let change = |config: &mut service::config::Config| {
+            // Snapshots happen also in short runs, and nodes that were away need them.
+            config.store.snapshot_log_entries = 1000;
+            config.store.log_keep_entries = 200;
+            config.limits.disk_free_bytes_min = FREE_MIN;
+            config.payment.addresses = vec![pay];
+            config.shop.addresses = vec![shop];
+        };
+        let store = Store::start_with(folder.path(), network.as_ref(), 0, change, environment).await?;
+        let client = super::clients::client(&store.endpoints(), store.token(), tasks)?;
+        Ok(Self {
+            store,
+            client,
+            shims,
+            disks,
+            network,
+            left_out,
+            _folder: folder,
+        })
+    }
+
+    pub(super) fn server(&mut self, index: usize) -> &mut Server {
+        &mut self.store.servers[index]
+    }
+
+    pub(super) fn network(&self) -> anyhow::Result<&Network> {
+        self.network.as_ref().context("there is no network to break")
+    }
+
+    /// A client of one node only.
+    pub(super) fn only(&self, index: usize) -> anyhow::Result<KvClient> {
+        let endpoints = [self.store.endpoints()[index].clone()];
+        let builder = KvClient::builder(endpoints).token(self.store.token());
+        Ok(builder.deadline(Duration::from_secs(5)).build()?)
+    }
+}
+
+fn free_address() -> anyhow::Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    Ok(listener.local_addr().context("find a free port")?.to_string())
+}
+
+/// A disk under each node that does not run yet.
+fn disks(folder: &Path) -> anyhow::Result<Vec<Disk>> {
+    let mut disks = Vec::new();
+    let data = folder.join("data");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data)
+        .context("make the data folder")?;
+    for number in 1..=SERVERS {
+        disks.push(Disk::new(folder, &format!("disk{number}"))?);
+    }
+    for (number, disk) in (1..).zip(&disks) {
+        symlink(disk.data(), data.join(format!("n{number}"))).context("put a disk under a node")?;
+    }
+    Ok(disks)
+}

@@ -1,0 +1,324 @@
+//! `menagerie chaos`: three nodes on disks and in a network of their own, clients at work, and everything broken that
+//! can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
+//! Invariant: a run passes only if each fault it began was seen to happen and no check found anything.
+//! `linear` and `watchers` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
+
+mod book;
+mod checkouts;
+mod clients;
+mod disk;
+mod faults;
+mod ground;
+mod leases;
+mod linear;
+mod money;
+mod power;
+mod random;
+mod shim;
+mod timeline;
+mod verify;
+mod watchers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use service::tasks::Tasks;
+
+use crate::bench::until_interrupted;
+use crate::context::{Context, block_on};
+use book::Book;
+use checkouts::Checkouts;
+use faults::{ALL, Kind};
+use ground::Ground;
+use random::Random;
+use watchers::Watcher;
+
+/// How long all is well between two faults, so that each has something to break.
+const CALM: Duration = Duration::from_millis(600);
+const DRAIN: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(crate) struct Chaos {
+    /// What the order and the details of the faults follow from [default: a new one, which is told]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long faults are caused; fractions will do
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Only these faults, such as kill-leader,ring
+    #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
+    only: Vec<String>,
+    /// Where verdict.json and timeline.html go
+    #[arg(long, default_value = "chaos-report", value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// A fault, from its begin to the moment at which all was well again, in milliseconds from the begin of the run.
+#[derive(Clone, Debug, Serialize)]
+struct Event {
+    fault: Kind,
+    what: String,
+    began_ms: u64,
+    ended_ms: u64,
+    well_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    passed: bool,
+    seed: u64,
+    minutes: f64,
+    replay: String,
+    violations: Vec<String>,
+    /// Faults that were to be caused, and could not be.
+    not_caused: Vec<String>,
+    /// What this machine does not let us cause.
+    left_out: Vec<String>,
+    /// How often each fault happened.
+    faults: std::collections::BTreeMap<String, u64>,
+    operations: std::collections::BTreeMap<&'static str, u64>,
+    histories: usize,
+    events: Vec<Event>,
+}
+
+impl Chaos {
+    pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+        block_on(until_interrupted(Box::pin(self.carry_out(context))))
+    }
+
+    async fn carry_out(self, context: &Context) -> anyhow::Result<()> {
+        let seed = self.seed.unwrap_or_else(|| service::time::now_ms() % 1_000_000);
+        let wanted = self.wanted()?;
+        let replay = format!(
+            "menagerie chaos --seed {seed} --minutes {}{}",
+            self.minutes,
+            self.only()
+        );
+        context
+            .output
+            .note(format_args!("seed {seed}; again with: {replay}"));
+        let (workers, witnesses) = (Tasks::new(), Tasks::new());
+        let mut ground = Ground::open(&context.data, &witnesses).await?;
+        for left_out in &ground.left_out {
+            context.output.note(format_args!("left out: {left_out}"));
+        }
+        let stage = Stage::set(&ground, &workers, &witnesses, seed).await?;
+        let mut run = Run {
+            kinds: wanted
+                .into_iter()
+                .filter(|kind| kind.is_possible(&ground))
+                .collect(),
+            random: Random::from(seed),
+            events: Vec::new(),
+            not_caused: Vec::new(),
+        };
+        let time = Duration::from_secs_f64((self.minutes * 60.0).clamp(0.0, 86_400.0));
+        let progress = context.output.progress(time.as_secs(), "breaking");
+        run.break_everything(&mut ground, &stage.book, time, &progress)
+            .await?;
+        progress.finish_and_clear();
+        context.output.note("the faults are over; everything is judged");
+        workers.stop();
+        if !workers.drain(DRAIN).await {
+            stage
+                .book
+                .violation(format!("clients were not answered within {} s", DRAIN.as_secs()));
+        }
+        verify::verify(&ground, &stage).await;
+        witnesses.stop();
+        witnesses.drain(DRAIN).await;
+        let verdict = run.verdict(&ground, &stage, seed, self.minutes, replay);
+        timeline::write(&self.out, &verdict, &stage.book)?;
+        self.tell(context, &verdict)
+    }
+
+    fn only(&self) -> String {
+        if self.only.is_empty() {
+            String::new()
+        } else {
+            format!(" --only {}", self.only.join(","))
+        }
+    }
+
+    fn wanted(&self) -> anyhow::Result<Vec<Kind>> {
+        if let Some(unknown) = self
+            .only
+            .iter()
+            .find(|word| ALL.iter().all(|kind| kind.word() != **word))
+        {
+            let words: Vec<String> = ALL.iter().map(|kind| kind.word()).collect();
+            bail!(crate::output::Usage(format!(
+                "there is no fault {unknown}; there are {}",
+                words.join(", ")
+            )));
+        }
+        let is_wanted = |kind: &Kind| self.only.is_empty() || self.only.contains(&kind.word());
+        Ok(ALL.into_iter().filter(is_wanted).collect())
+    }
+
+    fn tell(&self, context: &Context, verdict: &Verdict) -> anyhow::Result<()> {
+        if context.output.json {
+            context.output.document(verdict)?;
+        } else {
+            context.output.table(
+                ["AT", "FAULT", "WHAT HAPPENED", "WELL AFTER"],
+                verdict.events.iter().map(|event| {
+                    [
+                        format!("{:.1} s", Duration::from_millis(event.began_ms).as_secs_f64()),
+                        event.fault.word(),
+                        event.what.clone(),
+                        format!("{} ms", event.well_ms.saturating_sub(event.ended_ms)),
+                    ]
+                }),
+            )?;
+            let operations: u64 = verdict.operations.values().sum();
+            context.output.line(format_args!(
+                "\n{} faults, {operations} operations, {} keys with a history\nagain with: {}\ntimeline: {}",
+                verdict.events.len(),
+                verdict.histories,
+                verdict.replay,
+                self.out.join("timeline.html").display()
+            ))?;
+        }
+        if !verdict.passed {
+            let faults = verdict.violations.iter().chain(&verdict.not_caused);
+            let faults: Vec<&str> = faults.map(String::as_str).collect();
+            bail!("the run has not passed:\n{}", faults.join("\n"));
+        }
+        context
+            .output
+            .note("nothing was found: all histories are linearizable, and nothing was lost");
+        Ok(())
+    }
+}
+
+/// Who works and who watches.
+struct Stage {
+    book: Arc<Book>,
+    watchers: Vec<Watcher>,
+    checkouts: Checkouts,
+}
+
+impl Stage {
+    async fn set(ground: &Ground, workers: &Tasks, witnesses: &Tasks, seed: u64) -> anyhow::Result<Self> {
+        let book = Arc::new(Book::new());
+        let from = ground
+            .client
+            .revision()
+            .await
+            .context("read the first revision")?
+            + 1;
+        let mut watchers = Vec::new();
+        for (index, node) in ground.store.config.nodes.iter().enumerate() {
+            let client = ground.only(index)?;
+            watchers.push(Watcher::start(node.name(), &client, from, witnesses, &book).await?);
+        }
+        money::open(&ground.client).await.context("open the accounts")?;
+        let checkouts = Checkouts::start(ground, workers, &book)
+            .await
+            .context("open the shop")?;
+        let endpoints = ground.store.endpoints();
+        clients::start(&endpoints, ground.store.token(), workers, &book, seed)?;
+        money::start(&ground.client, workers, &book, seed);
+        leases::start(&ground.client, workers, &book, seed);
+        Ok(Self {
+            book,
+            watchers,
+            checkouts,
+        })
+    }
+}
+
+struct Run {
+    kinds: Vec<Kind>,
+    random: Random,
+    events: Vec<Event>,
+    not_caused: Vec<String>,
+}
+
+impl Run {
+    /// Every kind once, in an order that follows from the seed, then again, until the time is over.
+    async fn break_everything(
+        &mut self,
+        ground: &mut Ground,
+        book: &Book,
+        time: Duration,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let mut left: Vec<Kind> = Vec::new();
+        tokio::time::sleep(CALM).await;
+        while book.elapsed() < time {
+            if left.is_empty() {
+                left.clone_from(&self.kinds);
+            }
+            let chosen = usize::try_from(self.random.below(left.len() as u64))?;
+            let kind = left.swap_remove(chosen);
+            // Each fault has numbers of its own, so that how one went does not change the next.
+            let mut random = Random::from(self.random.next());
+            if !self.fault(kind, ground, book, &mut random).await {
+                break;
+            }
+            progress.set_position(book.elapsed().as_secs());
+            tokio::time::sleep(CALM).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the system came back, as it must whatever was done to it.
+    async fn fault(&mut self, kind: Kind, ground: &mut Ground, book: &Book, random: &mut Random) -> bool {
+        let now = || u64::try_from(book.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Ok(leader) = ground.store.ready().await else {
+            book.violation(format!("before {} not all nodes are ready", kind.word()));
+            return false;
+        };
+        let began_ms = now();
+        let happened = kind.happen(ground, leader, random).await;
+        let ended_ms = now();
+        let ready = ground.store.ready().await;
+        let came_back = ready.is_ok();
+        if let Err(error) = ready {
+            book.violation(format!("after {} it does not come back: {error:#}", kind.word()));
+        }
+        match happened {
+            Ok(what) => self.events.push(Event {
+                fault: kind,
+                what,
+                began_ms,
+                ended_ms,
+                well_ms: now(),
+            }),
+            Err(error) if format!("{error}").starts_with("VIOLATION") => book.violation(format!("{error:#}")),
+            Err(error) => self
+                .not_caused
+                .push(format!("{} could not be caused: {error:#}", kind.word())),
+        }
+        came_back
+    }
+
+    fn verdict(self, ground: &Ground, stage: &Stage, seed: u64, minutes: f64, replay: String) -> Verdict {
+        let pages = stage.book.pages();
+        let mut faults = std::collections::BTreeMap::new();
+        for event in &self.events {
+            *faults.entry(event.fault.word()).or_default() += 1;
+        }
+        let violations = pages.violations.clone();
+        Verdict {
+            passed: violations.is_empty() && self.not_caused.is_empty() && !self.events.is_empty(),
+            seed,
+            minutes,
+            replay,
+            violations,
+            not_caused: self.not_caused,
+            left_out: ground.left_out.clone(),
+            faults,
+            operations: pages.counts.clone(),
+            histories: pages.histories.len(),
+            events: self.events,
+        }
+    }
+}

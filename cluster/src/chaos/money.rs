@@ -1,0 +1,71 @@
+//! Transfers between a few accounts, two keys at once. Whether money was made or lost is judged by the watchers, who
+//! see every revision. Invariant: a transfer never takes more than there is, and its two sides are one transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvstore_client::wire::txn::Op;
+use kvstore_client::{Error, KvClient, Txn};
+use service::tasks::Tasks;
+
+use super::book::Book;
+use super::random::Random;
+
+pub(super) const PREFIX: &str = "chaos/account/";
+const ACCOUNTS: u64 = 8;
+const EACH: i64 = 1000;
+pub(super) const TOTAL: i64 = 8 * EACH;
+const PAYERS: u64 = 2;
+const PAUSE: Duration = Duration::from_millis(5);
+
+fn account(number: u64) -> String {
+    format!("{PREFIX}{number}")
+}
+
+/// All accounts at once, so that no revision has only some of them.
+pub(super) async fn open(client: &KvClient) -> kvstore_client::Result<()> {
+    let mut txn = Txn::new();
+    for number in 0..ACCOUNTS {
+        txn = txn.then(Op::put(&account(number), EACH.to_string()));
+    }
+    client.txn(txn).await.map(drop)
+}
+
+pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
+    for number in 0..PAYERS {
+        let random = Random::from(seed ^ (number + 100) << 32);
+        tasks.spawn(
+            "chaos payer",
+            pay(client.clone(), tasks.clone(), Arc::clone(book), random),
+        );
+    }
+}
+
+async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random) {
+    while !tasks.is_stopping() {
+        let from = random.below(ACCOUNTS);
+        let to = (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS;
+        let amount = 1 + i64::try_from(random.below(300)).unwrap_or(0);
+        let take = Op::add(&account(from), -amount, Some(0), None);
+        let give = Op::add(&account(to), amount, None, None);
+        match client.txn(Txn::new().then(take).then(give)).await {
+            Ok(answer) => {
+                book.success();
+                book.count(if answer.succeeded {
+                    "transfers"
+                } else {
+                    "transfers refused"
+                });
+            }
+            Err(Error::Unavailable { .. } | Error::Unknown { .. }) => book.count("transfers that failed"),
+            Err(Error::Problem(problem)) if problem.code == "disk-full" => {
+                book.count("transfers that failed");
+            }
+            Err(other) => book.violation(format!("no fault may be answered like this: {other:?}")),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = tasks.stopping() => return,
+        }
+    }
+}

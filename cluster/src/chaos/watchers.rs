@@ -1,0 +1,200 @@
+//! A watcher on each node, from the first revision on.
+//! Invariant: whatever became of its node and its connection, it has seen each revision once, whole and in order;
+//! what it has seen makes the state that the store must hold.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvstore_client::{EventKind, KvClient, WatchRequest};
+use service::tasks::Tasks;
+
+use super::book::{Book, Pages};
+use super::money;
+
+/// Of one revision: each key with its value, or that it was deleted.
+type Changes = Vec<(String, Option<String>)>;
+
+#[derive(Clone, Default)]
+pub(super) struct Watcher {
+    name: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    revisions: BTreeMap<u64, Changes>,
+    /// Everything up to here was seen.
+    position: u64,
+    accounts: BTreeMap<String, i64>,
+}
+
+impl Watcher {
+    pub(super) async fn start(
+        name: String,
+        client: &KvClient,
+        from: u64,
+        tasks: &Tasks,
+        book: &Arc<Book>,
+    ) -> kvstore_client::Result<Self> {
+        let watcher = Self {
+            name,
+            seen: Arc::default(),
+        };
+        let mut stream = client
+            .watch(WatchRequest::prefix(super::clients::PREFIX).from(from))
+            .await?;
+        let (this, book, stopping) = (watcher.clone(), Arc::clone(book), tasks.clone());
+        tasks.spawn("chaos watcher", async move {
+            loop {
+                let batch = tokio::select! {
+                    batch = stream.next_batch() => batch,
+                    () = stopping.stopping() => return,
+                };
+                match batch {
+                    Ok(batch) => {
+                        let events = batch.events.into_iter().map(|event| {
+                            let value = event.change.value.filter(|_| event.kind == EventKind::Put);
+                            let text = value.map(|value| String::from_utf8_lossy(&value).into_owned());
+                            (event.change.key, text)
+                        });
+                        if let Err(fault) = this.take(batch.revision, events.collect()) {
+                            book.violation(fault);
+                        }
+                    }
+                    Err(error) => {
+                        return book.violation(format!("the watch on {} ended: {error:?}", this.name));
+                    }
+                }
+            }
+        });
+        Ok(watcher)
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.seen().position
+    }
+
+    /// One more revision, or without changes the news that nothing happened up to it.
+    fn take(&self, revision: u64, changes: Changes) -> Result<(), String> {
+        let mut seen = self.seen();
+        if changes.is_empty() {
+            seen.position = seen.position.max(revision);
+            return Ok(());
+        }
+        if revision <= seen.position {
+            return Err(format!(
+                "{}: revision {revision} came after {}",
+                self.name, seen.position
+            ));
+        }
+        seen.position = revision;
+        let paid = changes.iter().filter(|(key, _)| key.starts_with(money::PREFIX));
+        let paid: Vec<(String, i64)> = paid
+            .map(|(key, value)| {
+                (
+                    key.clone(),
+                    super::clients::number(value.as_deref().unwrap_or("").as_bytes()),
+                )
+            })
+            .collect();
+        let touched = !paid.is_empty();
+        seen.accounts.extend(paid);
+        seen.revisions.insert(revision, changes);
+        let total: i64 = seen
+            .accounts
+            .values()
+            .fold(0, |sum, held| sum.saturating_add(*held));
+        if touched && (total != money::TOTAL || seen.accounts.values().any(|held| *held < 0)) {
+            return Err(format!(
+                "at revision {revision} the accounts hold {total}: {:?}",
+                seen.accounts
+            ));
+        }
+        Ok(())
+    }
+
+    /// What does not fit to what was acknowledged, and to what the other watchers have seen.
+    pub(super) fn judge(&self, pages: &Pages, other: &Self) -> Vec<String> {
+        let seen = self.seen();
+        let mut faults = Vec::new();
+        for (revision, key, value) in &pages.acknowledged {
+            let changes = seen.revisions.get(revision);
+            let found = changes.is_some_and(|changes| {
+                changes
+                    .iter()
+                    .any(|change| (&change.0, &change.1) == (key, value))
+            });
+            if !found {
+                faults.push(format!(
+                    "{}: {key} was acknowledged as {value:?} at revision {revision}; seen there: {changes:?}",
+                    self.name
+                ));
+            }
+        }
+        if self.name != other.name && seen.revisions != other.seen().revisions {
+            faults.push(format!(
+                "{} and {} have seen different changes",
+                self.name, other.name
+            ));
+        }
+        faults
+    }
+
+    /// The state that follows from all changes.
+    pub(super) fn state(&self) -> BTreeMap<String, String> {
+        let mut state = BTreeMap::new();
+        for (key, value) in self.seen().revisions.values().flatten() {
+            match value {
+                Some(value) => state.insert(key.clone(), value.clone()),
+                None => state.remove(key),
+            };
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str) -> (String, Option<String>) {
+        (key.to_owned(), Some(value.to_owned()))
+    }
+
+    #[test]
+    fn a_revision_twice_and_money_from_nowhere_are_found() {
+        let watcher = Watcher::default();
+        watcher.take(3, vec![put("chaos/account/0", "8000")]).unwrap();
+        watcher
+            .take(
+                5,
+                vec![put("chaos/account/0", "7999"), put("chaos/account/1", "1")],
+            )
+            .unwrap();
+        watcher.take(5, vec![put("chaos/r/1", "1")]).unwrap_err();
+        watcher.take(6, vec![put("chaos/account/1", "2")]).unwrap_err();
+    }
+
+    #[test]
+    fn a_lost_write_and_watchers_that_differ_are_found() {
+        let named = |name: &str| Watcher {
+            name: name.to_owned(),
+            seen: Arc::default(),
+        };
+        let (one, other) = (named("n1"), named("n2"));
+        one.take(3, vec![put("a", "1")]).unwrap();
+        other.take(3, vec![put("a", "1")]).unwrap();
+        let mut pages = Pages::default();
+        pages.acknowledged.push((3, "a".to_owned(), Some("1".to_owned())));
+        assert!(one.judge(&pages, &other).is_empty());
+        other.take(4, vec![put("b", "1")]).unwrap();
+        assert_eq!(one.judge(&pages, &other).len(), 1);
+        pages.acknowledged.push((4, "b".to_owned(), Some("1".to_owned())));
+        assert_eq!(one.judge(&pages, &one).len(), 1);
+        assert_eq!(other.state().len(), 2);
+    }
+}

@@ -1,0 +1,255 @@
+//! A small client of etcd's v3 API, to put it beside the store in the same run: as much as the comparison needs.
+//! Invariant: a call is sent once and never repeated, so that what is measured is one call.
+//! `proto` is how messages are written; it must not know what is measured.
+
+mod proto;
+
+use std::time::Duration;
+
+use axum::http::uri::PathAndQuery;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use proto::{Message, number, pieces};
+
+const CONNECT: Duration = Duration::from_secs(1);
+const ASK_DEADLINE: Duration = Duration::from_millis(500);
+/// A page of a thousand large values is more than the default takes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Messages are bytes here; what they mean is written and read by `proto`.
+#[derive(Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+/// A connection to one member; clones share it.
+#[derive(Clone)]
+pub(crate) struct Client {
+    channel: Channel,
+    deadline: Duration,
+}
+
+/// One message, made before it is sent, since making it is no part of what is measured.
+#[derive(Clone)]
+pub(crate) struct Call {
+    path: &'static str,
+    message: Bytes,
+}
+
+/// What a member says of itself.
+pub(crate) struct MemberStatus {
+    pub(crate) version: String,
+    pub(crate) member: u64,
+    /// Zero while there is none.
+    pub(crate) leader: u64,
+}
+
+impl Call {
+    pub(crate) fn put(key: &str, value: &[u8]) -> Self {
+        Self {
+            path: "/etcdserverpb.KV/Put",
+            message: put(key, value).end(),
+        }
+    }
+
+    pub(crate) fn get(key: &str) -> Self {
+        Self {
+            path: "/etcdserverpb.KV/Range",
+            message: Message::default().piece(1, key.as_bytes()).end(),
+        }
+    }
+
+    /// Keys that begin with this, at most so many.
+    pub(crate) fn range(prefix: &str, limit: u64) -> Self {
+        let message = Message::default().piece(1, prefix.as_bytes());
+        Self {
+            path: "/etcdserverpb.KV/Range",
+            message: message.piece(2, &behind(prefix)).number(3, limit).end(),
+        }
+    }
+
+    /// Puts all of them at once.
+    pub(crate) fn puts<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut message = Message::default();
+        for (key, value) in pairs {
+            message = message.message(2, Message::default().message(2, put(key, value)));
+        }
+        Self {
+            path: "/etcdserverpb.KV/Txn",
+            message: message.end(),
+        }
+    }
+
+    /// Puts the value only if the key was last changed by that revision.
+    fn put_if_unchanged(key: &str, revision: u64, value: &[u8]) -> Self {
+        // Equal is 0 and so left out; 2 is the revision of the last change.
+        let compare = Message::default()
+            .number(2, 2)
+            .piece(3, key.as_bytes())
+            .number(6, revision);
+        let put = Message::default().message(2, put(key, value));
+        Self {
+            path: "/etcdserverpb.KV/Txn",
+            message: Message::default().message(1, compare).message(2, put).end(),
+        }
+    }
+}
+
+fn put(key: &str, value: &[u8]) -> Message {
+    Message::default().piece(1, key.as_bytes()).piece(2, value)
+}
+
+/// The first key that does not begin with the prefix.
+fn behind(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+impl Client {
+    /// Connects with the first call.
+    pub(crate) fn new(address: &str, deadline: Duration) -> anyhow::Result<Self> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(CONNECT);
+        Ok(Self {
+            channel: endpoint.connect_lazy(),
+            deadline,
+        })
+    }
+
+    pub(crate) async fn call(&self, call: &Call) -> Result<Bytes, Status> {
+        let asked = async {
+            let mut grpc = self.grpc();
+            grpc.ready()
+                .await
+                .map_err(|error| Status::from_error(Box::new(error)))?;
+            let path = PathAndQuery::from_static(call.path);
+            grpc.unary(Request::new(call.message.clone()), path, Raw).await
+        };
+        match tokio::time::timeout(self.deadline, asked).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
+    fn grpc(&self) -> Grpc<Channel> {
+        Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Adds one to a decimal number, again and again until nobody else came between reading and writing it.
+    pub(crate) async fn add_one(&self, key: &str) -> Result<(), Status> {
+        loop {
+            let answer = self.call(&Call::get(key)).await?;
+            let (revision, value) = first_value(&answer).unwrap_or_default();
+            let value = String::from_utf8_lossy(value).parse::<u64>().unwrap_or(0);
+            let next = (value + 1).to_string();
+            let answer = self
+                .call(&Call::put_if_unchanged(key, revision, next.as_bytes()))
+                .await?;
+            if number(&answer, 2) == 1 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Every change of this key from now on; it has begun when this returns.
+    pub(crate) async fn watch(&self, key: &str) -> Result<Watching, Status> {
+        let create = Message::default().piece(1, key.as_bytes());
+        let request = Message::default().message(1, create).end();
+        let mut grpc = self.grpc();
+        grpc.ready()
+            .await
+            .map_err(|error| Status::from_error(Box::new(error)))?;
+        // The stream of requests stays open, or the watch would end.
+        let requests = futures_util::StreamExt::chain(
+            futures_util::stream::once(async { request }),
+            futures_util::stream::pending(),
+        );
+        let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+        let answers = grpc
+            .streaming(Request::new(requests), path, Raw)
+            .await?
+            .into_inner();
+        let mut watching = Watching { answers };
+        watching.next().await?;
+        Ok(watching)
+    }
+}
+
+pub(crate) struct Watching {
+    answers: Streaming<Bytes>,
+}
+
+impl Watching {
+    /// The values that were put, by the next message; none in the first, which says that it has begun.
+    pub(crate) async fn next(&mut self) -> Result<Vec<String>, Status> {
+        let answer = self.answers.message().await?;
+        let answer = answer.ok_or_else(|| Status::unavailable("the watch has ended"))?;
+        let events = pieces(&answer, 11).filter_map(|event| pieces(event, 2).next());
+        let values = events.filter_map(|kv| pieces(kv, 5).next());
+        Ok(values
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .collect())
+    }
+}
+
+/// Revision of the last change and value of the first key in the answer to a range.
+fn first_value(answer: &[u8]) -> Option<(u64, &[u8])> {
+    let kv = pieces(answer, 2).next()?;
+    Some((number(kv, 3), pieces(kv, 5).next().unwrap_or_default()))
+}
+
+/// `None` when it does not answer.
+pub(crate) async fn status(address: &str) -> Option<MemberStatus> {
+    let client = Client::new(address, ASK_DEADLINE).ok()?;
+    let call = Call {
+        path: "/etcdserverpb.Maintenance/Status",
+        message: Bytes::new(),
+    };
+    let answer = client.call(&call).await.ok()?;
+    let header = pieces(&answer, 1).next()?;
+    Some(MemberStatus {
+        version: pieces(&answer, 2)
+            .next()
+            .map(|text| String::from_utf8_lossy(text).into_owned())?,
+        member: number(header, 2),
+        leader: number(&answer, 4),
+    })
+}

@@ -18,7 +18,7 @@ const PORTS: [&str; 17] = [
 ];
 /// Streams have no end; so long they are listened to.
 const STREAM: &str = "2";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Every command of the table, in its order.
 fn lines() -> Vec<&'static str> {

@@ -10,9 +10,10 @@ use service::planted::{Bug, is_planted};
 use super::access;
 use super::base::Base;
 use super::draft::Draft;
+use super::mirrors;
 use super::state::{Kept, KeptId, Lease, Token};
 use super::txn::{self, Writes};
-use crate::command::{Action, Actor, Answer, Command, Expect, Once, Refusal, Reply, Rule};
+use crate::command::{Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Refusal, Reply, Rule};
 
 /// Applies the commands of one proposal, made at `at_ms` by the leader's clock, in order.
 pub fn apply<B: Base>(draft: &mut Draft<'_, B>, at_ms: u64, commands: &[Command]) -> Vec<Reply> {
@@ -49,6 +50,7 @@ fn reply<B: Base>(draft: &Draft<'_, B>, answer: Answer) -> Reply {
         revision: draft.state.revision,
         replayed: false,
         answer,
+        mirrors: MirrorsWere::None,
     }
 }
 
@@ -138,6 +140,9 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
         Action::TokenPut { name, hash, rules } => put_token(draft, name, *hash, rules),
         Action::TokenDelete { name } => delete_token(draft, name),
         Action::Seed { cluster_id, tokens } => seed(draft, cluster_id, tokens),
+        Action::MirrorPut { .. } | Action::MirrorDelete { .. } | Action::MirrorIs { .. } => {
+            mirrors::act(draft, action)
+        }
         Action::BindMember { id, disk } => match draft.member_disk(*id) {
             Some(bound) if bound != *disk => Answer::Refused(Refusal::DiskMismatch),
             Some(_) => Answer::Done,

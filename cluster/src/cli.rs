@@ -70,6 +70,8 @@ enum Command {
     Shop(Instance),
     /// Run the gateway in this process: one address in front of all shops
     Gateway(crate::gateway::Gateway),
+    /// Run one mirror of the store in this process, or make a new cluster out of one
+    Mirror(crate::mirror::Mirror),
     /// Run one model of the prediction network in this process
     Predictor(predictor::Predictor),
     /// Run one instance of the consensus of the models in this process
@@ -120,6 +122,7 @@ impl Cli {
             Command::Pay(instance) => instance.run(context, Service::Payment),
             Command::Shop(instance) => instance.run(context, Service::Shop),
             Command::Gateway(gateway) => gateway.run(context),
+            Command::Mirror(mirror) => mirror.run(context),
             Command::Predictor(predictor) => predictor.run(context, table),
             Command::Consensus(consensus) => consensus.run(context),
             Command::Predictors(predictors) => predictors.run(&context, table),

@@ -9,6 +9,7 @@ mod failover;
 mod kv;
 mod pay;
 mod predict;
+mod redundancy;
 mod shop;
 
 use anyhow::Context as _;
@@ -35,6 +36,8 @@ enum What {
     Predict(predict::Load),
     /// How long nobody can write after the leader was killed, stopped or paused
     Failover(failover::Failover),
+    /// What each kind of redundancy costs and saves: starts clusters of its own and takes their disks away
+    Redundancy(redundancy::Redundancy),
 }
 
 impl Bench {
@@ -45,6 +48,7 @@ impl Bench {
             What::Shop(load) => block_on(load.run(&context)),
             What::Predict(load) => block_on(load.run(&context)),
             What::Failover(failover) => block_on(failover.run(&context)),
+            What::Redundancy(redundancy) => block_on(redundancy.run(&context)),
         }
     }
 }

@@ -71,6 +71,8 @@ enum Command {
     Shop(Instance),
     /// Run the gateway in this process: one address in front of all shops
     Gateway(crate::gateway::Gateway),
+    /// Run one mirror of the store in this process, or make a new cluster out of one
+    Mirror(crate::mirror::Mirror),
     /// Run one model of the prediction network in this process
     Predictor(predictor::Predictor),
     /// Run one instance of the consensus of the models in this process
@@ -118,6 +120,7 @@ impl Command {
             Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),
             Self::Shop(instance) => Identity::Process(instance.name(Service::Shop)),
             Self::Gateway(_) => Identity::Process(crate::gateway::NAME.to_owned()),
+            Self::Mirror(mirror) => mirror.identity(),
             Self::Predictor(predictor) => Identity::Process(predictor.name()),
             Self::Consensus(consensus) => Identity::Process(consensus.name.clone()),
             _ => Identity::Client,
@@ -161,6 +164,7 @@ impl Cli {
             Command::Pay(instance) => instance.run(context, Service::Payment),
             Command::Shop(instance) => instance.run(context, Service::Shop),
             Command::Gateway(gateway) => gateway.run(context),
+            Command::Mirror(mirror) => mirror.run(context),
             Command::Predictor(predictor) => predictor.run(context, table),
             Command::Consensus(consensus) => consensus.run(context),
             Command::Predictors(predictors) => predictors.run(&context, table),

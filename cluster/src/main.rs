@@ -18,12 +18,14 @@ mod gateway;
 mod instance;
 mod kv;
 mod launcher;
+mod mirror;
 mod node;
 mod output;
 mod predictor;
 mod predictors;
 mod probe;
 mod process;
+mod promote;
 mod token;
 
 use std::process::ExitCode;

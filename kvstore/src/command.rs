@@ -109,6 +109,45 @@ pub enum Action {
     Agree {
         said: Option<Mark>,
     },
+    MirrorPut {
+        name: String,
+        mode: MirrorMode,
+        on_loss: OnLoss,
+        /// Names the mirror's database; another one has to catch up first.
+        incarnation: String,
+    },
+    MirrorDelete {
+        name: String,
+    },
+    /// What the leader has found of a mirror; of another incarnation it means nothing.
+    MirrorIs {
+        name: String,
+        incarnation: String,
+        state: MirrorState,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MirrorMode {
+    /// A write is acknowledged once it is on the mirror's disk.
+    Sync,
+    Async,
+}
+
+/// What becomes of writes while a synchronous mirror is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnLoss {
+    Degrade,
+    Block,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MirrorState {
+    /// It has never had everything since it was announced: nobody waits for it.
+    CatchingUp,
+    Ok,
+    /// It was lost, and nobody waits for it until it has everything again.
+    Degraded,
 }
 
 /// What must hold of the key for a single put or delete.
@@ -204,6 +243,19 @@ pub struct Reply {
     pub revision: u64,
     pub replayed: bool,
     pub answer: Answer,
+    /// How the mirrors stood when it was released: of this answer, so neither stored nor kept.
+    #[serde(skip)]
+    pub mirrors: MirrorsWere,
+}
+
+/// Whether the synchronous mirrors have what an answer tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MirrorsWere {
+    /// There is none.
+    #[default]
+    None,
+    Ok,
+    Degraded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,6 +334,8 @@ pub enum Refusal {
     TokenNotFound,
     LastRoot,
     DiskMismatch,
+    MirrorNotFound,
+    TooManyMirrors,
 }
 
 /// One key's state at one revision. `version` 0 marks a deletion in the history.

@@ -33,10 +33,32 @@ pub struct NodeMetrics {
     pub answers_bytes: IntGauge,
     pub db_bytes: IntGauge,
     pub follower_lag: IntGaugeVec,
+    pub mirrors: MirrorMetrics,
     pub read_index_rounds: IntCounter,
     pub requests: IntCounterVec,
     pub snapshots: IntCounterVec,
     pub unknown_outcomes: IntCounter,
+}
+
+pub struct MirrorMetrics {
+    pub degraded: IntGauge,
+    pub lag: IntGaugeVec,
+}
+
+impl MirrorMetrics {
+    fn new(registry: &Metrics) -> Self {
+        Self {
+            degraded: registry.gauge(
+                "kv_mirrors_degraded",
+                "Synchronous mirrors that no write waits for, since they are lost or have to catch up",
+            ),
+            lag: registry.gauges(
+                "kv_mirror_lag_revisions",
+                "Revisions that a mirror has not acknowledged, on the leader",
+                &["mirror"],
+            ),
+        }
+    }
 }
 
 /// What comes of looking after disks and states.
@@ -121,6 +143,7 @@ impl NodeMetrics {
                 "Entries that a follower is behind, on the leader",
                 &["member"],
             ),
+            mirrors: MirrorMetrics::new(r),
             read_index_rounds: r.counter("kv_read_index_total", "Read indexes asked for"),
             requests: r.counters(
                 "kv_requests_total",

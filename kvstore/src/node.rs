@@ -25,6 +25,7 @@ use crate::raft::desk::Desk;
 use crate::raft::identity::Identity;
 use crate::raft::intake::Intake;
 use crate::raft::log::LogStore;
+use crate::raft::mirrors::MirrorDesk;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
 use crate::raft::network::message::Ask;
@@ -178,6 +179,7 @@ impl Node {
         let links = Arc::new(Peers::new(Arc::clone(&trust), tasks.clone()));
         let desk = Arc::new(Desk {
             intake: Intake::start(raft.clone(), tasks, Arc::clone(&metrics)),
+            mirrors: MirrorDesk::new(Arc::clone(&machine)),
             raft,
             machine,
             peers: links,

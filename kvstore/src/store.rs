@@ -2,6 +2,7 @@
 //! how things stand. The only caller of Raft; it must not know HTTP.
 
 mod backup;
+mod mirrors;
 mod propose;
 mod range;
 mod read;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::storage::history::{Direction, Span};
 pub use backup::Turn;
+pub use mirrors::HearError;
 pub use range::{RangePage, RangeQuery, With};
 pub use read::{Got, Level, ReadError, ReadPoint};
 pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
@@ -47,6 +49,8 @@ pub enum WriteError {
     DiskFull,
     #[error("this node is stopping")]
     Stopping,
+    #[error("a mirror is gone without which nothing is written")]
+    MirrorLost,
 }
 
 #[derive(Clone)]
@@ -103,6 +107,9 @@ impl Store {
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
         if self.inner.disk_full.load(Ordering::Relaxed) && grows(&command.action) {
             return Err(WriteError::DiskFull);
+        }
+        if self.passes_mirrors(&command.action) {
+            return self.inner.proposals.propose_unheld(command).await;
         }
         self.inner.proposals.propose(command).await
     }

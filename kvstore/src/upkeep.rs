@@ -20,6 +20,7 @@ use crate::raft::start::{self, TokenSeeds};
 use crate::raft::view;
 use crate::store::Store;
 
+const MIRRORS_EVERY: Duration = Duration::from_millis(100);
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
 
@@ -73,6 +74,7 @@ impl Upkeep {
             "disk-watch",
             Arc::clone(&upkeep).watch_disk(config.limits.clone()),
         );
+        upkeep.tasks.spawn("mirrors", Arc::clone(&upkeep).watch_mirrors());
         upkeep.tasks.spawn(
             "leadership",
             Arc::clone(&upkeep).follow_leadership(config.clone(), tokens),
@@ -113,6 +115,7 @@ impl Upkeep {
         let mut led = None;
         while self.pause(Duration::from_millis(20)).await {
             let view = view::view(&self.desk.raft);
+            self.desk.mirrors.set_leads(view.is_leader());
             if view.leader.is_some() && led != Some((view.term, view.leader)) {
                 self.desk.metrics.elections.inc();
                 tracing::info!(raft.term = view.term, node.leader = view.leader, "leader");
@@ -123,6 +126,31 @@ impl Upkeep {
             }
             if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
                 start::add_configured_learners(&self.desk, &config).await;
+            }
+        }
+    }
+
+    /// The leader has the log say which mirrors are lost, and which are back.
+    async fn watch_mirrors(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(MIRRORS_EVERY) => {}
+                () = self.desk.mirrors.some_are_lost() => {}
+                () = self.tasks.stopping() => return,
+            }
+            if !self.leads() {
+                continue;
+            }
+            for action in self.desk.mirrors.findings() {
+                if let Action::MirrorIs { name, state, .. } = &action {
+                    tracing::warn!(
+                        mirror.name = name,
+                        ?state,
+                        "a synchronous mirror has changed its state"
+                    );
+                }
+                // Not now: the next round, or the next leader, finds it again.
+                self.desk.propose_own(action).await.ok();
             }
         }
     }
@@ -257,6 +285,14 @@ impl Upkeep {
             &metrics.db_bytes,
             crate::storage::files::folder_bytes(&self.folder),
         );
+        let mirrors = machine.mirrors();
+        let missed = mirrors.synchronous().filter(|mirror| !mirror.is_required());
+        set(&metrics.mirrors.degraded, missed.count() as u64);
+        metrics.mirrors.lag.reset();
+        for mirror in self.desk.mirrors.views().into_iter().filter(|_| view.is_leader()) {
+            let lag = metrics.mirrors.lag.with_label_values(&[&mirror.name]);
+            set(&lag, mirror.lag.unwrap_or(state.revision));
+        }
         metrics.follower_lag.reset();
         for (id, matched) in view.matched.iter().filter(|(id, _)| **id != view.me) {
             let lag = view.last_log.unwrap_or(0).saturating_sub(*matched);

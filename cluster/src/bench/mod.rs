@@ -12,6 +12,7 @@ mod failover;
 mod kv;
 mod pay;
 mod predict;
+mod redundancy;
 mod shop;
 
 use anyhow::Context as _;
@@ -51,13 +52,15 @@ enum What {
     /// The server that does nothing, as the ceiling of all that speak HTTP
     #[command(hide = true)]
     NoOp(compare::NoOp),
+    /// What each kind of redundancy costs and saves: starts clusters of its own and takes their disks away
+    Redundancy(redundancy::Redundancy),
 }
 
 impl Bench {
     /// Whether it measures the running cluster, and not servers of its own.
     pub(crate) fn asks_what_runs(&self) -> bool {
         match &self.what {
-            None | Some(What::Drive(_) | What::NoOp(_)) => false,
+            None | Some(What::Drive(_) | What::NoOp(_) | What::Redundancy(_)) => false,
             Some(What::Failover(failover)) => failover.running,
             Some(What::Kv(_) | What::Pay(_) | What::Shop(_) | What::Predict(_)) => true,
         }
@@ -75,6 +78,7 @@ impl Bench {
             What::Failover(failover) => block_on(until_interrupted(failover.run(&context))),
             What::Drive(drive) => drive.run(&context),
             What::NoOp(server) => server.run(),
+            What::Redundancy(redundancy) => block_on(until_interrupted(redundancy.run(&context))),
         }
     }
 }

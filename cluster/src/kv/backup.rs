@@ -108,7 +108,7 @@ fn check(file: &Path, output: Output) -> anyhow::Result<Head> {
     head.with_context(|| format!("{} is no sound backup", file.display()))
 }
 
-pub(super) fn document(head: &Head) -> serde_json::Value {
+pub(crate) fn document(head: &Head) -> serde_json::Value {
     json!({
         "cluster_id": head.cluster_id,
         "revision": head.revision,
@@ -159,7 +159,7 @@ impl Restore {
 }
 
 /// What a restore cannot bring back.
-pub(super) fn say_secrets(context: &Context) {
+pub(crate) fn say_secrets(context: &Context) {
     if !context.data.join("secrets.toml").exists() {
         context.output.note(
             "Tokens and the key of card numbers are not in a backup. Copy secrets.toml of the old cluster into the \
@@ -169,7 +169,7 @@ pub(super) fn say_secrets(context: &Context) {
 }
 
 /// The folders of the nodes that the configuration lists, of a new cluster that begins with this file.
-pub(super) fn restore(
+pub(crate) fn restore(
     context: &Context,
     file: &Path,
     only: &[u64],

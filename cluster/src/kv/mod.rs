@@ -1,7 +1,7 @@
 //! `menagerie kv`: the store from the command line, one file a subcommand.
 //! Invariant: everything goes through `KvClient`, as any other program's calls do; nothing here knows HTTP.
 
-mod backup;
+pub(crate) mod backup;
 mod compact;
 mod del;
 mod explain;
@@ -10,6 +10,7 @@ mod hash;
 mod lease;
 mod ls;
 mod member;
+mod mirror;
 mod put;
 pub(crate) mod reach;
 mod recover;
@@ -58,6 +59,9 @@ enum Command {
     Member(member::Member),
     /// Show who leads, or hand leadership over
     Leader(member::Leader),
+    /// Mirrors: second copies, for which writes may wait
+    #[command(subcommand)]
+    Mirror(mirror::Mirror),
     /// Drop the history before a revision
     Compact(compact::Compact),
     /// A hash over all keys: equal on all nodes at the same revision
@@ -108,6 +112,7 @@ impl Kv {
                 Command::Txn(txn) => txn.run(&session).await,
                 Command::Lease(lease) => lease.run(&session).await,
                 Command::Member(member) => member.run(&session).await,
+                Command::Mirror(mirror) => mirror.run(&session).await,
                 Command::Leader(leader) => leader.run(&session).await,
                 Command::Compact(compact) => compact.run(&session).await,
                 Command::Hash(hash) => hash.run(&session).await,

@@ -2,7 +2,7 @@
 //! Invariant: the order is that of starting, and stopping goes the other way round; names stand once.
 //! A new kind of process is one more function here that makes its rows.
 
-use service::config::{Config, NodeConfig, PredictorConfig, Step};
+use service::config::{Config, MirrorConfig, NodeConfig, PredictorConfig, Step};
 
 /// One process, as the configuration wants it.
 #[derive(Clone, Debug)]
@@ -51,7 +51,24 @@ pub(crate) fn processes(config: &Config) -> Vec<Process> {
     let consensus = config.consensus.instances().enumerate();
     let consensus = consensus.map(|(index, (name, address))| CONSENSUS.process(index, name, address));
     let services = payments.chain(shops).chain(gateway);
-    nodes.chain(services).chain(models).chain(consensus).collect()
+    let mirrors = config.mirrors.iter().enumerate();
+    let mirrors = mirrors.map(|(index, configured)| mirror(index, configured));
+    let others = services.chain(models).chain(consensus);
+    nodes.chain(mirrors).chain(others).collect()
+}
+
+fn mirror(index: usize, mirror: &MirrorConfig) -> Process {
+    Process {
+        name: mirror.name.clone(),
+        kind: "mirror",
+        address: mirror.address.clone(),
+        page: "/docs",
+        arguments: vec!["mirror".to_owned(), "--name".to_owned(), mirror.name.clone()],
+        listens: vec![Listen {
+            address: mirror.address.clone(),
+            setting: vec![Step::Key("mirror"), Step::Index(index), Step::Key("address")],
+        }],
+    }
 }
 
 fn model(index: usize, model: &PredictorConfig) -> Process {

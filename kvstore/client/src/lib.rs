@@ -12,6 +12,7 @@ mod endpoints;
 mod error;
 mod keys;
 mod leases;
+mod mirrors;
 mod near;
 mod path;
 mod refusal;

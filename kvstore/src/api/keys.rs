@@ -19,6 +19,7 @@ use super::params::{self, Params, malformed};
 use super::reply::{self, etag};
 use super::{Api, Shared};
 use crate::command::{Action, Answer, Expect, Record, Reply};
+use crate::store::{Got, ReadPoint};
 
 const CREATE_REVISION: HeaderName = HeaderName::from_static(headers::CREATE_REVISION);
 const VERSION: HeaderName = HeaderName::from_static(headers::VERSION);
@@ -129,12 +130,26 @@ pub(super) async fn read(State(api): State<Shared>, request: Request) -> Result<
     let (level, at) = (params.level()?, params.revision()?);
     let point = api.read_point(level).await?;
     caller.may_read_key(&api, &key)?;
-    let got = api.store.get(&point, &key, at).map_err(reply::read_problem)?;
+    let mut got = api.store.get(&point, &key, at).map_err(reply::read_problem)?;
+    got = shown_at_once(&point, got);
+    api.may_show(&point, got.revision).await?;
     let Some(record) = got.record else {
         let problem = Problem::new(problem::KEY_NOT_FOUND, "There is no such key at this revision.");
         return Err(reply::stamp_absent(problem, got.revision, level));
     };
     Ok(value_response(&parts, record, got.revision, level))
+}
+
+/// A key that every mirror has is the newest there is: it may be shown as of what all of them have, and need not wait
+/// for writes to other keys.
+fn shown_at_once(point: &ReadPoint, got: Got) -> Got {
+    match (&got.record, point.mirrored) {
+        (Some(record), Some(mirrored)) if record.modified <= mirrored => Got {
+            revision: got.revision.min(mirrored),
+            ..got
+        },
+        _ => got,
+    }
 }
 
 fn value_response(parts: &Parts, record: Record, revision: u64, level: Consistency) -> Response {

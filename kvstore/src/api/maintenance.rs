@@ -31,13 +31,9 @@ pub(super) async fn revision(State(api): State<Shared>, request: Request) -> Res
     let level = Params::of(&parts.uri).level()?;
     let point = api.read_point(level).await?;
     caller.present(&api)?;
-    Ok(reply::found(
-        point.revision,
-        level,
-        &RevisionAnswer {
-            revision: point.revision,
-        },
-    ))
+    // Everything that was acknowledged is on the mirrors, so there is nothing to wait for.
+    let revision = point.revision.min(point.mirrored.unwrap_or(u64::MAX));
+    Ok(reply::found(revision, level, &RevisionAnswer { revision }))
 }
 
 pub(super) async fn hash(State(api): State<Shared>, request: Request) -> Result<Response> {
@@ -47,7 +43,12 @@ pub(super) async fn hash(State(api): State<Shared>, request: Request) -> Result<
     let (level, at) = (params.level()?, params.revision()?);
     let point = api.read_point(level).await?;
     caller.present(&api)?;
-    let (revision, hash) = api.store.hash(point, at).await.map_err(reply::read_problem)?;
+    let (revision, hash) = api
+        .store
+        .hash(point.clone(), at)
+        .await
+        .map_err(reply::read_problem)?;
+    api.may_show(&point, revision).await?;
     Ok(reply::found(
         revision,
         level,

@@ -12,6 +12,7 @@ mod fields;
 mod keys;
 mod leases;
 mod maintenance;
+mod mirrors;
 mod once;
 mod params;
 mod range;
@@ -122,6 +123,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/v1/cluster/members", post(cluster::add)),
         ("/v1/cluster/members/{id}", delete(cluster::remove)),
         ("/v1/cluster/members/{id}/promote", post(cluster::promote)),
+        ("/v1/mirrors", get(mirrors::list)),
+        (
+            "/v1/mirrors/{name}",
+            put(mirrors::announce).delete(mirrors::remove),
+        ),
+        ("/v1/mirrors/{name}/ack", post(mirrors::acknowledge)),
         ("/v1/tokens", get(tokens::list)),
         ("/v1/tokens/{name}", put(tokens::make).delete(tokens::remove)),
         ("/metrics", get(maintenance::metrics)),

@@ -198,12 +198,13 @@ async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Fou
         api,
         caller,
         asked,
-        point,
+        point.clone(),
         span_of(&asked.question),
         asked.at,
         false,
     )
     .await?;
+    api.may_show(&point, page.revision).await?;
     let count = page.count.unwrap_or(page.rows.len() as u64);
     let more = page.more && !asked.count_only;
     let next = match page.rows.last().filter(|_| more) {

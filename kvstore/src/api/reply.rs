@@ -14,17 +14,19 @@ use service::problem::{self, Problem, Result};
 
 use super::Api;
 use super::auth::Caller;
-use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Reply};
+use crate::command::{Action, Actor, Answer, Command, MirrorsWere, Once, Refusal, Reply};
 use crate::machine::access;
 use crate::store::{Level, MemberError, ReadError, ReadPoint, WriteError};
 
 pub(super) const REVISION: HeaderName = HeaderName::from_static(headers::REVISION);
 const CONSISTENCY: HeaderName = HeaderName::from_static(headers::CONSISTENCY);
 const LEADER: HeaderName = HeaderName::from_static(headers::LEADER);
+const MIRROR: HeaderName = HeaderName::from_static(headers::MIRROR);
 const REPLAYED: HeaderName = HeaderName::from_static(headers::IDEMPOTENT_REPLAYED);
 
 /// When a new leader or room in a queue may be there.
 const RETRY_MS: u64 = 50;
+const MIRROR_RETRY_MS: u64 = 1000;
 
 impl Api {
     /// Proposes on behalf of the caller; a refusal by the state it met is an error here.
@@ -66,6 +68,14 @@ impl Api {
         if let Some(leader) = leader.and_then(|leader| HeaderValue::try_from(leader).ok()) {
             headers.insert(LEADER, leader);
         }
+        let mirrors = match reply.mirrors {
+            MirrorsWere::None => None,
+            MirrorsWere::Ok => Some("ok"),
+            MirrorsWere::Degraded => Some("degraded"),
+        };
+        if let Some(mirrors) = mirrors {
+            headers.insert(MIRROR, HeaderValue::from_static(mirrors));
+        }
         if reply.replayed {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
@@ -75,6 +85,11 @@ impl Api {
         let mut response = json(status, body);
         self.stamp_write(reply, response.headers_mut());
         response
+    }
+
+    /// Waits until what was read may be shown.
+    pub(super) async fn may_show(&self, point: &ReadPoint, revision: u64) -> Result<()> {
+        self.store.may_show(point, revision).await.map_err(read_problem)
     }
 
     pub(super) async fn read_point(&self, level: Consistency) -> Result<ReadPoint> {
@@ -151,6 +166,11 @@ fn write_problem(error: WriteError) -> Problem {
         )
         .retry_after_ms(RETRY_MS),
         WriteError::DiskFull => Problem::new(problem::DISK_FULL, "The disk is almost full; nothing was written."),
+        WriteError::MirrorLost => Problem::new(
+            problem::MIRROR_LOST,
+            "A mirror is gone without which nothing is written; this write was not done.",
+        )
+        .retry_after_ms(MIRROR_RETRY_MS),
         WriteError::Stopping => Problem::new(problem::SHUTTING_DOWN, "This node is about to end."),
     }
 }
@@ -173,6 +193,11 @@ pub(super) fn read_problem(error: ReadError) -> Problem {
         .extra("revision", present),
         ReadError::Compacted { compacted } => compacted_problem(compacted),
         ReadError::FutureRevision { present } => future_problem(present),
+        ReadError::MirrorLost => Problem::new(
+            problem::MIRROR_LOST,
+            "What was read is not on a mirror that must have it first. A read with ?consistency=local shows it.",
+        )
+        .retry_after_ms(MIRROR_RETRY_MS),
         ReadError::Stopping => Problem::new(problem::SHUTTING_DOWN, "This node is about to end."),
     }
 }
@@ -183,7 +208,7 @@ pub(super) fn compacted_problem(compacted: u64) -> Problem {
     Problem::new(problem::COMPACTED, detail).extra("compacted_revision", compacted)
 }
 
-fn future_problem(present: u64) -> Problem {
+pub(super) fn future_problem(present: u64) -> Problem {
     let detail = format!("No write has made this revision yet; the present one is {present}.");
     Problem::new(problem::FUTURE_REVISION, detail).extra("revision", present)
 }
@@ -229,6 +254,13 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::DiskMismatch => Problem::new(
             problem::NODE_ID_REUSED,
             "This id stands for another disk; choose one never used before.",
+        ),
+        Refusal::MirrorNotFound => {
+            Problem::new(problem::MIRROR_NOT_FOUND, "No mirror of this name is announced.")
+        }
+        Refusal::TooManyMirrors => Problem::new(
+            problem::INVALID_REQUEST,
+            "The store has as many mirrors as it takes; remove one first.",
         ),
     }
 }

@@ -236,6 +236,7 @@ fn change(noted: Noted) -> Change {
         create_revision: event.record.created,
         mod_revision: event.record.modified,
         version: event.record.version,
+        lease: event.record.lease,
         value: (!deleted).then_some(event.record.value),
     }
 }

@@ -1,14 +1,17 @@
 //! Backups: the whole store at one revision, in one file with checksums.
 //! Reading order: `format` (what the file looks like, reading and checking it), `make` (from a running node),
-//! `restore` (a new cluster out of a file), `recover` (a file out of what a lost majority left behind).
+//! `restore` (a new cluster out of a file), `recover` (a file out of what a lost majority left behind), `assemble` (a
+//! file out of keys that somebody else kept).
 //! Invariant: a file that `verify` accepts is whole; a cluster made from it is a new one, to which no member of the
 //! old one belongs.
 
+mod assemble;
 mod format;
 mod make;
 mod recover;
 mod restore;
 
+pub use assemble::{KeptRow, assemble};
 pub use format::{Head, Reader, verify};
 pub use make::{Source, write_to_file};
 pub use recover::{Survivor, inspect, recover};

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use super::state::{Token, prefix_end};
 use crate::command::{Access, Action, Op, Refusal, Txn};
 
+/// Who may write this key, of which there need be none, speaks for the mirror of that name.
+pub const MIRRORS: &str = "mirror/";
+
 /// Whether `token` may do `access` to every key in `from..to` (`to` = `None`: to the end).
 pub fn allows_range(token: &Token, from: &[u8], to: Option<&[u8]>, access: Access) -> bool {
     token.rules.iter().any(|rule| {
@@ -44,7 +47,11 @@ pub fn refuse(token: &Token, action: &Action) -> Option<Refusal> {
         Action::Compact { .. } | Action::TokenPut { .. } | Action::TokenDelete { .. } => {
             (!is_root(token)).then_some(Refusal::RootOnly)
         }
-        Action::LeaseExpire { .. }
+        Action::MirrorPut { name, .. } | Action::MirrorDelete { name } => {
+            need(token, &Bytes::from(format!("{MIRRORS}{name}")), Access::Write)
+        }
+        Action::MirrorIs { .. }
+        | Action::LeaseExpire { .. }
         | Action::AutoCompact { .. }
         | Action::Seed { .. }
         | Action::BindMember { .. }

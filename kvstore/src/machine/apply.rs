@@ -11,9 +11,10 @@ use super::access;
 use super::agreement::{Mark, Met};
 use super::base::Base;
 use super::draft::Draft;
+use super::mirrors;
 use super::state::{Kept, KeptId, Lease, Token};
 use super::txn::{self, Writes};
-use crate::command::{Action, Actor, Answer, Command, Expect, Once, Refusal, Reply, Rule};
+use crate::command::{Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Refusal, Reply, Rule};
 
 /// Applies the commands of one proposal, made at `at_ms` by the leader's clock, in order.
 pub fn apply<B: Base>(draft: &mut Draft<'_, B>, at_ms: u64, commands: &[Command]) -> Vec<Reply> {
@@ -50,6 +51,7 @@ fn reply<B: Base>(draft: &Draft<'_, B>, answer: Answer) -> Reply {
         revision: draft.state.revision,
         replayed: false,
         answer,
+        mirrors: MirrorsWere::None,
     }
 }
 
@@ -154,6 +156,9 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
             };
             draft.effects.met.push(Met { here, said: *said });
             Answer::Done
+        }
+        Action::MirrorPut { .. } | Action::MirrorDelete { .. } | Action::MirrorIs { .. } => {
+            mirrors::act(draft, action)
         }
         Action::BindMember { id, disk } => match draft.member_disk(*id) {
             Some(bound) if bound != *disk => Answer::Refused(Refusal::DiskMismatch),

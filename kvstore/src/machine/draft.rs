@@ -11,7 +11,9 @@ use bytes::Bytes;
 
 use super::agreement::Met;
 use super::base::Base;
-use super::state::{Event, Head, Kept, KeptId, Lease, MinuteMark, State, Token, Tokens, prefix_end};
+use super::state::{
+    Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Token, Tokens, prefix_end,
+};
 use crate::command::Record;
 
 /// What a version costs beside its key and value, for the accounts of history.
@@ -35,6 +37,7 @@ pub struct Effects {
     pub tokens: BTreeMap<String, Option<Arc<Token>>>,
     pub minutes: BTreeMap<u64, MinuteMark>,
     pub member_disks: BTreeMap<u64, String>,
+    pub mirrors: BTreeMap<String, Option<Arc<Mirror>>>,
     /// Places at which members compare; not part of the state.
     pub met: Vec<Met>,
 }
@@ -43,6 +46,7 @@ pub struct Draft<'a, B> {
     base: &'a B,
     pub state: State,
     pub tokens: Arc<Tokens>,
+    pub mirrors: Arc<Mirrors>,
     pub effects: Effects,
 }
 
@@ -52,8 +56,14 @@ impl<'a, B: Base> Draft<'a, B> {
             base,
             state,
             tokens,
+            mirrors: Arc::default(),
             effects: Effects::default(),
         }
+    }
+
+    #[must_use]
+    pub fn with_mirrors(self, mirrors: Arc<Mirrors>) -> Self {
+        Self { mirrors, ..self }
     }
 
     /// The clock never runs backwards, whatever the leader's does.
@@ -269,6 +279,17 @@ impl<'a, B: Base> Draft<'a, B> {
         };
         self.tokens = Arc::new(tokens);
         self.effects.tokens.insert(name, token);
+    }
+
+    pub fn set_mirror(&mut self, name: &str, mirror: Option<Mirror>) {
+        let mirror = mirror.map(Arc::new);
+        let mut mirrors = Mirrors::clone(&self.mirrors);
+        match &mirror {
+            Some(mirror) => mirrors.by_name.insert(name.to_owned(), Arc::clone(mirror)),
+            None => mirrors.by_name.remove(name),
+        };
+        self.mirrors = Arc::new(mirrors);
+        self.effects.mirrors.insert(name.to_owned(), mirror);
     }
 
     pub fn member_disk(&self, id: u64) -> Option<String> {

@@ -18,7 +18,7 @@ use super::draft::Draft;
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::recent::RecentHeads;
-use super::state::{State, Tokens};
+use super::state::{Mirrors, State, Tokens};
 use crate::command::{Proposal, Reply};
 use crate::metrics::NodeMetrics;
 use crate::storage::damage::Damage;
@@ -72,6 +72,7 @@ pub struct Machine {
     /// The state as it was after the last apply; read without waiting for the one under way.
     published: ArcSwap<State>,
     tokens: ArcSwap<Tokens>,
+    mirrors: watch::Sender<Arc<Mirrors>>,
     progress: watch::Sender<Progress>,
     pub hub: Hub,
     pub leases: LeaseClock,
@@ -133,6 +134,7 @@ impl Machine {
         let leases = LeaseClock::default();
         leases.reset(db.leases());
         let tokens = ArcSwap::from_pointee(db.tokens());
+        let mirrors = watch::Sender::new(Arc::new(db.mirrors()));
         let progress = Progress {
             applied_end: super::adapter::applied_end(&db),
             revision: state.revision,
@@ -149,6 +151,7 @@ impl Machine {
             current: ArcSwap::from_pointee(generation),
             memory,
             tokens,
+            mirrors,
             progress: watch::Sender::new(progress),
             hub: Hub::new(state.revision, settings.ring_bytes),
             published: ArcSwap::from_pointee(state.clone()),
@@ -179,6 +182,14 @@ impl Machine {
         self.tokens.load_full()
     }
 
+    pub fn mirrors(&self) -> Arc<Mirrors> {
+        Arc::clone(&self.mirrors.borrow())
+    }
+
+    pub fn mirrors_changing(&self) -> watch::Receiver<Arc<Mirrors>> {
+        self.mirrors.subscribe()
+    }
+
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
@@ -198,7 +209,7 @@ impl Machine {
         let tokens = self.tokens.load_full();
         let Applying { state, recent } = &mut *applying;
         let base = recent.over(generation.db());
-        let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens));
+        let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens)).with_mirrors(self.mirrors());
         let mut replies = Vec::with_capacity(items.len());
         let mut membership = None;
         let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
@@ -222,6 +233,7 @@ impl Machine {
         let Draft {
             state: new_state,
             tokens: new_tokens,
+            mirrors: new_mirrors,
             effects,
             ..
         } = draft;
@@ -230,6 +242,9 @@ impl Machine {
             .write(&effects, &new_state, &last_id, membership.as_deref())?;
         if !Arc::ptr_eq(&tokens, &new_tokens) {
             self.tokens.store(new_tokens);
+        }
+        if !effects.mirrors.is_empty() {
+            self.mirrors.send_replace(new_mirrors);
         }
         for (id, lease) in &effects.leases {
             self.leases.changed(*id, lease.as_ref());
@@ -271,6 +286,7 @@ impl Machine {
         let new_state = db.state();
         let applied_end = super::adapter::applied_end(&db);
         self.tokens.store(Arc::new(db.tokens()));
+        self.mirrors.send_replace(Arc::new(db.mirrors()));
         self.leases.reset(db.leases());
         self.agreement.forget();
         self.hub.reset(new_state.revision);

@@ -13,6 +13,7 @@ pub mod draft;
 pub mod host;
 pub mod hub;
 pub mod leases;
+mod mirrors;
 mod recent;
 pub mod snapshot;
 pub mod state;

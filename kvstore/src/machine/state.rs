@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::command::{Record, Rule};
+use crate::command::{MirrorMode, MirrorState, OnLoss, Record, Rule};
 
 /// The counters, one row, rewritten with every batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,43 @@ pub struct Tokens {
 impl Tokens {
     pub fn by_number(&self, number: u64) -> Option<&Arc<Token>> {
         self.by_name.values().find(|token| token.number == number)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    pub name: String,
+    pub mode: MirrorMode,
+    pub on_loss: OnLoss,
+    pub incarnation: String,
+    pub state: MirrorState,
+    /// The store's revision when it came into this state.
+    pub since: u64,
+}
+
+impl Mirror {
+    /// Whether no write is acknowledged without it.
+    pub fn is_required(&self) -> bool {
+        self.mode == MirrorMode::Sync && self.state == MirrorState::Ok
+    }
+}
+
+/// All mirrors by name; few, so each change makes a new map that readers swap in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirrors {
+    pub by_name: BTreeMap<String, Arc<Mirror>>,
+}
+
+impl Mirrors {
+    /// Those that a write waits for.
+    pub fn required(&self) -> impl Iterator<Item = &Arc<Mirror>> {
+        self.by_name.values().filter(|mirror| mirror.is_required())
+    }
+
+    pub fn synchronous(&self) -> impl Iterator<Item = &Arc<Mirror>> {
+        self.by_name
+            .values()
+            .filter(|mirror| mirror.mode == MirrorMode::Sync)
     }
 }
 

@@ -6,17 +6,21 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 
 use super::intake::Intake;
-use super::network::message::{Ask, Health, MemberChange, MemberRefused, NotNow, Standing, Told};
+use super::mirrors::MirrorDesk;
+use super::network::message::{
+    Ask, Health, MemberChange, MemberRefused, MirrorHeard, Moment, NotNow, Proposed, Standing, Told,
+};
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view::{self, RaftView};
-use crate::command::{Action, Actor, Answer, Command, Refusal, Reply, encode_commands};
+use crate::command::{Action, Actor, Answer, Command, MirrorsWere, Refusal, Reply, encode_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
 pub struct Desk {
     pub raft: Raft,
     pub intake: Intake,
+    pub mirrors: MirrorDesk,
     pub machine: Arc<Machine>,
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
@@ -25,9 +29,21 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Proposes encoded commands and answers what applying them answered.
-    pub async fn propose(&self, commands: Bytes) -> Result<Vec<Reply>, NotNow> {
-        self.intake.propose(commands).await
+    /// Proposes encoded commands and answers what applying them answered, once the mirrors have it too.
+    pub async fn propose(&self, commands: Bytes) -> Result<Proposed, NotNow> {
+        if self.mirrors.refuses() {
+            return Err(NotNow::MirrorLost);
+        }
+        let replies = self.intake.propose(commands).await?;
+        let mirrors = self.mirrors.hold(&replies).await?;
+        Ok(Proposed { replies, mirrors })
+    }
+
+    /// The same without a look at the mirrors.
+    pub async fn propose_unheld(&self, commands: Bytes) -> Result<Proposed, NotNow> {
+        let replies = self.intake.propose(commands).await?;
+        let mirrors = MirrorsWere::None;
+        Ok(Proposed { replies, mirrors })
     }
 
     /// One command of the node's own.
@@ -37,16 +53,19 @@ impl Desk {
             action,
             once: None,
         };
-        let replies = self.propose(encode_commands(&[command]).into()).await?;
+        // Nobody is told of it, so it waits for nobody.
+        let replies = self.intake.propose(encode_commands(&[command]).into()).await?;
         Ok(replies.into_iter().next().expect("one command gets one reply"))
     }
 
-    /// The index after the last entry that a read beginning now has to see; a majority has confirmed
-    /// that this node still leads.
-    pub async fn read_index(&self) -> Result<u64, NotNow> {
+    /// What a read beginning now has to see; a majority has confirmed that this node still leads.
+    pub async fn read_index(&self) -> Result<Moment, NotNow> {
         self.metrics.read_index_rounds.inc();
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index() + 1),
+            Ok(linearizer) => Ok(Moment {
+                index: linearizer.read_log_id().index() + 1,
+                mirrored: self.mirrors.mirrored(),
+            }),
             Err(_) => Err(NotNow::NotLeader),
         }
     }
@@ -85,6 +104,14 @@ impl Desk {
             },
             Ask::ReadIndex => Told::ReadIndex(self.read_index().await),
             Ask::Propose(commands) => Told::Proposed(self.propose(commands).await),
+            Ask::ProposeUnheld(commands) => Told::Proposed(self.propose_unheld(commands).await),
+            Ask::Mirror {
+                name,
+                incarnation,
+                revision,
+            } => Told::Mirror(self.hear_mirror(&name, &incarnation, revision).await),
+            Ask::Mirrors => Told::Mirrors(self.mirrors.views()),
+            Ask::Mirrored(revision) => Told::Mirrored(self.mirrors.wait(revision).await.map(drop)),
             Ask::LastLog => Told::LastLog {
                 last: self.vote_and_last().await.and_then(|(_, last)| last),
             },
@@ -92,6 +119,14 @@ impl Desk {
             Ask::Standing => Told::Standing(self.standing()),
             Ask::Health => Told::Health(self.health()),
         }
+    }
+
+    /// Only the leader waits for mirrors, so only its ear counts.
+    pub async fn hear_mirror(&self, name: &str, incarnation: &str, revision: u64) -> MirrorHeard {
+        if view::leader(&self.raft) != Some(self.peers.trust().identity.id()) {
+            return MirrorHeard::NotLeader;
+        }
+        self.mirrors.hear(name, incarnation, revision).await
     }
 
     /// `None` when Raft has stopped.

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod intake;
 pub mod log;
 pub mod members;
+pub mod mirrors;
 pub mod network;
 pub mod peers;
 pub mod start;

@@ -101,6 +101,10 @@ pub(crate) fn token(name: &str) -> Vec<u8> {
     [b"token/", name.as_bytes()].concat()
 }
 
+pub(crate) fn mirror(name: &str) -> Vec<u8> {
+    [b"mirror/", name.as_bytes()].concat()
+}
+
 pub(crate) fn member(id: u64) -> Vec<u8> {
     [b"member/".as_slice(), &id.to_be_bytes()].concat()
 }

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::keys;
-use super::machine_db::{ANSWERS, HEADS, LEASES, META, MachineDb, VERSIONS, decode, decode_record, to_bytes};
+use super::machine_db::{
+    ANSWERS, HEADS, LEASES, META, MachineDb, VERSIONS, decode, decode_record, encode, to_bytes, without_wal,
+};
 use crate::command::Record;
 use crate::machine::base::Base;
 use crate::machine::state::{Head, Kept, KeptId, Lease};
@@ -24,6 +26,23 @@ impl MachineDb {
                 return Some(decode_record(&version));
             }
         }
+    }
+
+    /// Puts keys as they were somewhere else, without a history.
+    pub(crate) fn load(&self, rows: &[(Bytes, Record)]) -> Result<(), rocksdb::Error> {
+        let mut batch = rocksdb::WriteBatch::default();
+        for (key, record) in rows {
+            batch.put_cf(self.table(HEADS), key, encode(&Head::of(key, record)));
+            batch.put_cf(
+                self.table(VERSIONS),
+                keys::version(key, record.modified),
+                encode(record),
+            );
+            if record.lease != 0 {
+                batch.put_cf(self.table(LEASES), keys::lease_key(record.lease, key), []);
+            }
+        }
+        self.db.write_opt(batch, &without_wal())
     }
 
     /// All leases; the leader's clock starts from them.

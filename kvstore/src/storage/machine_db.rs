@@ -20,7 +20,7 @@ use super::damage::{Damage, is_corruption};
 use super::keys;
 use crate::command::Record;
 use crate::machine::draft::Effects;
-use crate::machine::state::{Event, MinuteMark, State, Token, Tokens};
+use crate::machine::state::{Event, MinuteMark, Mirror, Mirrors, State, Token, Tokens};
 
 pub(crate) const HEADS: &str = "kv";
 pub(crate) const VERSIONS: &str = "versions";
@@ -214,6 +214,12 @@ impl MachineDb {
                 None => batch.delete_cf(meta, keys::token(name)),
             }
         }
+        for (name, mirror) in &effects.mirrors {
+            match mirror {
+                Some(mirror) => batch.put_cf(meta, keys::mirror(name), encode(mirror.as_ref())),
+                None => batch.delete_cf(meta, keys::mirror(name)),
+            }
+        }
         for (number, mark) in &effects.minutes {
             batch.put_cf(meta, keys::minute(*number), encode(mark));
         }
@@ -251,6 +257,15 @@ impl MachineDb {
             .map(|token| (token.name.clone(), Arc::new(token)))
             .collect();
         Tokens { by_name }
+    }
+
+    pub(crate) fn mirrors(&self) -> Mirrors {
+        let rows = self.meta_under(b"mirror/").into_iter();
+        let mirrors = rows.map(|(_, bytes)| decode::<Mirror>(&bytes));
+        let by_name = mirrors.map(|mirror| (mirror.name.clone(), Arc::new(mirror)));
+        Mirrors {
+            by_name: by_name.collect(),
+        }
     }
 
     /// The marks of past minutes, oldest first.
@@ -291,7 +306,9 @@ impl MachineDb {
     pub(crate) fn begin_anew(&self, membership: &[u8]) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         let meta = self.table(META);
-        for (key, _) in self.meta_under(b"member/") {
+        // Mirrors of the old cluster announce themselves to the new one when they have it.
+        let members = self.meta_under(b"member/").into_iter();
+        for (key, _) in members.chain(self.meta_under(b"mirror/")) {
             batch.delete_cf(meta, key);
         }
         let state = State {

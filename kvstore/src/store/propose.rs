@@ -19,7 +19,7 @@ use super::WriteError;
 use crate::command::{Action, Answer, Command, Op, Refusal, Reply, encode_commands};
 use crate::raft::desk::Desk;
 use crate::raft::network::link::AskError;
-use crate::raft::network::message::{Ask, NotNow, Told};
+use crate::raft::network::message::{Ask, NotNow, Proposed, Told};
 use crate::raft::view;
 
 /// Batches under way: some wait at the leader for its next entry while others are in it.
@@ -47,6 +47,7 @@ pub(super) struct Proposals {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
+    alone: Sending,
 }
 
 struct Batcher {
@@ -62,6 +63,12 @@ impl Proposals {
         let (sender, queue) = mpsc::channel(limits.proposals_max);
         let bytes = Arc::new(AtomicUsize::new(0));
         let age_max = Duration::from_millis(limits.proposal_age_ms_max);
+        let alone = Sending {
+            desk: Arc::clone(&desk),
+            age_max,
+            bytes: Arc::clone(&bytes),
+            held: false,
+        };
         let batcher = Batcher {
             desk,
             tasks: tasks.clone(),
@@ -74,7 +81,17 @@ impl Proposals {
             queue: sender,
             bytes,
             bytes_max: limits.proposals_bytes_max,
+            alone,
         }
+    }
+
+    /// One command that waits for no mirror, and that none can block.
+    pub(super) async fn propose_unheld(&self, command: Command) -> Result<Reply, WriteError> {
+        let repeatable = is_repeatable(&command);
+        let encoded = encode_commands(&[command]).into();
+        let (proposed, again) = self.alone.send(encoded, repeatable, &mut None).await?;
+        let reply = proposed.replies.into_iter().next();
+        settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)
     }
 
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
@@ -127,6 +144,7 @@ impl Batcher {
                     desk: Arc::clone(&self.desk),
                     age_max: self.age_max,
                     bytes: Arc::clone(&self.bytes),
+                    held: true,
                 };
                 self.tasks.spawn("proposal", sending.run(batch, permit));
             }
@@ -176,6 +194,8 @@ struct Sending {
     desk: Arc<Desk>,
     age_max: Duration,
     bytes: Arc<AtomicUsize>,
+    /// Whether the answer waits for mirrors.
+    held: bool,
 }
 
 impl Sending {
@@ -191,8 +211,9 @@ impl Sending {
         let answer = self.send(encoded, repeatable, &mut permit).await;
         drop(permit);
         let mut replies = match answer {
-            Ok((replies, again)) if replies.len() == count => {
-                replies.into_iter().map(|reply| settled(reply, again)).collect()
+            Ok((Proposed { replies, mirrors }, again)) if replies.len() == count => {
+                let replies = replies.into_iter().map(|reply| Reply { mirrors, ..reply });
+                replies.map(|reply| settled(reply, again)).collect()
             }
             Ok(_) => vec![Err(WriteError::OutcomeUnknown); count],
             Err(error) => vec![Err(error); count],
@@ -214,7 +235,7 @@ impl Sending {
         commands: Bytes,
         repeatable: bool,
         permit: &mut Permit,
-    ) -> Result<(Vec<Reply>, bool), WriteError> {
+    ) -> Result<(Proposed, bool), WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
         let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
         let mut failure = WriteError::NoLeader;
@@ -225,10 +246,13 @@ impl Sending {
                 None => Err(NotNow::NotLeader),
             };
             match tried {
-                Ok(replies) => return Ok((replies, failure == WriteError::OutcomeUnknown)),
+                Ok(proposed) => return Ok((proposed, failure == WriteError::OutcomeUnknown)),
                 // Some copy of it may take effect, whatever becomes of the next.
                 Err(NotNow::Unknown) => failure = WriteError::OutcomeUnknown,
-                Err(NotNow::NotLeader | NotNow::Overloaded) => {}
+                Err(NotNow::MirrorLost) if failure == WriteError::NoLeader => {
+                    return Err(WriteError::MirrorLost);
+                }
+                Err(NotNow::NotLeader | NotNow::Overloaded | NotNow::MirrorLost) => {}
             }
             let given_up = failure == WriteError::OutcomeUnknown && !repeatable;
             if given_up || tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
@@ -247,11 +271,13 @@ impl Sending {
         commands: &Bytes,
         (deadline, grace): (tokio::time::Instant, Duration),
         permit: &mut Permit,
-    ) -> Result<Vec<Reply>, NotNow> {
+    ) -> Result<Proposed, NotNow> {
         let proposing = async {
             let me = self.desk.peers.trust().identity.id();
-            if leader == me {
+            if leader == me && self.held {
                 self.desk.propose(commands.clone()).await
+            } else if leader == me {
+                self.desk.propose_unheld(commands.clone()).await
             } else {
                 self.forward(leader, commands.clone()).await
             }
@@ -273,13 +299,18 @@ impl Sending {
         }
     }
 
-    async fn forward(&self, leader: u64, commands: Bytes) -> Result<Vec<Reply>, NotNow> {
+    async fn forward(&self, leader: u64, commands: Bytes) -> Result<Proposed, NotNow> {
         let view = view::view(&self.desk.raft);
         let Some(member) = view.members.get(&leader) else {
             return Err(NotNow::NotLeader);
         };
         let link = self.desk.peers.link(leader, &member.peer_address);
-        match link.ask(&Ask::Propose(commands)).await {
+        let ask = if self.held {
+            Ask::Propose(commands)
+        } else {
+            Ask::ProposeUnheld(commands)
+        };
+        match link.ask(&ask).await {
             Ok(Told::Proposed(answer)) => answer,
             Ok(_) | Err(AskError::Lost) => Err(NotNow::Unknown),
             Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),
@@ -341,6 +372,7 @@ mod tests {
             revision: 7,
             replayed: false,
             answer,
+            mirrors: crate::command::MirrorsWere::None,
         };
         let refused = |refusal| reply(Answer::Refused(refusal));
         let forbidden = Refusal::Forbidden { key: "k".into() };

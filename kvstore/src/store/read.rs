@@ -39,6 +39,8 @@ pub enum ReadError {
     FutureRevision { present: u64 },
     #[error("this node is stopping")]
     Stopping,
+    #[error("a mirror is gone that does not have what was read")]
+    MirrorLost,
 }
 
 /// A moment that a read may show.
@@ -47,6 +49,8 @@ pub struct ReadPoint {
     pub generation: Arc<Generation>,
     pub revision: u64,
     pub compacted: u64,
+    /// Up to here it may be shown at once; beyond, every mirror that is waited for must have it.
+    pub mirrored: Option<u64>,
 }
 
 /// A key, or its absence, as of `revision`.
@@ -65,6 +69,7 @@ fn present(machine: &Machine) -> ReadPoint {
         generation: machine.generation(),
         revision,
         compacted,
+        mirrored: None,
     }
 }
 
@@ -76,16 +81,21 @@ impl Store {
             Level::Local => {}
             Level::Linearizable if is_planted(Bug::StaleReads) => {}
             Level::Linearizable => {
-                let index = self.inner.read_indexes.read_index().await?;
-                self.wait_applied(index).await?;
+                let moment = self.inner.read_indexes.read_index().await?;
+                self.wait_applied(moment.index).await?;
+                let mirrored = moment.mirrored;
+                return Ok(ReadPoint {
+                    mirrored,
+                    ..present(machine)
+                });
             }
             Level::Bounded(age) => {
                 let fresh = self.inner.read_indexes.confirmed_within(age);
                 if fresh.is_none_or(|index| machine.progress_now().applied_end < index) {
                     let patience = age.clamp(Duration::from_millis(50), LEADER_WAIT);
                     let round = tokio::time::timeout(patience, self.inner.read_indexes.read_index());
-                    let index = round.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
-                    let applied = tokio::time::timeout(patience, self.wait_applied(index));
+                    let moment = round.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
+                    let applied = tokio::time::timeout(patience, self.wait_applied(moment.index));
                     applied.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
                 }
             }

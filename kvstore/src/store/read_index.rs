@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{LEADER_WAIT, ReadError};
 use crate::raft::desk::Desk;
-use crate::raft::network::message::{Ask, NotNow, Told};
+use crate::raft::network::message::{Ask, Moment, NotNow, Told};
 use crate::raft::view;
 
 const QUEUE: usize = 16_384;
@@ -22,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// A leader that is silent this long may have been replaced: ask again.
 const ANSWER: Duration = Duration::from_millis(500);
 
-type Asker = oneshot::Sender<Result<u64, ReadError>>;
+type Asker = oneshot::Sender<Result<Moment, ReadError>>;
 
 pub(super) struct ReadIndexes {
     desk: Arc<Desk>,
@@ -60,13 +60,13 @@ impl ReadIndexes {
         }
     }
 
-    pub(super) async fn read_index(&self) -> Result<u64, ReadError> {
+    pub(super) async fn read_index(&self) -> Result<Moment, ReadError> {
         let me = self.desk.peers.trust().identity.id();
         if view::leader(&self.desk.raft) == Some(me) {
             let asked = Instant::now();
-            if let Ok(Ok(index)) = tokio::time::timeout(ANSWER, self.desk.read_index()).await {
-                self.confirmed.note(asked, index);
-                return Ok(index);
+            if let Ok(Ok(moment)) = tokio::time::timeout(ANSWER, self.desk.read_index()).await {
+                self.confirmed.note(asked, moment.index);
+                return Ok(moment);
             }
         }
         let (asker, answered) = oneshot::channel();
@@ -123,7 +123,7 @@ impl Rounds {
 }
 
 /// Asks whoever leads until somebody does; reads may be repeated as often as it takes.
-async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
+async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<Moment, ReadError> {
     let deadline = tokio::time::Instant::now() + LEADER_WAIT;
     loop {
         let leader = view::leader(&desk.raft);
@@ -143,9 +143,9 @@ async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
             }
             None => Err(NotNow::NotLeader),
         };
-        if let Ok(index) = answer {
-            confirmed.note(asked, index);
-            return Ok(index);
+        if let Ok(moment) = answer {
+            confirmed.note(asked, moment.index);
+            return Ok(moment);
         }
         if tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
             return Err(ReadError::NoLeader);
@@ -156,7 +156,7 @@ async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<u64, ReadError> {
     }
 }
 
-async fn ask_leader(desk: &Desk, leader: u64) -> Result<u64, NotNow> {
+async fn ask_leader(desk: &Desk, leader: u64) -> Result<Moment, NotNow> {
     if leader == desk.peers.trust().identity.id() {
         return desk.read_index().await;
     }

@@ -19,6 +19,7 @@ mod events;
 mod idempotency;
 mod keys;
 mod leases;
+mod mirrors;
 mod openapi;
 mod ranges;
 mod raw;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use anyhow::anyhow;
 
 use super::place::{Places, Step};
-use super::{Config, bounds, models, tls};
+use super::{Config, bounds, mirror, models, tls};
 
 pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> {
     let mut faults = Faults {
@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> 
     bounds::check(config, &mut faults);
     relations(config, &mut faults);
     models::check(config, &mut faults);
+    mirror::check(config, &mut faults);
     ids(config, &mut faults);
     addresses(config, &mut faults);
     tls::check(config, &mut faults);
@@ -196,6 +197,12 @@ pub(super) fn claims(config: &Config) -> Vec<Claim<'_>> {
             port_may_be_0: false,
         }));
     }
+    claims.extend(of_processes(config));
+    claims
+}
+
+/// Those of processes that are listed one by one.
+fn of_processes(config: &Config) -> impl Iterator<Item = Claim<'_>> {
     let consensus = config.consensus.addresses.iter().enumerate();
     let consensus = consensus.map(|(index, address)| {
         let path = vec![Step::Key("consensus"), Step::Key("addresses"), Step::Index(index)];
@@ -206,14 +213,19 @@ pub(super) fn claims(config: &Config) -> Vec<Claim<'_>> {
         let path = vec![Step::Key("predictor"), Step::Index(index), Step::Key("address")];
         (path, "predictor", &model.address)
     });
-    claims.extend(models.chain(consensus).map(|(path, key, address)| Claim {
+    let mirrors = config.mirrors.iter().enumerate();
+    let mirrors = mirrors.map(|(index, mirror)| {
+        let path = vec![Step::Key("mirror"), Step::Index(index), Step::Key("address")];
+        (path, "mirror", &mirror.address)
+    });
+    let all = models.chain(consensus).chain(mirrors);
+    all.map(|(path, key, address)| Claim {
         path,
         key,
         address,
         alone: true,
         port_may_be_0: false,
-    }));
-    claims
+    })
 }
 
 fn addresses(config: &Config, faults: &mut Faults<'_>) {

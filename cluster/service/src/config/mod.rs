@@ -8,6 +8,7 @@ mod bounds;
 mod check;
 mod console;
 mod gateway;
+mod mirror;
 mod models;
 mod payment;
 mod place;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use backup::BackupConfig;
 pub use console::ConsoleConfig;
 pub use gateway::GatewayConfig;
+pub use mirror::{MirrorConfig, MirrorEngine, MirrorMode, OnLoss};
 pub use payment::PaymentConfig;
 pub use place::Step;
 pub use predictors::{Behaviour, ConsensusConfig, PredictorConfig, PredictorsConfig, UnknownBehaviour};
@@ -52,6 +54,8 @@ pub struct Config {
     #[serde(rename = "predictor")]
     pub models: Vec<PredictorConfig>,
     pub consensus: ConsensusConfig,
+    #[serde(rename = "mirror")]
+    pub mirrors: Vec<MirrorConfig>,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             predictors: PredictorsConfig::default(),
             models: Vec::new(),
             consensus: ConsensusConfig::default(),
+            mirrors: Vec::new(),
         }
     }
 }

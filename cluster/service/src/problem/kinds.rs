@@ -64,6 +64,9 @@ kinds! {
     MEMBER_NOT_FOUND 404 "member-not-found" "Member not found"
     "The cluster has no member with this id. GET /v1/cluster lists those it has. A member that was removed \
      does not come back under its old id."
+    MIRROR_NOT_FOUND 404 "mirror-not-found" "Mirror not found"
+    "No mirror of this name is announced. GET /v1/mirrors lists those that are. A mirror announces itself when it \
+     starts; one that an operator removed does so only then."
     TOKEN_NOT_FOUND 404 "token-not-found" "Token not found"
     "There is no token of this name. GET /v1/tokens lists the names. It may have been removed already, in \
      which case there is nothing left to do."
@@ -243,6 +246,10 @@ kinds! {
     OVERLOADED 503 "overloaded" "Overloaded"
     "There is more to do than this node may queue, so it refused the request at once. It surely had no \
      effect. Wait as long as Retry-After says, then repeat, with growing pauses."
+    MIRROR_LOST 503 "mirror-lost" "Mirror lost"
+    "A synchronous mirror is gone, and the store was told to write nothing without it (`on_loss = \"block\"`). Nothing \
+     was written. Bring the mirror back, or let the store go on without it: `menagerie kv mirror delete NAME`. Then \
+     send the request again."
     OUTCOME_UNKNOWN 503 "outcome-unknown" "Outcome unknown"
     "The write was handed on, but the node could not learn what became of it: the leader was lost or the time \
      ran out. It may have been done or may still be done. Repeat it with the same Idempotency-Key, which is \

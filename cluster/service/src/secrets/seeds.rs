@@ -39,7 +39,11 @@ const SEEDS: [(&str, &[(&str, Access)]); 6] = [
     ("gateway", &[("registry/", Access::Read)]),
     (
         "mirror",
-        &[("", Access::Read), ("registry/mirror/", Access::Write)],
+        &[
+            ("", Access::Read),
+            ("registry/mirror/", Access::Write),
+            ("mirror/", Access::Write),
+        ],
     ),
 ];
 

@@ -255,8 +255,9 @@ impl Cluster {
         let names = self.config.nodes.iter().map(NodeConfig::name);
         let payments = self.config.payment.instances().map(|(name, _)| name);
         let shops = self.config.shop.instances().map(|(name, _)| name);
+        let mirrors = self.config.mirrors.iter().map(|mirror| mirror.name.clone());
         let others = ["gateway", "supervisor"].map(str::to_owned);
-        for name in names.chain(payments).chain(shops).chain(others) {
+        for name in names.chain(payments).chain(shops).chain(mirrors).chain(others) {
             let log = self.log(&name);
             let lines: Vec<&str> = log.lines().collect();
             let _ = writeln!(text, "--- the end of {name}.log");

@@ -7,6 +7,7 @@ pub mod headers;
 pub mod kv;
 pub mod lease;
 pub mod level;
+pub mod mirror;
 pub mod problem;
 pub mod tokens;
 pub mod txn;

@@ -1,8 +1,8 @@
 //! What a watch sends: the `data` of each server-sent event, and the names of the events.
 
-use super::Revision;
 use super::kv::KeyValue;
 use super::value::{self, Base64, Base64Ref};
+use super::{LeaseId, Revision};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -22,6 +22,8 @@ pub struct Change {
     pub create_revision: Revision,
     pub mod_revision: Revision,
     pub version: u64,
+    /// 0: none.
+    pub lease: LeaseId,
     /// The key before this change: only with `prev=1`, and only if it existed.
     pub prev: Option<KeyValue>,
 }
@@ -36,6 +38,8 @@ struct ChangeJson {
     mod_revision: Revision,
     #[serde(default)]
     version: u64,
+    #[serde(default)]
+    lease: LeaseId,
     prev: Option<KeyValue>,
 }
 
@@ -49,6 +53,7 @@ impl TryFrom<ChangeJson> for Change {
             create_revision: json.create_revision,
             mod_revision: json.mod_revision,
             version: json.version,
+            lease: json.lease,
             prev: json.prev,
         })
     }
@@ -66,6 +71,8 @@ impl Serialize for Change {
             create_revision: Revision,
             mod_revision: Revision,
             version: u64,
+            #[serde(skip_serializing_if = "is_none")]
+            lease: LeaseId,
             #[serde(skip_serializing_if = "Option::is_none")]
             prev: Option<&'a KeyValue>,
         }
@@ -77,10 +84,16 @@ impl Serialize for Change {
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
+            lease: self.lease,
             prev: self.prev.as_ref(),
         }
         .serialize(serializer)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_none(lease: &LeaseId) -> bool {
+    *lease == 0
 }
 
 /// The data of `progress` (all is delivered up to it) and `lagging` (resume from it).

@@ -154,6 +154,7 @@ fn changes() {
         create_revision: 1,
         mod_revision: 2,
         version: 2,
+        lease: 0,
         prev: Some(kv(Some(b"w"))),
     };
     assert_snapshot!(json(&put), @r#"{"key":"a","value":"x","create_revision":1,"mod_revision":2,"version":2,"prev":{"key":"a","value":"w","create_revision":1,"mod_revision":2,"version":3,"lease":0}}"#);

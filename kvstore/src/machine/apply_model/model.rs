@@ -323,6 +323,7 @@ impl Model {
             revision: self.revision(),
             replayed: false,
             answer,
+            mirrors: crate::command::MirrorsWere::None,
         }
     }
 }

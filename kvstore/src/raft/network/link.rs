@@ -136,7 +136,7 @@ fn split(frame: &[u8]) -> Option<(u64, Told)> {
     let (number, body) = frame.split_at_checked(8)?;
     Some((
         u64::from_le_bytes(number.try_into().ok()?),
-        message::decode(body).ok()?,
+        message::decode_told(body).ok()?,
     ))
 }
 

@@ -7,7 +7,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::command::Reply;
+use crate::command::{MirrorMode, MirrorState, MirrorsWere, OnLoss, Reply};
 use crate::machine::agreement::Mark;
 use crate::raft::entry::{self, MalformedEntry};
 use crate::raft::types::{LogId, SnapshotMeta, TypeConfig, Vote};
@@ -66,6 +66,17 @@ pub enum Ask {
     Member(MemberChange),
     Standing,
     Health,
+    /// One command that must pass also while a mirror blocks writes, and waits for none.
+    ProposeUnheld(Bytes),
+    /// A mirror tells how far it is.
+    Mirror {
+        name: String,
+        incarnation: String,
+        revision: u64,
+    },
+    Mirrors,
+    /// Answered once every mirror that is waited for has this revision.
+    Mirrored(u64),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,18 +99,57 @@ pub enum MemberChange {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Told {
-    Probe {
-        empty: bool,
-    },
-    /// Index after the last entry that a read has to see.
-    ReadIndex(Result<u64, NotNow>),
-    Proposed(Result<Vec<Reply>, NotNow>),
-    LastLog {
-        last: Option<LogId>,
-    },
+    Probe { empty: bool },
+    ReadIndex(Result<Moment, NotNow>),
+    Proposed(Result<Proposed, NotNow>),
+    LastLog { last: Option<LogId> },
     Member(Result<(), MemberRefused>),
     Standing(Standing),
     Health(Health),
+    Mirror(MirrorHeard),
+    Mirrors(Vec<MirrorView>),
+    Mirrored(Result<(), NotNow>),
+}
+
+/// What a read that begins now has to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// After the last entry.
+    pub index: u64,
+    /// Up to here it may show what it sees; beyond, every mirror must have it first. `None`: all of it.
+    pub mirrored: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposed {
+    pub replies: Vec<Reply>,
+    pub mirrors: MirrorsWere,
+}
+
+/// What becomes of a mirror's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MirrorHeard {
+    Heard(MirrorView),
+    Unknown,
+    /// Another database was announced under this name.
+    Another,
+    /// No such revision was ever made.
+    Future {
+        present: u64,
+    },
+    NotLeader,
+}
+
+/// A mirror as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorView {
+    pub name: String,
+    pub mode: MirrorMode,
+    pub on_loss: OnLoss,
+    pub state: MirrorState,
+    pub acknowledged: Option<u64>,
+    pub lag: Option<u64>,
+    pub heard_ms_ago: Option<u64>,
 }
 
 /// Why a leader's work was not done here.
@@ -111,6 +161,8 @@ pub enum NotNow {
     Overloaded,
     /// It may have happened, or may still.
     Unknown,
+    /// Surely nothing happened: a mirror is gone without which nothing is written.
+    MirrorLost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +214,19 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MalformedMessage> {
     Ok(postcard::from_bytes(bytes)?)
+}
+
+/// An answer of a member that may run the program before this one: what it does not say yet stands at the end of its
+/// answers, and reads as absent. Without that, nothing forwarded would be answered while nodes are upgraded.
+pub fn decode_told(bytes: &[u8]) -> Result<Told, MalformedMessage> {
+    match postcard::from_bytes(bytes) {
+        Err(postcard::Error::DeserializeUnexpectedEnd) => {
+            let mut longer = bytes.to_vec();
+            longer.push(0);
+            decode(&longer)
+        }
+        read => Ok(read?),
+    }
 }
 
 pub fn transfer_request(from: Vote, to: u64, last: Option<LogId>) -> TransferLeaderRequest<TypeConfig> {

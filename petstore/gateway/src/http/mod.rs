@@ -2,6 +2,7 @@
 //! Invariant: what it answers on its own says whether it rests on an old list.
 
 mod headers;
+mod mirror;
 mod pass;
 mod registry;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, Method, Request, Response, header, request::Parts};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kvstore_client::Registration;
@@ -17,7 +17,7 @@ use service::{body, edge};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use super::{App, Shared, headers};
+use super::{App, Shared, headers, mirror};
 
 const SHOP: &str = "petstore";
 /// Before those that have failed are tried once more.
@@ -48,6 +48,14 @@ pub(super) async fn pass(
     let (parts, body) = request.into_parts();
     let (body, _held) = read(&app, body, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
+    let catalogue = mirror::is_catalogue(&outgoing.method, &outgoing.path);
+    // Shops ask the store too, and would only be waited for in vain.
+    if catalogue
+        && app.roster.is_stale()
+        && let Some(response) = mirror::catalogue(&app, &outgoing.path, deadline).await
+    {
+        return Ok(response);
+    }
     let mut tried: Vec<String> = Vec::new();
     // Once somebody may have carried a write out, nobody's silence makes that undone.
     let mut may_be_done = false;
@@ -57,6 +65,11 @@ pub(super) async fn pass(
     {
         attempts += 1;
         match attempt(&app, &instance, &outgoing, deadline).await {
+            // The shop cannot read the store, and this is told before the gateway notices itself.
+            Ok(response) if catalogue && response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                let copy = mirror::catalogue(&app, &outgoing.path, deadline).await;
+                return Ok(copy.unwrap_or(response));
+            }
             Ok(response) => {
                 let passed = &app.counters.passed;
                 passed.with_label_values(&[instance.name.as_str()]).inc();
@@ -71,6 +84,9 @@ pub(super) async fn pass(
                 }
             }
         }
+    }
+    if catalogue && let Some(response) = mirror::catalogue(&app, &outgoing.path, deadline).await {
+        return Ok(response);
     }
     Err(if may_be_done { lost() } else { nobody(attempts) })
 }

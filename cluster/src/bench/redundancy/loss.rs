@@ -1,0 +1,180 @@
+//! Takes disks away under load and counts which acknowledged writes are gone.
+//! Invariant: a write counts from its acknowledgement on; what had none may be there or not.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kvstore_client::wire::level::Consistency;
+use kvstore_client::{KvClient, RangeRequest, ReadOptions};
+use serde::Serialize;
+use service::tasks::Tasks;
+
+use super::Setup;
+use super::scratch::{MIRROR, Scratch};
+
+const WRITERS: usize = 8;
+const WORKS_FOR: Duration = Duration::from_secs(2);
+/// Who does not go on by then does not do so by itself.
+const GOES_ON: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+pub(super) struct Loss {
+    acknowledged: usize,
+    lost_with_one_disk: usize,
+    goes_on_after_ms: Option<u64>,
+    lost_with_all_nodes: usize,
+}
+
+/// What was acknowledged, and when it was last.
+#[derive(Default)]
+struct Told {
+    keys: HashSet<String>,
+    last: Option<Instant>,
+}
+
+type Shared = Arc<Mutex<Told>>;
+
+impl Loss {
+    fn share(&self, lost: usize) -> String {
+        match lost {
+            0 => "nothing".to_owned(),
+            lost if lost == self.acknowledged => "everything".to_owned(),
+            lost => format!("{lost} of {}", self.acknowledged),
+        }
+    }
+
+    pub(super) fn of_one_disk(&self) -> String {
+        self.share(self.lost_with_one_disk)
+    }
+
+    pub(super) fn of_all_nodes(&self) -> String {
+        self.share(self.lost_with_all_nodes)
+    }
+
+    pub(super) fn goes_on(&self) -> String {
+        let ms = self.goes_on_after_ms;
+        ms.map_or_else(|| "not by itself".to_owned(), |ms| format!("{ms} ms"))
+    }
+}
+
+pub(super) async fn cause(scratch: &Scratch, setup: &Setup) -> anyhow::Result<Loss> {
+    let (tasks, told) = (Tasks::new(), Shared::default());
+    let writing = |tasks: &Tasks| -> anyhow::Result<()> {
+        for number in 0..WRITERS {
+            let client = scratch.client()?.with_deadline(Duration::from_secs(1));
+            tasks.spawn("writer", write(client, number, Arc::clone(&told), tasks.clone()));
+        }
+        Ok(())
+    };
+    writing(&tasks)?;
+    tokio::time::sleep(WORKS_FOR).await;
+    let leader = scratch.leader().await?;
+    let killed = Instant::now();
+    scratch.kill(&leader).await?;
+    let goes_on_after_ms = goes_on(&told, killed).await;
+    // Looked for only among what was told before: more is written meanwhile.
+    let before = keys(&told);
+    let left = left_without(scratch, setup, &leader).await?;
+    let lost_with_one_disk = before.difference(&left).count();
+    if goes_on_after_ms.is_some() {
+        tokio::time::sleep(WORKS_FOR).await;
+    }
+    for node in &scratch.config.nodes {
+        if node.name() != leader {
+            scratch.kill(&node.name()).await?;
+        }
+    }
+    if setup.mirror.is_some() {
+        scratch.kill(MIRROR).await?;
+    }
+    tasks.stop();
+    tasks.drain(2 * GOES_ON).await;
+    let all = keys(&told);
+    let copied = if setup.mirror.is_some() {
+        in_the_mirror(scratch).await?
+    } else {
+        HashSet::new()
+    };
+    let lost_with_all_nodes = all.difference(&copied).count();
+    // With one disk gone and no other voter, all is gone that was there before.
+    Ok(Loss {
+        acknowledged: all.len(),
+        lost_with_one_disk,
+        goes_on_after_ms,
+        lost_with_all_nodes,
+    })
+}
+
+fn keys(told: &Shared) -> HashSet<String> {
+    told.lock().expect("no holder of the keys panics").keys.clone()
+}
+
+async fn write(client: KvClient, number: usize, told: Shared, tasks: Tasks) {
+    for n in 0_u64.. {
+        let key = format!("loss/{number}/{n}");
+        let written = tokio::select! {
+            written = client.put(&key, "x") => written.is_ok(),
+            () = tasks.stopping() => return,
+        };
+        if written {
+            let mut told = told.lock().expect("no holder of the keys panics");
+            told.keys.insert(key);
+            told.last = Some(Instant::now());
+        }
+    }
+}
+
+/// Until a write is acknowledged that surely began after the kill: the first answers may have been on their way.
+async fn goes_on(told: &Shared, killed: Instant) -> Option<u64> {
+    const ON_THEIR_WAY: Duration = Duration::from_millis(1);
+    loop {
+        let last = told.lock().expect("no holder of the keys panics").last;
+        if let Some(last) = last.filter(|last| *last > killed + ON_THEIR_WAY) {
+            return u64::try_from((last - killed).as_millis()).ok();
+        }
+        if killed.elapsed() > GOES_ON {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What the other nodes have when this one's disk is gone.
+async fn left_without(scratch: &Scratch, setup: &Setup, gone: &str) -> anyhow::Result<HashSet<String>> {
+    std::fs::remove_dir_all(scratch.data_of(gone)).context("take the disk away")?;
+    let nodes = scratch.config.nodes.iter().filter(|node| node.name() != gone);
+    let nodes: Vec<String> = nodes.map(|node| node.client.clone()).collect();
+    if nodes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // A replica alone has no leader to ask.
+    let consistency = match setup.voters {
+        1 => Consistency::Local,
+        _ => Consistency::Linearizable,
+    };
+    let range = RangeRequest {
+        read: ReadOptions {
+            consistency,
+            revision: None,
+        },
+        limit: Some(10_000),
+        ..RangeRequest::prefix("loss/")
+    };
+    let mut walk = scratch.client_of(nodes)?.pages(range);
+    let mut left = HashSet::new();
+    while let Some(page) = walk.next().await? {
+        left.extend(page.kvs.into_iter().map(|kv| kv.key));
+    }
+    Ok(left)
+}
+
+async fn in_the_mirror(scratch: &Scratch) -> anyhow::Result<HashSet<String>> {
+    let folder = scratch.data_of(MIRROR);
+    let reading = tokio::task::spawn_blocking(move || {
+        let rows = mirror::Source::open(&folder)?;
+        rows.map(|row| row.map(|row| row.key)).collect()
+    });
+    reading.await?
+}

@@ -1,0 +1,151 @@
+//! A cluster for one row of the table, run by this same program in a folder of its own.
+//! Invariant: nothing of it is left when it has ended.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use kvstore_client::KvClient;
+use serde_json::Value;
+use service::config::{Config, MirrorConfig, MirrorEngine, NodeConfig, OnLoss, Role};
+use service::secrets;
+use tokio::process::Command;
+use tokio::time::{Duration, Instant};
+
+use super::Setup;
+
+pub(super) const MIRROR: &str = "mirror-bench";
+const LEVEL: Duration = Duration::from_secs(30);
+
+pub(super) struct Scratch {
+    folder: PathBuf,
+    pub(super) config: Config,
+}
+
+/// Free at this moment; nobody else is expected to take them in the next.
+fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
+    let listeners: std::io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let listeners = listeners.context("find free ports")?;
+    let addresses = listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.to_string()));
+    addresses.collect()
+}
+
+impl Scratch {
+    pub(super) async fn start(data: &Path, setup: &Setup) -> anyhow::Result<Self> {
+        let folder = data.join(format!("redundancy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let nodes = setup.voters + setup.learners;
+        let mut addresses = free_addresses(2 * usize::try_from(nodes)? + 1)?.into_iter();
+        let mut next = || addresses.next().context("there are enough addresses");
+        let mut config = Config {
+            data: folder.join("data"),
+            nodes: Vec::new(),
+            ..Config::default()
+        };
+        config.console.address = String::new();
+        for id in 1..=nodes {
+            let role = if id <= setup.voters {
+                Role::Voter
+            } else {
+                Role::Learner
+            };
+            config.nodes.push(NodeConfig {
+                id,
+                client: next()?,
+                peer: next()?,
+                role,
+                client_listen: None,
+                peer_listen: None,
+            });
+        }
+        if let Some(mode) = setup.mirror {
+            config.mirrors.push(MirrorConfig {
+                name: MIRROR.to_owned(),
+                address: next()?,
+                engine: MirrorEngine::Sqlite,
+                mode,
+                on_loss: OnLoss::Degrade,
+                interval_ms: 100,
+            });
+        }
+        std::fs::write(folder.join("cluster.toml"), config.to_toml()?).context("write its configuration")?;
+        let scratch = Self { folder, config };
+        scratch.spawn(&["up", "--detach"]).await?;
+        scratch.mirror_is_level().await?;
+        Ok(scratch)
+    }
+
+    async fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let program = std::env::current_exe().context("find this program")?;
+        let ran = Command::new(program)
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_remove("MENAGERIE_TOKEN")
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("run this program")?;
+        let said = String::from_utf8_lossy(&ran.stderr);
+        ensure!(ran.status.success(), "menagerie {}: {said}", arguments.join(" "));
+        Ok(ran.stdout)
+    }
+
+    /// A command that answers in JSON.
+    pub(super) async fn run(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        serde_json::from_slice(&self.spawn(&all).await?).context("read its answer")
+    }
+
+    pub(super) async fn kill(&self, name: &str) -> anyhow::Result<()> {
+        self.spawn(&["kill", name]).await.map(drop)
+    }
+
+    /// Who leads, by the name of its process.
+    pub(super) async fn leader(&self) -> anyhow::Result<String> {
+        let status = self.run(&["status"]).await?;
+        let leader = status["leader"].as_str().context("nobody leads")?;
+        Ok(leader.to_owned())
+    }
+
+    pub(super) fn data_of(&self, name: &str) -> PathBuf {
+        self.config.data.join(name)
+    }
+
+    pub(super) fn client(&self) -> anyhow::Result<KvClient> {
+        self.client_of(self.config.client_addresses())
+    }
+
+    pub(super) fn client_of(&self, nodes: Vec<String>) -> anyhow::Result<KvClient> {
+        let secrets = secrets::load(&self.config.data)?;
+        let root = secrets.token("root").context("there is a root token")?;
+        Ok(KvClient::builder(nodes).token(root.expose()).build()?)
+    }
+
+    async fn mirror_is_level(&self) -> anyhow::Result<()> {
+        let client = self.client()?;
+        let until = Instant::now() + LEVEL;
+        while !self.config.mirrors.is_empty() {
+            let mirrors = client.mirrors().await?;
+            if mirrors.iter().any(|mirror| mirror.state == "ok") {
+                break;
+            }
+            ensure!(
+                Instant::now() < until,
+                "the mirror does not come level: {mirrors:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn end(self) -> anyhow::Result<()> {
+        let ended = self.spawn(&["down"]).await;
+        std::fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
+        ended.map(drop)
+    }
+}

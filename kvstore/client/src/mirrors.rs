@@ -1,0 +1,37 @@
+//! Announcing a mirror, telling how far it is, and asking how all of them stand.
+
+use crate::call::{Request, Safety};
+use crate::client::KvClient;
+use crate::endpoints::Prefer;
+use crate::error::Result;
+use crate::path;
+use crate::wire::mirror::{MirrorAck, MirrorRequest, MirrorStatus};
+use reqwest::Method;
+
+impl KvClient {
+    /// Announces a mirror, or changes what was announced.
+    pub async fn mirror_put(&self, name: &str, mirror: &MirrorRequest) -> Result<MirrorStatus> {
+        let target = format!("/v1/mirrors/{}", path::segment(name));
+        let request = Request::write(Method::PUT, target, Safety::Repeatable);
+        self.call_json(request.json(mirror)?).await
+    }
+
+    /// Tells that everything up to a revision is on the mirror's disk.
+    pub async fn mirror_ack(&self, name: &str, ack: &MirrorAck) -> Result<MirrorStatus> {
+        let target = format!("/v1/mirrors/{}/ack", path::segment(name));
+        let request = Request::write(Method::POST, target, Safety::Repeatable);
+        self.call_json(request.json(ack)?).await
+    }
+
+    pub async fn mirrors(&self) -> Result<Vec<MirrorStatus>> {
+        self.call_json(Request::read("/v1/mirrors", Prefer::Leader)).await
+    }
+
+    /// From then on nobody waits for it any more.
+    pub async fn mirror_delete(&self, name: &str) -> Result<()> {
+        let target = format!("/v1/mirrors/{}", path::segment(name));
+        self.call(Request::write(Method::DELETE, target, Safety::Repeatable))
+            .await
+            .map(drop)
+    }
+}

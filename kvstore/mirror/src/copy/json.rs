@@ -1,0 +1,312 @@
+//! The copy in JSON: one document a collection, and a journal of what is not in the documents yet.
+//! Invariant: the document `kv.json` names the journal that goes on from it, so that a crash between the two leaves
+//! either the old pair or the new one. Documents are written beside, synced, and renamed: each is always whole.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kvstore_client::wire::kv::KeyValue;
+use serde::{Deserialize, Serialize};
+use service::config::MirrorMode;
+
+use super::journal::{self, Entry, Journal, stored};
+use super::{Head, Maps, Record, new_incarnation, private_file};
+use crate::row::{Batch, Change, Row};
+use crate::shape::{self, Cell, Table};
+
+const RAW: &str = "kv.json";
+/// Documents are written after so long, or so many bytes of journal.
+const EVERY: Duration = Duration::from_secs(1);
+const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// Writing them takes at most one part in so many of the time.
+const SHARE: u32 = 20;
+
+type Rows = BTreeMap<String, Arc<Row>>;
+
+#[derive(Clone, Default)]
+struct Everything {
+    head: Head,
+    rows: Rows,
+    maps: Maps,
+}
+
+type Shared = Arc<RwLock<Everything>>;
+
+pub(crate) struct Writer {
+    shared: Shared,
+    folder: PathBuf,
+    journal: Journal,
+    /// Which journal goes on from the documents.
+    epoch: u64,
+    synced: bool,
+    next_documents: Instant,
+    rebuilt: Option<Everything>,
+}
+
+pub(crate) struct Reader(Shared);
+
+pub(crate) struct View {
+    pub(super) head: Head,
+    pub(super) rows: Rows,
+    pub(super) maps: Maps,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Raw {
+    revision: u64,
+    cluster: String,
+    incarnation: String,
+    journal: u64,
+    kvs: Vec<KeyValue>,
+}
+
+pub(super) fn is_there(folder: &Path) -> bool {
+    folder.join(RAW).exists()
+}
+
+fn journal_path(folder: &Path, epoch: u64) -> PathBuf {
+    folder.join(format!("journal-{epoch}.log"))
+}
+
+impl Everything {
+    fn change(&mut self, change: &Change) -> u64 {
+        match change {
+            Change::Put(row) => {
+                self.rows.insert(row.key.clone(), Arc::new(row.clone()));
+            }
+            Change::Delete(key) => {
+                self.rows.remove(key);
+            }
+        }
+        let Ok(edits) = shape::edits(change) else { return 1 };
+        for edit in edits {
+            self.maps.edit(edit);
+        }
+        0
+    }
+
+    fn take(&mut self, entry: Entry) {
+        for stored in entry.changes {
+            self.change(&Change::from(stored));
+        }
+        self.head.revision = entry.revision;
+    }
+}
+
+/// What the document says, without the journal.
+fn load(folder: &Path) -> anyhow::Result<(Everything, u64)> {
+    let path = folder.join(RAW);
+    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let raw: Raw = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let mut all = Everything {
+        head: Head {
+            revision: raw.revision,
+            cluster: raw.cluster,
+            incarnation: raw.incarnation,
+        },
+        ..Everything::default()
+    };
+    for kv in raw.kvs {
+        all.change(&Change::Put(Row::from(kv)));
+    }
+    Ok((all, raw.journal))
+}
+
+/// What is there, without changing a byte of it.
+pub(super) fn read(folder: &Path) -> anyhow::Result<Reader> {
+    let (mut all, epoch) = load(folder)?;
+    let text = std::fs::read(journal_path(folder, epoch)).context("read the journal")?;
+    journal::read(&text, &mut |entry| all.take(entry))?;
+    Ok(Reader(Arc::new(RwLock::new(all))))
+}
+
+pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, Reader)> {
+    if !is_there(folder) {
+        let mut new = Everything::default();
+        new.head.incarnation = new_incarnation();
+        write_raw(folder, &new, 1)?;
+    }
+    let (mut all, epoch) = load(folder)?;
+    let synced = mode == MirrorMode::Sync;
+    let journal = Journal::open(&journal_path(folder, epoch), synced, &mut |entry| all.take(entry))?;
+    sync_folder(folder)?;
+    let shared: Shared = Arc::new(RwLock::new(all));
+    let writer = Writer {
+        shared: Arc::clone(&shared),
+        folder: folder.to_owned(),
+        journal,
+        epoch,
+        synced,
+        next_documents: Instant::now(),
+        rebuilt: None,
+    };
+    Ok((writer, Reader(shared)))
+}
+
+impl Writer {
+    pub(super) fn head(&self) -> Head {
+        read_lock(&self.shared).head.clone()
+    }
+
+    pub(super) fn apply(&mut self, batches: &[Batch]) -> anyhow::Result<u64> {
+        let Some(last) = batches.last() else { return Ok(0) };
+        let changes = || batches.iter().flat_map(|batch| &batch.changes);
+        let entry = Entry {
+            revision: last.revision,
+            changes: changes().map(Into::into).collect(),
+        };
+        self.journal.append(&entry)?;
+        let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let shapeless = changes().map(|change| all.change(change)).sum();
+        all.head.revision = last.revision;
+        Ok(shapeless)
+    }
+
+    pub(super) fn begin_rebuild(&mut self) {
+        self.rebuilt = Some(Everything::default());
+    }
+
+    pub(super) fn rebuild_rows(&mut self, rows: Vec<Row>) -> u64 {
+        let new = self.rebuilt.get_or_insert_default();
+        rows.into_iter().map(|row| new.change(&Change::Put(row))).sum()
+    }
+
+    pub(super) fn abort_rebuild(&mut self) {
+        self.rebuilt = None;
+    }
+
+    pub(super) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
+        let mut new = self.rebuilt.take().unwrap_or_default();
+        new.head = Head {
+            revision,
+            cluster: cluster.to_owned(),
+            incarnation: self.head().incarnation,
+        };
+        self.write_documents(&new)?;
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
+        let all = read_lock(&self.shared).clone();
+        self.write_documents(&all)?;
+        let path = self.folder.join(format!("of-{}.json", all.head.cluster));
+        if !path.exists() {
+            std::fs::hard_link(self.folder.join(RAW), path).context("keep the copy of the other cluster")?;
+            sync_folder(&self.folder)?;
+        }
+        let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        all.head.incarnation = new_incarnation();
+        Ok(())
+    }
+
+    pub(super) fn write_documents_when_due(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let due = began >= self.next_documents || self.journal.bytes >= JOURNAL_BYTES_MAX;
+        if self.journal.bytes == 0 || !due {
+            return Ok(());
+        }
+        let all = read_lock(&self.shared).clone();
+        self.write_documents(&all)?;
+        self.next_documents = Instant::now() + EVERY.max(began.elapsed() * SHARE);
+        Ok(())
+    }
+
+    /// The raw document is the one that counts; the others follow from it.
+    fn write_documents(&mut self, all: &Everything) -> anyhow::Result<()> {
+        let next = self.epoch + 1;
+        let path = journal_path(&self.folder, next);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let journal = Journal::open(&path, self.synced, &mut |_entry| ())?;
+        sync_folder(&self.folder)?;
+        write_raw(&self.folder, all, next)?;
+        self.journal = journal;
+        let old = journal_path(&self.folder, std::mem::replace(&mut self.epoch, next));
+        if let Err(error) = std::fs::remove_file(old) {
+            tracing::debug!(%error, "an old journal stays behind");
+        }
+        for (name, rows) in all.maps.documents() {
+            let document = serde_json::json!({"revision": all.head.revision, name: rows});
+            write(&self.folder.join(format!("{name}.json")), &document)?;
+        }
+        sync_folder(&self.folder)
+    }
+}
+
+fn write_raw(folder: &Path, all: &Everything, epoch: u64) -> anyhow::Result<()> {
+    let raw = Raw {
+        revision: all.head.revision,
+        cluster: all.head.cluster.clone(),
+        incarnation: all.head.incarnation.clone(),
+        journal: epoch,
+        kvs: all.rows.values().map(|row| stored(row)).collect(),
+    };
+    write(&folder.join(RAW), &raw)?;
+    sync_folder(folder)
+}
+
+fn write(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
+    let beside = path.with_extension("tmp");
+    let write = || -> anyhow::Result<()> {
+        let file = private_file()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&beside)?;
+        let mut out = BufWriter::new(file);
+        serde_json::to_writer(&mut out, document)?;
+        out.write_all(b"\n")?;
+        out.into_inner().context("write what is left")?.sync_all()?;
+        Ok(std::fs::rename(&beside, path)?)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// A name is on the disk only when its folder is.
+fn sync_folder(folder: &Path) -> anyhow::Result<()> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("sync {}", folder.display()))
+}
+
+fn read_lock(shared: &Shared) -> RwLockReadGuard<'_, Everything> {
+    shared.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Reader {
+    pub(super) fn select(&self, table: &'static Table, key: &[Cell]) -> Vec<Record> {
+        read_lock(&self.0).maps.select(table, key)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Row> {
+        read_lock(&self.0).rows.get(key).map(|row| Row::clone(row))
+    }
+
+    pub(super) fn under(&self, prefix: &str) -> Vec<Row> {
+        let all = read_lock(&self.0);
+        let under = all.rows.range(prefix.to_owned()..);
+        let under = under.take_while(|(key, _)| key.starts_with(prefix));
+        under.map(|(_, row)| Row::clone(row)).collect()
+    }
+
+    pub(super) fn view(&self) -> View {
+        let Everything { head, rows, maps } = read_lock(&self.0).clone();
+        View { head, rows, maps }
+    }
+}
+
+impl View {
+    pub(super) fn after(&self, key: Option<&str>, limit: usize) -> Vec<Row> {
+        let from = key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let rows = self.rows.range::<str, _>((from, std::ops::Bound::Unbounded));
+        rows.take(limit).map(|(_, row)| Row::clone(row)).collect()
+    }
+}

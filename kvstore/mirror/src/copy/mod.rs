@@ -1,0 +1,226 @@
+//! The copy itself, in one of two kinds of database. One writes, any number read.
+//! Invariant: what readers see is one revision, whole; a crash at any moment leaves the last one that was written.
+//! It must not know where changes come from.
+
+mod journal;
+mod json;
+mod maps;
+mod sql;
+mod sqlite;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+use service::config::{MirrorEngine, MirrorMode};
+
+use crate::row::{Batch, Row};
+use crate::shape::{Cell, Table};
+
+pub(crate) use maps::Maps;
+
+/// What a copy is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// 0 while nothing was ever copied.
+    pub(crate) revision: u64,
+    /// Of the store that was copied; empty while it is not known.
+    pub(crate) cluster: String,
+    /// Drawn when the database is made, so that a new one is not taken for the old.
+    pub(crate) incarnation: String,
+}
+
+pub(crate) enum Writer {
+    Sqlite(sqlite::Writer),
+    Json(json::Writer),
+}
+
+pub(crate) enum Reader {
+    Sqlite(sqlite::Reader),
+    Json(json::Reader),
+}
+
+/// A row of a table, by the names of its columns.
+pub(crate) type Record = Map<String, Value>;
+
+/// Everything at one revision, which stays as it is while it is looked at.
+pub(crate) enum View {
+    Sqlite(sqlite::View),
+    Json(json::View),
+}
+
+pub(crate) fn open(
+    folder: &Path,
+    engine: MirrorEngine,
+    mode: MirrorMode,
+) -> anyhow::Result<(Writer, Reader)> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make the folder {}", folder.display()))?;
+    Ok(match engine {
+        MirrorEngine::Sqlite => {
+            let (writer, reader) = sqlite::open(folder, mode)?;
+            (Writer::Sqlite(writer), Reader::Sqlite(reader))
+        }
+        MirrorEngine::Json => {
+            let (writer, reader) = json::open(folder, mode)?;
+            (Writer::Json(writer), Reader::Json(reader))
+        }
+    })
+}
+
+/// Opens what a mirror left behind, to read it.
+pub(crate) fn open_to_read(folder: &Path) -> anyhow::Result<Reader> {
+    if sqlite::is_there(folder) {
+        return Ok(Reader::Sqlite(sqlite::Reader::of(folder)?));
+    }
+    if json::is_there(folder) {
+        return Ok(Reader::Json(json::read(folder)?));
+    }
+    anyhow::bail!("{} is not the folder of a mirror", folder.display())
+}
+
+impl Writer {
+    pub(crate) fn head(&self) -> Head {
+        match self {
+            Self::Sqlite(writer) => writer.head.clone(),
+            Self::Json(writer) => writer.head(),
+        }
+    }
+
+    /// All of it or nothing; when this returns it is as durable as the mode asks. Answers how many values were
+    /// not of the form that their keys promise.
+    pub(crate) fn apply(&mut self, batches: &[Batch]) -> anyhow::Result<u64> {
+        match self {
+            Self::Sqlite(writer) => writer.apply(batches),
+            Self::Json(writer) => writer.apply(batches),
+        }
+    }
+
+    /// Begins a copy that replaces this one when it is whole.
+    pub(crate) fn begin_rebuild(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(writer) => writer.begin_rebuild(),
+            Self::Json(writer) => {
+                writer.begin_rebuild();
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn rebuild_rows(&mut self, rows: Vec<Row>) -> anyhow::Result<u64> {
+        match self {
+            Self::Sqlite(writer) => writer.rebuild_rows(rows),
+            Self::Json(writer) => Ok(writer.rebuild_rows(rows)),
+        }
+    }
+
+    pub(crate) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(writer) => writer.end_rebuild(revision, cluster),
+            Self::Json(writer) => writer.end_rebuild(revision, cluster),
+        }
+    }
+
+    pub(crate) fn abort_rebuild(&mut self) {
+        match self {
+            Self::Sqlite(writer) => writer.abort_rebuild(),
+            Self::Json(writer) => writer.abort_rebuild(),
+        }
+    }
+
+    /// Keeps what is here under another name, before it is replaced by the copy of another cluster.
+    pub(crate) fn set_aside(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(writer) => writer.set_aside(),
+            Self::Json(writer) => writer.set_aside(),
+        }
+    }
+
+    /// Work that can wait until nothing else is to be done.
+    pub(crate) fn tidy(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Json(writer) => writer.write_documents_when_due(),
+        }
+    }
+}
+
+impl Reader {
+    /// Rows whose key begins with these cells, in the order of their keys.
+    pub(crate) fn select(&self, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+        match self {
+            Self::Sqlite(reader) => reader.select(table, key),
+            Self::Json(reader) => Ok(reader.select(table, key)),
+        }
+    }
+
+    /// Keys below a prefix, with their values.
+    pub(crate) fn under(&self, prefix: &str) -> anyhow::Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(reader) => reader.under(prefix),
+            Self::Json(reader) => Ok(reader.under(prefix)),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> anyhow::Result<Option<Row>> {
+        match self {
+            Self::Sqlite(reader) => reader.get(key),
+            Self::Json(reader) => Ok(reader.get(key)),
+        }
+    }
+
+    pub(crate) fn view(&self) -> anyhow::Result<View> {
+        Ok(match self {
+            Self::Sqlite(reader) => View::Sqlite(reader.view()?),
+            Self::Json(reader) => View::Json(reader.view()),
+        })
+    }
+}
+
+impl View {
+    pub(crate) fn head(&self) -> &Head {
+        match self {
+            Self::Sqlite(view) => &view.head,
+            Self::Json(view) => &view.head,
+        }
+    }
+
+    pub(crate) fn count(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::Sqlite(view) => view.count(),
+            Self::Json(view) => Ok(view.rows.len() as u64),
+        }
+    }
+
+    /// The first rows after a key, at most so many.
+    pub(crate) fn after(&self, key: Option<&str>, limit: usize) -> anyhow::Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(view) => view.after(key, limit),
+            Self::Json(view) => Ok(view.after(key, limit)),
+        }
+    }
+
+    pub(crate) fn select(&self, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+        match self {
+            Self::Sqlite(view) => view.select(table, key),
+            Self::Json(view) => Ok(view.maps.select(table, key)),
+        }
+    }
+}
+
+fn new_incarnation() -> String {
+    let random = getrandom::u64().expect("the operating system has random bytes to give");
+    format!("{random:016x}")
+}
+
+/// Only the owner may read: the raw table has what signs users in.
+fn private_file() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.mode(0o600);
+    options
+}

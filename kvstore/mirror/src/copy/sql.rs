@@ -1,0 +1,99 @@
+//! SQL texts of the tables.
+//! Invariant: names come from the code alone, and stand in quotes; everything else is a parameter.
+
+use std::fmt::Write as _;
+
+use crate::shape::{Edit, Kind, TABLES, Table, What};
+
+/// Raised when tables change; an older copy is made anew.
+pub(super) const VERSION: i64 = 1;
+
+pub(super) fn schema() -> String {
+    let mut sql = String::from(
+        "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;\n\
+         CREATE TABLE IF NOT EXISTS kv (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, create_revision INTEGER \
+         NOT NULL, mod_revision INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL);\n",
+    );
+    for table in TABLES {
+        let columns = table.columns.iter().enumerate().map(|(number, (name, kind))| {
+            let kind = match kind {
+                Kind::Text => "TEXT",
+                Kind::Integer => "INTEGER",
+            };
+            let needed = if number < table.key_columns {
+                " NOT NULL"
+            } else {
+                ""
+            };
+            format!("\"{name}\" {kind}{needed}")
+        });
+        let columns: Vec<String> = columns.collect();
+        let keys = quoted(table.key_names());
+        let name = table.name;
+        let columns = columns.join(", ");
+        line(
+            &mut sql,
+            format_args!("CREATE TABLE IF NOT EXISTS \"{name}\" ({columns}, PRIMARY KEY ({keys}));"),
+        );
+        for index in table.indexes {
+            let (of, columns) = (index.join("_"), quoted(index.iter().copied()));
+            line(
+                &mut sql,
+                format_args!("CREATE INDEX IF NOT EXISTS \"{name}_{of}\" ON \"{name}\" ({columns});"),
+            );
+        }
+    }
+    sql
+}
+
+fn line(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(sql, "{text}").expect("writing to memory does not fail");
+}
+
+fn quoted(names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
+}
+
+/// The first so many columns of the key, each equal to a parameter.
+fn by_key(table: &Table, count: usize) -> String {
+    let names = table.key_names().take(count);
+    let equal: Vec<String> = names.map(|name| format!("\"{name}\" = ?")).collect();
+    equal.join(" AND ")
+}
+
+/// The parameters are the key, and for what is set the cells after it.
+pub(super) fn edit(edit: &Edit) -> String {
+    let Edit { table, key, what } = edit;
+    let name = table.name;
+    match what {
+        What::Remove => format!("DELETE FROM \"{name}\" WHERE {}", by_key(table, key.len())),
+        What::Clear(columns) => {
+            let nulls: Vec<String> = columns.iter().map(|name| format!("\"{name}\" = NULL")).collect();
+            let (nulls, of) = (nulls.join(", "), by_key(table, key.len()));
+            format!("UPDATE \"{name}\" SET {nulls} WHERE {of}")
+        }
+        What::Set(cells) => {
+            let names = table.key_names().chain(cells.iter().map(|(name, _)| *name));
+            let marks = vec!["?"; key.len() + cells.len()].join(", ");
+            let updates = cells
+                .iter()
+                .map(|(name, _)| format!("\"{name}\" = excluded.\"{name}\""));
+            let updates: Vec<String> = updates.collect();
+            let (names, keys, updates) = (quoted(names), quoted(table.key_names()), updates.join(", "));
+            format!(
+                "INSERT INTO \"{name}\" ({names}) VALUES ({marks}) ON CONFLICT ({keys}) DO UPDATE SET {updates}"
+            )
+        }
+    }
+}
+
+pub(super) fn select(table: &Table, key_cells: usize) -> String {
+    let columns = quoted(table.columns.iter().map(|(name, _)| *name));
+    let (name, keys) = (table.name, quoted(table.key_names()));
+    let of = match key_cells {
+        0 => String::new(),
+        count => format!(" WHERE {}", by_key(table, count)),
+    };
+    format!("SELECT {columns} FROM \"{name}\"{of} ORDER BY {keys}")
+}

@@ -1,0 +1,392 @@
+//! The copy in SQLite: a file that any SQLite program may read while it is written.
+//! Invariant: rows and the revision they belong to change in one transaction. With WAL readers see the last one that
+//! was committed; with synchronous=FULL a commit is on the disk when it returns.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, params, params_from_iter};
+use serde_json::Value;
+use service::config::MirrorMode;
+
+use super::{Head, Record, new_incarnation, private_file, sql};
+use crate::row::{Batch, Change, Row};
+use crate::shape::{self, Cell, Edit, TABLES, Table, What};
+
+const FILE: &str = "mirror.db";
+/// Somebody's own program may hold a lock for a moment.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages of the WAL before they are moved into the file.
+const CHECKPOINT_PAGES: u32 = 4000;
+const STATEMENTS_CACHED: usize = 64;
+const READERS_KEPT: usize = 4;
+
+const PUT: &str = "INSERT INTO kv (key, value, create_revision, mod_revision, version, lease) VALUES (?, ?, ?, ?, ?, ?) \
+                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, create_revision = excluded.create_revision, \
+                   mod_revision = excluded.mod_revision, version = excluded.version, lease = excluded.lease";
+const ROW: &str = "SELECT key, value, create_revision, mod_revision, version, lease FROM kv";
+
+pub(crate) struct Writer {
+    pub(super) head: Head,
+    connection: Connection,
+    folder: PathBuf,
+}
+
+pub(crate) struct Reader {
+    folder: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+pub(crate) struct View {
+    pub(super) head: Head,
+    connection: Connection,
+}
+
+pub(super) fn is_there(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, Reader)> {
+    let path = folder.join(FILE);
+    // Made before SQLite makes it, which would let everybody read it; its other files take its mode over.
+    private_file()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("make {}", path.display()))?;
+    let connection = Connection::open(&path).with_context(|| format!("open {}", path.display()))?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match mode {
+        MirrorMode::Sync => "FULL",
+        MirrorMode::Async => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != sql::VERSION {
+        anyhow::ensure!(
+            version == 0,
+            "{} was made by another version of this program; move it away, and it is made anew",
+            path.display()
+        );
+        make(&connection).context("make the tables")?;
+    }
+    let head = head(&connection)?;
+    let writer = Writer {
+        head,
+        connection,
+        folder: folder.to_owned(),
+    };
+    Ok((writer, Reader::of(folder)?))
+}
+
+fn make(connection: &Connection) -> anyhow::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::schema()))?;
+    let head = Head {
+        incarnation: new_incarnation(),
+        ..Head::default()
+    };
+    put_head(connection, &head)?;
+    connection.pragma_update(None, "user_version", sql::VERSION)?;
+    connection.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+fn head(connection: &Connection) -> anyhow::Result<Head> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?")?;
+    let mut text = |name: &str| -> anyhow::Result<String> {
+        let value: Option<String> = statement.query_row([name], |row| row.get(0)).optional()?;
+        value.with_context(|| format!("the copy does not say its {name}"))
+    };
+    Ok(Head {
+        revision: text("revision")?.parse().context("read the copy's revision")?,
+        cluster: text("cluster")?,
+        incarnation: text("incarnation")?,
+    })
+}
+
+fn put_head(connection: &Connection, head: &Head) -> anyhow::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
+    statement.execute(["revision", &head.revision.to_string()])?;
+    statement.execute(["cluster", &head.cluster])?;
+    statement.execute(["incarnation", &head.incarnation])?;
+    Ok(())
+}
+
+/// Revisions stay far below what SQLite's integers hold.
+fn signed(number: u64) -> anyhow::Result<i64> {
+    i64::try_from(number).context("a number of the store is larger than SQLite's integers")
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+        }))
+    }
+}
+
+impl Writer {
+    pub(super) fn apply(&mut self, batches: &[Batch]) -> anyhow::Result<u64> {
+        let Some(last) = batches.last() else { return Ok(0) };
+        let head = Head {
+            revision: last.revision,
+            ..self.head.clone()
+        };
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let written = self.write(batches, &head);
+        let shapeless = self.finish(written)?;
+        self.head = head;
+        Ok(shapeless)
+    }
+
+    fn write(&self, batches: &[Batch], head: &Head) -> anyhow::Result<u64> {
+        let mut shapeless = 0;
+        for change in batches.iter().flat_map(|batch| &batch.changes) {
+            shapeless += self.change(change)?;
+        }
+        put_head(&self.connection, head)?;
+        Ok(shapeless)
+    }
+
+    /// Commits, or leaves nothing behind.
+    fn finish<T>(&self, written: anyhow::Result<T>) -> anyhow::Result<T> {
+        let committed = written.and_then(|value| {
+            self.connection.execute_batch("COMMIT").context("commit")?;
+            Ok(value)
+        });
+        if committed.is_err() {
+            self.roll_back();
+        }
+        committed
+    }
+
+    fn roll_back(&self) {
+        // SQLite has already done so after some errors, and then says that there is no transaction.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn change(&self, change: &Change) -> anyhow::Result<u64> {
+        match change {
+            Change::Put(row) => {
+                let mut statement = self.connection.prepare_cached(PUT)?;
+                statement.execute(params![
+                    row.key,
+                    row.value.as_ref(),
+                    signed(row.created)?,
+                    signed(row.modified)?,
+                    signed(row.version)?,
+                    signed(row.lease)?,
+                ])?;
+            }
+            Change::Delete(key) => {
+                self.connection
+                    .prepare_cached("DELETE FROM kv WHERE key = ?")?
+                    .execute([key])?;
+            }
+        }
+        let Ok(edits) = shape::edits(change) else {
+            return Ok(1);
+        };
+        for edit in &edits {
+            self.edit(edit)?;
+        }
+        Ok(0)
+    }
+
+    fn edit(&self, edit: &Edit) -> anyhow::Result<()> {
+        let mut statement = self.connection.prepare_cached(&sql::edit(edit))?;
+        let cells = match &edit.what {
+            What::Set(cells) => cells.as_slice(),
+            What::Clear(_) | What::Remove => &[],
+        };
+        let cells = cells.iter().map(|(_, cell)| cell);
+        statement.execute(params_from_iter(edit.key.iter().chain(cells)))?;
+        Ok(())
+    }
+
+    pub(super) fn begin_rebuild(&mut self) -> anyhow::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let names = TABLES.iter().map(|table| table.name).chain(["kv"]);
+        let deletes: Vec<String> = names.map(|name| format!("DELETE FROM \"{name}\"")).collect();
+        let deleted = self.connection.execute_batch(&deletes.join("; "));
+        deleted
+            .inspect_err(|_| self.roll_back())
+            .context("empty the tables")
+    }
+
+    pub(super) fn rebuild_rows(&mut self, rows: Vec<Row>) -> anyhow::Result<u64> {
+        let mut shapeless = 0;
+        for row in rows {
+            shapeless += self.change(&Change::Put(row))?;
+        }
+        Ok(shapeless)
+    }
+
+    pub(super) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
+        let head = Head {
+            revision,
+            cluster: cluster.to_owned(),
+            incarnation: self.head.incarnation.clone(),
+        };
+        self.finish(put_head(&self.connection, &head))?;
+        self.head = head;
+        Ok(())
+    }
+
+    pub(super) fn abort_rebuild(&mut self) {
+        self.roll_back();
+    }
+
+    pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
+        let path = self.folder.join(format!("of-{}.db", self.head.cluster));
+        if !path.exists() {
+            private_file().create(true).append(true).open(&path)?;
+            let path = path.to_str().context("the data folder's name is no text")?;
+            self.connection
+                .execute("VACUUM INTO ?", [path])
+                .context("keep the copy of the other cluster")?;
+            std::fs::File::open(path)?.sync_all()?;
+        }
+        self.head.incarnation = new_incarnation();
+        Ok(())
+    }
+}
+
+impl Reader {
+    pub(super) fn of(folder: &Path) -> anyhow::Result<Self> {
+        let reader = Self {
+            folder: folder.to_owned(),
+            idle: Mutex::default(),
+        };
+        let connection = reader.take()?;
+        reader.give_back(connection);
+        Ok(reader)
+    }
+
+    fn take(&self) -> anyhow::Result<Connection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let path = self.folder.join(FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)
+            .with_context(|| format!("open {} to read", path.display()))?;
+        connection.busy_timeout(BUSY)?;
+        Ok(connection)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS_KEPT {
+            idle.push(connection);
+        }
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&Connection) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let connection = self.take()?;
+        let read = read(&connection)?;
+        self.give_back(connection);
+        Ok(read)
+    }
+
+    pub(super) fn select(&self, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+        self.with(|connection| select(connection, table, key))
+    }
+
+    pub(super) fn get(&self, key: &str) -> anyhow::Result<Option<Row>> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{ROW} WHERE key = ?"))?;
+            Ok(statement.query_row([key], row).optional()?)
+        })
+    }
+
+    pub(super) fn under(&self, prefix: &str) -> anyhow::Result<Vec<Row>> {
+        self.with(|connection| {
+            let mut statement =
+                connection.prepare_cached(&format!("{ROW} WHERE key >= ? AND key < ? ORDER BY key"))?;
+            // No character is greater than this one.
+            let end = format!("{prefix}{}", char::MAX);
+            let found = statement.query_map([prefix, &end], row)?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// A connection of its own, in a transaction that ends with it.
+    pub(super) fn view(&self) -> anyhow::Result<View> {
+        let connection = self.take()?;
+        connection.execute_batch("BEGIN")?;
+        let head = head(&connection)?;
+        Ok(View { head, connection })
+    }
+}
+
+impl View {
+    pub(super) fn count(&self) -> anyhow::Result<u64> {
+        let count: i64 = self
+            .connection
+            .query_row("SELECT count(*) FROM kv", [], |row| row.get(0))?;
+        Ok(u64::try_from(count)?)
+    }
+
+    pub(super) fn after(&self, key: Option<&str>, limit: usize) -> anyhow::Result<Vec<Row>> {
+        // Every key is greater than the empty one, which none is.
+        let sql = format!("{ROW} WHERE key > ? ORDER BY key LIMIT ?");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = statement.query_map(params![key.unwrap_or_default(), limit], row)?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn select(&self, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+        select(&self.connection, table, key)
+    }
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let number = |index| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(index)?.unsigned_abs()) };
+    Ok(Row {
+        key: row.get(0)?,
+        // Somebody's own program may have put text there.
+        value: Bytes::copy_from_slice(row.get_ref(1)?.as_bytes()?),
+        created: number(2)?,
+        modified: number(3)?,
+        version: number(4)?,
+        lease: number(5)?,
+    })
+}
+
+fn select(connection: &Connection, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+    let mut statement = connection.prepare_cached(&sql::select(table, key.len()))?;
+    let mut rows = statement.query(params_from_iter(key))?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut record = Record::new();
+        for (index, (name, _)) in table.columns.iter().enumerate() {
+            let value = match row.get_ref(index)? {
+                ValueRef::Integer(number) => Value::from(number),
+                ValueRef::Text(text) => Value::from(String::from_utf8_lossy(text)),
+                _ => Value::Null,
+            };
+            record.insert((*name).to_owned(), value);
+        }
+        records.push(record);
+    }
+    Ok(records)
+}

@@ -1,0 +1,189 @@
+//! Follows the store: its watch from the copy's own revision on, and all of it anew where that is gone.
+//! Invariant: the writer gets each revision once, whole, in order; while the copy is made anew, readers see the old.
+//! A copy of another cluster is kept beside before it is replaced: it may be the last there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kvstore_client::wire::level::Consistency;
+use kvstore_client::{Error, KvClient, RangeRequest, ReadOptions, WatchRequest};
+use service::tasks::Tasks;
+use tokio::sync::oneshot;
+
+use crate::copy::Head;
+use crate::progress::Progress;
+use crate::row::{Batch, Row};
+use crate::writer::{Order, Orders};
+
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+const PAGE_ROWS: u32 = 10_000;
+/// A page of a large store takes longer than most reads.
+const PAGE_DEADLINE: Duration = Duration::from_secs(20);
+/// How often a long rebuild says how far it is.
+const SAY_EVERY_KEYS: u64 = 200_000;
+
+pub(crate) struct Follower {
+    pub(crate) client: KvClient,
+    pub(crate) orders: Orders,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) tasks: Tasks,
+}
+
+/// Why following has to begin anew.
+enum End {
+    /// The changes that come next are gone from the store.
+    Gone,
+    Failed(anyhow::Error),
+}
+
+impl Follower {
+    pub(crate) async fn run(self) {
+        loop {
+            let followed = tokio::select! {
+                followed = self.follow() => followed,
+                () = self.tasks.stopping() => return,
+            };
+            if let Err(error) = followed {
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "the store cannot be followed at the moment"
+                );
+            }
+            if tokio::time::timeout(RETRY_PAUSE, self.tasks.stopping())
+                .await
+                .is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn follow(&self) -> anyhow::Result<()> {
+        let cluster = self.cluster().await?;
+        let mut head = self.head().await?;
+        if !head.cluster.is_empty() && head.cluster != cluster {
+            tracing::warn!(
+                revision = head.revision,
+                "this is a copy of another cluster: it is kept beside, and made anew"
+            );
+            self.answered(Order::SetAside).await?;
+            self.rebuild(0, &cluster).await?;
+            head = self.head().await?;
+        }
+        if head.revision == 0 {
+            self.rebuild(0, &cluster).await?;
+        }
+        loop {
+            match self.watch().await {
+                End::Gone => {
+                    let revision = self.head().await?.revision;
+                    tracing::info!(
+                        revision,
+                        "the changes after this revision are gone: the copy is made anew"
+                    );
+                    self.rebuild(revision, &cluster).await?;
+                }
+                End::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The store's id, once it has one.
+    async fn cluster(&self) -> anyhow::Result<String> {
+        let cluster = self.client.cluster().await?.cluster_id;
+        anyhow::ensure!(!cluster.is_empty(), "the cluster is still being made");
+        Ok(cluster)
+    }
+
+    async fn head(&self) -> anyhow::Result<Head> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Head(answer)).await?;
+        answered.await.context("the writer has ended")
+    }
+
+    async fn order(&self, order: Order) -> anyhow::Result<()> {
+        let sent = self.orders.send(order).await;
+        sent.ok().context("the writer has ended")
+    }
+
+    async fn answered(
+        &self,
+        order: impl FnOnce(oneshot::Sender<anyhow::Result<()>>) -> Order,
+    ) -> anyhow::Result<()> {
+        let (done, answered) = oneshot::channel();
+        self.order(order(done)).await?;
+        answered.await.context("the writer has ended")?
+    }
+
+    async fn watch(&self) -> End {
+        let revision = match self.head().await {
+            Ok(head) => head.revision,
+            Err(error) => return End::Failed(error),
+        };
+        let request = WatchRequest::prefix("").from(revision + 1);
+        let mut stream = match self.client.watch(request).await {
+            Ok(stream) => stream,
+            Err(Error::Compacted { .. }) => return End::Gone,
+            Err(error) => return End::Failed(error.into()),
+        };
+        loop {
+            let batch = match stream.next_batch().await {
+                Ok(batch) => Batch::from(batch),
+                Err(Error::Compacted { .. }) => return End::Gone,
+                Err(error) => return End::Failed(error.into()),
+            };
+            self.progress.note(batch.revision, batch.arrived);
+            if let Err(error) = self.order(Order::Apply(batch)).await {
+                return End::Failed(error);
+            }
+        }
+    }
+
+    /// Reads everything at one revision, not before `least`.
+    async fn rebuild(&self, least: u64, cluster: &str) -> anyhow::Result<()> {
+        self.answered(Order::BeginRebuild).await?;
+        match self.read_all(least).await {
+            Ok(revision) => {
+                let cluster = cluster.to_owned();
+                self.answered(|done| Order::EndRebuild {
+                    revision,
+                    cluster,
+                    done,
+                })
+                .await?;
+                tracing::info!(revision, "the copy was made anew");
+                Ok(())
+            }
+            Err(error) => {
+                self.order(Order::AbortRebuild).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_all(&self, least: u64) -> anyhow::Result<u64> {
+        // What the store has applied, not what it acknowledged: it may be this mirror that it waits for.
+        let range = RangeRequest {
+            limit: Some(PAGE_ROWS),
+            read: ReadOptions {
+                consistency: Consistency::AtLeast(least),
+                revision: None,
+            },
+            ..RangeRequest::prefix("")
+        };
+        let mut walk = self.client.with_deadline(PAGE_DEADLINE).pages(range);
+        let (mut revision, mut keys, mut said) = (0, 0, 0);
+        while let Some(page) = walk.next().await? {
+            revision = page.revision;
+            keys += page.kvs.len() as u64;
+            let rows: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
+            self.order(Order::Rows(rows)).await?;
+            if keys - said >= SAY_EVERY_KEYS {
+                said = keys;
+                tracing::info!(keys, "the copy is being made anew");
+            }
+        }
+        Ok(revision)
+    }
+}

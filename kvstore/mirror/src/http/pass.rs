@@ -1,0 +1,108 @@
+//! Changes of products, orders and carts are the shop's: they are passed on to one of its instances.
+//! Invariant: what may have been carried out is sent to no second instance, unless it is safe to repeat.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use kvstore_client::Registration;
+use service::problem::{self, Problem};
+use service::{body, edge, http};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::{App, Shared};
+
+/// What belongs to one connection, or is made anew for the next.
+const LEFT_OUT: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+const REGISTRY: &str = "registry/petstore/";
+
+pub(super) async fn pass(
+    State(app): State<Shared>,
+    request: Request<Body>,
+) -> problem::Result<Response<Body>> {
+    let config = &app.config.gateway;
+    let deadline = Instant::now() + Duration::from_millis(config.request_ms_max);
+    let (parts, body) = request.into_parts();
+    let body = body::read(body, config.body_bytes_max, deadline).await?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let repeatable = parts.method.is_safe() || parts.headers.contains_key("idempotency-key");
+    let headers = onward(parts.headers);
+    for address in addresses(&app).await? {
+        let request = app
+            .http
+            .request(parts.method.clone(), format!("{}{path}", http::base(&address)));
+        let sent = request.headers(headers.clone()).body(body.clone()).send().await;
+        match sent {
+            Ok(answer) => return back(answer, config.body_bytes_max, &parts.method).await,
+            Err(error) if error.is_connect() || repeatable => {
+                tracing::debug!(%error, "an instance of the shop gave no answer");
+            }
+            Err(_lost) => {
+                let detail = "The shop gave no answer, and the request may have been carried out. Look before you \
+                              send it again; with an `Idempotency-Key` it would have been repeated safely.";
+                return Err(Problem::new(problem::OUTCOME_UNKNOWN, detail));
+            }
+        }
+    }
+    let detail = "No instance of the shop answers, and the copy itself is not changed by anybody else.";
+    Err(Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000))
+}
+
+/// Who is registered, as the copy knows it; else what the configuration says.
+async fn addresses(app: &App) -> problem::Result<Vec<String>> {
+    let rows = app.read(|reader| reader.under(REGISTRY)).await?;
+    let registered = rows.iter().filter_map(|row| {
+        let read: Result<Registration, _> = serde_json::from_slice(&row.value);
+        read.ok().map(|registration| registration.address)
+    });
+    let mut addresses: Vec<String> = registered.collect();
+    for configured in &app.config.shop.addresses {
+        if !addresses.contains(configured) {
+            addresses.push(configured.clone());
+        }
+    }
+    Ok(addresses)
+}
+
+fn onward(mut headers: HeaderMap) -> HeaderMap {
+    for name in LEFT_OUT {
+        headers.remove(name);
+    }
+    if let Ok(id) = edge::request_id().parse() {
+        headers.insert("x-request-id", id);
+    }
+    headers
+}
+
+async fn back(
+    answer: reqwest::Response,
+    bytes_max: usize,
+    method: &Method,
+) -> problem::Result<Response<Body>> {
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    headers.remove("x-request-id");
+    // The answers of these routes are small; streams are not passed on here.
+    let whole = match answer.content_length() {
+        Some(length) if length > bytes_max as u64 && method != Method::HEAD => None,
+        _ => answer.bytes().await.ok(),
+    };
+    let Some(body) = whole else {
+        let detail = "The shop's answer broke off; the request may have been carried out.";
+        return Err(Problem::new(problem::OUTCOME_UNKNOWN, detail));
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}

@@ -1,0 +1,192 @@
+//! Compares the copy with the store, key by key, both at the revision that the copy has.
+//! Invariant: what is compared does not change meanwhile: the copy is looked at in one transaction, the store at one
+//! revision. Tables are compared with what the keys of the copy make.
+
+use anyhow::Context as _;
+use kvstore_client::wire::level::Consistency;
+use kvstore_client::{KvClient, RangeRequest, ReadOptions};
+use serde::Serialize;
+
+use crate::copy::{Maps, View};
+use crate::row::{Change, Row};
+use crate::shape::{self, TABLES};
+
+const PAGE_ROWS: u32 = 5000;
+/// Differences that are told; all are counted.
+const TOLD_MAX: usize = 100;
+/// Longer parts of keys are hashes of secrets, most likely.
+const SEGMENT_CHARS_MAX: usize = 24;
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) revision: u64,
+    pub(crate) equal: bool,
+    pub(crate) keys: u64,
+    pub(crate) differences_count: u64,
+    pub(crate) differences: Vec<Difference>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Difference {
+    key: String,
+    difference: &'static str,
+}
+
+impl Verdict {
+    fn differ(&mut self, key: &str, difference: &'static str) {
+        self.differences_count += 1;
+        if self.differences.len() < TOLD_MAX {
+            let key = shown(key);
+            self.differences.push(Difference { key, difference });
+        }
+    }
+}
+
+fn shown(key: &str) -> String {
+    let parts = key
+        .split('/')
+        .map(|part| match part.char_indices().nth(SEGMENT_CHARS_MAX) {
+            Some(_) => format!("{}…", part.chars().take(6).collect::<String>()),
+            None => part.to_owned(),
+        });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Walks both sides in the order of the keys.
+pub(crate) async fn compare(client: &KvClient, view: View) -> anyhow::Result<Verdict> {
+    let revision = view.head().revision;
+    anyhow::ensure!(revision > 0, "nothing was copied yet");
+    let range = RangeRequest {
+        limit: Some(PAGE_ROWS),
+        read: ReadOptions {
+            consistency: Consistency::AtLeast(revision),
+            revision: Some(revision),
+        },
+        ..RangeRequest::prefix("")
+    };
+    let mut walk = client.pages(range);
+    let mut verdict = Verdict {
+        revision,
+        ..Verdict::default()
+    };
+    let mut ours = Ours::of(view);
+    while let Some(page) = walk.next().await? {
+        let theirs: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
+        (ours, verdict) = blocking(move || {
+            ours.compare_page(theirs, &mut verdict)?;
+            Ok((ours, verdict))
+        })
+        .await?;
+    }
+    blocking(move || {
+        ours.compare_rest(&mut verdict)?;
+        ours.compare_tables(&mut verdict)?;
+        verdict.keys = ours.seen;
+        verdict.equal = verdict.differences_count == 0;
+        Ok(verdict)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("compare")?
+}
+
+/// Our side, a page at a time.
+struct Ours {
+    view: View,
+    page: std::collections::VecDeque<Row>,
+    after: Option<String>,
+    seen: u64,
+    /// What our keys make of the tables.
+    maps: Maps,
+}
+
+impl Ours {
+    fn of(view: View) -> Self {
+        Self {
+            view,
+            page: std::collections::VecDeque::new(),
+            after: None,
+            seen: 0,
+            maps: Maps::default(),
+        }
+    }
+
+    fn peek(&mut self) -> anyhow::Result<Option<&Row>> {
+        if self.page.is_empty() {
+            self.page = self.view.after(self.after.as_deref(), PAGE_ROWS as usize)?.into();
+            if let Some(last) = self.page.back() {
+                self.after = Some(last.key.clone());
+            }
+        }
+        Ok(self.page.front())
+    }
+
+    fn take(&mut self) -> Option<Row> {
+        let row = self.page.pop_front()?;
+        self.seen += 1;
+        for edit in shape::edits(&Change::Put(row.clone())).unwrap_or_default() {
+            self.maps.edit(edit);
+        }
+        Some(row)
+    }
+
+    fn compare_page(&mut self, theirs: Vec<Row>, verdict: &mut Verdict) -> anyhow::Result<()> {
+        for their in theirs {
+            while self.peek()?.is_some_and(|our| our.key < their.key) {
+                let extra = self.take().expect("it was just looked at");
+                verdict.differ(&extra.key, "only in the copy");
+            }
+            if self.peek()?.is_none_or(|our| our.key != their.key) {
+                verdict.differ(&their.key, "not in the copy");
+                continue;
+            }
+            let our = self.take().expect("it was just looked at");
+            if our.value != their.value {
+                verdict.differ(&their.key, "another value");
+            } else if our != their {
+                verdict.differ(&their.key, "another revision, version or lease");
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_rest(&mut self, verdict: &mut Verdict) -> anyhow::Result<()> {
+        while self.peek()?.is_some() {
+            let extra = self.take().expect("it was just looked at");
+            verdict.differ(&extra.key, "only in the copy");
+        }
+        Ok(())
+    }
+
+    fn compare_tables(&self, verdict: &mut Verdict) -> anyhow::Result<()> {
+        for table in TABLES {
+            let (made, found) = (self.maps.select(table, &[]), self.view.select(table, &[])?);
+            if made != found {
+                verdict.differ(table.name, "the table is not what the keys make");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_looks_like_a_secret_is_not_told() {
+        let hash = "5".repeat(64);
+        assert_eq!(
+            shown(&format!("shop/one/live/session/{hash}")),
+            "shop/one/live/session/555555…"
+        );
+        assert_eq!(
+            shown("shop/one/live/goods/7/stock"),
+            "shop/one/live/goods/7/stock"
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! The one thread that writes: it puts all revisions that wait under one sync, and so keeps up with the store.
+//! Invariant: progress is told after the commit. A write that failed is tried again until it succeeds, and nothing
+//! later goes before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use service::config::{MirrorConfig, MirrorMode};
+use service::tasks::Tasks;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::copy::{Head, Writer};
+use crate::progress::Progress;
+use crate::row::{Batch, Change, Row};
+
+/// Batches that may wait here before the watch is read no further.
+const QUEUE: usize = 4096;
+/// What one transaction may hold.
+const CHANGES_MAX: usize = 50_000;
+const BYTES_MAX: usize = 32 << 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Between looks at what can wait.
+const IDLE: Duration = Duration::from_millis(200);
+
+type Answer = oneshot::Sender<anyhow::Result<()>>;
+
+pub(crate) enum Order {
+    Apply(Batch),
+    /// Write at once what would wait for the interval.
+    Flush,
+    Head(oneshot::Sender<Head>),
+    SetAside(Answer),
+    BeginRebuild(Answer),
+    Rows(Vec<Row>),
+    EndRebuild {
+        revision: u64,
+        cluster: String,
+        done: Answer,
+    },
+    AbortRebuild,
+}
+
+pub(crate) type Orders = mpsc::Sender<Order>;
+
+struct Thread {
+    writer: Writer,
+    orders: mpsc::Receiver<Order>,
+    progress: Arc<Progress>,
+    tasks: Tasks,
+    runtime: Handle,
+    /// How long a change may wait for others.
+    interval: Duration,
+    rebuild: Rebuild,
+}
+
+/// How the rebuild under way has gone so far.
+#[derive(Default)]
+struct Rebuild {
+    keys: u64,
+    bytes: u64,
+    shapeless: u64,
+    failed: Option<anyhow::Error>,
+}
+
+/// What is written together.
+#[derive(Default)]
+struct Group {
+    batches: Vec<Batch>,
+    changes: usize,
+    bytes: usize,
+}
+
+impl Group {
+    fn push(&mut self, batch: Batch) {
+        self.changes += batch.changes.len();
+        self.bytes += batch.changes.iter().map(Change::bytes).sum::<usize>();
+        self.batches.push(batch);
+    }
+
+    fn is_full(&self) -> bool {
+        self.changes >= CHANGES_MAX || self.bytes >= BYTES_MAX
+    }
+}
+
+pub(crate) fn start(writer: Writer, progress: Arc<Progress>, config: &MirrorConfig, tasks: &Tasks) -> Orders {
+    let (sender, orders) = mpsc::channel(QUEUE);
+    let interval = match config.mode {
+        MirrorMode::Sync => Duration::ZERO,
+        MirrorMode::Async => Duration::from_millis(config.interval_ms),
+    };
+    let thread = Thread {
+        writer,
+        orders,
+        progress,
+        tasks: tasks.clone(),
+        runtime: Handle::current(),
+        interval,
+        rebuild: Rebuild::default(),
+    };
+    tasks.spawn_blocking("writer", move || thread.run());
+    sender
+}
+
+impl Thread {
+    fn run(mut self) {
+        while !self.tasks.is_stopping() {
+            let order = self.runtime.block_on(timeout(IDLE, self.orders.recv()));
+            let next = match order {
+                Ok(Some(Order::Apply(first))) => self.gather(first),
+                Ok(Some(order)) => Some(order),
+                Ok(None) => return,
+                Err(_idle) => None,
+            };
+            if let Some(order) = next {
+                self.carry_out(order);
+            }
+            if let Err(error) = self.writer.tidy() {
+                self.say(&error);
+            }
+        }
+    }
+
+    /// Writes this batch and what comes within the interval; answers an order of another kind that ended it.
+    fn gather(&mut self, first: Batch) -> Option<Order> {
+        let until = first.arrived + self.interval;
+        let mut group = Group::default();
+        group.push(first);
+        let mut next = None;
+        while !group.is_full() {
+            let order = if Instant::now() < until {
+                let tasks = self.tasks.clone();
+                self.runtime.block_on(async {
+                    tokio::select! {
+                        order = timeout_at(until, self.orders.recv()) => order.ok().flatten(),
+                        () = tasks.stopping() => None,
+                    }
+                })
+            } else {
+                self.orders.try_recv().ok()
+            };
+            match order {
+                Some(Order::Apply(batch)) => group.push(batch),
+                other => {
+                    next = other;
+                    break;
+                }
+            }
+        }
+        self.write(&group);
+        next
+    }
+
+    fn write(&mut self, group: &Group) {
+        loop {
+            match self.writer.apply(&group.batches) {
+                Ok(shapeless) => {
+                    let revision = self.writer.head().revision;
+                    self.progress.update(|applied| {
+                        applied.revision = revision;
+                        applied.keys += group.changes as u64;
+                        applied.bytes += group.bytes as u64;
+                        applied.transactions += 1;
+                        applied.shapeless += shapeless;
+                        applied.trouble = None;
+                    });
+                    return;
+                }
+                Err(error) => self.say(&error),
+            }
+            let tasks = self.tasks.clone();
+            let stopped = timeout(RETRY_PAUSE, async move { tasks.stopping().await });
+            if self.runtime.block_on(stopped).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Once for each trouble, not for each try.
+    fn say(&self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        if self.progress.now().trouble.as_deref() != Some(&text) {
+            tracing::error!(error = text, "the copy cannot be written; it is tried again");
+        }
+        self.progress.update(|applied| applied.trouble = Some(text));
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            // What waited was written before any other order.
+            Order::Flush => {}
+            Order::Apply(batch) => {
+                let mut group = Group::default();
+                group.push(batch);
+                self.write(&group);
+            }
+            Order::Head(answer) => {
+                answer.send(self.writer.head()).ok();
+            }
+            Order::SetAside(done) => {
+                let set_aside = self.writer.set_aside();
+                let incarnation = self.writer.head().incarnation;
+                self.progress.update(|applied| applied.incarnation = incarnation);
+                done.send(set_aside).ok();
+            }
+            Order::BeginRebuild(done) => {
+                self.rebuild = Rebuild::default();
+                let begun = self.writer.begin_rebuild();
+                self.note_rebuild();
+                done.send(begun.inspect_err(|error| self.say(error))).ok();
+            }
+            Order::Rows(rows) => self.rows(rows),
+            Order::EndRebuild {
+                revision,
+                cluster,
+                done,
+            } => {
+                let ended = self.end_rebuild(revision, &cluster);
+                // Whoever asked has gone away only if the process ends.
+                done.send(ended).ok();
+            }
+            Order::AbortRebuild => {
+                self.writer.abort_rebuild();
+                self.progress.update(|applied| applied.rebuilding = None);
+            }
+        }
+    }
+
+    fn note_rebuild(&self) {
+        let keys = self.rebuild.keys;
+        self.progress.update(|applied| applied.rebuilding = Some(keys));
+    }
+
+    fn rows(&mut self, rows: Vec<Row>) {
+        if self.rebuild.failed.is_some() {
+            return;
+        }
+        self.rebuild.keys += rows.len() as u64;
+        self.rebuild.bytes += rows.iter().map(Row::bytes).sum::<usize>() as u64;
+        match self.writer.rebuild_rows(rows) {
+            Ok(shapeless) => self.rebuild.shapeless += shapeless,
+            Err(error) => self.rebuild.failed = Some(error),
+        }
+        self.note_rebuild();
+    }
+
+    fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
+        let Rebuild {
+            keys,
+            bytes,
+            shapeless,
+            failed,
+        } = std::mem::take(&mut self.rebuild);
+        let ended = match failed {
+            Some(error) => Err(error),
+            None => self.writer.end_rebuild(revision, cluster),
+        };
+        if let Err(error) = ended {
+            self.writer.abort_rebuild();
+            self.say(&error);
+            self.progress.update(|applied| applied.rebuilding = None);
+            return Err(error);
+        }
+        self.progress.begin_anew(revision);
+        self.progress.update(|applied| {
+            applied.revision = revision;
+            applied.rebuilding = None;
+            applied.keys += keys;
+            applied.bytes += bytes;
+            applied.shapeless += shapeless;
+            applied.rebuilds += 1;
+            applied.transactions += 1;
+            applied.trouble = None;
+        });
+        Ok(())
+    }
+}

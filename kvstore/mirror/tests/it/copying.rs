@@ -1,0 +1,157 @@
+//! The copy has everything, once, after whatever happens beneath it.
+
+use std::process::Command;
+
+use service::config::{MirrorEngine, MirrorMode};
+
+use crate::system::{Mirror, System, write_goods};
+
+async fn follows(engine: MirrorEngine, mode: MirrorMode) {
+    let system = System::start(engine, mode).await;
+    let store = system.store();
+    write_goods(&store, 1..20).await;
+    let mirror = system.mirror().await;
+    let synced = mirror.sync().await;
+    assert!(synced["to_revision"].as_u64().unwrap() >= 22, "{synced}");
+    let lease = store
+        .lease_grant(std::time::Duration::from_mins(1))
+        .await
+        .unwrap();
+    let leased = kvstore_client::PutOptions {
+        lease: Some(lease.id),
+        ..kvstore_client::PutOptions::default()
+    };
+    store.put_with("raw/leased", "x", leased).await.unwrap();
+    let revision = write_goods(&store, 10..40).await;
+    mirror.reaches(revision).await;
+    let verdict = mirror.verify().await;
+    Mirror::equal(&verdict);
+    assert!(verdict["keys"].as_u64().unwrap() >= 79, "{verdict}");
+    let status = mirror.status().await;
+    assert_eq!(status["lag_revisions"], 0, "{status}");
+    assert_eq!(status["lag_ms"], 0, "{status}");
+    // Stopped and started it goes on where it was, and misses nothing.
+    mirror.stop().await;
+    store.delete_prefix("shop/petstore/live/goods/1").await.unwrap();
+    let revision = write_goods(&store, 50..60).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(revision).await;
+    Mirror::equal(&mirror.verify().await);
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_follows() {
+    follows(MirrorEngine::Sqlite, MirrorMode::Async).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_follows_synchronously() {
+    follows(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_follows() {
+    follows(MirrorEngine::Json, MirrorMode::Sync).await;
+}
+
+async fn is_compacted_beneath(engine: MirrorEngine) {
+    let system = System::start(engine, MirrorMode::Async).await;
+    let store = system.store();
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&store, 1..10).await).await;
+    mirror.stop().await;
+    store.delete("shop/petstore/live/goods/3/record").await.unwrap();
+    let revision = write_goods(&store, 20..30).await;
+    store.compact(revision).await.unwrap();
+    let mirror = system.mirror().await;
+    mirror.reaches(revision).await;
+    Mirror::equal(&mirror.verify().await);
+    // And it goes on from there.
+    mirror.reaches(write_goods(&store, 30..35).await).await;
+    Mirror::equal(&mirror.verify().await);
+    let numbers = mirror.client.get("/metrics").await.expect(200).text();
+    assert!(numbers.contains("mirror_rebuilds 1"), "{numbers}");
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_is_made_anew_when_the_history_is_gone() {
+    is_compacted_beneath(MirrorEngine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_is_made_anew_when_the_history_is_gone() {
+    is_compacted_beneath(MirrorEngine::Json).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_is_told() {
+    let system = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 1..5).await).await;
+    mirror.stop().await;
+    let sql = "UPDATE kv SET value = 'other' WHERE key = 'shop/petstore/live/goods/2/stock'; \
+               DELETE FROM kv WHERE key = 'raw/blob'; \
+               INSERT INTO kv VALUES ('raw/extra', 'x', 1, 1, 1, 0); \
+               UPDATE products SET name = 'Cat' WHERE id = '3';";
+    let database = system.folder().join("mirror.db");
+    let changed = Command::new("sqlite3").arg(&database).arg(sql).status().unwrap();
+    assert!(changed.success());
+    let mirror = system.mirror().await;
+    let verdict = mirror.verify().await;
+    assert_eq!(verdict["equal"], false);
+    let told: Vec<String> = verdict["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            format!(
+                "{}: {}",
+                one["key"].as_str().unwrap(),
+                one["difference"].as_str().unwrap()
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    raw/blob: not in the copy
+    raw/extra: only in the copy
+    shop/petstore/live/goods/2/stock: another value
+    products: the table is not what the keys make
+    ");
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copy_of_another_cluster_is_kept_beside() {
+    let first = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
+    let folder = first.folder();
+    let mirror = first.mirror().await;
+    mirror.reaches(write_goods(&first.store(), 1..10).await).await;
+    mirror.stop().await;
+    let second = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
+    second.store().put("only/here", "x").await.unwrap();
+    let mirror = second.mirror_in(folder.clone()).await;
+    crate::harness::wait_for("the copy of the second cluster", async || {
+        let verdict = mirror.client.get("/verify").await;
+        let equal = verdict.status == 200 && verdict.json()["equal"] == true;
+        equal.then_some(()).ok_or(verdict.text())
+    })
+    .await;
+    let kept = std::fs::read_dir(&folder).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        path.file_name()?.to_str()?.starts_with("of-").then_some(path)
+    });
+    let count = Command::new("sqlite3")
+        .arg(kept.expect("the old copy is kept"))
+        .arg("SELECT count(*) FROM products")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "9");
+    mirror.stop().await;
+    first.cluster.stop().await;
+    second.cluster.stop().await;
+}

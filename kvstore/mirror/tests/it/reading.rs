@@ -1,0 +1,148 @@
+//! What others read from the copy: programs of SQLite, and the catalogue over HTTP.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use service::config::{MirrorEngine, MirrorMode};
+use service::tasks::Tasks;
+
+use crate::system::{System, write_goods};
+
+fn sqlite3(database: &std::path::Path, sql: &str) -> String {
+    let ran = Command::new("sqlite3")
+        .args(["-readonly", "-cmd", ".timeout 2000"])
+        .arg(database)
+        .arg(sql)
+        .output()
+        .unwrap();
+    let (out, error) = (
+        String::from_utf8(ran.stdout).unwrap(),
+        String::from_utf8_lossy(&ran.stderr).into_owned(),
+    );
+    assert!(ran.status.success() && error.is_empty(), "{sql}: {error}");
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_of_sqlite_reads_while_it_is_written() {
+    let system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    let store = system.store();
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&store, 1..5).await).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = Tasks::new().spawn("writer", {
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        async move {
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                write_goods(&store, 1..20).await;
+                rounds += 1;
+            }
+            rounds
+        }
+    });
+    let database = system.folder().join("mirror.db");
+    let (mut last, mut changed) = (0, 0);
+    while changed < 5 {
+        // One statement sees one revision: record and stock of a product come in one transaction of the store.
+        let sql = "SELECT (SELECT value FROM meta WHERE name = 'revision'), (SELECT max(mod_revision) FROM kv), \
+                   count(*), sum(name IS NULL OR stock IS NULL) FROM products";
+        let (database, sql) = (database.clone(), sql.to_owned());
+        let read = tokio::task::spawn_blocking(move || sqlite3(&database, &sql))
+            .await
+            .unwrap();
+        let numbers: Vec<u64> = read
+            .trim()
+            .split('|')
+            .map(|number| number.parse().unwrap())
+            .collect();
+        assert!(numbers[1] <= numbers[0], "no row is newer than the copy: {read}");
+        assert_eq!(numbers[3], 0, "no product is half there: {read}");
+        assert!(numbers[0] >= last, "the copy never goes back");
+        changed += u32::from(numbers[0] > last);
+        last = numbers[0];
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(writing.await.unwrap() > 0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&database).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "the raw table is for its owner alone");
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+async fn shows_the_catalogue(engine: MirrorEngine) {
+    let mut system = System::start(engine, MirrorMode::Async).await;
+    let store = system.store();
+    let order = r#"{"status":"paid","created_ms":1700000000000,"changed_ms":1700000000000,"lines":[{"product":"1","name":"Pet 1","unit_minor":1001,"quantity":2}],"total_minor":2002,"currency":"EUR"}"#;
+    store
+        .put("shop/petstore/live/order/u%2F1/7", order)
+        .await
+        .unwrap();
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&store, 1..61).await).await;
+    // The copy answers when the store is gone.
+    system.cluster.stop_node(0).await;
+    let first = mirror.client.get("/products").await.expect(200);
+    assert_eq!(first.json().as_array().unwrap().len(), 50);
+    assert_eq!(first.header("link"), "</products?cursor=50>; rel=\"next\"");
+    assert_eq!(first.header("x-served-by"), crate::system::NAME);
+    let rest = mirror.client.get("/products?cursor=50").await.expect(200);
+    assert_eq!(
+        (rest.json().as_array().unwrap().len(), rest.header("link")),
+        (10, "")
+    );
+    let one = mirror.client.get("/products/7").await.expect(200).json();
+    insta::assert_json_snapshot!(one, @r#"
+    {
+      "category": "pets",
+      "created": "2023-11-14T22:13:20Z",
+      "currency": "EUR",
+      "description": "good",
+      "id": "7",
+      "image": "/pictures/dog.svg",
+      "inStock": true,
+      "name": "Pet 7",
+      "price": 10.07,
+      "price_minor": 1007,
+      "species": "dog",
+      "stock": 7
+    }
+    "#);
+    mirror.client.get("/products/99").await.refused(404, "not-found");
+    mirror
+        .client
+        .get("/products?limit=0")
+        .await
+        .refused(400, "malformed-parameter");
+    let found = mirror
+        .client
+        .get("/products?q=pet%201&species=DOG&limit=200")
+        .await
+        .expect(200);
+    assert_eq!(found.json().as_array().unwrap().len(), 11);
+    let orders = mirror.client.get("/orders/u%2F1").await.expect(200).json();
+    assert_eq!(orders[0]["items"][0]["subtotal_minor"], 2002, "{orders}");
+    mirror
+        .client
+        .with_token("stranger")
+        .get("/orders/u%2F1")
+        .await
+        .refused(401, "unauthorized");
+    let lost = mirror
+        .client
+        .request(reqwest::Method::POST, "/products")
+        .body("{}");
+    mirror.client.send(lost).await.refused(503, "no-instance");
+    mirror.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_shows_the_catalogue() {
+    shows_the_catalogue(MirrorEngine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_shows_the_catalogue() {
+    shows_the_catalogue(MirrorEngine::Json).await;
+}

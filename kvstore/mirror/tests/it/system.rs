@@ -1,0 +1,161 @@
+//! A store and a mirror of it, in this process.
+//! Invariant: a mirror that is handed out serves; it need not have copied anything yet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use kvstore_client::KvClient;
+use serde_json::Value;
+use service::config::{Config, MirrorConfig, MirrorEngine, MirrorMode, NodeConfig, OnLoss};
+use service::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::harness::{Client, Cluster, wait_for};
+
+pub(crate) const NAME: &str = "mirror-one";
+
+pub(crate) struct System {
+    pub(crate) cluster: Cluster,
+    pub(crate) config: Config,
+}
+
+pub(crate) struct Mirror {
+    pub(crate) client: Client,
+    tasks: Tasks,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl System {
+    pub(crate) async fn start(engine: MirrorEngine, mode: MirrorMode) -> Self {
+        let cluster = Cluster::start(1).await;
+        let mut config = Config::default();
+        let template = config.nodes[0].clone();
+        let nodes = cluster.addresses().into_iter();
+        config.nodes = nodes
+            .map(|client| NodeConfig {
+                client,
+                ..template.clone()
+            })
+            .collect();
+        "petstore".clone_into(&mut config.shop.name);
+        config.mirrors = vec![MirrorConfig {
+            name: NAME.to_owned(),
+            address: "127.0.0.1:0".to_owned(),
+            engine,
+            mode,
+            on_loss: OnLoss::Degrade,
+            interval_ms: 20,
+        }];
+        Self { cluster, config }
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.cluster.folder().join(NAME)
+    }
+
+    /// As root.
+    pub(crate) fn store(&self) -> KvClient {
+        KvClient::builder(self.cluster.addresses())
+            .token(self.cluster.secrets().token("root").unwrap().expose())
+            .build()
+            .unwrap()
+    }
+
+    pub(crate) async fn mirror(&self) -> Mirror {
+        self.mirror_in(self.folder()).await
+    }
+
+    pub(crate) async fn mirror_in(&self, data: PathBuf) -> Mirror {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let settings = mirror::Settings {
+            config: self.config.clone(),
+            name: NAME.to_owned(),
+            address: address.to_string(),
+            data,
+            secrets: self.cluster.secrets().clone(),
+        };
+        let tasks = Tasks::new();
+        let running = tasks.spawn("mirror", Box::pin(mirror::run(settings, listener, tasks.clone())));
+        let operator = self.cluster.secrets().token("operator").unwrap();
+        let client = Client::at(address, operator.expose());
+        wait_for("the mirror to serve", async || {
+            assert!(!running.is_finished(), "the mirror has ended");
+            let status = client.get("/status").await;
+            (status.status == 200).then_some(()).ok_or(status.text())
+        })
+        .await;
+        Mirror {
+            client,
+            tasks,
+            running,
+        }
+    }
+}
+
+impl Mirror {
+    pub(crate) async fn stop(mut self) {
+        self.tasks.stop();
+        (&mut self.running).await.unwrap().unwrap();
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        self.client.get("/status").await.expect(200).json()
+    }
+
+    /// Waits until the copy is at least there.
+    pub(crate) async fn reaches(&self, revision: u64) {
+        wait_for("the copy to get there", async || {
+            let status = self.status().await;
+            let there = status["revision"].as_u64().unwrap();
+            (there >= revision).then_some(()).ok_or(status)
+        })
+        .await;
+    }
+
+    pub(crate) async fn sync(&self) -> Value {
+        let request = self.client.request(reqwest::Method::POST, "/sync");
+        self.client.send(request).await.expect(200).json()
+    }
+
+    pub(crate) async fn verify(&self) -> Value {
+        self.client.get("/verify").await.expect(200).json()
+    }
+
+    #[track_caller]
+    pub(crate) fn equal(verdict: &Value) {
+        assert_eq!(verdict["equal"], true, "{verdict}");
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// Some of what a shop writes, and some of what nobody knows.
+pub(crate) async fn write_goods(store: &KvClient, numbers: std::ops::Range<u32>) -> u64 {
+    let mut revision = 0;
+    for number in numbers {
+        let product = format!(
+            r#"{{"name":"Pet {number}","species":"dog","category":"pets","description":"good","price_minor":{},"created_ms":1700000000000}}"#,
+            1000 + number
+        );
+        let key = |part: &str| format!("shop/petstore/live/goods/{number}/{part}");
+        let txn = kvstore_client::Txn::new()
+            .then(kvstore_client::wire::txn::Op::put(&key("record"), product))
+            .then(kvstore_client::wire::txn::Op::put(
+                &key("stock"),
+                number.to_string(),
+            ));
+        revision = store.txn(txn).await.unwrap().revision;
+    }
+    let blob = Bytes::from_static(&[0, 159, 146, 150]);
+    store.put("raw/blob", blob).await.unwrap();
+    store.put("raw/gone", "x").await.unwrap();
+    store.delete("raw/gone").await.unwrap();
+    revision + 3
+}

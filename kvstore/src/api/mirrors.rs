@@ -1,0 +1,188 @@
+//! Mirrors: second copies in databases of another kind, of which writes may wait.
+//!
+//! Whoever may write the key `mirror/NAME` speaks for the mirror of that name. Invariant: what is told of a mirror is
+//! the leader's word, since only the leader waits for it.
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use kvstore_client::wire::mirror::MirrorStatus;
+use serde_json::{Map, Value};
+use service::body;
+use service::problem::{self, Problem, Result};
+
+use super::auth::Caller;
+use super::fields::Fields;
+use super::params::{malformed, segment};
+use super::{Api, Shared, reply};
+use crate::command::{Access, Action, MirrorMode, MirrorState, OnLoss};
+use crate::machine::access;
+use crate::raft::network::message::MirrorView;
+use crate::store::HearError;
+
+const NAME_BYTES_MAX: usize = 63;
+const INCARNATION_BYTES_MAX: usize = 64;
+
+fn name_of(uri: &Uri) -> Result<String> {
+    let name = segment(uri, "/v1/mirrors/", "name")?;
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(sound) {
+        return Err(malformed(format!(
+            "The name of a mirror is 1 to {NAME_BYTES_MAX} letters, digits, hyphens, underscores or dots."
+        )));
+    }
+    Ok(name.into_owned())
+}
+
+fn may_speak(api: &Api, caller: &Caller, name: &str) -> Result<()> {
+    let key = format!("{}{name}", access::MIRRORS);
+    if access::allows_key(&*caller.present(api)?, key.as_bytes(), Access::Write) {
+        return Ok(());
+    }
+    let detail = format!("The rules of this token do not let it speak for the mirror `{name}`.");
+    Err(Problem::new(problem::FORBIDDEN, detail))
+}
+
+/// One of two words.
+fn word<T: Copy>(
+    fields: &mut Fields<'_>,
+    root: &Map<String, Value>,
+    name: &str,
+    words: [(&str, T); 2],
+    absent: Option<T>,
+) -> T {
+    let [(first, one), (second, other)] = words;
+    match root.get(name).and_then(Value::as_str) {
+        Some(word) if word == first => one,
+        Some(word) if word == second => other,
+        _ => {
+            if let (None, Some(absent)) = (root.get(name), absent) {
+                return absent;
+            }
+            fields.fault(format!("/{name}"), format!("must be {first} or {second}"));
+            one
+        }
+    }
+}
+
+fn incarnation(fields: &mut Fields<'_>, root: &Map<String, Value>) -> String {
+    match root.get("incarnation") {
+        None => String::new(),
+        Some(Value::String(text)) if text.len() <= INCARNATION_BYTES_MAX => text.clone(),
+        Some(_) => {
+            let detail = format!("must be text of at most {INCARNATION_BYTES_MAX} bytes");
+            fields.fault("/incarnation", detail);
+            String::new()
+        }
+    }
+}
+
+pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let name = name_of(&parts.uri)?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let modes = [("sync", MirrorMode::Sync), ("async", MirrorMode::Async)];
+    let mode = word(&mut fields, root, "mode", modes, None);
+    let losses = [("degrade", OnLoss::Degrade), ("block", OnLoss::Block)];
+    let on_loss = word(&mut fields, root, "on_loss", losses, Some(OnLoss::Degrade));
+    let incarnation = incarnation(&mut fields, root);
+    fields.finish()?;
+    let action = Action::MirrorPut {
+        name: name.clone(),
+        mode,
+        on_loss,
+        incarnation,
+    };
+    let reply = api.write(&caller, action, None).await?;
+    let views = api.store.mirrors().await.map_err(reply::read_problem)?;
+    let view = views.into_iter().find(|view| view.name == name);
+    let view = view.ok_or_else(|| gone(&name))?;
+    Ok(api.written(StatusCode::OK, &reply, &status(view)))
+}
+
+pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let name = name_of(&parts.uri)?;
+    let reply = api
+        .write(&caller, Action::MirrorDelete { name: name.clone() }, None)
+        .await?;
+    Ok(api.written(
+        StatusCode::OK,
+        &reply,
+        &serde_json::json!({"name": name, "deleted": true}),
+    ))
+}
+
+pub(super) async fn acknowledge(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let name = name_of(&parts.uri)?;
+    may_speak(&api, &caller, &name)?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let document: Value = body::json(&parts.headers, &body)?;
+    let mut fields = Fields::new(&api.limits);
+    let root = fields.object(&document, "");
+    let revision = fields.number(root, "", "revision");
+    let incarnation = incarnation(&mut fields, root);
+    fields.finish()?;
+    let heard = api.store.hear_mirror(&name, &incarnation, revision).await;
+    let view = heard.map_err(|error| hear_problem(error, &name))?;
+    Ok(reply::json(StatusCode::OK, &status(view)))
+}
+
+pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    api.caller(&parts.headers).await?;
+    let views = api.store.mirrors().await.map_err(reply::read_problem)?;
+    let mirrors: Vec<MirrorStatus> = views.into_iter().map(status).collect();
+    Ok(reply::json(StatusCode::OK, &mirrors))
+}
+
+fn status(view: MirrorView) -> MirrorStatus {
+    let mode = match view.mode {
+        MirrorMode::Sync => "sync",
+        MirrorMode::Async => "async",
+    };
+    let on_loss = match view.on_loss {
+        OnLoss::Degrade => "degrade",
+        OnLoss::Block => "block",
+    };
+    let state = match view.state {
+        MirrorState::CatchingUp => "catching_up",
+        MirrorState::Ok => "ok",
+        MirrorState::Degraded => "degraded",
+    };
+    MirrorStatus {
+        name: view.name,
+        mode: mode.to_owned(),
+        on_loss: on_loss.to_owned(),
+        state: state.to_owned(),
+        acknowledged_revision: view.acknowledged,
+        lag_revisions: view.lag,
+        heard_ms_ago: view.heard_ms_ago,
+    }
+}
+
+fn gone(name: &str) -> Problem {
+    Problem::new(
+        problem::MIRROR_NOT_FOUND,
+        format!("No mirror `{name}` is announced."),
+    )
+}
+
+fn hear_problem(error: HearError, name: &str) -> Problem {
+    match error {
+        HearError::NoLeader => reply::read_problem(crate::store::ReadError::NoLeader),
+        HearError::Unknown => gone(name),
+        HearError::Another => Problem::new(
+            problem::CONFLICT,
+            format!("Another database was announced as the mirror `{name}`; announce this one first."),
+        ),
+        HearError::Future { present } => reply::future_problem(present),
+    }
+}

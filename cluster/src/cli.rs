@@ -10,7 +10,9 @@ use crate::certificates::{self, CONSOLE, Identity};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, chaos, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token};
+use crate::{
+    bench, chaos, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token,
+};
 
 #[derive(Parser)]
 #[command(

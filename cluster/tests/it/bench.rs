@@ -88,7 +88,7 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
         "--rounds",
         "1",
         "--seconds",
-        "0.3",
+        "1",
         "--without-services",
         "--out",
         "report",

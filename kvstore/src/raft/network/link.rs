@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::frame::append_frame;
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Ask, Told};
+use super::older;
 use super::stream::{Outgoing, write_flushed};
 
 /// Questions waiting to be written; more make the asker wait.
@@ -136,7 +137,7 @@ fn split(frame: &[u8]) -> Option<(u64, Told)> {
     let (number, body) = frame.split_at_checked(8)?;
     Some((
         u64::from_le_bytes(number.try_into().ok()?),
-        message::decode_told(body).ok()?,
+        older::decode_told(body).ok()?,
     ))
 }
 

@@ -216,19 +216,6 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MalformedMessage> 
     Ok(postcard::from_bytes(bytes)?)
 }
 
-/// An answer of a member that may run the program before this one: what it does not say yet stands at the end of its
-/// answers, and reads as absent. Without that, nothing forwarded would be answered while nodes are upgraded.
-pub fn decode_told(bytes: &[u8]) -> Result<Told, MalformedMessage> {
-    match postcard::from_bytes(bytes) {
-        Err(postcard::Error::DeserializeUnexpectedEnd) => {
-            let mut longer = bytes.to_vec();
-            longer.push(0);
-            decode(&longer)
-        }
-        read => Ok(read?),
-    }
-}
-
 pub fn transfer_request(from: Vote, to: u64, last: Option<LogId>) -> TransferLeaderRequest<TypeConfig> {
     TransferLeaderRequest::new(from, to, last)
 }

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod handshake;
 pub mod link;
 pub mod message;
+mod older;
 mod sent;
 pub mod server;
 mod stream;

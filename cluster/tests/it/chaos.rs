@@ -1,7 +1,5 @@
-//! `menagerie chaos`: a short run with a fixed seed, and that its verdict tells what really happened.
+//! `menagerie chaos`: a short run with a fixed seed, and only of the faults that were asked for.
 //! Invariant: nothing here depends on how fast the machine is; what it does not let us break is left out and said.
-
-use serde_json::Value;
 
 use crate::harness::Cluster;
 
@@ -17,42 +15,6 @@ const ALWAYS: [&str; 9] = [
     "membership",
     "overload",
 ];
-
-fn happened(verdict: &Value) -> u64 {
-    let counts = verdict["faults"].as_object().unwrap().values();
-    counts.filter_map(Value::as_u64).sum()
-}
-
-#[tokio::test]
-async fn a_short_run_finds_nothing() {
-    let cluster = Cluster::new(1);
-    let arguments = [
-        "--json",
-        "chaos",
-        "--seed",
-        "7",
-        "--minutes",
-        "1.3",
-        "--out",
-        "report",
-    ];
-    let verdict = cluster.run(&arguments).await.json();
-    assert_eq!(verdict["passed"], true, "{verdict}");
-    assert_eq!(
-        verdict["replay"], "menagerie chaos --seed 7 --minutes 1.3",
-        "{verdict}"
-    );
-    assert!(happened(&verdict) >= 8, "{verdict}");
-    assert_eq!(
-        happened(&verdict),
-        verdict["events"].as_array().unwrap().len() as u64
-    );
-    assert!(verdict["histories"].as_u64().unwrap() > 40, "{verdict}");
-    let kept = std::fs::read_to_string(cluster.folder().join("report/verdict.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), verdict);
-    let page = std::fs::read_to_string(cluster.folder().join("report/timeline.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("--seed 7"), "{page}");
-}
 
 #[tokio::test]
 async fn only_the_faults_that_are_asked_for_happen() {

@@ -11,7 +11,7 @@ test: setup browser ## all tests but the long ones
 
 test-long: setup browser ## all tests, then those that must find the bugs planted for them
 	@.ci/setup long
-	cargo nextest run --release --workspace --profile long
+	MENAGERIE_PREVIOUS=$$(.ci/previous) cargo nextest run --release --workspace --profile long
 	cargo nextest run --release --package cluster --features planted --profile planted
 
 lint: setup ## formatting and clippy

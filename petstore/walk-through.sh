@@ -14,7 +14,7 @@ member() { sed -E "s/.*\"$1\": ?\"?([^\",}]*)\"?.*/\1/"; }
 step() { printf '\n# %s\n' "$1"; }
 # Shows the line as it would be typed, and keeps the answer.
 say() {
-  printf '$ curl %s\n' "$*" | sed -E 's/Bearer [^ ]*/Bearer …/; s/"password": ?"[^"]*"/"password": "…"/'
+  printf '$ curl %s\n' "$*"
   answer=$(curl --silent --show-error --fail-with-body "$@")
   printf '%s\n' "$answer"
 }
@@ -23,10 +23,18 @@ refused() {
   local wanted=$1 got
   shift
   got=$(curl --silent --output /dev/null --write-out '%{http_code}' "$@")
-  printf '$ curl %s → %s\n' "$*" "$got" | sed -E 's/Bearer [^ ]*/Bearer …/'
+  printf '$ curl %s → %s\n' "$*" "$got"
   [ "$got" = "$wanted" ] || { echo "expected $wanted"; exit 1; }
 }
 json='Content-Type: application/json'
+# What a command line holds, everybody on the machine can read: tokens and passwords go through files of our own.
+private=$(mktemp -d)
+trap 'rm -rf "$private"' EXIT
+chmod 700 "$private"
+# Keeps the header with the token of the last answer in a file, under a name.
+keep_token() { (umask 077 && printf 'Authorization: Bearer %s\n' "$(member token <<<"$answer")" >"$private/$1"); }
+# A body with a password, in a file.
+keep_login() { (umask 077 && printf '{"username": "%s", "password": "%s"}' "$1" "$2" >"$private/login"); }
 
 step 'B1 a server that says hello'
 say "$shop/hello"
@@ -35,12 +43,16 @@ admin=(-H "$json") user=(-H "$json") id=7
 if [ "$auth" = accounts ]; then
   step 'signing up and in'
   name="student-$RANDOM$RANDOM"
-  say -X POST "$shop/users" -H "$json" -d "{\"username\": \"$name\", \"password\": \"correct horse\"}"
+  keep_login "$name" 'correct horse'
+  say -X POST "$shop/users" -H "$json" -d "@$private/login"
   id=$(member user_id <<<"$answer")
-  say -X POST "$shop/login" -H "$json" -d "{\"username\": \"$name\", \"password\": \"correct horse\"}" >/dev/null
-  user+=(-H "Authorization: Bearer $(member token <<<"$answer")")
-  say -X POST "$shop/login" -H "$json" -d "{\"username\": \"admin\", \"password\": \"$ADMIN_PASSWORD\"}" >/dev/null
-  admin+=(-H "Authorization: Bearer $(member token <<<"$answer")")
+  say -X POST "$shop/login" -H "$json" -d "@$private/login" >/dev/null
+  keep_token user
+  user+=(-H "@$private/user")
+  keep_login admin "$ADMIN_PASSWORD"
+  say -X POST "$shop/login" -H "$json" -d "@$private/login" >/dev/null
+  keep_token admin
+  admin+=(-H "@$private/admin")
 fi
 
 step 'B4 products'

@@ -104,7 +104,7 @@ fn proofs(context: &Context) -> Vec<Proof> {
 async fn ask(client: &Client, proof: &Proof, token: &str) -> Verdict {
     let mut said = Value::Null;
     for address in &proof.addresses {
-        let url = format!("http://{address}{}", proof.path);
+        let url = format!("{}{}", service::http::base(address), proof.path);
         let request = client
             .get(url)
             .bearer_auth(token)

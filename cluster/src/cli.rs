@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::certificates::{self, CONSOLE, Identity};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
-use crate::{bench, check, completion, demo, kv, launcher, node, predictor, predictors, token};
+use crate::{bench, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token};
 
 #[derive(Parser)]
 #[command(
@@ -86,14 +87,38 @@ enum Command {
     Units(launcher::units::Units),
     /// Print one bearer token of secrets.toml, for curl
     Token(token::Token),
+    /// Make an authority and certificates for TLS, and renew what nears its end
+    Certs(certificates::Certs),
     /// Use the store: keys, transactions, watches, leases, members
     Kv(kv::Kv),
     /// Prove that the books agree: shop, payments and stakes, each at one revision
     Check,
+    /// Look at this machine and at the running cluster, and say what to do
+    Doctor(doctor::Doctor),
     /// Measure the running cluster
     Bench(bench::Bench),
     /// Print a completion script for a shell
     Completion(completion::Completion),
+}
+
+impl Command {
+    /// Whom the command speaks as where TLS is on.
+    fn identity(&self) -> Identity {
+        match self {
+            Self::Certs(_) | Self::Units(_) | Self::Token(_) | Self::Predictors(_) | Self::Completion(_) => {
+                Identity::Nobody
+            }
+            Self::Up(_) => Identity::Process(CONSOLE.to_owned()),
+            Self::Node(node) => Identity::Process(node.name()),
+            Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),
+            Self::Shop(instance) => Identity::Process(instance.name(Service::Shop)),
+            Self::Gateway(_) => Identity::Process(crate::gateway::NAME.to_owned()),
+            Self::Mirror(mirror) => mirror.name().map_or(Identity::Nobody, Identity::Process),
+            Self::Predictor(predictor) => Identity::Process(predictor.name()),
+            Self::Consensus(consensus) => Identity::Process(consensus.name.clone()),
+            _ => Identity::Client,
+        }
+    }
 }
 
 impl Cli {
@@ -106,7 +131,17 @@ impl Cli {
         let learns = matches!(self.command, Command::Predictor(_) | Command::Predictors(_));
         let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
         let table = global.data.take_if(|path| learns && is_table(path));
-        let context = Context::load(global, output)?;
+        let mut context = Context::load(global, output)?;
+        // Who signs in over TLS must not send the cookie without it.
+        context.config.shop.secure_cookies |= context.config.tls.enabled;
+        if let Command::Up(_) = self.command {
+            certificates::make_missing(&context)?;
+        }
+        let spoken = certificates::speak(&context, &self.command.identity());
+        // The doctor finds and says what is wrong with certificates.
+        if !matches!(self.command, Command::Doctor(_)) {
+            spoken?;
+        }
         match self.command {
             Command::Up(up) => up.run(context),
             Command::Down => launcher::down::run(context),
@@ -129,8 +164,10 @@ impl Cli {
             Command::Demo(demo) => demo.run(context),
             Command::Units(units) => units.run(context),
             Command::Token(token) => token.run(context),
+            Command::Certs(certs) => certs.run(context),
             Command::Kv(kv) => kv.run(context),
             Command::Check => check::run(context),
+            Command::Doctor(doctor) => doctor.run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Completion(completion) => completion.run(output),
         }

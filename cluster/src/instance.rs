@@ -58,10 +58,14 @@ impl Service {
 }
 
 impl Instance {
+    pub(crate) fn name(&self, service: Service) -> String {
+        let by_number = || self.id.map(|id| format!("{}{id}", service.prefix()));
+        self.name.clone().or_else(by_number).unwrap_or_default()
+    }
+
     pub(crate) fn run(self, context: Context, service: Service) -> anyhow::Result<()> {
+        let name = self.name(service);
         self.supervised.begin()?;
-        let by_number = self.id.map(|id| format!("{}{id}", service.prefix()));
-        let name = self.name.or(by_number).unwrap_or_default();
         telemetry::init(&name, Format::Auto)?;
         block_on(serve(service, name, context))
     }

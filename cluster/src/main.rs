@@ -3,12 +3,14 @@
 //! It must not know how any of the commands does its work.
 
 mod bench;
+mod certificates;
 mod check;
 mod cli;
 mod completion;
 mod console;
 mod context;
 mod demo;
+mod doctor;
 mod gateway;
 mod instance;
 mod kv;

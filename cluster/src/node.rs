@@ -30,9 +30,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    pub(crate) fn name(&self) -> String {
+        format!("n{}", self.id)
+    }
+
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        let name = self.name();
         self.supervised.begin()?;
-        telemetry::init(&format!("n{}", self.id), Format::Auto)?;
+        telemetry::init(&name, Format::Auto)?;
         let runtime = runtime(context.config.store.worker_threads).context("start the runtime")?;
         runtime.block_on(serve(self.id, context))
     }

@@ -128,6 +128,16 @@ impl Output {
         ProgressBar::new(length).with_style(style).with_message(what)
     }
 
+    /// For a wait whose length nobody knows.
+    pub(crate) fn spinner(self, what: String) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        bar
+    }
+
     /// The same for bytes, whose number may not be known.
     pub(crate) fn byte_progress(self, what: &'static str, length: Option<u64>) -> ProgressBar {
         if self.json || !io::stderr().is_terminal() {

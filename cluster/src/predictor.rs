@@ -57,17 +57,21 @@ pub(crate) struct Predictor {
 pub(crate) struct Consensus {
     /// Which instance of the configuration this process is
     #[arg(long, value_name = "NAME", default_value = "consensus")]
-    name: String,
+    pub(crate) name: String,
     #[command(flatten)]
     supervised: Supervised,
 }
 
 impl Predictor {
+    pub(crate) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.model.clone())
+    }
+
     /// What `--data FILE.csv` names is a table, since no data folder is called so.
     pub(crate) fn run(mut self, mut context: Context, table: Option<PathBuf>) -> anyhow::Result<()> {
+        let name = self.name();
         self.supervised.begin()?;
         self.learning.table = self.learning.table.or(table);
-        let name = self.name.clone().unwrap_or_else(|| self.model.clone());
         telemetry::init(&name, Format::Auto)?;
         let model = configured(
             &context.config,

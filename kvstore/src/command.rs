@@ -7,6 +7,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::agreement::Mark;
+
 mod proposal;
 
 pub use proposal::{MalformedProposal, Proposal, count_commands, encode_commands, merge_commands};
@@ -101,6 +103,11 @@ pub enum Action {
     BindMember {
         id: u64,
         disk: String,
+    },
+    /// Marks a place of the log at which all members have the same state, and says what the leader had at an
+    /// earlier one.
+    Agree {
+        said: Option<Mark>,
     },
     MirrorPut {
         name: String,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service::metrics::Metrics;
 
+use crate::raft::log::Pace;
+
 pub struct NodeMetrics {
     pub registry: Metrics,
     pub commands: IntCounter,
@@ -15,6 +17,8 @@ pub struct NodeMetrics {
     pub log_syncs: IntCounter,
     pub log_sync_seconds: Histogram,
     pub log_sync_entries: Histogram,
+    pub log_pace: Pace,
+    pub health: HealthMetrics,
     pub elections: IntCounter,
     pub failovers: IntCounter,
     pub term: IntGauge,
@@ -57,6 +61,27 @@ impl MirrorMetrics {
     }
 }
 
+/// What comes of looking after disks and states.
+pub struct HealthMetrics {
+    pub slow_disk_handovers: IntCounter,
+    pub disagreeing: IntGauge,
+}
+
+impl HealthMetrics {
+    fn new(registry: &Metrics) -> Self {
+        Self {
+            slow_disk_handovers: registry.counter(
+                "kv_slow_disk_handovers_total",
+                "Times this node let another lead since its own disk was slow",
+            ),
+            disagreeing: registry.gauge(
+                "kv_members_disagreeing",
+                "1 while this node sees a member whose state differs",
+            ),
+        }
+    }
+}
+
 /// How many of something stood in one batch.
 const BATCH_BUCKETS: [f64; 12] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0,
@@ -89,6 +114,8 @@ impl NodeMetrics {
                 "Log entries under one fsync",
                 &BATCH_BUCKETS,
             ),
+            log_pace: Pace::default(),
+            health: HealthMetrics::new(r),
             elections: r.counter(
                 "kv_leader_changes_total",
                 "Changes of leader that this node has seen",
@@ -134,6 +161,7 @@ impl NodeMetrics {
     }
 
     pub fn log_synced(&self, entries: usize, took: Duration) {
+        self.log_pace.end(took);
         self.log_syncs.inc();
         self.log_sync_seconds.observe(took.as_secs_f64());
         if entries > 0 {

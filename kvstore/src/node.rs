@@ -151,6 +151,7 @@ impl Node {
         let trust = Arc::new(Trust {
             identity,
             secret: settings.secrets.keys.cluster.expose().as_bytes().to_vec(),
+            tls: service::tls::of_process().cloned(),
             bound_disk: Box::new(move |id| bound.generation().db().member_disk(id)),
         });
         let factory = PeerNetworkFactory {

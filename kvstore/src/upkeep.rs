@@ -1,9 +1,11 @@
-//! What a node does by itself: lease expiry, snapshots, backups, flushes, compaction, and watching its disk.
+//! What a node does by itself: lease expiry, snapshots, backups, flushes, compaction,
+//! watching its disk, and comparing itself with the others.
 //!
 //! Each duty is a task that wakes on a clock and does a bounded piece of work. Decisions that all members
 //! must share go through the log as commands; the rest is local housekeeping.
 
 mod backups;
+mod health;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,6 +55,16 @@ impl Upkeep {
         upkeep
             .tasks
             .spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
+        if config.store.agreement_every_s > 0 {
+            let period = Duration::from_secs(config.store.agreement_every_s);
+            upkeep.tasks.spawn("agreement", Arc::clone(&upkeep).agree(period));
+        }
+        if config.store.slow_disk_ms > 0 {
+            let store = config.store.clone();
+            upkeep
+                .tasks
+                .spawn("slow-disk", Arc::clone(&upkeep).watch_pace(store));
+        }
         if config.backup.every_s > 0 {
             upkeep
                 .tasks

@@ -179,6 +179,12 @@ fn begin(settings: &Settings, shop: &Shop, front: &Tasks, inner: &Tasks) -> anyh
     inner.spawn("alive", async move { alive.stay_alive(&name).await });
     let adopting = shop.clone();
     inner.spawn("adopting", async move { adopting.adopt_until_stopped().await });
+    // In either mode: what was begun by letters is finished by letters.
+    let delivering = shop.clone();
+    inner.spawn(
+        "post office",
+        async move { delivering.deliver_until_stopped().await },
+    );
     let every = Duration::from_millis(settings.config.shop.sweep_every_ms);
     let store = shop.store.with_deadline(SWEEP_DEADLINE);
     inner.spawn("sweeper", sweep(store, every, inner.clone()));

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use reqwest::redirect::Policy;
 
+use crate::tls;
+
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     pub connect: Duration,
@@ -39,10 +41,22 @@ impl From<Duration> for Timeouts {
     }
 }
 
+/// `http://host:port`, or `https://host:port` where the processes speak TLS.
+pub fn base(address: &str) -> String {
+    let scheme = if tls::of_process().is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{address}")
+}
+
 pub fn client(timeouts: impl Into<Timeouts>) -> reqwest::Client {
     let timeouts = timeouts.into();
+    let tls = tls::of_process().map_or_else(tls::trusting_nobody, tls::Tls::calls);
     #[expect(clippy::disallowed_methods, reason = "this is the one maker of HTTP clients")]
     let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(Policy::none())
         .tcp_nodelay(true)
@@ -54,5 +68,5 @@ pub fn client(timeouts: impl Into<Timeouts>) -> reqwest::Client {
     }
     builder
         .build()
-        .expect("a client without TLS and without a proxy reads nothing that could fail")
+        .expect("a client with its TLS made and without a proxy reads nothing that could fail")
 }

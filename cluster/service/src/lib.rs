@@ -1,6 +1,6 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
-//! `tasks` holds everything that runs, `serve` takes connections, `edge` wraps every answer,
+//! `tasks` holds everything that runs, `serve` takes connections, `tls` guards them, `edge` wraps every answer,
 //! `body`, `fields`, `query`, `bearer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way
 //! an error becomes an answer, `docs` shows a contract to people.
 //! It knows nothing of stores, shops or payments and imports no other crate of ours.
@@ -24,4 +24,5 @@ pub mod serve;
 pub mod tasks;
 pub mod telemetry;
 pub mod time;
+pub mod tls;
 mod words;

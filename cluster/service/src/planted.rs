@@ -20,6 +20,8 @@ pub enum Bug {
     NodeIdReused,
     /// Rules of access are asked where a request comes in, and no longer where it is applied.
     RulesAtTheEdge,
+    /// Applies another value than was written.
+    ValuesDrift,
 }
 
 #[cfg(not(feature = "planted"))]

@@ -26,6 +26,7 @@ use tower::Service as _;
 use crate::config::LimitsConfig;
 use crate::problem::{self, Problem};
 use crate::tasks::Tasks;
+use crate::tls::{self, Tls};
 
 /// Answered to a connection too many, before anything is read from it.
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -78,7 +79,11 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, tasks: Ta
         open: Arc::default(),
         connections: tasks.child(),
         cut: CancellationToken::new(),
+        tls: tls::of_process().cloned(),
     };
+    if let Some(tls) = &server.tls {
+        tls.keep_fresh(&tasks);
+    }
     loop {
         let accepted = tokio::select! {
             biased;
@@ -164,26 +169,35 @@ struct Server {
     open: Arc<Mutex<Open>>,
     connections: Tasks,
     cut: CancellationToken,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Server {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let Some(place) = Place::take(&self.open, peer.ip(), &self.limits) else {
             tracing::debug!("refused a connection: too many are open");
-            // Best effort: who cannot take these few bytes at once learns it from the close.
-            let _written = stream.try_write(TOO_MANY_CONNECTIONS);
+            if self.tls.is_none() {
+                // Best effort: who cannot take these few bytes at once learns it from the close.
+                let _written = stream.try_write(TOO_MANY_CONNECTIONS);
+            }
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot switch off Nagle's algorithm");
         }
-        let connection = converse(
-            stream,
+        let conversation = Conversation {
             peer,
-            self.app.clone(),
-            self.limits.clone(),
-            self.connections.clone(),
-        );
+            app: self.app.clone(),
+            limits: self.limits.clone(),
+            connections: self.connections.clone(),
+        };
+        let tls = self.tls.clone();
+        let connection = async move {
+            match tls {
+                Some(tls) => secured(&tls, stream, conversation).await,
+                None => conversation.hold(stream).await,
+            }
+        };
         let cut = self.cut.clone();
         self.connections.spawn("connection", async move {
             let _place = place;
@@ -195,38 +209,64 @@ impl Server {
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, app: Router, limits: Limits, connections: Tasks) {
-    let used = Arc::new(AtomicBool::new(false));
-    let mark = Arc::clone(&used);
-    let header_bytes_max = limits.header_bytes_max;
-    let service = service_fn(move |request| {
-        mark.store(true, Ordering::Relaxed);
-        answer(app.clone(), request, peer, header_bytes_max)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        // Room for a body to be read in few pieces; the head has its own, smaller bound.
-        .max_buf_size((4 * header_bytes_max).max(64 * 1024))
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = connections.stopping() => None,
-    };
-    let ended = if let Some(ended) = ended {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        match tokio::time::timeout(UNUSED_GRACE, connection.as_mut()).await {
-            Ok(ended) => ended,
-            // Pools keep spare connections that never carried anything; nobody waits for those.
-            Err(_elapsed) if !used.load(Ordering::Relaxed) => Ok(()),
-            Err(_elapsed) => connection.await,
+/// A handshake has the time that a head has.
+async fn secured(tls: &Tls, stream: TcpStream, conversation: Conversation) {
+    match tokio::time::timeout(conversation.limits.header_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => conversation.hold(stream).await,
+        Ok(Err(error)) => {
+            tracing::debug!(error = %format!("{error:#}"), "a connection was not secured");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = %error, "a connection ended with an error");
+        Err(_elapsed) => tracing::debug!("a connection was not secured in time"),
+    }
+}
+
+struct Conversation {
+    peer: SocketAddr,
+    app: Router,
+    limits: Limits,
+    connections: Tasks,
+}
+
+impl Conversation {
+    async fn hold(self, stream: impl tls::Stream) {
+        let Self {
+            peer,
+            app,
+            limits,
+            connections,
+        } = self;
+        let used = Arc::new(AtomicBool::new(false));
+        let mark = Arc::clone(&used);
+        let header_bytes_max = limits.header_bytes_max;
+        let service = service_fn(move |request| {
+            mark.store(true, Ordering::Relaxed);
+            answer(app.clone(), request, peer, header_bytes_max)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            // Room for a body to be read in few pieces; the head has its own, smaller bound.
+            .max_buf_size((4 * header_bytes_max).max(64 * 1024))
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = connections.stopping() => None,
+        };
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(UNUSED_GRACE, connection.as_mut()).await {
+                Ok(ended) => ended,
+                // Pools keep spare connections that never carried anything; nobody waits for those.
+                Err(_elapsed) if !used.load(Ordering::Relaxed) => Ok(()),
+                Err(_elapsed) => connection.await,
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = %error, "a connection ended with an error");
+        }
     }
 }
 

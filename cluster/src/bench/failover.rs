@@ -236,7 +236,12 @@ struct Writer {
 
 impl Writer {
     fn new(target: &Target, number: usize) -> anyhow::Result<Self> {
-        let url = |endpoint| Url::parse(&format!("http://{endpoint}/v1/kv/bench/failover/{number}"));
+        let url = |endpoint: &String| {
+            Url::parse(&format!(
+                "{}/v1/kv/bench/failover/{number}",
+                service::http::base(endpoint)
+            ))
+        };
         let urls: Result<Vec<_>, _> = target.endpoints.iter().map(url).collect();
         Ok(Self {
             connection: Connection::new(&target.token, TRY_DEADLINE)?,

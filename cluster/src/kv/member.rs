@@ -7,6 +7,7 @@ use kvstore_client::wire::cluster::{Cluster, NewMember};
 use serde_json::json;
 
 use super::Session;
+use super::replace::Replace;
 
 #[derive(Subcommand)]
 pub(super) enum Member {
@@ -18,6 +19,9 @@ pub(super) enum Member {
     Promote { id: u64 },
     /// Take a node out of the cluster for good; its id is never used again
     Remove { id: u64 },
+    /// Put a new node in the place of one that is dead or damaged: adds it, waits until it has everything, gives it
+    /// the vote, and removes the old one
+    Replace(Replace),
 }
 
 #[derive(Args)]
@@ -50,6 +54,7 @@ impl Member {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         let (id, done) = match self {
             Self::Ls => return list(session).await,
+            Self::Replace(replace) => (replace.new, replace.run(session).await?),
             Self::Add(add) => {
                 let member = NewMember {
                     id: add.id,

@@ -14,6 +14,7 @@ mod mirror;
 mod put;
 pub(crate) mod reach;
 mod recover;
+mod replace;
 mod show;
 mod status;
 mod token;

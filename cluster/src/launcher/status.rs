@@ -109,7 +109,10 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
     let mut processes = Vec::new();
     for process in plan::processes(&context.config) {
         let address = process.address;
-        let answer = http.get(format!("http://{address}/readyz")).send().await;
+        let answer = http
+            .get(format!("{}/readyz", service::http::base(&address)))
+            .send()
+            .await;
         let state = match answer {
             Ok(answer) if answer.status().is_success() => State::Running,
             Ok(_) => State::Starting,

@@ -114,7 +114,7 @@ fn url_of(socket: &TcpListener) -> anyhow::Result<String> {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    Ok(format!("http://{address}/"))
+    Ok(format!("{}/", service::http::base(&address.to_string())))
 }
 
 /// How each process is run. The processes must not be started from another thread than the main one: the

@@ -149,6 +149,16 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     }
     status::show(context.output, status)?;
     let address = status.processes.first().map_or("ADDRESS", |first| &first.address);
+    let base = service::http::base(address);
+    let trust = if context.config.tls.enabled {
+        let authority = context
+            .config
+            .tls_folder(&context.data)
+            .join(service::tls::AUTHORITY);
+        format!("--cacert {} ", authority.display())
+    } else {
+        String::new()
+    };
     if let Some(console) = &status.console {
         context.output.line(format_args!(
             "\nConsole: {console}  (watch it, break it, see it heal)"
@@ -157,7 +167,7 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     context.output.line(format_args!(
         "\nTry next:\n  menagerie kv put greeting hello\n  menagerie kv get greeting\n  \
          menagerie kill leader    # then: menagerie status\n  \
-         curl -H \"Authorization: Bearer $(menagerie token)\" http://{address}/v1/cluster"
+         curl {trust}-H \"Authorization: Bearer $(menagerie token)\" {base}/v1/cluster"
     ))?;
     Ok(())
 }

@@ -22,6 +22,7 @@ mod partition;
 mod power_install;
 mod power_loss;
 mod steady;
+mod upgrade;
 mod weather;
 
 #[cfg(feature = "planted")]

@@ -5,10 +5,10 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use service::planted::{Bug, plant};
+use service::planted::{Bug, VARIABLE, plant};
 
 use crate::faults::{crash, membership, pause, replay, rules};
-use crate::harness::Cluster;
+use crate::harness::{Cluster, SOON, let_in, three_and_newcomers};
 use crate::load::say;
 use crate::power_loss;
 
@@ -63,4 +63,33 @@ async fn a_reused_number_is_found() {
 #[tokio::test]
 async fn rules_that_are_asked_only_at_the_edge_are_found() {
     is_found(Bug::RulesAtTheEdge, rules::withdraw_rights()).await;
+}
+
+/// The bug is in one member only: the others are right, and it has to find out by itself.
+#[tokio::test]
+async fn a_member_that_drifts_away_ends_and_says_so() {
+    let mut cluster = three_and_newcomers(1).await;
+    cluster.config.store.agreement_every_s = 1;
+    cluster.write_config();
+    let log = std::fs::File::create(cluster.data().join("logs/n4.log")).unwrap();
+    let mut newcomer = cluster
+        .command(&["node", "--id", "4"])
+        .env(VARIABLE, "ValuesDrift")
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let client = cluster.client();
+    let_in(&cluster, &client, 4).await;
+    client.put("greeting", "hello").await.unwrap();
+    let ended = tokio::time::timeout(SOON, newcomer.wait()).await;
+    let ended = ended
+        .expect("it goes on with other values than the rest")
+        .unwrap();
+    assert!(!ended.success());
+    let log = cluster.log("n4");
+    assert!(log.contains("most voters have the state hash"), "{log}");
+    assert!(cluster.data().join("n4/DAMAGED").is_file());
+    assert_eq!(client.get("greeting").await.unwrap().unwrap().value, "hello");
 }

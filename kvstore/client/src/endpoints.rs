@@ -156,7 +156,7 @@ impl Endpoints {
         let index = list.len();
         let known = list.iter().any(|endpoint| endpoint.address() == address);
         if index < ENDPOINTS_MAX && !known {
-            list.push(Endpoint::new(index, format!("http://{address}")));
+            list.push(Endpoint::new(index, service::http::base(address)));
             self.leader.store(index, Ordering::Relaxed);
         }
     }
@@ -201,11 +201,16 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `http://host:port` of what a caller may write: with or without the scheme, with or without a slash at the end.
+/// Scheme, host and port of what a caller may write: with or without the scheme, with or without a slash at the end.
+/// A scheme that the caller names stays.
 pub(crate) fn base_of(endpoint: &str) -> Option<String> {
-    let address = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    let address = address.strip_suffix('/').unwrap_or(address);
-    is_host_and_port(address).then(|| format!("http://{address}"))
+    let whole = endpoint.strip_suffix('/').unwrap_or(endpoint);
+    let named = ["http://", "https://"]
+        .into_iter()
+        .find_map(|scheme| whole.strip_prefix(scheme));
+    let address = named.unwrap_or(whole);
+    let base = || named.map_or_else(|| service::http::base(address), |_named| whole.to_owned());
+    is_host_and_port(address).then(base)
 }
 
 fn is_host_and_port(address: &str) -> bool {
@@ -298,7 +303,8 @@ mod tests {
             base_of("http://[::1]:7001/").as_deref(),
             Some("http://[::1]:7001")
         );
-        for odd in ["", "host", "https://h:1", "http://h:1/path", "ftp://h:1"] {
+        assert_eq!(base_of("https://h:1/").as_deref(), Some("https://h:1"));
+        for odd in ["", "host", "http://h:1/path", "ftp://h:1"] {
             assert_eq!(base_of(odd), None, "{odd}");
         }
     }

@@ -54,7 +54,8 @@ pub fn refuse(token: &Token, action: &Action) -> Option<Refusal> {
         | Action::LeaseExpire { .. }
         | Action::AutoCompact { .. }
         | Action::Seed { .. }
-        | Action::BindMember { .. } => Some(Refusal::RootOnly),
+        | Action::BindMember { .. }
+        | Action::Agree { .. } => Some(Refusal::RootOnly),
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use service::planted::{Bug, is_planted};
 
 use super::access;
+use super::agreement::{Mark, Met};
 use super::base::Base;
 use super::draft::Draft;
 use super::mirrors;
@@ -52,6 +53,14 @@ fn reply<B: Base>(draft: &Draft<'_, B>, answer: Answer) -> Reply {
         answer,
         mirrors: MirrorsWere::None,
     }
+}
+
+/// The value, unless this is the member that is to differ from the others.
+fn drifting(value: &Bytes) -> Bytes {
+    if is_planted(Bug::ValuesDrift) {
+        return Bytes::from_static(b"drifted");
+    }
+    value.clone()
 }
 
 /// The first answer is kept in the state, so any node repeats it, also under another leader.
@@ -103,7 +112,7 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
             value,
             lease,
             expect,
-        } => put(draft, key, value, *lease, *expect),
+        } => put(draft, key, &drifting(value), *lease, *expect),
         Action::Delete { key, expect } => delete(draft, key, *expect),
         Action::DeletePrefix { prefix } => {
             let mut writes = Writes::new(draft);
@@ -140,6 +149,14 @@ fn act<B: Base>(draft: &mut Draft<'_, B>, token: Option<&Token>, action: &Action
         Action::TokenPut { name, hash, rules } => put_token(draft, name, *hash, rules),
         Action::TokenDelete { name } => delete_token(draft, name),
         Action::Seed { cluster_id, tokens } => seed(draft, cluster_id, tokens),
+        Action::Agree { said } => {
+            let here = Mark {
+                revision: draft.state.revision,
+                hash: draft.state.hash,
+            };
+            draft.effects.met.push(Met { here, said: *said });
+            Answer::Done
+        }
         Action::MirrorPut { .. } | Action::MirrorDelete { .. } | Action::MirrorIs { .. } => {
             mirrors::act(draft, action)
         }

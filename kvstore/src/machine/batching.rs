@@ -10,7 +10,7 @@ use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_comm
 use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
 
-const SETTINGS: MachineSettings = MachineSettings {
+pub(super) const SETTINGS: MachineSettings = MachineSettings {
     memtable_bytes: 1 << 20,
     cache_bytes: 1 << 20,
     ring_bytes: 1 << 20,

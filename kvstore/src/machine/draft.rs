@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::agreement::Met;
 use super::base::Base;
 use super::state::{
     Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Token, Tokens, prefix_end,
@@ -37,6 +38,8 @@ pub struct Effects {
     pub minutes: BTreeMap<u64, MinuteMark>,
     pub member_disks: BTreeMap<u64, String>,
     pub mirrors: BTreeMap<String, Option<Arc<Mirror>>>,
+    /// Places at which members compare; not part of the state.
+    pub met: Vec<Met>,
 }
 
 pub struct Draft<'a, B> {

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use service::planted::{Bug, is_planted};
 use tokio::sync::watch;
 
+use super::agreement::Agreement;
 use super::apply::apply;
 use super::draft::Draft;
 use super::hub::Hub;
@@ -75,6 +76,7 @@ pub struct Machine {
     progress: watch::Sender<Progress>,
     pub hub: Hub,
     pub leases: LeaseClock,
+    pub agreement: Agreement,
     pub metrics: Arc<NodeMetrics>,
     /// Bytes of proposals applied since the last snapshot.
     pub applied_bytes: AtomicU64,
@@ -159,6 +161,7 @@ impl Machine {
             }),
             heads_bytes: settings.heads_bytes,
             leases,
+            agreement: Agreement::default(),
             metrics,
             applied_bytes: AtomicU64::new(0),
             snapshots: super::snapshot::Snapshots::open(folder.join("snapshots"))?,
@@ -247,6 +250,7 @@ impl Machine {
             self.leases.changed(*id, lease.as_ref());
         }
         recent.learn(&effects);
+        self.agreement.learn(&effects.met);
         self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
         self.publish_progress(last_index + 1, &new_state);
@@ -284,6 +288,7 @@ impl Machine {
         self.tokens.store(Arc::new(db.tokens()));
         self.mirrors.send_replace(Arc::new(db.mirrors()));
         self.leases.reset(db.leases());
+        self.agreement.forget();
         self.hub.reset(new_state.revision);
         let generation = Generation {
             number,

@@ -2,10 +2,11 @@
 //!
 //! Reading order: `state` (what is kept), `base` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `adapter` (openraft's side), `snapshot`,
-//! `hub` (watchers) and `leases` (the leader's clock).
+//! `hub` (watchers), `leases` (the leader's clock) and `agreement` (with the other members).
 
 pub mod access;
 pub mod adapter;
+pub mod agreement;
 pub mod apply;
 pub mod base;
 pub mod draft;
@@ -23,3 +24,5 @@ pub mod watcher;
 mod apply_model;
 #[cfg(test)]
 mod batching;
+#[cfg(test)]
+mod drift;

@@ -8,7 +8,7 @@ use openraft::ReadPolicy;
 use super::intake::Intake;
 use super::mirrors::MirrorDesk;
 use super::network::message::{
-    Ask, MemberChange, MemberRefused, MirrorHeard, Moment, NotNow, Proposed, Standing, Told,
+    Ask, Health, MemberChange, MemberRefused, MirrorHeard, Moment, NotNow, Proposed, Standing, Told,
 };
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
@@ -88,6 +88,14 @@ impl Desk {
         }
     }
 
+    fn health(&self) -> Health {
+        let pace = self.metrics.log_pace.now();
+        Health {
+            sync_us: u64::try_from(pace.as_micros()).unwrap_or(u64::MAX),
+            marks: self.machine.agreement.marks(),
+        }
+    }
+
     /// Answers a question of another member.
     pub async fn answer(&self, question: Ask) -> Told {
         match question {
@@ -109,6 +117,7 @@ impl Desk {
             },
             Ask::Member(change) => Told::Member(self.change_member(change).await),
             Ask::Standing => Told::Standing(self.standing()),
+            Ask::Health => Told::Health(self.health()),
         }
     }
 

@@ -304,9 +304,12 @@ impl Builder {
         let bases: Vec<String> = self
             .addresses
             .iter()
-            .map(|address| match address.strip_prefix("http://") {
-                Some(_) => address.trim_end_matches('/').to_owned(),
-                None => format!("http://{address}"),
+            .map(|address| {
+                if address.contains("://") {
+                    address.trim_end_matches('/').to_owned()
+                } else {
+                    service::http::base(address)
+                }
             })
             .collect();
         if bases.is_empty() {

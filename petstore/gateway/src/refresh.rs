@@ -60,7 +60,7 @@ pub(crate) async fn probe(http: reqwest::Client, roster: Arc<Roster>, stop: Task
         let probes = roster.failed().into_iter().map(|instance| {
             let (http, roster) = (http.clone(), Arc::clone(&roster));
             async move {
-                let url = format!("http://{}/readyz", instance.address);
+                let url = format!("{}/readyz", service::http::base(&instance.address));
                 let answer = http.get(url).timeout(PROBE_DEADLINE).send().await;
                 if answer.is_ok_and(|answer| answer.status().is_success()) {
                     roster.take_back(&instance);

@@ -15,11 +15,14 @@ use service::secrets::Secrets;
 use service::serve::{self, Limits};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::http::{self, App, Counters};
 use crate::refresh;
 use crate::roster::Roster;
 
+/// So many bodies of the largest size are held at the same time, or more smaller ones.
+const BODIES_HELD: usize = 64;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a gateway needs to know to start.
@@ -44,6 +47,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         .context("make a client of the store")?;
     let roster = Arc::new(Roster::new());
     let metrics = Metrics::new();
+    let held_max = settings.config.gateway.body_bytes_max.saturating_mul(BODIES_HELD);
     let app = App {
         roster: Arc::clone(&roster),
         config: settings.config.gateway.clone(),
@@ -52,6 +56,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
             idle_per_host_max: 0,
             ..Timeouts::default()
         }),
+        held: Semaphore::new(held_max),
         counters: Counters::new(&metrics),
         metrics,
         operator_token: token("operator")?,

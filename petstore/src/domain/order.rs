@@ -79,7 +79,8 @@ pub(crate) struct Line {
 pub(crate) type Lines = Vec<Line>;
 
 /// What is to be done next for an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     Nothing,
     Authorize,
@@ -102,7 +103,8 @@ pub(crate) fn next_step(status: Status, age_ms: u64, pending_ms_max: u64) -> Ste
 }
 
 /// How the payment service answered to a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Paid {
     Done,
     /// With why, in a word.
@@ -113,6 +115,8 @@ pub(crate) enum Paid {
     Captured,
     /// Nothing is known; the same call tells later.
     Unknown,
+    /// What no sound payment service answers.
+    Odd,
 }
 
 /// What becomes of an order.
@@ -136,7 +140,7 @@ pub(crate) fn after(step: Step, paid: &Paid) -> Turn {
         // Taken in spite of everything: it is given back, and the goods with it.
         (Step::CancelPayment, Paid::Captured) => Turn::Becomes(Status::Refunding),
         (Step::Refund, Paid::Done) => Turn::Becomes(Status::Refunded),
-        // Nothing is known yet; or it is what the contract rules out, which is no reason to guess: a person finds it
+        // Nothing is known yet; or it is odd, or what the contract rules out, which is no reason to guess: a person finds it
         // in the log, and it is asked again.
         _ => Turn::Again,
     }

@@ -9,7 +9,7 @@ use tokio::time::{Duration, timeout};
 
 use super::Shop;
 use super::tally::Tally;
-use crate::store::{GoodsPart, read, read_int};
+use crate::store::{DeadRecord, GoodsPart, read, read_int};
 
 /// So few that a page is read well within the time of a single try, also on a busy machine.
 const PAGE_ROWS: u32 = 2000;
@@ -54,6 +54,9 @@ impl Shop {
             keys.all_received(),
             keys.all_orders(),
             keys.todos(),
+            keys.all_mail(),
+            keys.dead_letters(),
+            keys.rooms(),
         ] {
             let mut walk = client.pages(RangeRequest {
                 limit: Some(PAGE_ROWS),
@@ -117,6 +120,13 @@ impl Shop {
             tally.received(rest, read_int(key, value)?);
         } else if prefix == keys.todos() {
             tally.todo(rest);
+        } else if prefix == keys.rooms() {
+            tally.room(rest, read_int(key, value)?);
+        } else if prefix == keys.all_mail() {
+            tally.letter(key, value);
+        } else if prefix == keys.dead_letters() {
+            let dead: DeadRecord = read(key, value)?;
+            tally.letter(&dead.key, dead.post.as_bytes());
         } else if let Some((_user, order)) = rest.split_once('/') {
             tally.order(order, read(key, value)?);
         }

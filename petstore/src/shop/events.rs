@@ -266,6 +266,14 @@ fn event_of(keys: &Keys, event: &WatchEvent) -> Option<Event> {
             audience: Some(decoded(user)),
         });
     }
+    if let Some(notice) = key.strip_prefix(&keys.notices()) {
+        let (user, id) = notice.split_once('/').filter(|_| !gone)?;
+        return Some(Event {
+            name: "order",
+            data: json!({"order_id": id, "status": "refused"}).to_string(),
+            audience: Some(decoded(user)),
+        });
+    }
     let (user, id) = key.strip_prefix(&keys.all_orders())?.split_once('/')?;
     let order: OrderRecord = read(key, &value).ok()?;
     Some(Event {

@@ -1,6 +1,6 @@
 //! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
 //! shelves), `accounts` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end), `orders`,
-//! `events`, `audit`.
+//! `mail` (the same by letters between actors), `events`, `audit`.
 //! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
 //! another one. It must not know HTTP; it answers with what a route says, or with a problem.
 
@@ -10,6 +10,7 @@ mod carts;
 mod catalogue;
 mod checkout;
 mod events;
+mod mail;
 mod orders;
 mod passwords;
 mod products;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use kvstore_client::problem_of;
 use payment_client::{Currency, PaymentClient};
 use prometheus::IntCounterVec;
-use service::config::{ShopAuth, ShopConfig};
+use service::config::{Checkout as Mode, ShopAuth, ShopConfig};
 use service::problem::Result;
 use service::secrets::Secret;
 use service::tasks::Tasks;
@@ -36,6 +37,7 @@ pub(crate) use carts::CartChange;
 pub(crate) use catalogue::{Catalogue, Filter, Place, Sort};
 pub(crate) use checkout::{Card, Checkout, Ended, Wanted, Wish};
 pub(crate) use events::{EventStream, Since};
+pub(crate) use mail::DeadLetter;
 pub(crate) use passwords::Passwords;
 pub(crate) use products::{Change, NewProduct, put_new, unknown_product};
 pub(crate) use shelf::{Good, Shelf};
@@ -74,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) audits: Semaphore,
     pub(crate) active: Mutex<Active>,
+    pub(crate) office: mail::Office,
     pub(crate) events: events::Hub,
     standing: standing::Standing,
     pub(crate) counted: IntCounterVec,
@@ -126,6 +129,7 @@ impl Shop {
                 streams: Arc::new(Semaphore::new(config.events_max)),
                 audits: Semaphore::new(AUDITS_AT_ONCE),
                 active: Mutex::default(),
+                office: mail::Office::new(),
                 events,
                 standing: standing::Standing::default(),
                 counted: parts.counted,
@@ -136,6 +140,11 @@ impl Shop {
 
     pub(crate) fn is_open(&self) -> bool {
         self.config.auth == ShopAuth::Open
+    }
+
+    /// Whether new orders are carried on by letters.
+    pub(crate) fn is_by_mail(&self) -> bool {
+        self.config.checkout == Mode::Mailbox
     }
 
     /// Whether the store can be reached and knows this service.

@@ -63,6 +63,16 @@ impl Shop {
                     return Err(not_cancelable(found.record.status));
                 }
             };
+            let by_mail =
+                found.record.errand.is_some() || found.record.status.is_ended() && self.is_by_mail();
+            if by_mail {
+                let was = found.record.status;
+                found = self.cancel_by_mail(&found, until).await?;
+                if found.record.status == was && Instant::now() >= until {
+                    return Ok(found);
+                }
+                continue;
+            }
             let record = OrderRecord {
                 status,
                 changed_ms: now_ms(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use payment_client::wire::{Payment, Status as PaymentStatus};
 
 use crate::domain::Status;
-use crate::store::OrderRecord;
+use crate::store::{OrderRecord, Post};
 
 /// More would help nobody.
 const VIOLATIONS_MAX: usize = 1000;
@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     goods: BTreeMap<String, Goods>,
     orders: BTreeMap<String, OrderRecord>,
     todos: BTreeSet<String>,
+    /// Booked for a product, less the orders that booked it.
+    rooms: BTreeMap<String, i64>,
     payments: BTreeMap<String, Vec<Payment>>,
     violations: Vec<String>,
 }
@@ -39,15 +41,35 @@ impl Tally {
     }
 
     pub(crate) fn order(&mut self, id: &str, order: OrderRecord) {
-        for (product, quantity) in order.quantities() {
+        for (product, pieces) in order.taken() {
             let goods = self.goods.entry(product.to_owned()).or_default();
-            if order.status.reserves() {
-                goods.reserved += quantity;
-            } else if order.status.sells() {
-                goods.sold += quantity;
+            if order.status.sells() {
+                goods.sold += pieces;
+            } else {
+                goods.reserved += pieces;
+            }
+        }
+        if order.errand.is_some() {
+            for product in order.quantities().into_keys() {
+                *self.rooms.entry(product.to_owned()).or_default() -= 1;
             }
         }
         self.orders.insert(id.to_owned(), order);
+    }
+
+    /// A letter on its way, or laid aside, may stand for pieces that are on no shelf and in no order.
+    pub(crate) fn letter(&mut self, key: &str, value: &[u8]) {
+        let Ok(post) = serde_json::from_slice::<Post>(value) else {
+            return self.violation(format!("letter {key}: it cannot be read"));
+        };
+        if let Some((product, pieces)) = post.pieces() {
+            self.goods.entry(product.to_owned()).or_default().reserved += pieces;
+        }
+    }
+
+    /// How many unfinished orders are said to name a product.
+    pub(crate) fn room(&mut self, product: &str, booked: i64) {
+        *self.rooms.entry(product.to_owned()).or_default() += booked;
     }
 
     pub(crate) fn todo(&mut self, id: &str) {
@@ -83,6 +105,13 @@ impl Tally {
                 self.violation(format!(
                     "product {product}: {} received, but {} in stock, {} reserved and {} sold",
                     goods.received, goods.stock, goods.reserved, goods.sold
+                ));
+            }
+        }
+        for (product, booked) in std::mem::take(&mut self.rooms) {
+            if booked != 0 {
+                self.violation(format!(
+                    "product {product}: room is booked for {booked} orders more than there are"
                 ));
             }
         }
@@ -168,6 +197,7 @@ mod tests {
             from_cart: false,
             payment: None,
             decline: None,
+            errand: None,
         }
     }
 

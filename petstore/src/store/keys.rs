@@ -35,7 +35,7 @@ impl Keys {
         }
     }
 
-    fn at(&self, rest: impl Display) -> String {
+    pub(super) fn at(&self, rest: impl Display) -> String {
         format!("{}{rest}", self.root)
     }
 
@@ -143,7 +143,7 @@ impl Keys {
         self.at("instance/")
     }
 
-    /// Under the lease of that instance.
+    /// Under a lease of that instance.
     pub(crate) fn instance(&self, id: &str) -> String {
         self.at(format_args!("instance/{id}"))
     }
@@ -155,6 +155,16 @@ impl Keys {
     /// What runs out, in the order of time.
     pub(crate) fn due_answer(&self, at_ms: u64, hash: &str) -> String {
         self.at(format_args!("due/{at_ms:013}/answer/{hash}"))
+    }
+
+    /// What is removed together with this key once it is due.
+    pub(crate) fn ends_with(&self, due: &str) -> Option<String> {
+        let (_at_ms, what) = due.strip_prefix(&self.due())?.split_once('/')?;
+        match what.split_once('/')? {
+            ("answer", hash) => Some(self.answer(hash)),
+            ("notice", rest) => Some(format!("{}{rest}", self.notices())),
+            _ => None,
+        }
     }
 
     pub(crate) fn due(&self) -> String {
@@ -203,6 +213,16 @@ mod tests {
         assert_eq!(keys.parse_goods(&key), Some(("7", GoodsPart::Stock)));
         assert_eq!(Keys::of_shop("two").parse_goods(&key), None);
         assert!(Keys::of_shop("on").root() != keys.root());
+    }
+
+    #[test]
+    fn what_is_due_names_what_goes() {
+        let keys = Keys::of_shop("one");
+        let (user, order) = (UserId::parse("a/b").unwrap(), OrderId::new(1));
+        assert_eq!(keys.ends_with(&keys.due_answer(7, "ab")), Some(keys.answer("ab")));
+        let due = keys.due_notice(7, &user, &order);
+        assert_eq!(keys.ends_with(&due), Some(keys.notice(&user, &order)));
+        assert_eq!(keys.ends_with("elsewhere"), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! It must not know HTTP or what a request is for.
 
 mod keys;
+mod mail;
+mod mail_keys;
 mod once;
 mod records;
 
@@ -13,6 +15,8 @@ use kvstore_client::{KvClient, Txn, problem_of};
 use service::problem::{Problem, Result};
 
 pub(crate) use keys::{GoodsPart, Keys};
+pub(crate) use mail::{Actor, DeadRecord, Errand, Letter, Phase, Post, Refusal};
+pub(crate) use mail_keys::SHARDS;
 pub(crate) use once::{Kept, Once, Reply};
 pub(crate) use records::{
     AccountRecord, CartRecord, InstanceRecord, OrderRecord, PaymentOf, SessionRecord, TodoRecord, UserRecord,

@@ -146,14 +146,34 @@ impl Store {
 
     /// Keeps the answer if the transaction does what it wants to.
     pub(crate) fn keep(&self, txn: Txn, once: Option<&Once>, kept: &Kept) -> Txn {
-        let Some(once) = once else { return txn };
+        self.keep_until(txn, once, kept, now_ms() + self.answer_ms).0
+    }
+
+    /// As `keep`; also tells the keys that would have to go with the answer.
+    pub(crate) fn keep_until(
+        &self,
+        txn: Txn,
+        once: Option<&Once>,
+        kept: &Kept,
+        until_ms: u64,
+    ) -> (Txn, Vec<String>) {
+        let Some(once) = once else {
+            return (txn, Vec::new());
+        };
         let record = AnswerRecord {
             fingerprint: once.fingerprint.clone(),
             kept: kept.clone(),
         };
-        let expires_ms = now_ms() + self.answer_ms;
-        txn.then(Op::put(&self.keys.answer(&once.hash), records::write(&record)))
-            .then(Op::put(&self.keys.due_answer(expires_ms, &once.hash), ""))
+        let answer = self.keys.answer(&once.hash);
+        let due = self.keys.due_answer(until_ms, &once.hash);
+        let txn = txn
+            .then(Op::put(&answer, records::write(&record)))
+            .then(Op::put(&due, ""));
+        (txn, vec![answer, due])
+    }
+
+    pub(crate) fn answer_ms(&self) -> u64 {
+        self.answer_ms
     }
 
     /// What the `else` branch of a guarded transaction read as its last op.
@@ -164,7 +184,7 @@ impl Store {
         }
     }
 
-    /// Removes answers that have run out; whether there may be more.
+    /// Removes answers and notices that have run out; whether there may be more.
     pub(crate) async fn sweep(&self) -> Result<bool> {
         let range = RangeRequest {
             from: Some(self.keys.due()),
@@ -176,9 +196,7 @@ impl Store {
         let page = self.client.range(range).await.map_err(problem_of)?;
         let mut gone = Vec::new();
         for kv in &page.kvs {
-            if let Some((_, hash)) = kv.key.rsplit_once("/answer/") {
-                gone.push(Op::delete(&self.keys.answer(hash)));
-            }
+            gone.extend(self.keys.ends_with(&kv.key).map(|key| Op::delete(&key)));
             gone.push(Op::delete(&kv.key));
         }
         for ops in gone.chunks(SWEEP_OPS) {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use service::problem::{Problem, Result};
 
+use super::mail::Errand;
 use crate::domain::{Line, Lines, Status};
 
 /// Who may sign in under a name.
@@ -96,6 +97,9 @@ pub(crate) struct OrderRecord {
     pub(crate) payment: Option<PaymentOf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) decline: Option<String>,
+    /// How far it is, while it is carried on by messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) errand: Option<Errand>,
 }
 
 impl OrderRecord {
@@ -106,6 +110,19 @@ impl OrderRecord {
             *quantities.entry(line.product.as_str()).or_default() += line.quantity;
         }
         quantities
+    }
+
+    /// How many pieces of each product are off the shelves for it.
+    pub(crate) fn taken(&self) -> BTreeMap<&str, i64> {
+        match &self.errand {
+            Some(errand) => {
+                let held = errand.held.iter();
+                held.map(|(product, pieces)| (product.as_str(), *pieces))
+                    .collect()
+            }
+            None if self.status.reserves() || self.status.sells() => self.quantities(),
+            None => BTreeMap::new(),
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::json;
 
+use super::system::{PASSWORD, System, VISA, ask, keyed, order};
 use crate::harness::{Answer, Client, DEADLINE};
-use crate::system::{PASSWORD, System, VISA, ask, keyed, order};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_the_same_on_every_instance() {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::system::{System, VISA, order};
+use super::system::{System, VISA, order};
 
 const BUYERS: usize = 200;
 const ANIMALS: usize = 50;

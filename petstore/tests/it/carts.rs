@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::system::{System, VISA, ask};
+use super::system::{System, VISA, ask};
 
 /// Quantities by product, and the sum.
 fn shown(cart: &Value) -> String {

@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::system::{System, VISA, ask, order};
 use crate::harness::{Client, DEADLINE};
-use crate::system::{System, VISA, ask, order};
 
 /// One open stream.
 struct Page {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use super::system::{EMPTY, PASSWORD, System, VISA};
 use crate::harness::DEADLINE;
-use crate::system::{EMPTY, PASSWORD, System, VISA};
 
 const MARKUP: &str = "<script>alert(1)</script>\"'&";
 

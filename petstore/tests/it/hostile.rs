@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::system::{System, VISA, ask, order};
+use super::system::{System, VISA, ask, order};
 
 const MARKUP: &str = "<script>alert(1)</script>\"'&amp;${7*7}{{7*7}}";
 

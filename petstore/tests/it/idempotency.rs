@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::system::{EMPTY, System, VISA, keyed, order};
+use super::system::{EMPTY, System, VISA, keyed, order};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twins_make_one_order() {

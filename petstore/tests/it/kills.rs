@@ -4,11 +4,13 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use service::config::Checkout;
 use service::tasks::Tasks;
 use tokio::task::JoinHandle;
 
+use super::CHECKOUT;
+use super::system::{EMPTY, System, VISA, keyed, order};
 use crate::harness::{Answer, Client, wait_for};
-use crate::system::{EMPTY, System, VISA, keyed, order};
 
 /// Of an order that is paid.
 const PAYING: [&str; 8] = [
@@ -279,7 +281,25 @@ async fn a_cancel_races_with_each_step() {
         let elsewhere = system.at(1, &client);
         let listed = elsewhere.get(&format!("/orders/{ada}")).await.expect(200).json();
         let target = format!("/orders/{ada}/{}/cancel", listed[0]["order_id"].as_str().unwrap());
-        let canceled = elsewhere.post(&target, &json!({})).await;
+        let request = elsewhere.request(Method::POST, &target).json(&json!({}));
+        let sender = elsewhere.clone();
+        let canceling = Tasks::new().spawn("cancel", async move { sender.send(request).await });
+        if CHECKOUT == Checkout::Mailbox {
+            // A letter waits its turn behind whoever is held; it is there before the others go on.
+            wait_for("the cancel to be said", async || {
+                let letters = system.letters("cancel").await;
+                let listed = elsewhere.get(&format!("/orders/{ada}")).await.expect(200).json();
+                let heard = listed[0]["status"] == "canceling";
+                if canceling.is_finished() || heard || !letters.is_empty() {
+                    Ok(())
+                } else {
+                    Err(listed)
+                }
+            })
+            .await;
+            system.traps[0].release();
+        }
+        let canceled = canceling.await.unwrap();
         system.traps[0].release();
         first.await.unwrap().expect("the shop lives");
         system.settled().await;

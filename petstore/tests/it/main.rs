@@ -1,11 +1,15 @@
 //! Tests of the pet shop: real instances on free ports, a real store and real payments in a temporary folder.
 //! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all; every other
-//! file is one feature.
+//! file is one feature, and `direct` and `mailbox` run them all, each with one way to check out.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a test that panics has failed, which is what unwrap says here, and the seed of a schedule is told"
+)]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the same tests run once with each way to check out"
 )]
 
 #[allow(
@@ -15,19 +19,7 @@
 )]
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
-mod system;
 mod vessel;
 
-mod accounts;
-mod buyers;
-mod carts;
-mod events;
-mod forms;
-mod hostile;
-mod idempotency;
-mod kills;
-mod open;
-mod orders;
-mod pages;
-mod products;
-mod random;
+mod direct;
+mod mailbox;

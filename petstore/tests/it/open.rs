@@ -7,7 +7,7 @@ use serde_json::json;
 use service::config::ShopAuth;
 use tokio::process::Command;
 
-use crate::system::System;
+use super::system::System;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/walk-through.sh");
 
@@ -86,7 +86,7 @@ async fn everybody_is_trusted() {
     );
     // With a card it is paid here as well.
     let paid =
-        json!({"userId": "7", "items": [{"productId": made["id"]}], "cardNumber": crate::system::VISA});
+        json!({"userId": "7", "items": [{"productId": made["id"]}], "cardNumber": super::system::VISA});
     assert_eq!(
         browse(Method::POST, "/orders", paid).await.expect(201).json()["status"],
         "paid"

@@ -4,8 +4,8 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::json;
 
+use super::system::{EMPTY, System, VISA, ask, order};
 use crate::harness::wait_for;
-use crate::system::{EMPTY, System, VISA, ask, order};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cart_is_ordered_and_paid() {

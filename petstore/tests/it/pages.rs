@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::system::System;
+use super::system::System;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_service_has_these() {

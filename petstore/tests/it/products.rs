@@ -4,8 +4,8 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::system::{System, VISA, ask, order};
 use crate::harness::Client;
-use crate::system::{System, VISA, ask, order};
 
 fn names(rows: &Value) -> String {
     let rows = rows.as_array().unwrap().iter();

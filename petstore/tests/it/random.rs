@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
+use super::system::{EMPTY, System, VISA, keyed, order};
 use crate::harness::{Client, wait_for};
-use crate::system::{EMPTY, System, VISA, keyed, order};
 
 const POINTS: [&str; 12] = [
     "tokenized",
@@ -121,6 +121,8 @@ async fn schedule(seed: u64) -> bool {
         let caught = tokio::time::timeout(Duration::from_millis(300), trap.caught())
             .await
             .is_ok();
+        // Whoever comes there later is not held, since nobody would let them go.
+        trap.disarm();
         if caught {
             system.shops[victim].kill();
         }

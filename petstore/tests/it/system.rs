@@ -23,6 +23,8 @@ pub(crate) struct System {
     pub(crate) config: Config,
     pub(crate) payments: Vec<Vessel>,
     pub(crate) shops: Vec<Vessel>,
+    /// Of each of them, the name of the shop it is an instance of.
+    names: Vec<String>,
     pub(crate) traps: Vec<Trap>,
 }
 
@@ -69,6 +71,11 @@ impl Trap {
         self.armed.lock().unwrap().push_back(point.to_owned());
     }
 
+    /// What is not caught yet goes by.
+    pub(crate) fn disarm(&self) {
+        self.armed.lock().unwrap().clear();
+    }
+
     pub(crate) async fn caught(&self) {
         let mut caught = self.caught.lock().await;
         let one = tokio::time::timeout(DEADLINE, caught.recv()).await;
@@ -103,6 +110,7 @@ impl System {
                 ..template.clone()
             })
             .collect();
+        config.shop.checkout = super::CHECKOUT;
         config.shop.registration_ms = 1000;
         config.shop.adopt_every_ms = 100;
         adjust(&mut config.shop);
@@ -111,6 +119,7 @@ impl System {
             config,
             payments: Vec::new(),
             shops: Vec::new(),
+            names: Vec::new(),
             traps: Vec::new(),
         };
         system.start_payment(0).await;
@@ -181,6 +190,7 @@ impl System {
             petstore::run(settings, listener, tasks)
         });
         self.shops.push(vessel);
+        self.names.push(self.config.shop.name.clone());
         self.traps.push(trap);
         let client = self.operator_at(number - 1);
         wait_for("the shop to be ready", async || {
@@ -188,6 +198,40 @@ impl System {
             (answer.status == 200).then_some(()).ok_or(answer.text())
         })
         .await;
+        self.shared_out().await;
+    }
+
+    /// Waits until every shard is somebody's who lives, and every living shop has some.
+    pub(crate) async fn shared_out(&self) {
+        let root = self.cluster.client(0);
+        let list = async |what: &str| {
+            let target = format!("/v1/kv?prefix=shop/{}/{what}/", self.config.shop.name);
+            let kvs = root.get(&target).await.expect(200).json()["kvs"].clone();
+            kvs.as_array().unwrap().clone()
+        };
+        wait_for("the shards to be shared out", async || {
+            let shops = self.shops.iter().zip(&self.names);
+            let ours = shops.filter(|(shop, name)| shop.is_alive() && **name == self.config.shop.name);
+            let living = ours.count();
+            let shards = list("shard").await;
+            let owners: std::collections::BTreeSet<_> =
+                shards.iter().map(|kv| kv["value"].to_string()).collect();
+            if shards.len() == 64 && owners.len() == living {
+                Ok(())
+            } else {
+                Err(format!("{} shards of {owners:?}", shards.len()))
+            }
+        })
+        .await;
+    }
+
+    /// The keys of the letters under way whose names end like this.
+    pub(crate) async fn letters(&self, end: &str) -> Vec<String> {
+        let target = format!("/v1/kv?prefix=shop/{}/mail/&keys_only=1", self.config.shop.name);
+        let kvs = self.cluster.client(0).get(&target).await.expect(200).json();
+        let keys = kvs["kvs"].as_array().unwrap().iter();
+        let keys = keys.map(|kv| kv["key"].as_str().unwrap().to_owned());
+        keys.filter(|key| key.ends_with(end)).collect()
     }
 
     pub(crate) fn token(&self, name: &str) -> &str {

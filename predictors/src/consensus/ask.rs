@@ -107,7 +107,7 @@ impl Asker {
         let mut request = self.http.post(format!("{url}/predict"));
         request = request.header("x-request-id", edge::request_id());
         if let Some(secrets) = &self.secrets {
-            let place = url.trim_start_matches("http://");
+            let place = url.rsplit('/').next().unwrap_or(url);
             request = request.bearer_auth(pass(secrets, place).expose());
         }
         let sent = request.json(&json!({ "features": row })).send().await;

@@ -209,10 +209,10 @@ impl Bank {
         }
     }
 
-    /// A place that may be called: `http://host:port`, at a host that the configuration lists.
+    /// A place that may be called: `http://host:port` (or `https`), at a host that the configuration lists.
     pub(crate) fn place(&self, url: &str) -> std::result::Result<String, &'static str> {
         let url = Url::parse(url).map_err(|_error| "must be a URL such as http://127.0.0.1:5001")?;
-        let plain = url.scheme() == "http"
+        let plain = ["http", "https"].contains(&url.scheme())
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
@@ -226,7 +226,7 @@ impl Bank {
         let place = format!("{host}:{port}");
         let hosts = &self.config.model_hosts;
         if hosts.iter().any(|allowed| allowed == host || *allowed == place) {
-            return Ok(format!("http://{place}"));
+            return Ok(format!("{}://{place}", url.scheme()));
         }
         Err("names a host that consensus.model_hosts does not list")
     }

@@ -68,7 +68,7 @@ async fn found(bank: &Bank, config: &Config) -> Result<()> {
         if left.is_some() {
             continue;
         }
-        let url = match bank.place(&format!("http://{}", model.address)) {
+        let url = match bank.place(&service::http::base(&model.address)) {
             Ok(url) => url,
             Err(fault) => {
                 tracing::warn!(model.name = model.name, fault, "this model cannot join");

@@ -62,6 +62,8 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         memtable_mib 1, 4096;
         block_cache_mib 1, 1_048_576;
         heads_cache_mib 1, 1_048_576;
+        agreement_every_s 0, 86_400;
+        slow_disk_ms 0, 60_000;
     }
     bounds! { config faults backup:
         every_s 0, 365 DAY_S;
@@ -110,6 +112,8 @@ fn check_services(config: &Config, faults: &mut Faults<'_>) {
         order_wait_ms 0, 600_000;
         orders_at_once 1, 100_000;
         adopt_every_ms 50, 3_600_000;
+        mailbox_max 1, 1_000_000;
+        actors_max 16, 1_000_000;
         registration_ms 500, 3_600_000;
         answer_s 1, 365 DAY_S;
         sweep_every_ms 50, 3_600_000;

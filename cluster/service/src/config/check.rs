@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use anyhow::anyhow;
 
 use super::place::{Places, Step};
-use super::{Config, bounds, mirror, models};
+use super::{Config, bounds, mirror, models, tls};
 
 pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> {
     let mut faults = Faults {
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> anyhow::Result<()> 
     mirror::check(config, &mut faults);
     ids(config, &mut faults);
     addresses(config, &mut faults);
+    tls::check(config, &mut faults);
     if faults.lines.is_empty() {
         return Ok(());
     }
@@ -137,17 +138,17 @@ fn ids(config: &Config, faults: &mut Faults<'_>) {
 }
 
 /// An address of the file, and what must hold for it.
-struct Claim<'config> {
-    path: Vec<Step>,
-    key: &'static str,
-    address: &'config str,
+pub(super) struct Claim<'config> {
+    pub(super) path: Vec<Step>,
+    pub(super) key: &'static str,
+    pub(super) address: &'config str,
     /// Nobody else may have it: others connect to it.
     alone: bool,
     /// Any free port will do.
     port_may_be_0: bool,
 }
 
-fn claims(config: &Config) -> Vec<Claim<'_>> {
+pub(super) fn claims(config: &Config) -> Vec<Claim<'_>> {
     let mut claims = Vec::new();
     for (index, node) in config.nodes.iter().enumerate() {
         let claim = |key, address, alone| Claim {
@@ -262,7 +263,7 @@ fn addresses(config: &Config, faults: &mut Faults<'_>) {
     }
 }
 
-fn host_and_port(address: &str) -> Option<(&str, u16)> {
+pub(super) fn host_and_port(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let sound = !host.is_empty()

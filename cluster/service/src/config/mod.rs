@@ -15,6 +15,7 @@ mod place;
 mod predictors;
 mod shop;
 mod store;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,9 @@ pub use mirror::{MirrorConfig, MirrorEngine, MirrorMode, OnLoss};
 pub use payment::PaymentConfig;
 pub use place::Step;
 pub use predictors::{Behaviour, ConsensusConfig, PredictorConfig, PredictorsConfig, UnknownBehaviour};
-pub use shop::{ShopAuth, ShopConfig};
+pub use shop::{Checkout, ShopAuth, ShopConfig};
 pub use store::{LimitsConfig, NodeConfig, Role, StoreConfig};
+pub use tls::{ClientCertificates, TlsConfig};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,6 +40,7 @@ pub struct Config {
     /// The folder that holds everything; each process has a folder of its name in it.
     pub data: PathBuf,
     pub cluster: ClusterConfig,
+    pub tls: TlsConfig,
     pub console: ConsoleConfig,
     pub store: StoreConfig,
     pub backup: BackupConfig,
@@ -60,6 +63,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("data"),
             cluster: ClusterConfig::default(),
+            tls: TlsConfig::default(),
             console: ConsoleConfig::default(),
             store: StoreConfig::default(),
             backup: BackupConfig::default(),
@@ -153,6 +157,15 @@ impl Config {
             self.data.join("backups")
         } else {
             self.backup.folder.clone()
+        }
+    }
+
+    /// Where the certificates of processes that use the data folder `data` are.
+    pub fn tls_folder(&self, data: &Path) -> PathBuf {
+        if self.tls.folder.as_os_str().is_empty() {
+            data.join("tls")
+        } else {
+            self.tls.folder.clone()
         }
     }
 

@@ -11,6 +11,12 @@ pub struct ShopConfig {
     /// `host:port` of each instance: the first is `shop1`.
     pub addresses: Vec<String>,
     pub auth: ShopAuth,
+    /// How an order gets from being asked for to its end; may be changed while orders are under way.
+    pub checkout: Checkout,
+    /// In mailbox mode: unfinished orders that one product may be part of; more are refused as overloaded.
+    pub mailbox_max: u64,
+    /// In mailbox mode: actors that one instance holds in memory; the letters of others wait in the store.
+    pub actors_max: usize,
     /// In which currency everything is sold.
     pub currency: String,
     /// Whether goods for trying out are put on the shelves on the first start.
@@ -62,12 +68,26 @@ pub enum ShopAuth {
     Open,
 }
 
+/// How the parts of a checkout work together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkout {
+    /// One after the other: a transaction that reserves everything, then calls to the payment service.
+    #[default]
+    Direct,
+    /// By messages between actors whose mailboxes are in the store.
+    Mailbox,
+}
+
 impl Default for ShopConfig {
     fn default() -> Self {
         Self {
             name: "menagerie".to_owned(),
             addresses: Vec::new(),
             auth: ShopAuth::Accounts,
+            checkout: Checkout::Direct,
+            mailbox_max: 1000,
+            actors_max: 10_000,
             currency: "EUR".to_owned(),
             demo: true,
             secure_cookies: false,

@@ -71,6 +71,10 @@ pub struct StoreConfig {
     pub block_cache_mib: usize,
     /// For the heads (all but the values) of keys written lately.
     pub heads_cache_mib: u64,
+    /// How often members compare their states; 0 for never.
+    pub agreement_every_s: u64,
+    /// A leader whose log takes so long to sync, on average, lets another lead; 0 for never.
+    pub slow_disk_ms: u64,
 }
 
 impl Default for StoreConfig {
@@ -90,6 +94,8 @@ impl Default for StoreConfig {
             memtable_mib: 8,
             block_cache_mib: 32,
             heads_cache_mib: 16,
+            agreement_every_s: 5,
+            slow_disk_ms: 200,
         }
     }
 }

@@ -15,3 +15,4 @@ mod problem;
 mod secrets;
 mod serve;
 mod tasks;
+mod tls;

@@ -105,3 +105,56 @@ async fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
     let rest: Vec<&str> = rest.collect();
     verify(&cluster, &rest, load.stop().await).await;
 }
+
+/// One command, also where the new node begins only while it waits.
+#[tokio::test]
+async fn a_dead_member_is_replaced_by_one_command() {
+    let cluster = three_and_newcomers(1).await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 300).await;
+    let dead = cluster.follower().await;
+    cluster.kill(&dead).await;
+    let new = cluster.config.node(4).unwrap().clone();
+    let old = dead.trim_start_matches('n').to_owned();
+    let arguments = [
+        "kv",
+        "member",
+        "replace",
+        &old,
+        "4",
+        "--client",
+        &new.client,
+        "--peer",
+        &new.peer,
+    ];
+    let mut replacing = cluster.command(&arguments);
+    replacing
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let replacing = replacing.spawn().unwrap();
+    let client = cluster.client();
+    wait_for_member(&client, 4, "the new node is a learner", |_, member| {
+        member.is_some()
+    })
+    .await;
+    let _newcomer = start_newcomer(&cluster, 4);
+    let ran = crate::harness::Ran::of(replacing.wait_with_output().await.unwrap());
+    ran.ok();
+    let members = client.cluster().await.unwrap().members;
+    let mut voters: Vec<String> = members
+        .iter()
+        .map(|member| format!("n{} {}", member.id, member.voter))
+        .collect();
+    voters.sort();
+    let mut expected: Vec<String> = (1..=4)
+        .map(|id| format!("n{id}"))
+        .filter(|name| *name != dead)
+        .collect();
+    let names: Vec<String> = expected.clone();
+    expected.iter_mut().for_each(|name| name.push_str(" true"));
+    assert_eq!(voters, expected);
+    // Again it finds everything done.
+    cluster.run(&arguments).await.ok();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    verify(&cluster, &names, load.stop().await).await;
+}

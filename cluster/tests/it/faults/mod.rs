@@ -2,6 +2,7 @@
 //! faults of disks and networks stand in the binary `long`.
 //! Invariant: a test whose fault did not happen fails.
 
+mod bad_disk;
 mod checker;
 pub(crate) mod crash;
 mod lag;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Method, Request, Response, header};
 use kvstore_client::Registration;
 use service::problem::{self, Problem};
-use service::{body, edge};
+use service::{body, edge, http};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ pub(super) async fn pass(
     for address in addresses(&app).await? {
         let request = app
             .http
-            .request(parts.method.clone(), format!("http://{address}{path}"));
+            .request(parts.method.clone(), format!("{}{path}", http::base(&address)));
         let sent = request.headers(headers.clone()).body(body.clone()).send().await;
         match sent {
             Ok(answer) => return back(answer, config.body_bytes_max, &parts.method).await,

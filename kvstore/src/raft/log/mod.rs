@@ -4,6 +4,7 @@
 //! batches with one fsync, and only then calls back. Order of everything that changes the log is the
 //! order of the writer's queue. Reads come from the tail, else from the database.
 
+mod pace;
 mod reader;
 mod tail;
 mod writer;
@@ -17,6 +18,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use pace::Pace;
 pub use reader::LogReader;
 use tail::Tail;
 use writer::{Work, Writer};

@@ -143,6 +143,7 @@ impl Writer {
         }
         let entries = batch.entries;
         let started = Instant::now();
+        self.metrics.log_pace.begin();
         self.log.db.commit(batch).map_err(io::Error::other)?;
         self.metrics.log_synced(entries, started.elapsed());
         if waiting.last.is_some() || waiting.vote.is_some() {

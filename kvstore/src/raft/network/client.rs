@@ -15,13 +15,13 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use service::tasks::Tasks;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::AsyncWriteExt as _;
 
 use super::frame::{FrameReader, append_frame};
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Control, Controlled, Streamed};
 use super::sent::{LOOK_EVERY, Sent};
+use super::stream::{Incoming, write_flushed};
 use super::transfer;
 use crate::metrics::NodeMetrics;
 use crate::raft::types::{Member, Snapshot, SnapshotFolder, TypeConfig, Vote};
@@ -94,9 +94,7 @@ impl PeerNetwork {
         };
         let mut out = BytesMut::new();
         append_frame(&mut out, &[&message::encode(request)]);
-        connection
-            .writer
-            .write_all(&out)
+        write_flushed(&mut connection.writer, &out)
             .await
             .map_err(|error| broken(&error))?;
         let answer = connection.reader.next().await.map_err(|error| broken(&error))?;
@@ -267,7 +265,7 @@ where
             }
             // After either, the reader sees an end that is not in order, and says so: openraft then looks anew at
             // what this peer needs.
-            if writer.write_all(&out).await.is_err() || !whole {
+            if write_flushed(&mut writer, &out).await.is_err() || !whole {
                 return;
             }
             ready = input.next().await;
@@ -298,7 +296,7 @@ fn put(out: &mut BytesMut, request: &AppendEntriesRequest<TypeConfig>) -> bool {
     true
 }
 
-type Answers = (FrameReader<OwnedReadHalf>, AbortOnDrop);
+type Answers = (FrameReader<Incoming>, AbortOnDrop);
 
 async fn next_answer(
     state: Option<Answers>,

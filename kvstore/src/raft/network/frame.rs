@@ -3,7 +3,9 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::stream::write_flushed;
 
 /// Larger than the largest message: a full batch of entries, or a chunk of a snapshot.
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
@@ -28,7 +30,7 @@ pub fn append_frame(out: &mut BytesMut, parts: &[&[u8]]) {
 pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> io::Result<()> {
     let mut out = BytesMut::new();
     append_frame(&mut out, &[payload]);
-    to.write_all(&out).await
+    write_flushed(to, &out).await
 }
 
 /// Reads frames, several per system call when they come close together.
@@ -67,7 +69,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Ok(Some(frame));
             }
             self.buffer.reserve(READ_BYTES);
-            if self.from.read_buf(&mut self.buffer).await? == 0 {
+            let read = match self.from.read_buf(&mut self.buffer).await {
+                // A process that was killed says no goodbye in TLS; without TLS nobody ever does.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
+            if read == 0 {
                 return if self.buffer.is_empty() {
                     Ok(None)
                 } else {

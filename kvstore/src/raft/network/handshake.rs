@@ -8,11 +8,12 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use service::planted::{Bug, is_planted};
+use service::tls::Tls;
 use sha2::Sha256;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::frame::{FrameReader, write_frame};
+use super::stream::{self, Incoming, Outgoing};
 use crate::raft::identity::{Identity, IdentityError};
 
 /// Raised when peers of different versions could not talk to each other.
@@ -77,6 +78,8 @@ pub enum HandshakeError {
     Refused(#[from] Refused),
     #[error("the peer does not know the cluster's secret, or its message is malformed")]
     Untrusted,
+    #[error("the peer says it is node {0}, and its certificate says otherwise")]
+    OtherCertificate(u64),
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
@@ -85,13 +88,15 @@ pub enum HandshakeError {
 pub struct Trust {
     pub identity: Identity,
     pub secret: Vec<u8>,
+    /// Absent where peers speak in the clear.
+    pub tls: Option<Arc<Tls>>,
     /// The disk that the replicated state has bound to a member.
     pub bound_disk: Box<dyn Fn(u64) -> Option<String> + Send + Sync>,
 }
 
 pub struct Connection {
-    pub reader: FrameReader<OwnedReadHalf>,
-    pub writer: OwnedWriteHalf,
+    pub reader: FrameReader<Incoming>,
+    pub writer: Outgoing,
     /// The other end's number.
     pub peer: u64,
     pub peer_disk: String,
@@ -132,7 +137,6 @@ pub async fn connect(
 ) -> Result<Connection, HandshakeError> {
     let greeting = async {
         let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
         greet(trust, stream, to, purpose).await
     };
     tokio::time::timeout(DEADLINE, greeting)
@@ -146,7 +150,7 @@ async fn greet(
     to: u64,
     purpose: Purpose,
 ) -> Result<Connection, HandshakeError> {
-    let (reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = stream::open(trust.tls.as_deref(), stream, to).await?;
     let mut reader = FrameReader::limited(reader, HELLO_BYTES_MAX);
     let hello = encode(&Hello {
         protocol: PROTOCOL,
@@ -190,17 +194,19 @@ async fn greet(
 
 /// The other side of [`connect`].
 pub async fn accept(trust: &Arc<Trust>, stream: TcpStream) -> Result<Connection, HandshakeError> {
-    stream.set_nodelay(true)?;
     tokio::time::timeout(DEADLINE, welcome(trust, stream))
         .await
         .unwrap_or(Err(HandshakeError::Late))
 }
 
 async fn welcome(trust: &Trust, stream: TcpStream) -> Result<Connection, HandshakeError> {
-    let (reader, mut writer) = stream.into_split();
+    let (reader, mut writer, shown) = stream::take(trust.tls.as_deref(), stream).await?;
     let mut reader = FrameReader::limited(reader, HELLO_BYTES_MAX);
     let bytes = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
     let hello: Hello = decode(&bytes)?;
+    if shown.is_some_and(|shown| !shown.is_node(hello.from)) {
+        return Err(HandshakeError::OtherCertificate(hello.from));
+    }
     if let Some(refused) = refuse(trust, &hello) {
         write_frame(&mut writer, &encode(&Welcome::No(refused.clone()))).await?;
         return Err(refused.into());

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use service::tasks::Tasks;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::append_frame;
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Ask, Told};
+use super::stream::{Outgoing, write_flushed};
 
 /// Questions waiting to be written; more make the asker wait.
 const QUEUE: usize = 256;
@@ -141,10 +141,7 @@ fn split(frame: &[u8]) -> Option<(u64, Told)> {
 }
 
 /// Writes numbered messages, as many per system call as are waiting.
-pub(super) async fn write_all(
-    mut writer: tokio::net::tcp::OwnedWriteHalf,
-    mut queue: mpsc::Receiver<(u64, Bytes)>,
-) {
+pub(super) async fn write_all(mut writer: Outgoing, mut queue: mpsc::Receiver<(u64, Bytes)>) {
     let mut out = BytesMut::new();
     while let Some((number, body)) = queue.recv().await {
         out.clear();
@@ -155,7 +152,7 @@ pub(super) async fn write_all(
                 break;
             }
         }
-        if writer.write_all(&out).await.is_err() {
+        if write_flushed(&mut writer, &out).await.is_err() {
             return;
         }
     }

@@ -8,6 +8,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::command::{MirrorMode, MirrorState, MirrorsWere, OnLoss, Reply};
+use crate::machine::agreement::Mark;
 use crate::raft::entry::{self, MalformedEntry};
 use crate::raft::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 
@@ -64,6 +65,7 @@ pub enum Ask {
     LastLog,
     Member(MemberChange),
     Standing,
+    Health,
     /// One command that must pass also while a mirror blocks writes, and waits for none.
     ProposeUnheld(Bytes),
     /// A mirror tells how far it is.
@@ -103,6 +105,7 @@ pub enum Told {
     LastLog { last: Option<LogId> },
     Member(Result<(), MemberRefused>),
     Standing(Standing),
+    Health(Health),
     Mirror(MirrorHeard),
     Mirrors(Vec<MirrorView>),
     Mirrored(Result<(), NotNow>),
@@ -181,6 +184,14 @@ pub struct Standing {
     pub last_log: Option<u64>,
     pub applied: Option<u64>,
     pub revision: u64,
+}
+
+/// What members look at in each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// What syncing the log takes, on average.
+    pub sync_us: u64,
+    pub marks: Vec<Mark>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

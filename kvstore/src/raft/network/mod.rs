@@ -12,4 +12,5 @@ pub mod link;
 pub mod message;
 mod sent;
 pub mod server;
+mod stream;
 pub mod transfer;

@@ -7,7 +7,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt};
 use openraft::raft::{StreamAppendError, StreamAppendResult};
 use service::tasks::Tasks;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
@@ -16,6 +15,7 @@ use super::frame::{FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
 use super::link::write_all;
 use super::message::{self, Ask, Control, Controlled, Streamed, transfer_request};
+use super::stream::write_flushed;
 use super::transfer;
 use crate::raft::desk::Desk;
 use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
@@ -146,7 +146,7 @@ impl PeerServer {
                 append_frame(&mut out, &[&message::encode(&answer)]);
                 ready = answers.next().now_or_never().flatten();
             }
-            writer.write_all(&out).await?;
+            write_flushed(&mut writer, &out).await?;
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl PeerServer {
                 .unwrap_or_else(Controlled::Failed);
             let mut out = BytesMut::new();
             append_frame(&mut out, &[&message::encode(&answer)]);
-            connection.writer.write_all(&out).await?;
+            write_flushed(&mut connection.writer, &out).await?;
         }
         Ok(())
     }
@@ -227,7 +227,7 @@ impl PeerServer {
             .map_err(io::Error::other)?;
         let mut out = BytesMut::new();
         append_frame(&mut out, &[&message::encode(&answer.vote)]);
-        connection.writer.write_all(&out).await
+        write_flushed(&mut connection.writer, &out).await
     }
 
     /// Answers go out as they are ready, not in the order of the questions.

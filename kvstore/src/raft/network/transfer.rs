@@ -5,11 +5,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use tokio::io::AsyncWriteExt;
-
 use super::frame::{append_frame, write_frame};
 use super::handshake::Connection;
 use super::message::{self, SnapshotHead};
+use super::stream::write_flushed;
 use crate::machine::snapshot::{MANIFEST, Manifest, read_manifest};
 use crate::raft::types::{SnapshotMeta, Vote};
 use crate::storage::damage::Damage;
@@ -62,7 +61,7 @@ pub(crate) async fn send(
             crc = crc32c::crc32c_append(crc, &read);
             let mut out = bytes::BytesMut::new();
             append_frame(&mut out, &[&read]);
-            connection.writer.write_all(&out).await?;
+            write_flushed(&mut connection.writer, &out).await?;
         }
         if (bytes, crc) != (described.bytes, described.crc32c) {
             let error = malformed(&format!("{} does not match its checksum", described.name));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Response};
 use kvstore_client::Registration;
+use service::http;
 use tokio::time::Instant;
 
 use super::{App, headers};
@@ -40,7 +41,10 @@ pub(super) async fn catalogue(app: &App, path: &str, deadline: Instant) -> Optio
 
 async fn ask(app: &App, mirror: &Registration, path: &str, deadline: Instant) -> Option<Response<Body>> {
     let until = deadline.min(Instant::now() + DEADLINE);
-    let sent = app.pooled.get(format!("http://{}{path}", mirror.address)).send();
+    let sent = app
+        .pooled
+        .get(format!("{}{path}", http::base(&mirror.address)))
+        .send();
     let answer = tokio::time::timeout_at(until, sent).await.ok()?.ok()?;
     if answer.status().is_server_error() {
         return None;

@@ -12,9 +12,11 @@ use axum::Router;
 use axum::routing::get;
 use prometheus::IntCounterVec;
 use service::config::GatewayConfig;
+use service::docs;
 use service::metrics::Metrics;
 use service::secrets::Secret;
 use service::tasks::Tasks;
+use tokio::sync::Semaphore;
 
 use crate::roster::Roster;
 
@@ -24,6 +26,8 @@ pub(crate) struct App {
     pub(crate) pooled: reqwest::Client,
     /// A new connection each time, for what must not meet one that the other side is just closing.
     pub(crate) unpooled: reqwest::Client,
+    /// One permit for each byte of a body that may be held.
+    pub(crate) held: Semaphore,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
     pub(crate) operator_token: Secret,
@@ -53,6 +57,9 @@ impl Counters {
     }
 }
 
+/// Of the gateway's own routes; each shop has the document of the others.
+const OPENAPI: &str = include_str!("openapi.json");
+
 type Shared = Arc<App>;
 
 pub(crate) fn router(app: App) -> Router {
@@ -60,6 +67,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/getServer", get(registry::get_server))
         .route("/services", get(registry::services))
         .route("/readyz", get(registry::ready))
+        .route("/openapi.json", get(async || docs::document(OPENAPI)))
+        .route("/docs", get(async || docs::page()))
         .route("/metrics", get(registry::metrics))
         .fallback(pass::pass)
         .with_state(Arc::new(app))

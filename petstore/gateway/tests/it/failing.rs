@@ -133,3 +133,78 @@ async fn one_that_comes_back_in_time_serves_those_who_wait() {
     let (answer, ()) = tokio::join!(client.get("/products"), mends);
     assert_eq!(answer.expect(418).json()["instance"], "shop2");
 }
+
+/// The time of a request is bounded as a whole, however many could still be asked.
+#[tokio::test]
+async fn a_request_ends_in_time_when_all_stand_still() {
+    let system = System::start_with(3, |config| {
+        config.read_ms_max = 400;
+        config.request_ms_max = 600;
+    })
+    .await;
+    for shop in &system.shops {
+        shop.set(Mode::Hangs);
+    }
+    let began = std::time::Instant::now();
+    let refused = system.client().get("/products").await;
+    let took = began.elapsed().as_millis();
+    refused.refused(503, "no-instance");
+    assert!((600..1500).contains(&took), "{took} ms");
+    assert_eq!(seen(&system, "GET /products"), 2, "the third had no time left");
+}
+
+/// Bodies are held to be sent again, so their sum is bounded: what finds no room is told to come again.
+#[tokio::test]
+async fn all_bodies_together_are_bounded() {
+    const BYTES: usize = 4096;
+    const BODIES: usize = 64;
+    let system = System::start_with(1, |config| config.body_bytes_max = BYTES).await;
+    system.shops[0].set(Mode::Hangs);
+    let client = system.client();
+    let post = |path: &str, bytes| client.request(Method::POST, path).body(vec![b'x'; bytes]);
+    let held: Vec<_> = (0..BODIES)
+        .map(|_| {
+            let large = post("/large", BYTES);
+            system
+                .tasks
+                .spawn("held", async move { large.send().await.is_ok() })
+        })
+        .collect();
+    wait_for("all of them to be under way", async || {
+        let seen = seen(&system, "POST /large");
+        if seen == BODIES { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    let refused = client.send(post("/more", 1)).await;
+    assert_eq!(refused.header("retry-after"), "1");
+    refused.refused(503, "overloaded");
+    client
+        .send(post("/more", BYTES + 1))
+        .await
+        .refused(413, "too-large");
+    let bare = post("/bare", 0);
+    let bare = system
+        .tasks
+        .spawn("bare", async move { bare.send().await.is_ok() });
+    wait_for("what has no body to need no room", async || {
+        let seen = seen(&system, "POST /bare");
+        if seen == 1 { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    bare.abort();
+    assert_eq!(seen(&system, "POST /more"), 0);
+    // Whoever goes makes room.
+    for held in held {
+        held.abort();
+    }
+    system.shops[0].set(Mode::Well);
+    wait_for("the room to be free again", async || {
+        let answer = client.send(post("/more", BYTES)).await;
+        if answer.status == 418 {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
+}

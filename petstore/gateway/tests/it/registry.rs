@@ -73,3 +73,26 @@ async fn numbers_are_for_the_operator() {
     let stranger = system.client().with_token("nobody").get("/metrics").await;
     stranger.refused(401, "unauthorized");
 }
+
+#[tokio::test]
+async fn the_document_names_what_the_gateway_answers_itself() {
+    let system = System::start(1).await;
+    let document = system.client().get("/openapi.json").await.expect(200).json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, routes) in document["paths"].as_object().unwrap() {
+        let answer = system.client().get(path).await.expect(200);
+        let kind = answer.header("content-type").split(';').next().unwrap();
+        let said = &routes["get"]["responses"]["200"]["content"];
+        assert!(said[kind].is_object(), "{path} answers {kind}, not as in {said}");
+    }
+    let page = system.client().get("/docs").await.expect(200);
+    assert!(
+        page.text().contains("/openapi.json"),
+        "the page lays the document out"
+    );
+    assert_eq!(
+        system.shops[0].seen(),
+        Vec::<String>::new(),
+        "nobody else was asked"
+    );
+}

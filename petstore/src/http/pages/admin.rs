@@ -9,11 +9,11 @@ use payment_client::Money;
 use service::problem::{self, Problem};
 use service::time::now_ms;
 
-use super::{Card, Form, Frame, Page, Shared, render, see, sign_in_first, told};
+use super::{Card, Form, Frame, Page, Shared, minute, render, see, sign_in_first, told};
 use crate::domain::{Product, Texts, check_text};
 use crate::http::Result;
 use crate::http::caller::Caller;
-use crate::shop::{Change, NewProduct, Shop};
+use crate::shop::{Change, DeadLetter, NewProduct, Shop};
 
 #[derive(Template)]
 #[template(path = "admin.html")]
@@ -22,6 +22,29 @@ struct Shelves {
     error: Option<String>,
     faults: Vec<String>,
     cards: Vec<Card>,
+    dead: Vec<DeadView>,
+}
+
+/// A letter of the checkout that nobody could do anything with.
+struct DeadView {
+    id: String,
+    what: String,
+    error: String,
+    at: String,
+}
+
+impl From<DeadLetter> for DeadView {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            id: letter.id,
+            what: match letter.to {
+                Some(to) => format!("To the {to} {}", letter.home),
+                None => "It cannot be read".to_owned(),
+            },
+            error: letter.error,
+            at: minute(letter.at_ms),
+        }
+    }
 }
 
 async fn page(shop: &Shop, frame: Frame, refused: Option<&Problem>) -> Result<Response> {
@@ -34,6 +57,12 @@ async fn page(shop: &Shop, frame: Frame, refused: Option<&Problem>) -> Result<Re
             .goods
             .iter()
             .map(|good| Card::of(good, shop.currency))
+            .collect(),
+        dead: shop
+            .dead_letters()
+            .await?
+            .into_iter()
+            .map(DeadView::from)
             .collect(),
     };
     Ok(render(refused.map_or(StatusCode::OK, Problem::status), &page))
@@ -60,6 +89,7 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
         "create" => create(shop, &form).await,
         "change" => edit(shop, &form).await,
         "delete" => shop.remove(&form.text("id")?, None, None).await.map(drop),
+        "send-again" => shop.send_again(&form.text("id")?).await,
         _ => Err(Problem::new(
             problem::INVALID_REQUEST,
             "The form asks for nothing that is known.",

@@ -277,6 +277,12 @@ fn told(problem: &Problem) -> Vec<String> {
         .collect()
 }
 
+/// A moment as people read it.
+fn minute(ms: u64) -> String {
+    let time = views::time(ms);
+    time.chars().take(16).collect::<String>().replace('T', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

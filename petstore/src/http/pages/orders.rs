@@ -8,10 +8,9 @@ use payment_client::Currency;
 use service::problem::{self, Problem};
 use service::query::{Query, next_page};
 
-use super::{Frame, Page, Shared, money, render, see, sign_in_first};
+use super::{Frame, Page, Shared, minute, money, render, see, sign_in_first};
 use crate::domain::{OrderId, Status};
 use crate::http::Result;
-use crate::shop::views;
 use crate::store::OrderRecord;
 
 const PAGE_ROWS: u32 = 25;
@@ -77,11 +76,7 @@ impl OrderView {
         Self {
             id: id.to_owned(),
             short: id.chars().skip(id.len().saturating_sub(6)).collect(),
-            created: views::time(record.created_ms)
-                .chars()
-                .take(16)
-                .collect::<String>()
-                .replace('T', " "),
+            created: minute(record.created_ms),
             what: what.collect::<Vec<_>>().join(", "),
             status: record.status.word(),
             meaning: meaning(record.status),

@@ -12,6 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::domain::{OrderId, UserId};
 use crate::shop::Shop;
+use crate::shop::mail::BY_MAIL;
 use crate::store::{InstanceRecord, TodoRecord, read, write};
 
 const PAGE_ROWS: u32 = 500;
@@ -20,7 +21,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 impl Shop {
     /// Stands in the store as a living instance until told to stop.
     pub(crate) async fn stay_alive(&self, name: &str) {
-        let ttl = Duration::from_millis(self.config.registration_ms);
+        // A little less, so that its shards are taken over within the whole of it.
+        let ttl = Duration::from_millis(self.config.registration_ms * 5 / 6);
         let key = self.store.keys.instance(&self.instance);
         let record = write(&InstanceRecord {
             name: name.to_owned(),
@@ -45,12 +47,14 @@ impl Shop {
                 biased;
                 () = self.tasks.stopping() => {
                     // Whatever is left is for others, from now on and not only after the lease has run out.
-                    if let Err(error) = self.store.client.delete(&key).await {
+                    if let Err(error) = lease.release().await {
                         tracing::debug!(%error, "the lease of this instance has to run out");
                     }
                 }
                 () = lease.lost() => {}
+                () = self.hold_shards(lease.id()) => {}
             }
+            self.let_go();
         }
     }
 
@@ -86,7 +90,7 @@ impl Shop {
         Ok(adopted)
     }
 
-    async fn alive(&self) -> Result<HashSet<String>> {
+    pub(crate) async fn alive(&self) -> Result<HashSet<String>> {
         let prefix = self.store.keys.instances();
         let scan = self.store.client.scan(&prefix).await.map_err(problem_of)?;
         let ids = scan.kvs.iter().filter_map(|kv| kv.key.strip_prefix(&prefix));
@@ -95,6 +99,10 @@ impl Shop {
 
     async fn adopt_one(&self, kv: &KeyValue, alive: &HashSet<String>) -> Result<bool> {
         let todo: TodoRecord = read(&kv.key, &kv.bytes())?;
+        // Whoever has its shard carries it on.
+        if todo.owner == BY_MAIL {
+            return Ok(false);
+        }
         let mine = todo.owner == self.instance;
         if !mine && alive.contains(&todo.owner) {
             return Ok(false);

@@ -3,14 +3,14 @@
 //! a cancel that races with them, one wins and the others see what it did. What ends an order takes its `todo` away,
 //! and gives the goods back in the same transaction.
 
+use kvstore_client::Txn;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
-use kvstore_client::{EventKind, Txn, WatchRequest, problem_of};
 use service::problem::Result;
 use service::time::now_ms;
 use tokio::time::{Duration, Instant};
 
 use super::Found;
-use crate::domain::{Status, Step, Turn, after, next_step};
+use crate::domain::{Status, Turn, after, next_step};
 use crate::shop::carts::FoundCart;
 use crate::shop::{QUANTITY_MAX, Shop};
 use crate::store::{GoodsPart, OrderRecord, PaymentOf, TodoRecord, inconsistent, read, write};
@@ -62,9 +62,7 @@ impl Shop {
         let now_ms = now_ms();
         let age_ms = now_ms.saturating_sub(found.record.created_ms);
         let step = next_step(found.record.status, age_ms, self.config.order_pending_s * 1000);
-        self.points.reach(before(step)).await;
-        let (paid, payment) = self.ask(found, step).await;
-        self.points.reach(behind(step)).await;
+        let (paid, payment) = self.ask(&found.bill(), step).await;
         let mut record = OrderRecord {
             changed_ms: now_ms,
             payment: payment.or_else(|| found.record.payment.clone()),
@@ -148,35 +146,20 @@ impl Shop {
         if found.record.status.is_ended() {
             return Ok(found);
         }
-        match tokio::time::timeout_at(until, self.watch_to_end(found.clone())).await {
+        match tokio::time::timeout_at(
+            until,
+            self.watch_until(found.clone(), |record| record.status.is_ended()),
+        )
+        .await
+        {
             Ok(ended) => ended,
             Err(_elapsed) => self.found_order(&found.user, &found.id).await,
-        }
-    }
-
-    async fn watch_to_end(&self, found: Found) -> Result<Found> {
-        let key = self.store.keys.order(&found.user, &found.id);
-        let request = WatchRequest::key(&key).from(found.revision + 1);
-        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
-        loop {
-            let event = watch.next().await.map_err(problem_of)?;
-            if event.kind == EventKind::Delete {
-                return Err(inconsistent("an order is gone"));
-            }
-            let record: OrderRecord = read(&key, &event.change.value.unwrap_or_default())?;
-            if record.status.is_ended() {
-                return Ok(Found {
-                    record,
-                    revision: event.revision,
-                    ..found
-                });
-            }
         }
     }
 }
 
 /// A token is needed only to authorize.
-fn forget_token(record: &mut OrderRecord) {
+pub(crate) fn forget_token(record: &mut OrderRecord) {
     if record.status != Status::Pending
         && let Some(PaymentOf { token, .. }) = &mut record.payment
     {
@@ -184,30 +167,8 @@ fn forget_token(record: &mut OrderRecord) {
     }
 }
 
-fn before(step: Step) -> &'static str {
-    match step {
-        Step::Nothing => "before nothing",
-        Step::Authorize => "before authorize",
-        Step::Capture => "before capture",
-        Step::GiveUp => "before giving up",
-        Step::CancelPayment => "before cancel",
-        Step::Refund => "before refund",
-    }
-}
-
-fn behind(step: Step) -> &'static str {
-    match step {
-        Step::Nothing => "after nothing",
-        Step::Authorize => "after authorize",
-        Step::Capture => "after capture",
-        Step::GiveUp => "after giving up",
-        Step::CancelPayment => "after cancel",
-        Step::Refund => "after refund",
-    }
-}
-
 /// Half of the pause is drawn, so that orders that failed together do not return together.
-fn jitter(pause: Duration) -> Duration {
+pub(crate) fn jitter(pause: Duration) -> Duration {
     let drawn = getrandom::u32().expect("the operating system has random bytes to give");
     pause / 2 + (pause / 2).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
 }

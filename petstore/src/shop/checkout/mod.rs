@@ -21,6 +21,8 @@ use super::Shop;
 use crate::domain::{OrderId, Status, UserId};
 use crate::store::{Once, OrderRecord};
 
+pub(crate) use drive::{forget_token, jitter};
+pub(crate) use money::Bill;
 pub(crate) use place::Placed;
 
 /// An order that is asked for.
@@ -118,6 +120,9 @@ impl Shop {
                 "More is being ordered than can be carried on at a time. Nothing was done.",
             ));
         };
+        if self.is_by_mail() {
+            return Box::pin(self.order_by_mail(wish, wait, until)).await;
+        }
         let (placed_tx, placed) = oneshot::channel();
         let (ended_tx, ended) = oneshot::channel();
         let shop = self.clone();
@@ -142,18 +147,32 @@ impl Shop {
                 found: *found,
                 replayed: false,
             }),
-            Placed::Before(user, id) => {
-                let found = self.found_order(&user, &id).await?;
-                let found = if wait {
-                    self.wait_for_end(found, until).await?
-                } else {
-                    found
-                };
-                Ok(Checkout {
-                    found,
-                    replayed: true,
-                })
-            }
+            Placed::Before(user, id) => self.replay(&user, &id, wait, until).await,
+        }
+    }
+
+    /// The order that the same request made before.
+    async fn replay(&self, user: &UserId, id: &OrderId, wait: bool, until: Instant) -> Result<Checkout> {
+        let found = self.found_order(user, id).await?;
+        let found = if wait {
+            self.wait_for_end(found, until).await?
+        } else {
+            found
+        };
+        Ok(Checkout {
+            found,
+            replayed: true,
+        })
+    }
+
+    /// What happens here is one write; if whoever orders goes, the actors go on.
+    async fn order_by_mail(&self, wish: Wish, wait: bool, until: Instant) -> Result<Checkout> {
+        match self.place(wish).await?.0 {
+            Placed::Here(found) => Ok(Checkout {
+                found: self.wait_by_mail(*found, wait, until).await?,
+                replayed: false,
+            }),
+            Placed::Before(user, id) => self.replay(&user, &id, wait, until).await,
         }
     }
 

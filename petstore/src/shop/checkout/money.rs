@@ -9,13 +9,32 @@ use service::problem::{self, Kind, Problem, Result};
 use zeroize::Zeroizing;
 
 use super::{Found, Shop};
-use crate::domain::{Paid, Step};
+use crate::domain::{OrderId, Paid, Step};
 use crate::store::PaymentOf;
 
 /// How a card is named in a request. It has no `Debug`, so that no log shows it.
 pub(crate) enum Card {
     Number(Zeroizing<String>),
     Token(String),
+}
+
+/// What is asked of the payment service for an order.
+pub(crate) struct Bill<'order> {
+    pub(crate) order: &'order OrderId,
+    pub(crate) payment: Option<&'order PaymentOf>,
+    pub(crate) total_minor: i64,
+    pub(crate) currency: &'order str,
+}
+
+impl Found {
+    pub(super) fn bill(&self) -> Bill<'_> {
+        Bill {
+            order: &self.id,
+            payment: self.record.payment.as_ref(),
+            total_minor: self.record.total_minor,
+            currency: &self.record.currency,
+        }
+    }
 }
 
 /// The name of the one refund that an order can have.
@@ -40,16 +59,23 @@ impl Shop {
         }
     }
 
-    /// Takes a step, and tells brand and last four digits of the card where they are learned only now.
-    pub(super) async fn ask(&self, found: &Found, step: Step) -> (Paid, Option<PaymentOf>) {
-        let Some(payment) = &found.record.payment else {
+    /// Takes a step between the two points of it, and tells brand and last four digits of the card where they are learned only now.
+    pub(crate) async fn ask(&self, bill: &Bill<'_>, step: Step) -> (Paid, Option<PaymentOf>) {
+        self.points.reach(before(step)).await;
+        let answer = self.ask_now(bill, step).await;
+        self.points.reach(behind(step)).await;
+        answer
+    }
+
+    async fn ask_now(&self, bill: &Bill<'_>, step: Step) -> (Paid, Option<PaymentOf>) {
+        let Some(payment) = bill.payment else {
             // An order without a payment has nothing to hold, take or give back.
             return (Paid::Done, None);
         };
         let answer = match step {
             Step::Nothing | Step::GiveUp => return (Paid::Done, None),
             Step::Authorize => {
-                let answer = self.authorize(found, payment).await;
+                let answer = self.authorize(bill, payment).await;
                 if let Ok(paid) = &answer {
                     let known = PaymentOf {
                         token: None,
@@ -67,52 +93,54 @@ impl Shop {
                 answer => answer.map(drop),
             },
             Step::Refund => {
-                let amount = self.total_of(found);
+                let amount = self.total_of(bill);
                 self.payment.refund(&payment.id, REFUND, amount).await.map(drop)
             }
         };
         (
-            answer.map_or_else(|error| meaning(&error, found, step), |()| Paid::Done),
+            answer.map_or_else(|error| meaning(&error, bill, step), |()| Paid::Done),
             None,
         )
     }
 
     async fn authorize(
         &self,
-        found: &Found,
+        bill: &Bill<'_>,
         payment: &PaymentOf,
     ) -> payment_client::Result<payment_client::wire::Payment> {
         let wanted = NewPayment {
             source: Source::Token(payment.token.clone().unwrap_or_default()),
-            amount: self.total_of(found),
+            amount: self.total_of(bill),
             merchant: self.config.name.clone(),
-            order_ref: Some(found.id.to_string()),
+            order_ref: Some(bill.order.to_string()),
             capture: Capture::Manual,
         };
         self.payment.pay(&payment.id, &wanted).await
     }
 
-    fn total_of(&self, found: &Found) -> Money {
-        let currency = found.record.currency.parse().unwrap_or(self.currency);
-        Money::new(found.record.total_minor, currency)
+    fn total_of(&self, bill: &Bill<'_>) -> Money {
+        let currency = bill.currency.parse().unwrap_or(self.currency);
+        Money::new(bill.total_minor, currency)
     }
 }
 
-fn meaning(error: &Error, found: &Found, step: Step) -> Paid {
+fn meaning(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
     match error {
         Error::Declined { code, .. } => Paid::Declined(code.word().to_owned()),
         Error::Conflict(_) => match error.code() {
             "payment-canceled" | "payment-expired" => Paid::Void,
             "payment-captured" => Paid::Captured,
             "payment-declined" => Paid::Declined("declined".to_owned()),
-            _ => puzzled(error, found, step),
+            _ => puzzled(error, bill, step),
         },
         // The one thing in an authorization that the buyer chose and nobody has checked yet.
         Error::Problem(told) if told.status == 422 && step == Step::Authorize && is_about_token(told) => {
             Paid::Declined("invalid-token".to_owned())
         }
         Error::Unknown { .. } => Paid::Unknown,
-        _ => puzzled(error, found, step),
+        // It cannot serve at the moment, which is no answer.
+        Error::Problem(told) if told.status >= 500 || told.status == 429 => Paid::Unknown,
+        _ => puzzled(error, bill, step),
     }
 }
 
@@ -121,14 +149,14 @@ fn is_about_token(told: &Told) -> bool {
 }
 
 /// What no sound payment service answers. It is asked again, and a person finds why in the log.
-fn puzzled(error: &Error, found: &Found, step: Step) -> Paid {
+fn puzzled(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
     tracing::error!(
-        order.id = found.id.as_str(),
+        order.id = bill.order.as_str(),
         code = error.code(),
         ?step,
         "the payment service gave an answer that does not fit"
     );
-    Paid::Unknown
+    Paid::Odd
 }
 
 /// The faults of a card number, at the place where our own contract has it.
@@ -147,4 +175,26 @@ fn unreachable(error: &Error) -> Problem {
         problem::NOT_READY,
         "The payment service cannot be reached at the moment. Nothing was ordered and nothing was charged.",
     )
+}
+
+fn before(step: Step) -> &'static str {
+    match step {
+        Step::Nothing => "before nothing",
+        Step::Authorize => "before authorize",
+        Step::Capture => "before capture",
+        Step::GiveUp => "before giving up",
+        Step::CancelPayment => "before cancel",
+        Step::Refund => "before refund",
+    }
+}
+
+fn behind(step: Step) -> &'static str {
+    match step {
+        Step::Nothing => "after nothing",
+        Step::Authorize => "after authorize",
+        Step::Capture => "after capture",
+        Step::GiveUp => "after giving up",
+        Step::CancelPayment => "after cancel",
+        Step::Refund => "after refund",
+    }
 }

@@ -13,13 +13,17 @@ use service::time::now_ms;
 use super::{Carrying, Found, Wanted, Wish};
 use crate::domain::{Line, Lines, OrderId, Status, UserId};
 use crate::shop::carts::FoundCart;
+use crate::shop::mail::BY_MAIL;
 use crate::shop::products::unknown_product;
 use crate::shop::{Shelf, Shop};
 use crate::store::{
-    GoodsPart, Kept, OrderRecord, PaymentOf, Store, TodoRecord, inconsistent, read, read_int, write,
+    Actor, Errand, GoodsPart, Kept, Letter, OrderRecord, PaymentOf, Phase, Post, Store, TodoRecord,
+    inconsistent, read, read_int, write,
 };
 
 const TRIES_MAX: usize = 8;
+/// Of names for an order, until one is of a shard of ours. It matters little if none is.
+const DRAWS_MAX: usize = 256;
 
 pub(crate) enum Placed {
     Here(Box<Found>),
@@ -55,8 +59,8 @@ impl Shop {
             None => None,
         };
         self.points.reach("tokenized").await;
-        let id = OrderId::new(now_ms());
-        let carrying = self.carry(&id);
+        let id = self.new_order_id();
+        let carrying = if self.is_by_mail() { None } else { self.carry(&id) };
         let mut freshness = Freshness::Cached;
         let mut total_seen = wish.total_minor;
         for _ in 0..TRIES_MAX {
@@ -76,9 +80,17 @@ impl Shop {
                 }
                 return Err(price_changed(total_minor));
             }
-            let answer = self.store.commit(self.place_txn(&draft)).await?;
-            self.points.reach("placed").await;
+            let (txn, draft) = if self.is_by_mail() {
+                self.post_txn(draft)
+            } else {
+                (self.place_txn(&draft), draft)
+            };
+            let answer = self.store.commit(txn).await?;
+            if !self.is_by_mail() {
+                self.points.reach("placed").await;
+            }
             match answer.branch {
+                Branch::Failed if self.is_by_mail() => return Err(mailbox_full()),
                 Branch::Then => return Ok((Placed::Here(Box::new(draft.found(answer.revision))), carrying)),
                 Branch::Failed => return Err(out_of_stock(&draft.record.lines, &answer)?),
                 Branch::Else => {}
@@ -137,7 +149,7 @@ impl Shop {
         let total_minor = total(&lines)?;
         let now_ms = now_ms();
         let record = OrderRecord {
-            status: if payment.is_some() {
+            status: if payment.is_some() || self.is_by_mail() {
                 Status::Pending
             } else {
                 Status::Confirmed
@@ -153,6 +165,7 @@ impl Shop {
                 ..payment.clone()
             }),
             decline: None,
+            errand: None,
         };
         Ok(Draft {
             wish,
@@ -197,6 +210,75 @@ impl Shop {
         let kept = Kept::of_order(user.as_str(), draft.id.as_str());
         store.guard(store.keep(txn, once, &kept), once)
     }
+}
+
+impl Shop {
+    /// By letters: an order of a shard of our own is answered from our own memory.
+    fn new_order_id(&self) -> OrderId {
+        let mut id = OrderId::new(now_ms());
+        if self.is_by_mail() {
+            for _ in 0..DRAWS_MAX {
+                if self.office.is_mine(id.shard()) {
+                    break;
+                }
+                id = OrderId::new(now_ms());
+            }
+        }
+        id
+    }
+
+    /// Writes the order down, without its goods yet, and the letter that begins it. Room for what follows is booked
+    /// in the mailboxes of its products, so that none ever grows without bound.
+    fn post_txn<'wish>(&self, mut draft: Draft<'wish>) -> (Txn, Draft<'wish>) {
+        let (store, keys) = (&self.store, &self.store.keys);
+        let (user, once) = (&draft.wish.user, draft.wish.once.as_ref());
+        let timer_ms = draft.record.created_ms + self.config.order_pending_s * 1000;
+        let kept = Kept::of_order(user.as_str(), draft.id.as_str());
+        let txn = Txn::new().otherwise(Op::get(&keys.cart(user)));
+        let (mut txn, answers) = store.keep_until(txn, once, &kept, now_ms() + store.answer_ms());
+        let errand = Errand {
+            cart_revision: draft.cart.as_ref().map_or(0, |cart| cart.revision),
+            timer: keys.timer(timer_ms, draft.id),
+            answers,
+            ..Errand::new(Phase::Gathering)
+        };
+        let room_max = i64::try_from(self.config.mailbox_max).unwrap_or(i64::MAX);
+        for line in &draft.record.lines {
+            let record_key = keys.goods_part(&line.product, GoodsPart::Record);
+            let known = draft.shelf.get(&line.product);
+            txn = txn
+                .when(Condition::unchanged(
+                    &record_key,
+                    known.map_or(0, |good| good.product_revision),
+                ))
+                .then(Op::add(&keys.room(&line.product), 1, None, Some(room_max)))
+                .failed(Op::get(&record_key));
+        }
+        let order = Actor::order(user, draft.id);
+        let todo = TodoRecord {
+            user: user.to_string(),
+            owner: BY_MAIL.to_owned(),
+        };
+        let late = Post::new(order.clone(), Letter::TooLate);
+        txn = txn
+            .then(Op::put(&errand.timer, write(&late)))
+            .then(Op::put(&keys.todo(draft.id), write(&todo)))
+            .then(Op::put(
+                &keys.letter(&order, "place"),
+                write(&Post::new(order, Letter::Place)),
+            ));
+        draft.record.errand = Some(errand);
+        txn = txn.then(Op::put(&keys.order(user, draft.id), write(&draft.record)));
+        (store.guard(txn, once), draft)
+    }
+}
+
+fn mailbox_full() -> Problem {
+    Problem::new(
+        problem::OVERLOADED,
+        "So many orders for one of these products are under way that no more are taken. Nothing was ordered.",
+    )
+    .retry_after_ms(1000)
 }
 
 impl Draft<'_> {
@@ -303,8 +385,10 @@ impl Shop {
     pub(crate) async fn found_order(&self, user: &UserId, id: &OrderId) -> Result<Found> {
         let kv = self.store.client.get(&self.store.keys.order(user, id)).await;
         let kv = kv.map_err(kvstore_client::problem_of)?;
-        let kv =
-            kv.ok_or_else(|| Problem::new(problem::ORDER_NOT_FOUND, "This user has no order with this id."))?;
+        let Some(kv) = kv else {
+            let missing = Problem::new(problem::ORDER_NOT_FOUND, "This user has no order with this id.");
+            return Err(self.notice(user, id).await?.unwrap_or(missing));
+        };
         Ok(Found {
             user: user.clone(),
             id: id.clone(),

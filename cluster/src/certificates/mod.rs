@@ -1,0 +1,216 @@
+//! `menagerie certs`: makes an authority and a certificate for every process, and renews what nears its end.
+//! Invariant: what is still good stays, so that running it again harms nothing; keys are readable by their owner only.
+//! Also the one place that decides as whom this process speaks.
+
+mod issue;
+mod read;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::Args;
+use service::tls::{self, Tls};
+
+use crate::context::Context;
+use crate::launcher::plan;
+use crate::output::Usage;
+use issue::Authority;
+
+pub(crate) use read::Certificate;
+
+/// A certificate that ends sooner is renewed, and complained about.
+pub(crate) const RENEW_BEFORE: time::Duration = time::Duration::days(30);
+
+/// As whom the launcher shows its console.
+pub(crate) const CONSOLE: &str = "console";
+
+#[derive(Args)]
+pub(crate) struct Certs {
+    /// How many days new certificates hold
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    days: u16,
+    /// A further host name or address that a process is reached by, such as shop1=shop.example.org
+    #[arg(long, value_name = "NAME=HOST")]
+    also: Vec<String>,
+    /// Make new ones also where the present ones are still good
+    #[arg(long)]
+    renew: bool,
+}
+
+/// Whom a command speaks as.
+pub(crate) enum Identity {
+    /// It needs no network.
+    Nobody,
+    /// Whoever sits at the keyboard.
+    Client,
+    /// It listens, so it must have a certificate.
+    Process(String),
+}
+
+/// One certificate that there should be.
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<String>,
+}
+
+/// From here on this process speaks TLS, if the configuration says so.
+pub(crate) fn speak(context: &Context, identity: &Identity) -> anyhow::Result<()> {
+    let name = match identity {
+        Identity::Nobody => return Ok(()),
+        _ if !context.config.tls.enabled => return Ok(()),
+        Identity::Client => tls::CLIENT,
+        Identity::Process(name) => name,
+    };
+    let folder = context.config.tls_folder(&context.data);
+    let tls =
+        Tls::load(&folder, name, context.config.tls.client_certificates).context("load the certificates")?;
+    if let Identity::Process(_) = identity {
+        tls.check_own()?;
+    }
+    tls::install(tls)
+}
+
+/// Makes what is missing, so that the first `up` needs no preparation; never renews.
+pub(crate) fn make_missing(context: &Context) -> anyhow::Result<()> {
+    let folder = context.config.tls_folder(&context.data);
+    // Copied here without the authority's key: new ones are made elsewhere.
+    let copied = folder.join(tls::AUTHORITY).exists() && !folder.join(issue::AUTHORITY_KEY).exists();
+    if !context.config.tls.enabled || copied {
+        return Ok(());
+    }
+    let authority = Authority::load_or_create(&folder)?;
+    for wanted in wanted(context, &[])? {
+        if !tls::file_of(&folder, &wanted.name).exists() {
+            authority.issue(&folder, &wanted, 365)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every process of the configuration, the console, and one for those who call from outside.
+pub(crate) fn wanted(context: &Context, also: &[String]) -> anyhow::Result<Vec<Wanted>> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for process in plan::processes(&context.config) {
+        let listens = process.listens.iter().map(|listen| listen.address.clone());
+        let addresses = listens.chain([process.address.clone()]);
+        all.push(Wanted::new(process.name, addresses));
+    }
+    for node in &context.config.nodes {
+        let peer = host_of(&node.peer).to_owned();
+        if let Some(wanted) = all.iter_mut().find(|wanted| wanted.name == node.name()) {
+            wanted.hosts.push(peer);
+        }
+    }
+    all.push(Wanted::new(
+        CONSOLE.to_owned(),
+        [context.config.console.address.clone()],
+    ));
+    all.push(Wanted::new(tls::CLIENT.to_owned(), []));
+    for also in also {
+        let parts = also.split_once('=').filter(|(_, host)| !host.is_empty());
+        let found = parts.and_then(|(name, host)| {
+            let wanted = all.iter_mut().find(|wanted| wanted.name == name)?;
+            wanted.hosts.push(host.to_owned());
+            Some(())
+        });
+        found.ok_or_else(|| {
+            Usage(format!(
+                "--also {also} must be NAME=HOST, with the name of a process"
+            ))
+        })?;
+    }
+    for wanted in &mut all {
+        wanted.hosts.sort();
+        wanted.hosts.dedup();
+    }
+    Ok(all)
+}
+
+impl Wanted {
+    fn new(name: String, addresses: impl IntoIterator<Item = String>) -> Self {
+        let hosts = addresses.into_iter().map(|address| host_of(&address).to_owned());
+        // An address to listen on is none to be called by.
+        let callable = |host: &String| {
+            let unspecified = host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_unspecified());
+            !host.is_empty() && !unspecified
+        };
+        let mut hosts: Vec<String> = hosts.filter(callable).collect();
+        // Whoever is on the same machine may say so.
+        hosts.extend(["127.0.0.1", "::1", "localhost"].map(str::to_owned));
+        Self { name, hosts }
+    }
+}
+
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl Certs {
+    pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        let folder = context.config.tls_folder(&context.data);
+        let authority = Authority::load_or_create(&folder)?;
+        let mut rows = Vec::new();
+        for wanted in wanted(&context, &self.also)? {
+            let what = self.bring(&folder, &authority, &wanted)?;
+            let certificate = Certificate::of(&tls::file_of(&folder, &wanted.name))?;
+            rows.push((wanted, certificate, what));
+        }
+        if context.output.json {
+            let certificates = rows.iter().map(|(wanted, certificate, what)| {
+                serde_json::json!({
+                    "name": wanted.name, "hosts": certificate.hosts, "ends": certificate.ends_text(), "action": what
+                })
+            });
+            let certificates: Vec<_> = certificates.collect();
+            let document = serde_json::json!({ "folder": folder, "certificates": certificates });
+            return Ok(context.output.document(&document)?);
+        }
+        let rows = rows.into_iter().map(|(wanted, certificate, what)| {
+            [
+                wanted.name,
+                certificate.ends_text(),
+                what.to_owned(),
+                certificate.hosts.join(" "),
+            ]
+        });
+        context.output.table(["NAME", "ENDS", "", "REACHED AS"], rows)?;
+        context.output.note(format!(
+            "\nIn {}. Each host needs {} and the files of its own processes; {} stays here. Programs trust {} \
+             (curl --cacert). Running processes take new files over by themselves.",
+            folder.display(),
+            tls::AUTHORITY,
+            issue::AUTHORITY_KEY,
+            tls::AUTHORITY,
+        ));
+        if !context.config.tls.enabled {
+            context
+                .output
+                .note("TLS is not switched on: set enabled = true under [tls] in cluster.toml.");
+        }
+        Ok(())
+    }
+
+    /// What was done about one certificate.
+    fn bring(&self, folder: &Path, authority: &Authority, wanted: &Wanted) -> anyhow::Result<&'static str> {
+        let path = tls::file_of(folder, &wanted.name);
+        let present = path.exists().then(|| Certificate::of(&path)).transpose()?;
+        let what = match present {
+            None => "made",
+            Some(_) if self.renew => "renewed",
+            Some(old) if old.ends - time::OffsetDateTime::now_utc() < RENEW_BEFORE => {
+                "renewed: it was near its end"
+            }
+            Some(old) if !wanted.hosts.iter().all(|host| old.hosts.contains(host)) => {
+                "renewed: it lacked a host"
+            }
+            Some(old) if old.issuer != authority.fingerprint() => "renewed: another authority had made it",
+            Some(_) => return Ok("kept"),
+        };
+        authority.issue(folder, wanted, self.days)?;
+        Ok(what)
+    }
+}

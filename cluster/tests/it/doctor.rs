@@ -1,0 +1,68 @@
+//! `menagerie doctor` before the first start, beside a running cluster, and when something is wrong.
+
+use serde_json::Value;
+
+use crate::harness::Cluster;
+
+async fn findings(cluster: &Cluster, code: i32) -> Vec<Value> {
+    let ran = cluster.run(&["--json", "doctor"]).await;
+    assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn verdict(findings: &[Value], what: &str) -> String {
+    let found = findings.iter().find(|finding| finding["what"] == what);
+    let found = found.unwrap_or_else(|| panic!("nothing about {what}: {findings:?}"));
+    if found["verdict"] != "good" {
+        assert!(found["advice"].is_string(), "no advice: {found}");
+    }
+    found["verdict"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_new_folder_and_a_running_cluster_are_well() {
+    let cluster = Cluster::with(3, |config| config.tls.enabled = true);
+    let before = findings(&cluster, 1).await;
+    assert_eq!(verdict(&before, "ports"), "good");
+    assert_eq!(verdict(&before, "certificates"), "bad", "there are none yet");
+    cluster.up().await;
+    let after = findings(&cluster, 0).await;
+    for what in [
+        "configuration",
+        "secrets",
+        "disk space",
+        "ports",
+        "certificates",
+        "clocks",
+        "versions",
+        "leader",
+    ] {
+        assert_eq!(verdict(&after, what), "good", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let cluster = Cluster::start(3).await;
+    let gone = cluster.follower().await;
+    cluster.kill(&gone).await;
+    let secrets = cluster.data().join("secrets.toml");
+    let found = findings(&cluster, 1).await;
+    assert_eq!(
+        verdict(&found, &format!("member {}", gone.trim_start_matches('n'))),
+        "bad"
+    );
+    assert_eq!(verdict(&found, "leader"), "good");
+    std::fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let found = findings(&cluster, 1).await;
+    assert_eq!(verdict(&found, "secrets"), "bad");
+    std::fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_with_too_little_room_is_bad() {
+    let cluster = Cluster::with(3, |config| config.limits.disk_free_bytes_min = 1 << 40);
+    std::fs::create_dir_all(cluster.data()).unwrap();
+    let found = findings(&cluster, 1).await;
+    assert_eq!(verdict(&found, "disk space"), "bad");
+}

@@ -1,0 +1,105 @@
+//! The lines of `petstore/EXERCISES.md`, run as they stand against the system that `cluster.toml` starts, in open mode.
+//! Invariant: a line that no longer works fails here, so that nobody learns from one that does not.
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use service::config::{self, ShopAuth};
+use tokio::process::Command;
+
+use crate::harness::{BINARY, Cluster, Ran, free_ports, wait_until};
+
+const LESSON: &str = include_str!("../../../petstore/EXERCISES.md");
+const CONFIG: &str = include_str!("../../../cluster.toml");
+/// What stands in the file, so that each can be given a free port in its place.
+const PORTS: [&str; 17] = [
+    "7001", "7002", "7003", "7101", "7102", "7103", "4001", "4002", "3001", "3002", "8000", "5001", "5002",
+    "5003", "5004", "5005", "6001",
+];
+/// Streams have no end; so long they are listened to.
+const STREAM: &str = "2";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Every command of the table, in its order.
+fn lines() -> Vec<&'static str> {
+    let rows = LESSON.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    quoted
+        .filter(|text| text.starts_with("curl ") || text.starts_with("menagerie "))
+        .collect()
+}
+
+fn translated(text: &str, ports: &[u16]) -> String {
+    PORTS
+        .iter()
+        .zip(ports)
+        .fold(text.to_owned(), |text, (known, free)| {
+            text.replace(&format!("127.0.0.1:{known}"), &format!("127.0.0.1:{free}"))
+        })
+}
+
+async fn run(cluster: &Cluster, line: &str) -> Ran {
+    let tools = cluster.folder().join("bin");
+    let endless = line.contains("curl -N") || line.contains("kv watch");
+    let script =
+        format!("curl() {{ command curl --silent --show-error --fail-with-body \"$@\"; }}\n{line}\n");
+    let mut command = if endless {
+        let mut command = Command::new("timeout");
+        command.args([STREAM, "bash", "-c"]).arg(line);
+        command
+    } else {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(script);
+        command
+    };
+    let path = std::env::var("PATH").unwrap_or_default();
+    let command = command
+        .current_dir(cluster.folder())
+        .env("PATH", format!("{}:{path}", tools.display()));
+    let mut ran = Ran::of(command.output().await.unwrap());
+    if endless && ran.code == Some(124) {
+        ran.code = Some(0);
+    }
+    ran
+}
+
+#[tokio::test]
+async fn every_line_works() {
+    let ports = free_ports(PORTS.len());
+    let mut parsed = config::parse(&translated(CONFIG, &ports), "cluster.toml").unwrap();
+    parsed.shop.auth = ShopAuth::Open;
+    let cluster = Cluster::with(1, |config| {
+        config.nodes = parsed.nodes;
+        config.payment = parsed.payment;
+        config.shop = parsed.shop;
+        config.gateway = parsed.gateway;
+        config.models = parsed.models;
+        config.consensus = parsed.consensus;
+    });
+    let tools = cluster.folder().join("bin");
+    std::fs::create_dir(&tools).unwrap();
+    symlink(BINARY, tools.join("menagerie")).unwrap();
+    cluster.up().await;
+    let lines = lines();
+    assert!(lines.len() >= 20, "the table was not understood: {lines:?}");
+    for line in lines {
+        let line = translated(line, &ports);
+        // After a death there is a moment in which nobody answers: a student would press the key again.
+        let said = wait_until(&line, PATIENCE, async || {
+            let ran = run(&cluster, &line).await;
+            if ran.code == Some(0) {
+                Ok(ran)
+            } else {
+                Err(format!("{ran:?}"))
+            }
+        })
+        .await;
+        assert!(
+            !line.contains("audit") || said.stdout.contains("\"ok\":true"),
+            "{said:?}"
+        );
+        if line.contains("kill shop1") {
+            cluster.run(&["start", "shop1", "--wait"]).await.ok();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! For whoever ordered: what became of it, from memory where the order's actor is here, else from the store.
+//! Invariant: nobody's order hangs on whether somebody waits for it.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+use kvstore_client::wire::txn::{Branch, Condition, Op};
+use kvstore_client::{EventKind, Txn, WatchRequest, problem_of};
+use service::problem::{self, Problem, Result};
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+
+use super::Office;
+use crate::domain::{OrderId, UserId};
+use crate::shop::Shop;
+use crate::shop::checkout::Found;
+use crate::store::{Actor, Letter, OrderRecord, Phase, Post, Refusal, inconsistent, read, write};
+
+/// So long memory is trusted to bring the news before the store is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What became of an order.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    /// The goods are there, and it is being paid.
+    Reserved(Found),
+    Ended(Found),
+    Refused(OrderId, Refusal),
+}
+
+pub(super) type Waiting = HashMap<OrderId, watch::Sender<Option<News>>>;
+
+/// As long as it lives, news of an order come here.
+struct Listening<'office> {
+    office: &'office Office,
+    id: OrderId,
+    news: watch::Receiver<Option<News>>,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.office.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&self.id);
+    }
+}
+
+impl Office {
+    fn listen(&self, id: &OrderId) -> Listening<'_> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = watch::Sender::new(None);
+        let listening = news.subscribe();
+        waiting.insert(id.clone(), news);
+        Listening {
+            office: self,
+            id: id.clone(),
+            news: listening,
+        }
+    }
+
+    pub(super) fn tell(&self, news: News) {
+        let id = match &news {
+            News::Reserved(found) | News::Ended(found) => &found.id,
+            News::Refused(id, _) => id,
+        };
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = waiting.get(id) {
+            waiting.send_replace(Some(news));
+        }
+    }
+}
+
+impl Refusal {
+    fn problem(self) -> Problem {
+        let kind = problem::by_code(&self.code).unwrap_or(problem::INTERNAL);
+        let mut problem = Problem::new(kind, self.detail);
+        problem.extra = self.extra;
+        problem
+    }
+}
+
+/// Whether whoever does not wait for the end has heard enough.
+fn is_reserved(record: &OrderRecord) -> bool {
+    let paying = |phase: &Phase| !matches!(phase, Phase::Gathering | Phase::TakingCart | Phase::Refusing(_));
+    record.errand.as_ref().is_none_or(|errand| paying(&errand.phase))
+}
+
+impl Shop {
+    /// Waits for the end of an order that was just written down, or only until its goods are reserved.
+    pub(crate) async fn wait_by_mail(&self, found: Found, to_end: bool, until: Instant) -> Result<Found> {
+        let mut listening = self.office.listen(&found.id);
+        let enough = |news: &Option<News>| match news {
+            None => false,
+            Some(News::Reserved(_)) => !to_end,
+            Some(News::Ended(_) | News::Refused(..)) => true,
+        };
+        let patience = until.min(Instant::now() + PATIENCE);
+        let heard = match timeout_at(patience, listening.news.wait_for(enough)).await {
+            Ok(Ok(heard)) => heard.clone(),
+            _ => None,
+        };
+        match heard {
+            Some(News::Reserved(found) | News::Ended(found)) => return Ok(found),
+            Some(News::Refused(_, refusal)) => return Err(refusal.problem()),
+            None => {}
+        }
+        let done = |record: &OrderRecord| record.status.is_ended() || !to_end && is_reserved(record);
+        match timeout_at(until, self.watch_until(found.clone(), done)).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => self.found_order(&found.user, &found.id).await,
+        }
+    }
+
+    /// Follows an order until it is like this.
+    pub(crate) async fn watch_until(
+        &self,
+        found: Found,
+        done: impl Fn(&OrderRecord) -> bool,
+    ) -> Result<Found> {
+        let key = self.store.keys.order(&found.user, &found.id);
+        let request = WatchRequest::key(&key).from(found.revision + 1);
+        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
+        loop {
+            let event = watch.next().await.map_err(problem_of)?;
+            if event.kind == EventKind::Delete {
+                return Err(self.why_gone(&found.user, &found.id).await?);
+            }
+            let record: OrderRecord = read(&key, &event.change.value.unwrap_or_default())?;
+            if done(&record) {
+                return Ok(Found {
+                    record,
+                    revision: event.revision,
+                    ..found
+                });
+            }
+        }
+    }
+
+    /// An order that is gone was refused; the letter that says why is on its way.
+    async fn why_gone(&self, user: &UserId, id: &OrderId) -> Result<Problem> {
+        let key = self.store.keys.notice(user, id);
+        let revision = self.store.client.revision().await.map_err(problem_of)?;
+        if let Some(problem) = self.notice(user, id).await? {
+            return Ok(problem);
+        }
+        let request = WatchRequest::key(&key).from(revision + 1);
+        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
+        let told = timeout(self.store.client.deadline(), watch.next()).await;
+        let event = told
+            .map_err(|_elapsed| inconsistent("an order is gone"))?
+            .map_err(problem_of)?;
+        let refusal: Refusal = read(&key, &event.change.value.unwrap_or_default())?;
+        Ok(refusal.problem())
+    }
+
+    /// Why there is no such order, if it was asked for a while ago.
+    pub(crate) async fn notice(&self, user: &UserId, id: &OrderId) -> Result<Option<Problem>> {
+        let key = self.store.keys.notice(user, id);
+        let Some(kv) = self.store.client.get(&key).await.map_err(problem_of)? else {
+            return Ok(None);
+        };
+        Ok(Some(read::<Refusal>(&key, &kv.bytes())?.problem()))
+    }
+
+    /// Asks the order to be canceled, and waits for what it makes of that. At most one such letter waits at a time.
+    pub(crate) async fn cancel_by_mail(&self, found: &Found, until: Instant) -> Result<Found> {
+        let keys = &self.store.keys;
+        let to = Actor::order(&found.user, &found.id);
+        let letter = keys.letter(&to, "cancel");
+        let txn = Txn::new()
+            .when(Condition::unchanged(
+                &keys.order(&found.user, &found.id),
+                found.revision,
+            ))
+            .when(Condition::absent(&letter))
+            .then(Op::put(&letter, write(&Post::new(to, Letter::Cancel))))
+            .otherwise(Op::get(&letter));
+        let answer = self.store.commit(txn).await?;
+        if answer.branch != Branch::Then && answer.got(0).is_none() {
+            return self.found_order(&found.user, &found.id).await;
+        }
+        let was = found.record.status;
+        let moved = self.watch_until(found.clone(), |record| record.status != was);
+        match timeout_at(until, moved).await {
+            Ok(moved) => moved,
+            Err(_elapsed) => self.found_order(&found.user, &found.id).await,
+        }
+    }
+}

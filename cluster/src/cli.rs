@@ -122,7 +122,7 @@ impl Command {
             Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),
             Self::Shop(instance) => Identity::Process(instance.name(Service::Shop)),
             Self::Gateway(_) => Identity::Process(crate::gateway::NAME.to_owned()),
-            Self::Mirror(mirror) => mirror.identity(),
+            Self::Mirror(mirror) => mirror.name().map_or(Identity::Nobody, Identity::Process),
             Self::Predictor(predictor) => Identity::Process(predictor.name()),
             Self::Consensus(consensus) => Identity::Process(consensus.name.clone()),
             _ => Identity::Client,

@@ -33,6 +33,12 @@ enum Other {
 }
 
 impl Mirror {
+    /// Of the process; making a cluster out of a mirror is none.
+    pub(crate) fn name(&self) -> Option<String> {
+        let serves = self.other.is_none();
+        serves.then(|| self.name.clone().unwrap_or_default())
+    }
+
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         if let Some(Other::Promote(promote)) = self.other {
             return promote.run(&context);

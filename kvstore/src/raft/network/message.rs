@@ -270,7 +270,13 @@ pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
 /// makes sure of that where it sends (a log purged meanwhile begins later than it asked for) nor where it
 /// receives: entries after a gap would count as replicated, and those in the gap be lost.
 pub fn is_contiguous(request: &AppendEntriesRequest<TypeConfig>) -> bool {
-    let first = request.prev_log_id.map_or(0, |prev| prev.index + 1);
+    // Nothing follows the last index there is, whoever claims to have it.
+    let Some(first) = request
+        .prev_log_id
+        .map_or(Some(0), |prev| prev.index.checked_add(1))
+    else {
+        return request.entries.is_empty();
+    };
     let indexes = request.entries.iter().map(|entry| entry.log_id().index);
     indexes.eq((first..).take(request.entries.len()))
 }

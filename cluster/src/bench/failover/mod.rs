@@ -36,7 +36,7 @@ pub(crate) struct Failover {
     how: Vec<How>,
     /// Do it to the cluster that is running, and to nothing else
     #[arg(long)]
-    running: bool,
+    pub(super) running: bool,
     /// Leave etcd out
     #[arg(long, conflicts_with = "running")]
     without_etcd: bool,

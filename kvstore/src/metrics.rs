@@ -89,7 +89,10 @@ const BATCH_BUCKETS: [f64; 12] = [
 
 impl NodeMetrics {
     pub fn new() -> Self {
-        let registry = Metrics::new();
+        Self::in_registry(Metrics::new())
+    }
+
+    fn in_registry(registry: Metrics) -> Self {
         let r = &registry;
         Self {
             commands: r.counter(

@@ -41,14 +41,18 @@ impl From<Duration> for Timeouts {
     }
 }
 
-/// `http://host:port`, or `https://host:port` where the processes speak TLS.
-pub fn base(address: &str) -> String {
-    let scheme = if tls::of_process().is_some() {
+/// What the processes speak.
+pub fn scheme() -> &'static str {
+    if tls::of_process().is_some() {
         "https"
     } else {
         "http"
-    };
-    format!("{scheme}://{address}")
+    }
+}
+
+/// `http://host:port`, or `https://host:port` where the processes speak TLS.
+pub fn base(address: &str) -> String {
+    format!("{}://{address}", scheme())
 }
 
 pub fn client(timeouts: impl Into<Timeouts>) -> reqwest::Client {

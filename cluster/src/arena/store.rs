@@ -56,6 +56,8 @@ impl Store {
                 peer_listen: None,
             });
         }
+        // Namespaces keep strangers out.
+        config.tls.plain_beyond_loopback = true;
         change(&mut config);
         let config_file = folder.join("cluster.toml");
         std::fs::write(&config_file, config.to_toml()?).context("write the configuration")?;

@@ -99,6 +99,7 @@ async fn pages_forbid_what_they_do_not_need() {
 #[tokio::test]
 async fn from_other_machines_it_asks_for_the_root_token() {
     let mut cluster = Cluster::with(1, |config| {
+        config.tls.plain_beyond_loopback = true;
         config.console.address = config.console.address.replace("127.0.0.1", "0.0.0.0");
     });
     cluster.up().await;

@@ -12,9 +12,9 @@ use crate::harness::{BINARY, Cluster, Ran, free_ports, wait_until};
 const LESSON: &str = include_str!("../../../petstore/EXERCISES.md");
 const CONFIG: &str = include_str!("../../../cluster.toml");
 /// What stands in the file, so that each can be given a free port in its place.
-const PORTS: [&str; 17] = [
+const PORTS: [&str; 19] = [
     "7001", "7002", "7003", "7101", "7102", "7103", "4001", "4002", "3001", "3002", "8000", "5001", "5002",
-    "5003", "5004", "5005", "6001",
+    "5003", "5004", "5005", "6001", "3010", "3020",
 ];
 /// Streams have no end; so long they are listened to.
 const STREAM: &str = "2";
@@ -75,6 +75,7 @@ async fn every_line_works() {
         config.gateway = parsed.gateway;
         config.models = parsed.models;
         config.consensus = parsed.consensus;
+        config.mirrors = parsed.mirrors;
     });
     let tools = cluster.folder().join("bin");
     std::fs::create_dir(&tools).unwrap();

@@ -94,6 +94,7 @@ async fn ports_that_are_taken_are_named_with_their_holder_before_anything_starts
 async fn addresses_of_other_machines_and_doubled_ones_are_told_apart() {
     // A range for documentation: no machine has it.
     let cluster = Cluster::with(1, |config| {
+        config.tls.plain_beyond_loopback = true;
         config.nodes[0].client_listen = Some("192.0.2.1:7001".to_owned());
     });
     let told = refused(&cluster, &[]).await;
@@ -141,6 +142,7 @@ async fn a_process_that_dies_again_and_again_is_left_down_and_reported() {
 #[tokio::test]
 async fn others_find_a_node_at_its_address_wherever_it_listens() {
     let cluster = Cluster::with(2, |config| {
+        config.tls.plain_beyond_loopback = true;
         for node in &mut config.nodes {
             node.client_listen = Some(node.client.replace("127.0.0.1", "0.0.0.0"));
             node.peer_listen = Some(node.peer.replace("127.0.0.1", "0.0.0.0"));

@@ -212,14 +212,16 @@ impl Bank {
     /// A place that may be called: `http://host:port` (or `https`), at a host that the configuration lists.
     pub(crate) fn place(&self, url: &str) -> std::result::Result<String, &'static str> {
         let url = Url::parse(url).map_err(|_error| "must be a URL such as http://127.0.0.1:5001")?;
-        let plain = ["http", "https"].contains(&url.scheme())
+        let plain = url.scheme() == service::http::scheme()
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none()
             && url.path() == "/";
         if !plain {
-            return Err("must be http://host:port, without path, query or credentials");
+            return Err(
+                "must be http://host:port (https where the processes speak TLS), without path, query or credentials",
+            );
         }
         let host = url.host_str().ok_or("must name a host")?;
         let port = url.port_or_known_default().ok_or("must name a port")?;

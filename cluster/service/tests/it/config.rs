@@ -55,6 +55,7 @@ fn the_file_of_the_repository_is_three_voters() {
             ..GatewayConfig::default()
         },
         models: config.models.clone(),
+        mirrors: config.mirrors.clone(),
         consensus: ConsensusConfig {
             addresses: vec!["127.0.0.1:6001".to_owned()],
             ..ConsensusConfig::default()
@@ -68,6 +69,30 @@ fn the_file_of_the_repository_is_three_voters() {
     assert_eq!(config.consensus.address("consensus"), Some("127.0.0.1:6001"));
     let models: Vec<&str> = config.models.iter().map(|model| model.name.as_str()).collect();
     assert_eq!(models, ["naive-bayes", "knn", "logistic", "tree", "forest"]);
+    let mirrors: Vec<&str> = config.mirrors.iter().map(|mirror| mirror.name.as_str()).collect();
+    assert_eq!(mirrors, ["mirror-sync", "mirror-async"]);
+}
+
+/// What other machines can reach is guarded, or said to be guarded by something else.
+#[test]
+fn a_port_beyond_loopback_needs_tls() {
+    let with = |rest: &str| {
+        format!("[[node]]\nid = 1\nclient = \"127.0.0.1:7001\"\npeer = \"10.0.0.1:7101\"\n{rest}")
+    };
+    let said = refused(&with(""));
+    assert!(
+        said.starts_with("cluster.toml:4: peer = \"10.0.0.1:7101\" can be reached"),
+        "{said}"
+    );
+    for guard in [
+        "[tls]\nenabled = true\n",
+        "[tls]\nplain_beyond_loopback = true\n",
+        "peer_listen = \"127.0.0.1:7101\"\n",
+    ] {
+        config::parse(&with(guard), "cluster.toml").unwrap();
+    }
+    let said = refused("[shop]\naddresses = [\"[2001:db8::1]:3001\"]\n");
+    assert!(said.contains("can be reached from other machines"), "{said}");
 }
 
 /// The comments of the file show the defaults; taken at their word they must change nothing.
@@ -89,6 +114,7 @@ fn the_comments_of_the_file_show_the_real_defaults() {
 #[test]
 fn what_is_written_is_read_again() {
     let mut config = Config::default();
+    config.tls.plain_beyond_loopback = true;
     config.store.heartbeat_ms = 20;
     config.nodes[0].role = Role::Voter;
     config.nodes.push(config::NodeConfig {
@@ -122,6 +148,9 @@ peer_listen = \"everywhere\"
 
 [console]
 address = \"n2:7101\"
+
+[tls]
+enabled = true
 ";
     assert_snapshot!(refused(text), @r#"
     cluster.toml:13: peer_listen = "everywhere" must be host:port, such as 127.0.0.1:7001
@@ -167,8 +196,8 @@ fn the_file_for_containers_is_sound() {
 
 #[test]
 fn unknown_keys_name_the_line() {
-    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, console, store, backup, limits, node, payment, shop, gateway, predictors, predictor, consensus)"#);
-    assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib)"#);
+    assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, tls, console, store, backup, limits, node, payment, shop, gateway, predictors, predictor, consensus, mirror)"#);
+    assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib, agreement_every_s, slow_disk_ms)"#);
     assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role, client_listen, peer_listen)"#);
 }
 
@@ -225,7 +254,8 @@ fn addresses_can_be_dialled() {
         );
     }
     for right in ["localhost:1", "[::1]:7001", "n1.example:65535"] {
-        assert!(config::parse(&with(right), "cluster.toml").is_ok(), "{right}");
+        let text = format!("{}[tls]\nenabled = true\n", with(right));
+        assert!(config::parse(&text, "cluster.toml").is_ok(), "{right}");
     }
     let alone = "[[node]]\nid = 1\nclient = \"127.0.0.1:0\"\npeer = \"127.0.0.1:0\"\n";
     assert!(

@@ -130,7 +130,7 @@ fn only_some_tokens_open_the_store_and_each_only_its_part() {
     payment: Write pay/*, Write registry/payment/*
     predictors: Write predict/*, Write registry/predictors/*
     gateway: Read registry/*
-    mirror: Read *, Write registry/mirror/*
+    mirror: Read *, Write registry/mirror/*, Write mirror/*
     ");
 }
 

@@ -126,7 +126,7 @@ impl Client {
     fn new(load: &Load, target: &Target, number: u32) -> anyhow::Result<Self> {
         let endpoint = &target.endpoints[number as usize % target.endpoints.len()];
         let url = |path: String| {
-            Url::parse(&format!("{}{path}", service::http::base(&endpoint))).context("make a URL")
+            Url::parse(&format!("{}{path}", service::http::base(endpoint))).context("make a URL")
         };
         let key = |n: u64| format!("/v1/kv/bench/{number}/{n}");
         let count = match load.work {

@@ -153,7 +153,7 @@ impl Client {
     fn new(address: &str, token: &str, bodies: Vec<Bytes>) -> anyhow::Result<Self> {
         Ok(Self {
             connection: Connection::new(token, DEADLINE)?,
-            url: Url::parse(&format!("{}/payments", service::http::base(&address))).context("make a URL")?,
+            url: Url::parse(&format!("{}/payments", service::http::base(address))).context("make a URL")?,
             bodies,
         })
     }

@@ -101,7 +101,7 @@ impl Load {
         context: &Context,
         address: &str,
     ) -> anyhow::Result<(Figures, BTreeMap<String, u64>)> {
-        let url = Url::parse(&format!("{}/predict?{FLOWER}", service::http::base(&address)))
+        let url = Url::parse(&format!("{}/predict?{FLOWER}", service::http::base(address)))
             .context("make a URL")?;
         let connections = self.connections("none")?;
         let start = Instant::now();
@@ -126,7 +126,7 @@ impl Load {
             .token("oracle")
             .context("secrets.toml has no token for the oracle")?;
         let connections = self.connections(oracle.expose())?;
-        let url = Url::parse(&format!("{}/outcomes", service::http::base(&address))).context("make a URL")?;
+        let url = Url::parse(&format!("{}/outcomes", service::http::base(address))).context("make a URL")?;
         let progress = context.output.progress(self.seconds, "settling");
         let wanted = Duration::from_secs(self.seconds);
         let mut reporting = Duration::ZERO;
@@ -150,7 +150,7 @@ impl Load {
         progress.finish_and_clear();
         let http = service::http::client(DEADLINE);
         let ledger = http
-            .get(format!("{}/ledger", service::http::base(&address)))
+            .get(format!("{}/ledger", service::http::base(address)))
             .send()
             .await;
         let ledger = ledger.context("read the ledger")?.json().await;
@@ -187,7 +187,7 @@ fn consensus(context: &Context) -> anyhow::Result<&str> {
 /// Rounds that wait for their outcome.
 async fn open(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let http = service::http::client(DEADLINE);
-    let url = format!("{}/predict", service::http::base(&address));
+    let url = format!("{}/predict", service::http::base(address));
     let row = serde_json::json!({"features": [5.1, 3.5, 1.4, 0.2]});
     let mut rounds = Vec::with_capacity(count);
     while rounds.len() < count {

@@ -151,7 +151,7 @@ impl Load {
 
 /// What a client asks, in turn: without cards it only looks.
 fn asks(shop: &str, products: &[String], cards: &[String], number: u32) -> anyhow::Result<Vec<Ask>> {
-    let url = |path: &str| Url::parse(&format!("{}{path}", service::http::base(&shop))).context("make a URL");
+    let url = |path: &str| Url::parse(&format!("{}{path}", service::http::base(shop))).context("make a URL");
     let mut asks = Vec::new();
     for n in 0..PRODUCTS {
         let product = &products[(17 * number + n) as usize % products.len()];
@@ -189,10 +189,10 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(shop: &str, token: &str) -> anyhow::Result<Self> {
-        Url::parse(&service::http::base(&shop)).context("read the address of a shop")?;
+        Url::parse(&service::http::base(shop)).context("read the address of a shop")?;
         Ok(Self {
             http: service::http::client(AUDIT_DEADLINE),
-            base: service::http::base(&shop),
+            base: service::http::base(shop),
             token: token.to_owned(),
         })
     }

@@ -48,7 +48,7 @@ impl Nodes {
     async fn ask_one(&self, address: &str) -> Option<NodeStatus> {
         let request = self
             .http
-            .get(format!("{}/v1/status", service::http::base(&address)))
+            .get(format!("{}/v1/status", service::http::base(address)))
             .bearer_auth(self.root.expose());
         let answer = request.send().await.ok()?.error_for_status().ok()?;
         answer.json().await.ok()

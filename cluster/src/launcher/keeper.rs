@@ -374,7 +374,7 @@ async fn ready(http: &reqwest::Client, address: &str, starting: bool) {
     if !starting {
         return std::future::pending().await;
     }
-    let url = format!("{}/readyz", service::http::base(&address));
+    let url = format!("{}/readyz", service::http::base(address));
     loop {
         let answer = http.get(&url).timeout(Duration::from_millis(500)).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {

@@ -28,7 +28,7 @@ pub(crate) async fn find(http: &reqwest::Client, addresses: &[String], token: &s
 
 async fn ask(http: &reqwest::Client, address: &str, token: &str) -> Option<Seen> {
     let answer = http
-        .get(format!("{}/v1/cluster", service::http::base(&address)))
+        .get(format!("{}/v1/cluster", service::http::base(address)))
         .bearer_auth(token)
         .timeout(DEADLINE)
         .send()

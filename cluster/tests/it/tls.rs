@@ -166,7 +166,7 @@ async fn a_node_with_the_certificate_of_another_is_not_spoken_with() {
 #[tokio::test]
 async fn a_port_that_others_can_reach_needs_tls() {
     let cluster = Cluster::with(1, |config| {
-        config.nodes[0].client_listen = Some("0.0.0.0:0".to_owned())
+        config.nodes[0].client_listen = Some("0.0.0.0:0".to_owned());
     });
     let refused = cluster.run(&["up", "--detach"]).await.fails(2);
     assert!(refused.contains("tls.enabled"), "{refused}");

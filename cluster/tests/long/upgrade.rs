@@ -22,7 +22,10 @@ fn previous() -> PathBuf {
 /// What every version understands.
 fn write_plain_config(cluster: &Cluster) {
     use std::fmt::Write as _;
-    let mut text = format!("data = {:?}\n[console]\naddress = \"\"\n", cluster.data());
+    let mut text = format!(
+        "data = \"{}\"\n[console]\naddress = \"\"\n",
+        cluster.data().display()
+    );
     // A snapshot or two falls into the test.
     text.push_str("[store]\nsnapshot_log_entries = 300\nlog_keep_entries = 50\n");
     for node in &cluster.config.nodes {

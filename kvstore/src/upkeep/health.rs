@@ -64,7 +64,7 @@ impl Upkeep {
             .set(i64::from(verdict != Verdict::Agreed));
         match verdict {
             Verdict::Agreed if doubt => {
-                tracing::warn!("a doubt about the state of this member was not confirmed")
+                tracing::warn!("a doubt about the state of this member was not confirmed");
             }
             Verdict::Agreed => {}
             Verdict::OtherIsWrong(id) => tracing::error!(

@@ -72,7 +72,7 @@ impl Manner {
     async fn copy(&self, row: &[f64], classes: usize) -> Result<Vec<f64>> {
         let nothing = || Problem::new(problem::NOT_READY, "There is nobody to copy at the moment.");
         let model = self.model.as_ref().ok_or_else(nothing)?;
-        let request = self.http.post(format!("{}/predict", service::http::base(&model)));
+        let request = self.http.post(format!("{}/predict", service::http::base(model)));
         let request = request.json(&serde_json::json!({ "features": row }));
         let answer = request.send().await.map_err(|_error| nothing())?;
         let body: serde_json::Value = answer.json().await.map_err(|_error| nothing())?;

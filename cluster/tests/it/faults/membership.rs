@@ -151,7 +151,9 @@ async fn a_dead_member_is_replaced_by_one_command() {
         .filter(|name| *name != dead)
         .collect();
     let names: Vec<String> = expected.clone();
-    expected.iter_mut().for_each(|name| name.push_str(" true"));
+    for name in &mut expected {
+        name.push_str(" true");
+    }
     assert_eq!(voters, expected);
     // Again it finds everything done.
     cluster.run(&arguments).await.ok();

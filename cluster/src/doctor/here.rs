@@ -152,7 +152,7 @@ fn open_files(context: &Context) -> Finding {
     let needed = context.config.limits.connections_max as u64 + FILES_BESIDE_CONNECTIONS;
     let said = limit.map_or_else(
         || "no limit".to_owned(),
-        |limit| format!("{limit}, of {needed} at most"),
+        |limit| format!("{limit} allowed, {needed} may be needed"),
     );
     if limit.is_some_and(|limit| limit < needed) {
         Finding::warning(

@@ -10,6 +10,7 @@ use tokio::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Shop;
+use super::products::replayed;
 use crate::domain::{UserId, Username};
 use crate::store::{AccountRecord, Kept, Once, Reply, Store, UserRecord, inconsistent, read, write};
 
@@ -26,10 +27,11 @@ fn name_taken() -> Problem {
 
 impl Shop {
     pub(crate) async fn sign_up(&self, new: NewUser, once: Option<&Once>) -> Result<Reply> {
-        let replayed = super::products::replayed;
-        if let Some(kept) = self.store.answered(once).await? {
-            return Ok(replayed(kept));
-        }
+        let work = Box::pin(self.try_to_sign_up(new, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_sign_up(&self, new: NewUser, once: Option<&Once>) -> Result<Reply> {
         if new.name == Username::admin() {
             return Err(name_taken());
         }

@@ -57,9 +57,16 @@ impl Shop {
         change: &CartChange,
         once: Option<&Once>,
     ) -> Result<Reply> {
-        if let Some(kept) = self.store.answered(once).await? {
-            return Ok(replayed(kept));
-        }
+        let work = Box::pin(self.try_to_change_cart(user, change, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_change_cart(
+        &self,
+        user: &UserId,
+        change: &CartChange,
+        once: Option<&Once>,
+    ) -> Result<Reply> {
         let key = self.store.keys.cart(user);
         for tries in 0..TRIES_MAX {
             let (found, shelf) = tokio::join!(

@@ -44,7 +44,7 @@ pub(crate) use shelf::{Good, Shelf};
 
 use crate::domain::OrderId;
 use crate::points::Points;
-use crate::store::Store;
+use crate::store::{Kept, Once, Store};
 use checkout::Active;
 
 /// How many pieces of a product one cart or order can hold, and how many lines.
@@ -151,6 +151,28 @@ impl Shop {
     pub(crate) async fn reach(&self) -> Result<()> {
         let client = self.store.client.with_deadline(Duration::from_secs(1));
         client.revision().await.map(drop).map_err(problem_of)
+    }
+
+    /// Does the work once for this key. The kept answer is looked for before it, and again when it is refused: of twins
+    /// that arrive together one may meet what the other has done, and that is no reason to refuse it.
+    async fn once<T>(
+        &self,
+        once: Option<&Once>,
+        replay: impl Fn(Kept) -> Result<T>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if let Some(kept) = self.store.answered(once).await? {
+            return replay(kept);
+        }
+        self.points.reach("unanswered").await;
+        let done = work.await;
+        if let Err(refusal) = &done
+            && refusal.kind.status < 500
+            && let Some(kept) = self.store.answered(once).await?
+        {
+            return replay(kept);
+        }
+        done
     }
 
     /// What the shop's payment for this order is called.

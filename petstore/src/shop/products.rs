@@ -64,13 +64,11 @@ impl Shop {
     }
 
     pub(crate) async fn create(&self, new: &NewProduct, as_pet: bool, once: Option<&Once>) -> Result<Reply> {
-        if let Some(kept) = self.store.answered(once).await? {
-            return Ok(Reply {
-                kept,
-                replayed: true,
-                etag: None,
-            });
-        }
+        let work = Box::pin(self.try_to_create(new, as_pet, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_create(&self, new: &NewProduct, as_pet: bool, once: Option<&Once>) -> Result<Reply> {
         let (store, keys) = (&self.store, &self.store.keys);
         let number = store.client.add(&keys.last_product(), 1, None, None).await;
         let number = number.map_err(kvstore_client::problem_of)?;
@@ -109,11 +107,7 @@ impl Shop {
             Branch::Else => {
                 let kept = Store::replay_of(once, answer.got(0))?;
                 let kept = kept.ok_or_else(|| inconsistent("an answer is neither absent nor there"))?;
-                Ok(Reply {
-                    kept,
-                    replayed: true,
-                    etag: None,
-                })
+                Ok(replayed(kept))
             }
         }
     }
@@ -126,10 +120,18 @@ impl Shop {
         tag: Option<&str>,
         once: Option<&Once>,
     ) -> Result<Reply> {
+        let work = Box::pin(self.try_to_change(id, change, tag, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_change(
+        &self,
+        id: &str,
+        change: &Change,
+        tag: Option<&str>,
+        once: Option<&Once>,
+    ) -> Result<Reply> {
         let known = ProductId::parse(id).ok_or_else(unknown_product)?;
-        if let Some(kept) = self.store.answered(once).await? {
-            return Ok(replayed(kept));
-        }
         let (record_key, stock_key) = (self.store.keys.record(&known), self.store.keys.stock(&known));
         for _ in 0..TRIES_MAX {
             let good = self.product(id).await?;
@@ -176,10 +178,12 @@ impl Shop {
     }
 
     pub(crate) async fn remove(&self, id: &str, tag: Option<&str>, once: Option<&Once>) -> Result<Reply> {
+        let work = Box::pin(self.try_to_remove(id, tag, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_remove(&self, id: &str, tag: Option<&str>, once: Option<&Once>) -> Result<Reply> {
         let known = ProductId::parse(id).ok_or_else(unknown_product)?;
-        if let Some(kept) = self.store.answered(once).await? {
-            return Ok(replayed(kept));
-        }
         let body = serde_json::json!({"message": "Product deleted", "id": id});
         let kept = Kept::json(200, &body);
         for _ in 0..TRIES_MAX {

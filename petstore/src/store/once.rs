@@ -130,7 +130,7 @@ fn keyed(secret: &Secret, label: &str, parts: &[&[u8]]) -> String {
 }
 
 impl Store {
-    /// Before anything else is looked at.
+    /// The answer that is kept for this key.
     pub(crate) async fn answered(&self, once: Option<&Once>) -> Result<Option<Kept>> {
         let Some(once) = once else { return Ok(None) };
         let kv = self.client.get(&self.keys.answer(&once.hash)).await;

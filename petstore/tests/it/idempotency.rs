@@ -3,8 +3,10 @@
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use service::tasks::Tasks;
 
 use super::system::{EMPTY, System, VISA, keyed, order};
+use crate::harness::{Answer, Client};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twins_make_one_order() {
@@ -131,6 +133,67 @@ async fn every_write_can_be_repeated() {
         keyed(&client, "/users", "u", &new).await.expect(201).text(),
         first
     );
+    system.stop().await;
+}
+
+/// The late twin has looked for an answer before there was one, and everything else only after the first was done:
+/// what would refuse it is its own effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_twin_is_not_refused_for_what_the_first_did() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (ada, client) = system.user("ada").await;
+    let admins = [system.operator_at(0), system.operator_at(1)];
+    let users = [client.clone(), system.at(1, &client)];
+    let cart = format!("/cart/{ada}");
+    let tag = admins[0]
+        .get("/products/1")
+        .await
+        .expect(200)
+        .header("etag")
+        .to_owned();
+    let (post, put, delete) = (Method::POST, Method::PUT, Method::DELETE);
+    let writes = [
+        // Twice it would be more than a cart may hold.
+        (
+            &users,
+            &post,
+            cart.as_str(),
+            json!({"productId": "6", "quantity": 600}),
+        ),
+        (&users, &put, &format!("{cart}/item/6"), json!({"quantity": 2})),
+        (&users, &post, "/orders", json!({"cardNumber": VISA})),
+        (&admins, &put, "/products/1", json!({"price": 2})),
+        (&admins, &delete, "/products/2", json!({})),
+        (
+            &users,
+            &post,
+            "/users",
+            json!({"username": "bob", "password": "12345678"}),
+        ),
+    ];
+    for (n, (clients, method, target, body)) in writes.into_iter().enumerate() {
+        let request = |client: &Client| {
+            let request = client.request(method.clone(), target);
+            let request = request.header("idempotency-key", format!("k{n}"));
+            match target {
+                "/products/1" => request.header("if-match", &tag).json(&body),
+                _ => request.json(&body),
+            }
+        };
+        system.traps[1].arm("unanswered");
+        let (late, sender) = (request(&clients[1]), clients[1].clone());
+        let late = Tasks::new().spawn("twin", async move { sender.send(late).await });
+        system.traps[1].caught().await;
+        let first = clients[0].send(request(&clients[0])).await;
+        assert!(first.status < 300, "{method} {target}: {}", first.text());
+        system.traps[1].release();
+        let late = late.await.unwrap();
+        let told = |answer: &Answer| (answer.status, answer.json());
+        assert_eq!(told(&late), told(&first), "{method} {target}");
+        assert_eq!(late.header("idempotent-replayed"), "true", "{method} {target}");
+    }
+    assert_eq!(system.settled().await["orders"], 1);
+    assert_eq!(system.stock("6").await, 38);
     system.stop().await;
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{Duration, Instant};
 
 use super::Shop;
 use crate::domain::{OrderId, Status, UserId};
-use crate::store::{Once, OrderRecord};
+use crate::store::{Once, OrderRecord, read};
 
 pub(crate) use drive::{forget_token, jitter};
 pub(crate) use money::Bill;
@@ -214,5 +214,23 @@ impl Shop {
 fn tell<T>(waiting: oneshot::Sender<T>, news: T) {
     if waiting.send(news).is_err() {
         tracing::trace!("nobody waits for an order any longer");
+    }
+}
+
+impl Shop {
+    /// The order as it stands.
+    pub(crate) async fn found_order(&self, user: &UserId, id: &OrderId) -> Result<Found> {
+        let kv = self.store.client.get(&self.store.keys.order(user, id)).await;
+        let kv = kv.map_err(kvstore_client::problem_of)?;
+        let Some(kv) = kv else {
+            let missing = Problem::new(problem::ORDER_NOT_FOUND, "This user has no order with this id.");
+            return Err(self.notice(user, id).await?.unwrap_or(missing));
+        };
+        Ok(Found {
+            user: user.clone(),
+            id: id.clone(),
+            record: read(&kv.key, &kv.bytes())?,
+            revision: kv.mod_revision,
+        })
     }
 }

@@ -18,7 +18,7 @@ use crate::shop::products::unknown_product;
 use crate::shop::{Shelf, Shop};
 use crate::store::{
     Actor, Errand, GoodsPart, Kept, Letter, OrderRecord, PaymentOf, Phase, Post, Store, TodoRecord,
-    inconsistent, read, read_int, write,
+    inconsistent, read_int, write,
 };
 
 const TRIES_MAX: usize = 8;
@@ -51,9 +51,13 @@ fn before(kept: Kept) -> Result<Placed> {
 
 impl Shop {
     pub(super) async fn place(&self, wish: Wish) -> Result<(Placed, Option<Carrying>)> {
-        if let Some(kept) = self.store.answered(wish.once.as_ref()).await? {
-            return Ok((before(kept)?, None));
-        }
+        let once = wish.once.clone();
+        let replay = |kept| Ok((before(kept)?, None));
+        let work = Box::pin(self.try_to_place(wish));
+        self.once(once.as_ref(), replay, work).await
+    }
+
+    async fn try_to_place(&self, wish: Wish) -> Result<(Placed, Option<Carrying>)> {
         let payment = match &wish.card {
             Some(card) => Some(self.tokenize(card).await?),
             None => None,
@@ -378,22 +382,4 @@ fn out_of_stock(lines: &[Line], answer: &TxnAnswer) -> Result<Problem> {
         "There is not enough of something in the order.",
     )
     .extra("lines", short))
-}
-
-impl Shop {
-    /// The order as it stands.
-    pub(crate) async fn found_order(&self, user: &UserId, id: &OrderId) -> Result<Found> {
-        let kv = self.store.client.get(&self.store.keys.order(user, id)).await;
-        let kv = kv.map_err(kvstore_client::problem_of)?;
-        let Some(kv) = kv else {
-            let missing = Problem::new(problem::ORDER_NOT_FOUND, "This user has no order with this id.");
-            return Err(self.notice(user, id).await?.unwrap_or(missing));
-        };
-        Ok(Found {
-            user: user.clone(),
-            id: id.clone(),
-            record: read(&kv.key, &kv.bytes())?,
-            revision: kv.mod_revision,
-        })
-    }
 }

@@ -6,6 +6,9 @@
 
 pub mod api;
 pub mod backup;
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent.rs"]
+mod bent;
 pub mod command;
 pub mod machine;
 pub mod metrics;

@@ -1,4 +1,4 @@
-//! Asks the nodes how they stand, each for itself.
+//! Asks the nodes how they stand, each for itself, and the one that leads how the mirrors stand.
 //! Invariant: a node that does not answer in time has no standing; it does not hold up the others.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kvstore_client::wire::cluster::{NodeStatus, Role};
+use kvstore_client::wire::mirror::MirrorStatus;
+use serde::de::DeserializeOwned;
 use service::http::{self, Timeouts};
 use service::secrets::Secret;
 
@@ -20,7 +22,12 @@ pub(super) struct Nodes {
 }
 
 /// By the name of the process.
-pub(super) type Standings = BTreeMap<String, NodeStatus>;
+#[derive(Default)]
+pub(super) struct Standings {
+    pub(super) nodes: BTreeMap<String, NodeStatus>,
+    /// As the leader sees them; empty without one.
+    pub(super) mirrors: BTreeMap<String, MirrorStatus>,
+}
 
 impl Nodes {
     pub(super) fn new(root: Secret) -> Self {
@@ -41,14 +48,29 @@ impl Nodes {
     /// Of those that can answer.
     pub(super) async fn ask(&self, views: &[View]) -> Standings {
         let awake = views.iter().filter(|view| view.kind == "node" && view.is_awake());
-        let asked = awake.map(async |view| Some((view.name.clone(), self.ask_one(&view.address).await?)));
-        join_all(asked).await.into_iter().flatten().collect()
+        let asked = awake.map(async |view| {
+            let status = self.get(&view.address, "/v1/status").await?;
+            Some((view.name.clone(), status))
+        });
+        let mut standings = Standings {
+            nodes: join_all(asked).await.into_iter().flatten().collect(),
+            mirrors: BTreeMap::new(),
+        };
+        if views.iter().any(|view| view.kind == "mirror")
+            && let Some((leader, _)) = leader(&standings)
+            && let Some(view) = views.iter().find(|view| view.name == leader)
+        {
+            let mirrors: Option<Vec<MirrorStatus>> = self.get(&view.address, "/v1/mirrors").await;
+            let named = mirrors.into_iter().flatten();
+            standings.mirrors = named.map(|mirror| (mirror.name.clone(), mirror)).collect();
+        }
+        standings
     }
 
-    async fn ask_one(&self, address: &str) -> Option<NodeStatus> {
+    async fn get<T: DeserializeOwned>(&self, address: &str, path: &str) -> Option<T> {
         let request = self
             .http
-            .get(format!("{}/v1/status", service::http::base(address)))
+            .get(format!("{}{path}", service::http::base(address)))
             .bearer_auth(self.root.expose());
         let answer = request.send().await.ok()?.error_for_status().ok()?;
         answer.json().await.ok()
@@ -57,7 +79,8 @@ impl Nodes {
 
 /// Who leads, and in which term: of several that say so the one with the highest term.
 pub(super) fn leader(standings: &Standings) -> Option<(&str, u64)> {
-    let leaders = standings.iter().filter(|(_, status)| status.role == Role::Leader);
+    let nodes = standings.nodes.iter();
+    let leaders = nodes.filter(|(_, status)| status.role == Role::Leader);
     let leader = leaders.max_by_key(|(_, status)| status.term)?;
     Some((leader.0, leader.1.term))
 }

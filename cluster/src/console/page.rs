@@ -56,7 +56,8 @@ struct Row {
     name: String,
     kind: &'static str,
     address: String,
-    page: &'static str,
+    /// Of its page.
+    url: String,
 }
 
 /// Where everything stands in the picture of the cluster.
@@ -100,7 +101,7 @@ impl Page {
             name: process.name.clone(),
             kind: process.kind,
             address: process.address.clone(),
-            page: process.page,
+            url: format!("{}{}", service::http::base(&process.address), process.page),
         });
         Ok(Self {
             environment,
@@ -299,7 +300,7 @@ mod tests {
             state: State::Killed,
             restarts: 0,
         };
-        let picture = picture::draw(&[view], &super::super::nodes::Standings::new());
+        let picture = picture::draw(&[view], &super::super::nodes::Standings::default());
         let html = page.render(picture, Vec::new()).unwrap();
         assert!(!html.contains("<script>alert") && !html.contains("<b>"), "{html}");
         assert!(html.contains("&lt;script&gt;"), "{html}");

@@ -3,6 +3,7 @@
 //! come from one place. It must not know HTML.
 
 use kvstore_client::wire::cluster::{NodeStatus, Role};
+use kvstore_client::wire::mirror::MirrorStatus;
 use serde::Serialize;
 
 use super::nodes::{self, Standings};
@@ -39,7 +40,7 @@ pub(super) struct Portrait {
     pub(super) says: String,
     pub(super) term: Option<u64>,
     pub(super) log: Option<u64>,
-    /// How many entries it has not applied that the leader has.
+    /// How many entries it has not applied that the leader has; of a mirror, how many revisions.
     pub(super) lag: Option<u64>,
     pub(super) restarts: u32,
     pub(super) pid: Option<u32>,
@@ -49,13 +50,16 @@ pub(super) struct Portrait {
 pub(super) fn draw(views: &[View], standings: &Standings) -> Picture {
     let leader = nodes::leader(standings);
     let log_end = leader
-        .and_then(|(name, _)| standings.get(name))
+        .and_then(|(name, _)| standings.nodes.get(name))
         .map(|status| status.last_log);
     let portraits: Vec<Portrait> = views
         .iter()
         .map(|view| {
             let leads = leader.is_some_and(|(name, _)| name == view.name);
-            portrait(view, standings.get(&view.name), leads, log_end)
+            match standings.mirrors.get(&view.name) {
+                Some(mirror) if view.kind == "mirror" => portrait_of_mirror(view, mirror),
+                _ => portrait(view, standings.nodes.get(&view.name), leads, log_end),
+            }
         })
         .collect();
     let (headline, health) = headline(&portraits, leader);
@@ -87,14 +91,46 @@ fn portrait(view: &View, standing: Option<&NodeStatus>, leads: bool, log_end: Op
     }
 }
 
+fn portrait_of_mirror(view: &View, mirror: &MirrorStatus) -> Portrait {
+    let (says, health) = match absent(view.state) {
+        Some(told) => told,
+        None => says_of_mirror(mirror),
+    };
+    Portrait {
+        says,
+        health,
+        lag: mirror.lag_revisions,
+        ..portrait(view, None, false, None)
+    }
+}
+
+/// What the leader makes of it: whether writes wait for it counts more than how far it is.
+fn says_of_mirror(mirror: &MirrorStatus) -> (String, Health) {
+    match (mirror.mode.as_str(), mirror.state.as_str()) {
+        ("sync", "ok") => ("has every write".to_owned(), Health::Good),
+        ("sync", "degraded") => ("left out, writes do not wait".to_owned(), Health::Bad),
+        ("sync", _) => ("catches up".to_owned(), Health::Waiting),
+        (_, "ok") => ("copies".to_owned(), Health::Good),
+        _ => ("catches up".to_owned(), Health::Waiting),
+    }
+}
+
+/// Why it does nothing at all, if that is so.
+fn absent(state: State) -> Option<(String, Health)> {
+    let (says, health) = match state {
+        State::Killed => ("killed", Health::Bad),
+        State::Stopped => ("stopped", Health::Bad),
+        State::Failed => ("dies again and again", Health::Bad),
+        State::Paused => ("paused", Health::Waiting),
+        State::Starting => ("starting", Health::Waiting),
+        State::Running => return None,
+    };
+    Some((says.to_owned(), health))
+}
+
 fn says(view: &View, standing: Option<&NodeStatus>, leads: bool, lag: Option<u64>) -> (String, Health) {
-    match view.state {
-        State::Killed => return ("killed".to_owned(), Health::Bad),
-        State::Stopped => return ("stopped".to_owned(), Health::Bad),
-        State::Failed => return ("dies again and again".to_owned(), Health::Bad),
-        State::Paused => return ("paused".to_owned(), Health::Waiting),
-        State::Starting => return ("starting".to_owned(), Health::Waiting),
-        State::Running => {}
+    if let Some(told) = absent(view.state) {
+        return told;
     }
     if view.kind != "node" {
         return ("serves".to_owned(), Health::Good);
@@ -187,10 +223,13 @@ mod tests {
             .zip(states)
             .map(|(name, state)| view(name, state))
             .collect();
-        let standings = standings
+        let nodes = standings
             .iter()
-            .map(|(name, role, applied)| ((*name).to_owned(), standing(role, *applied)))
-            .collect();
+            .map(|(name, role, applied)| ((*name).to_owned(), standing(role, *applied)));
+        let standings = Standings {
+            nodes: nodes.collect(),
+            ..Standings::default()
+        };
         let picture = draw(&views, &standings);
         (
             picture.headline,
@@ -234,12 +273,61 @@ mod tests {
     fn of_two_leaders_the_newer_one_counts() {
         let mut old = standing("leader", 10);
         old.term = 4;
-        let standings = [("n1".to_owned(), old), ("n2".to_owned(), standing("leader", 12))];
+        let standings = Standings {
+            nodes: [("n1".to_owned(), old), ("n2".to_owned(), standing("leader", 12))].into(),
+            ..Standings::default()
+        };
         let picture = draw(
             &[view("n1", State::Running), view("n2", State::Running)],
-            &standings.into(),
+            &standings,
         );
         assert_eq!(picture.leader.as_deref(), Some("n2"));
         assert!(!picture.processes[0].leads);
+    }
+
+    #[test]
+    fn a_mirror_that_is_left_out_is_named() {
+        let mut copy = view("mirror-sync", State::Running);
+        copy.kind = "mirror".to_owned();
+        let told = |state: &str, process: State| {
+            let mirror = MirrorStatus {
+                name: "mirror-sync".to_owned(),
+                mode: "sync".to_owned(),
+                on_loss: "degrade".to_owned(),
+                state: state.to_owned(),
+                acknowledged_revision: Some(7),
+                lag_revisions: Some(3),
+                heard_ms_ago: Some(1),
+            };
+            let standings = Standings {
+                nodes: [("n1".to_owned(), standing("leader", 12))].into(),
+                mirrors: [("mirror-sync".to_owned(), mirror)].into(),
+            };
+            let copy = View {
+                state: process,
+                ..copy.clone()
+            };
+            let picture = draw(&[view("n1", State::Running), copy], &standings);
+            let portrait = &picture.processes[1];
+            (picture.headline.clone(), portrait.says.clone(), portrait.lag)
+        };
+        let well = "n1 leads, and all is well.".to_owned();
+        assert_eq!(
+            told("ok", State::Running),
+            (well, "has every write".to_owned(), Some(3))
+        );
+        let without = "n1 leads without mirror-sync.".to_owned();
+        let left_out = "left out, writes do not wait".to_owned();
+        assert_eq!(
+            told("degraded", State::Running),
+            (without.clone(), left_out, Some(3))
+        );
+        assert_eq!(
+            told("degraded", State::Killed),
+            (without, "killed".to_owned(), Some(3))
+        );
+        let (headline, says, _) = told("catching_up", State::Running);
+        assert_eq!(headline, "n1 leads; mirror-sync is not there yet.");
+        assert_eq!(says, "catches up");
     }
 }

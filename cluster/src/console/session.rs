@@ -152,7 +152,7 @@ impl Session {
             let views = supervisor.present().processes;
             let standings = self.console.nodes.ask(&views).await;
             memory.fault.clone_from(&faults.borrow_and_update());
-            let revision = standings.values().map(|status| status.revision).max();
+            let revision = standings.nodes.values().map(|status| status.revision).max();
             self.with_board(|board| board.set_revision(revision.unwrap_or(0)));
             memory.note(self, &views, &standings);
             let picture = picture::draw(&views, &standings);
@@ -210,10 +210,10 @@ impl Memory {
                 journal.write(Tone::Good, format!("{name} leads term {term}{after}"));
             }
         }
-        let end = standings.get(name).map_or(0, |leader| leader.last_log);
+        let end = standings.nodes.get(name).map_or(0, |leader| leader.last_log);
         for view in views.iter().filter(|view| view.kind == "node") {
             let away = self.behind.iter().position(|name| *name == view.name);
-            match (away, standings.get(&view.name)) {
+            match (away, standings.nodes.get(&view.name)) {
                 (None, None) => self.behind.push(view.name.clone()),
                 (Some(index), Some(standing)) if standing.applied + LAG_SMALL > end => {
                     self.behind.swap_remove(index);

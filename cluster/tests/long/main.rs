@@ -10,15 +10,19 @@ mod harness;
 mod load;
 
 mod disk;
+mod drive;
 mod network;
 #[path = "../../src/chaos/power.rs"]
 mod power;
 
+mod chaos;
 mod contract;
 mod damage;
 mod full_disk;
 mod kills;
 mod membership;
+mod million;
+mod overload;
 mod partition;
 mod power_install;
 mod power_loss;

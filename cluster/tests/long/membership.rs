@@ -1,9 +1,9 @@
-//! A cluster that grows from three to five and shrinks to three others while clients write.
+//! A cluster that grows from three to five and shrinks to three others, and to one, while clients write.
 //! Invariant: at every step a majority of the members of that moment has everything; newcomers come by snapshot.
 
 use std::time::Instant;
 
-use crate::harness::{let_in, start_newcomer, three_and_newcomers, wait_for_member};
+use crate::harness::{Cluster, let_in, start_newcomer, three_and_newcomers, wait_for_member};
 use crate::load::{Leaders, Load, Plan, addresses_of, snapshot_installed, verify};
 
 #[tokio::test]
@@ -53,4 +53,30 @@ async fn three_members_become_five_and_three_others_under_load() {
     cluster.wait_for_state("n3", "running").await;
     leaders.stop().await;
     verify(&cluster, &["n3", "n4", "n5"], load.stop().await).await;
+}
+
+/// Each time it is the leader that has to go, so that whoever stays takes over within the change.
+#[tokio::test]
+async fn all_members_but_one_are_removed_under_load() {
+    let cluster = Cluster::start(3).await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 500).await;
+    let mut rest: Vec<&str> = crate::ALL.to_vec();
+    while rest.len() > 1 {
+        let leader = cluster.leader().await;
+        let id: u64 = leader.trim_start_matches('n').parse().unwrap();
+        rest.retain(|name| *name != leader);
+        let client = cluster.client_of(addresses_of(&cluster, &rest));
+        client.member_remove(id).await.unwrap();
+        wait_for_member(&client, id, "the member is gone", |_, member| member.is_none()).await;
+        load.progress(Instant::now(), 300).await;
+        cluster.term(&leader).await;
+        load.progress(Instant::now(), 300).await;
+    }
+    // The last one is a majority of its own, also after it was killed.
+    cluster.kill(rest[0]).await;
+    cluster.start_node(rest[0]).await;
+    cluster.wait_for_state(rest[0], "running").await;
+    load.progress(Instant::now(), 300).await;
+    verify(&cluster, &rest, load.stop().await).await;
 }

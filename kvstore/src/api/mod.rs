@@ -5,6 +5,8 @@
 //! allowed is decided where it is applied. It must not know Raft, nor write to the database.
 
 mod auth;
+#[cfg(test)]
+mod bent;
 mod cluster;
 mod cursor;
 mod docs;

@@ -50,7 +50,7 @@ fn wire_rules(rules: &[Rule]) -> Vec<WireRule> {
     rules.collect()
 }
 
-fn parse(document: &Value, limits: &service::config::LimitsConfig) -> Result<Vec<Rule>> {
+pub(super) fn parse(document: &Value, limits: &service::config::LimitsConfig) -> Result<Vec<Rule>> {
     let mut fields = Fields::new(limits);
     let root = fields.object(document, "");
     let list = fields.list(root, "", "prefixes", RULES_MAX);

@@ -64,9 +64,10 @@ pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
     postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
 }
 
-/// How many commands an encoded list says it has; `None` if it does not even say that.
+/// How many commands an encoded list says it has; `None` if it does not even say that, or cannot have so many.
 pub fn count_commands(list: &[u8]) -> Option<usize> {
-    postcard::take_from_bytes(list).ok().map(|(count, _)| count)
+    let (count, rest) = postcard::take_from_bytes::<usize>(list).ok()?;
+    (count <= rest.len()).then_some(count)
 }
 
 /// Several encoded lists as one. A list is its count and then its items, so the items need not be decoded.

@@ -318,3 +318,13 @@ fn behaviours_are_words_and_numbers() {
         assert!(wrong.parse::<Behaviour>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn bent_files_are_read_or_refused() {
+    let whole = include_bytes!("../../../../cluster.toml").to_vec();
+    crate::bent::feed(&[whole], |bytes| {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            drop(service::config::parse(text, "cluster.toml"));
+        }
+    });
+}

@@ -6,6 +6,7 @@
     reason = "in a test a failed unwrap is a failed test, with its place"
 )]
 
+mod bent;
 mod body;
 mod config;
 mod edge;

@@ -16,7 +16,9 @@ mod process;
 mod wait;
 
 pub(crate) use cluster::Cluster;
-pub(crate) use newcomers::{let_in, member_of, start_newcomer, three_and_newcomers, wait_for_member};
+pub(crate) use newcomers::{
+    let_in, member_of, start_newcomer, three_and_newcomers, three_with_newcomers, wait_for_member,
+};
 pub(crate) use ports::free_ports;
 pub(crate) use process::{BINARY, Ran, command_of, lives, signal};
 pub(crate) use wait::{SOON, wait_until};

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use kvstore_client::KvClient;
 use kvstore_client::wire::cluster::{Cluster as Members, Member, NewMember};
-use service::config::{NodeConfig, Role};
+use service::config::{Config, NodeConfig, Role};
 use tokio::process::Child;
 
 use super::cluster::Cluster;
@@ -13,10 +13,15 @@ use super::wait::{SOON, wait_until};
 
 /// Three voters run; further nodes are configured as ones that only learn, and are started by hand.
 pub(crate) async fn three_and_newcomers(newcomers: usize) -> Cluster {
-    let mut cluster = Cluster::with(3 + newcomers as u64, |config| {
+    three_with_newcomers(newcomers, |config| {
         config.store.snapshot_log_entries = 200;
         config.store.log_keep_entries = 20;
-    });
+    })
+    .await
+}
+
+pub(crate) async fn three_with_newcomers(newcomers: usize, change: impl FnOnce(&mut Config)) -> Cluster {
+    let mut cluster = Cluster::with(3 + newcomers as u64, change);
     let new = cluster.config.nodes.split_off(3);
     cluster.write_config();
     cluster.up().await;

@@ -4,6 +4,8 @@
 //! for openraft, `link` asks (forwarded writes, read indexes), `server` answers, `transfer` moves
 //! snapshots, `failover` shortens the wait when a leader's process is gone.
 
+#[cfg(test)]
+mod bent;
 pub mod client;
 pub mod failover;
 pub mod frame;

@@ -15,6 +15,7 @@ mod network;
 mod power;
 
 mod contract;
+mod contract_predictors;
 mod damage;
 mod full_disk;
 mod kills;

@@ -178,7 +178,9 @@ fn show_simulations(context: &Context, simulations: &[Simulation]) -> std::io::R
             harmless.map_or_else(none, |(mean, most)| format!("{mean:.1} ({most})")),
             one.ejected_after
                 .zip(one.ejected_after_mean)
-                .map_or_else(none, |((first, last), mean)| format!("{first}–{last} ({mean:.1})")),
+                .map_or_else(none, |((first, last), mean)| {
+                    format!("{first}–{last} ({mean:.1})")
+                }),
             if one.conserved { "yes" } else { "NO" }.to_owned(),
         ]
     });

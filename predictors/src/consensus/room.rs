@@ -77,7 +77,11 @@ fn displaced(open: impl Iterator<Item = (String, impl AsRef<[u8]>)>, opener: &Op
     let mut holders: BTreeMap<String, Held> = BTreeMap::new();
     for (key, value) in open {
         let held = holders.entry(OpenRecord::read(value.as_ref()).opener);
-        held.or_insert(Held { count: 0, oldest: key }).count += 1;
+        held.or_insert(Held {
+            count: 0,
+            oldest: key,
+        })
+        .count += 1;
     }
     holders.remove(Opener::Known.word());
     let least = match opener {
@@ -100,7 +104,11 @@ mod tests {
     /// Rounds of these openers, the first letter the oldest; `-` for one with a token.
     fn displaced_of(openers: &str, opener: &Opener) -> Option<String> {
         let open = openers.chars().enumerate().map(|(at, word)| {
-            let opener = if word == '-' { String::new() } else { word.to_string() };
+            let opener = if word == '-' {
+                String::new()
+            } else {
+                word.to_string()
+            };
             let asked = vec!["knn".to_owned(), "tree".to_owned()];
             (at.to_string(), OpenRecord { asked, opener }.write())
         });

@@ -180,7 +180,10 @@ impl Bank {
             }
             let urls: BTreeSet<&String> = snapshot.models.values().map(|model| &model.url).collect();
             if urls.len() < snapshot.models.len() {
-                tracing::warn!(?moved, "models have moved to where another takes part; they keep their old places");
+                tracing::warn!(
+                    ?moved,
+                    "models have moved to where another takes part; they keep their old places"
+                );
                 return Ok(());
             }
             let txn = txn.then(Op::put(keys::BOOK, records::write(&snapshot.book)));

@@ -56,7 +56,9 @@ fn split(rows: usize) -> String {
     } else {
         String::new()
     };
-    format!("stratified {FOLDS}-fold, {REPEATS} times{sampled}; the served model learned from all {rows} rows")
+    format!(
+        "stratified {FOLDS}-fold, {REPEATS} times{sampled}; the served model learned from all {rows} rows"
+    )
 }
 
 impl Card {

@@ -110,7 +110,10 @@ pub(super) fn matrix(rows: &[Vec<f64>]) -> Array2<f64> {
 
 /// The same for some rows of a table.
 pub(super) fn matrix_of(table: &Table, rows: &[usize]) -> Array2<f64> {
-    let numbers = rows.iter().flat_map(|row| table.rows[*row].iter().copied()).collect();
+    let numbers = rows
+        .iter()
+        .flat_map(|row| table.rows[*row].iter().copied())
+        .collect();
     Array2::from_shape_vec((rows.len(), table.features.len()), numbers)
         .expect("all rows have a number for each feature")
 }

@@ -41,7 +41,9 @@ impl Kind {
             Self::Knn => "the 5 nearest neighbours by Euclidean distance, on standardised features",
             Self::Logistic => "multinomial logistic regression with L2 penalty 1, on standardised features",
             Self::Tree => "decision tree by Gini impurity, leaves counted with Laplace smoothing",
-            Self::Forest => "100 decision trees on bootstrap samples, each with features drawn for it, votes counted with Laplace smoothing",
+            Self::Forest => {
+                "100 decision trees on bootstrap samples, each with features drawn for it, votes counted with Laplace smoothing"
+            }
         }
     }
 

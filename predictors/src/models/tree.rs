@@ -136,7 +136,9 @@ fn grow(table: &Table, rows: &[usize], depth: usize) -> anyhow::Result<Grown> {
     let upper = grow(table, &border.upper, depth + 1)?;
     Ok(match (lower, upper) {
         // Both name the same class: together they know better how often it is.
-        (Grown::Leaf(one), Grown::Leaf(two)) if label(&one) == label(&two) => Grown::Leaf(count_of(table, rows)),
+        (Grown::Leaf(one), Grown::Leaf(two)) if label(&one) == label(&two) => {
+            Grown::Leaf(count_of(table, rows))
+        }
         (lower, upper) => Grown::Split {
             feature: border.feature,
             at: border.at,

@@ -78,7 +78,10 @@ impl Twins {
         let address: SocketAddr = listener.local_addr().unwrap();
         let app = Router::new().fallback(pass).with_state(Arc::clone(&gate));
         let tasks = Tasks::new();
-        tasks.spawn("gate", serve::serve(listener, app, Limits::default(), tasks.clone()));
+        tasks.spawn(
+            "gate",
+            serve::serve(listener, app, Limits::default(), tasks.clone()),
+        );
         system.config.nodes[0].client = address.to_string();
         system.start_consensus(2).await;
         Self { system, gate, tasks }
@@ -89,7 +92,9 @@ impl Twins {
         self.gate.shut.send_replace(true);
         self.gate.held.send_replace(0);
         let (direct, gated) = (self.system.operator(), self.system.operator_of(1));
-        let second = make(&gated).header("idempotency-key", key).header(REQUEST_ID, SECOND);
+        let second = make(&gated)
+            .header("idempotency-key", key)
+            .header(REQUEST_ID, SECOND);
         let first = async {
             wait_for("the second twin to be held", async || {
                 let held = *self.gate.held.borrow();

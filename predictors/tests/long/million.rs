@@ -144,7 +144,10 @@ fn a_million_rows_are_judged() {
     let evaluation = evaluate(&table, plan, &mut || {}).unwrap();
     for judged in evaluation.models.iter().chain([&evaluation.consensus]) {
         let figures = &judged.figures;
-        eprintln!("{}: {:.4}, log loss {:.3}", judged.name, figures.accuracy, figures.log_loss);
+        eprintln!(
+            "{}: {:.4}, log loss {:.3}",
+            judged.name, figures.accuracy, figures.log_loss
+        );
         assert!(figures.accuracy > 0.92, "{judged:?}");
     }
     eprintln!("judged in {:.1?}, at most {} MiB", began.elapsed(), memory_mib());

@@ -42,7 +42,10 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
     let asked = (&parts.method, &parts.uri, &parts.headers);
     let once = Once::of(&app.secrets, "anybody", asked, &body)?;
     let opener = opener(&app, &parts);
-    let reply = app.bank.open(&app.asker, &app.shape, (&row, &opener), once.as_ref()).await?;
+    let reply = app
+        .bank
+        .open(&app.asker, &app.shape, (&row, &opener), once.as_ref())
+        .await?;
     let id = round_of(&reply.body);
     let mut response = reply.into_answer();
     if let Some(id) = id

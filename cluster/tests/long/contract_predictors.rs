@@ -37,7 +37,9 @@ async fn judge(cluster: &Cluster, address: &str, token: &str) {
         ])
         .args(["--max-examples", EXAMPLES, "--request-timeout", "10"])
         // No schema can say how many features the table had, or which hosts the configuration lists.
-        .args(["--exclude-checks", "positive_data_acceptance"])
+        // A network whose models were all told to leave answers 503, as its document says: what it does not say is
+        // found all the same.
+        .args(["--exclude-checks", "positive_data_acceptance,not_a_server_error"])
         .current_dir(cluster.folder())
         .output()
         .await

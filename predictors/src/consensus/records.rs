@@ -9,7 +9,7 @@ use service::problem::{Problem, Result};
 
 use crate::stakes::{Account, Forecast, Temperature, Trust};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Book {
     pub(crate) treasury_micro: u64,
     pub(crate) temperature: Temperature,

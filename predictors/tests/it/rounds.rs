@@ -123,6 +123,18 @@ async fn open_rounds_are_bounded_and_expire_without_effect() {
     system.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_network_was_set_up_the_ledger_was_empty() {
+    let system = System::start().await;
+    let before = system.consensus(0).get("/ledger?revision=0").await.expect(200);
+    let before = before.json();
+    assert_eq!(
+        (&before["supply_micro"], &before["conserved"]),
+        (&json!(0), &json!(true))
+    );
+    system.stop().await;
+}
+
 /// Opens a round without any token, from one of the addresses of this machine.
 async fn open_from(system: &System, from: [u8; 4]) -> (u16, Value) {
     let socket = TcpSocket::new_v4().unwrap();

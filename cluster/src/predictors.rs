@@ -177,7 +177,10 @@ fn show_simulations(context: &Context, simulations: &[Simulation]) -> std::io::R
             format!("{:.2} %", 100.0 * one.unweighted_accuracy),
             harmless.map_or_else(none, |(mean, most)| format!("{mean:.1} ({most})")),
             one.ejected_after
-                .map_or_else(none, |(first, last)| format!("{first}–{last}")),
+                .zip(one.ejected_after_mean)
+                .map_or_else(none, |((first, last), mean)| {
+                    format!("{first}–{last} ({mean:.1})")
+                }),
             if one.conserved { "yes" } else { "NO" }.to_owned(),
         ]
     });
@@ -188,7 +191,7 @@ fn show_simulations(context: &Context, simulations: &[Simulation]) -> std::io::R
             "LOG LOSS",
             "ONE VOTE EACH",
             "HARMLESS AFTER (MAX)",
-            "EJECTED AFTER",
+            "EJECTED AFTER (MEAN)",
             "CONSERVED",
         ],
         rows,

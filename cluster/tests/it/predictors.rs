@@ -260,6 +260,38 @@ async fn the_page_shows_an_adversary_losing_its_stake() {
     shows(&browser, "#played", "50 of 50 rounds played").await;
     shows(&browser, bad, "ejected").await;
     shows(&browser, "#ledger", "nothing appeared or vanished").await;
+    for model in ["naive-bayes", "knn", "logistic"] {
+        shows(&browser, &format!("#models tr[data-model={model}]"), "setosa").await;
+    }
     let lines = "return document.querySelectorAll(\"#plot polyline\").length";
     assert_eq!(browser.run(lines).await, json!(4));
+    watch_the_plot(&cluster, &browser).await;
+    browser.has_no_complaints().await;
+}
+
+/// The line of the adversary falls, for its stake as for its trust, and the plot goes on by itself.
+async fn watch_the_plot(cluster: &Cluster, browser: &Browser) {
+    let falls = "const line = document.querySelector('#plot polyline[data-model=always-wrong]');
+        const heights = line.getAttribute('points').split(' ').map((point) => Number(point.split(',')[1]));
+        return document.getElementById('plot').textContent.includes(UNIT) && heights.at(-1) - heights[0] > 30";
+    for (choice, unit) in [("stake", "'round 50'"), ("trust", "'1.00'")] {
+        let choose = format!("document.querySelector('input[name=what][value={choice}]').click()");
+        browser.run(&choose).await;
+        holds(browser, choice, &falls.replace("UNIT", unit)).await;
+    }
+    insist(cluster, "/play", &json!({"rounds": 1}), 200).await;
+    let grown = "return document.getElementById('plot').textContent.includes('round 51')";
+    holds(browser, "the plot to go on", grown).await;
+}
+
+async fn holds(browser: &Browser, what: &str, script: &str) {
+    wait_until(what, SOON, async || {
+        let seen = browser.run(script).await;
+        if seen == json!(true) {
+            Ok(())
+        } else {
+            Err(browser.text("#plot").await)
+        }
+    })
+    .await;
 }

@@ -17,6 +17,7 @@ mod power;
 
 mod chaos;
 mod contract;
+mod contract_predictors;
 mod damage;
 mod full_disk;
 mod kills;

@@ -1,6 +1,7 @@
 //! Idempotency keys: the first answer to one is written in the same transaction as what it answers.
-//! Invariant: of twins that arrive together one commits, and the other reads its answer. Keys belong to whoever sent
-//! them; neither they nor the requests can be read from what is stored.
+//! Invariant: of twins that arrive together one commits, and the other reads its answer, also where what the first has
+//! done is a reason to refuse the second. Keys belong to whoever sent them; neither they nor the requests can be read
+//! from what is stored.
 
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
@@ -128,8 +129,25 @@ impl Once {
         Ok(body.map(|body| Reply::again(record.status, body)))
     }
 
-    /// Before anything else is looked at.
-    pub(crate) async fn answered(once: Option<&Self>, bank: &Bank) -> Result<Option<Reply>> {
+    /// Does the work of a request, unless it was answered before. What refuses it may be what a twin has done in
+    /// between, and then the twin's answer is there: so it is looked for once more before a refusal is told.
+    pub(crate) async fn answer(
+        once: Option<&Self>,
+        bank: &Bank,
+        work: impl Future<Output = Result<Reply>>,
+    ) -> Result<Reply> {
+        if let Some(reply) = Self::answered(once, bank).await? {
+            return Ok(reply);
+        }
+        match work.await {
+            Err(refusal) if refusal.kind.status < 500 => {
+                Self::answered(once, bank).await?.map_or(Err(refusal), Ok)
+            }
+            done => done,
+        }
+    }
+
+    async fn answered(once: Option<&Self>, bank: &Bank) -> Result<Option<Reply>> {
         let Some(once) = once else { return Ok(None) };
         let kv = bank.client.get(&once.key()).await.map_err(trouble)?;
         kv.map_or(Ok(None), |kv| once.replay(&kv))

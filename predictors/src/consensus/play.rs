@@ -5,7 +5,8 @@ use service::problem::{self, Problem, Result};
 
 use super::ask::Asker;
 use super::network::Bank;
-use super::rounds::contended;
+use super::room::Opener;
+use super::rounds::{contended, round_of};
 use super::settler::{Report, Settler};
 use crate::data::{Table, iris};
 use crate::wire::Shape;
@@ -43,8 +44,9 @@ pub(crate) async fn play(
     for _ in 0..rounds {
         let drawn = getrandom::u64().expect("the operating system has random bytes to give");
         let row = usize::try_from(drawn).unwrap_or(0) % table.len();
-        let (id, _) = bank.open(asker, shape, &table.rows[row], None).await?;
-        let id = id.ok_or_else(contended)?;
+        let asked = (table.rows[row].as_slice(), &Opener::Known);
+        let reply = bank.open(asker, shape, asked, None).await?;
+        let id = round_of(&reply.body).ok_or_else(contended)?;
         let outcome = table.labels[row];
         let report = Report {
             round: id.clone(),

@@ -9,7 +9,7 @@ use service::problem::{Problem, Result};
 
 use crate::stakes::{Account, Forecast, Temperature, Trust};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Book {
     pub(crate) treasury_micro: u64,
     pub(crate) temperature: Temperature,
@@ -76,6 +76,30 @@ pub(crate) struct RoundRecord {
     /// What the report of the outcome was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<Box<RawValue>>,
+}
+
+/// What is kept of a round as long as it is open: `knn,tree;OPENER`. Few bytes, since all are read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenRecord {
+    /// The models that were asked.
+    pub(crate) asked: Vec<String>,
+    /// Empty for whoever has a token.
+    pub(crate) opener: String,
+}
+
+impl OpenRecord {
+    pub(crate) fn write(&self) -> String {
+        format!("{};{}", self.asked.join(","), self.opener)
+    }
+
+    pub(crate) fn read(value: &[u8]) -> Self {
+        let value = String::from_utf8_lossy(value);
+        let (asked, opener) = value.split_once(';').unwrap_or((&value, ""));
+        Self {
+            asked: asked.split(',').map(str::to_owned).collect(),
+            opener: opener.to_owned(),
+        }
+    }
 }
 
 /// What became of a model in a round.

@@ -1,6 +1,8 @@
 //! Who takes part: joining with a deposit, raising the stake, leaving.
 //! Invariant: tokens come and go only here, each time with a record of it that is never changed.
 
+use std::collections::BTreeSet;
+
 use kvstore_client::Txn;
 use kvstore_client::wire::txn::{Condition, Op, OpResult};
 use reqwest::Url;
@@ -11,7 +13,7 @@ use super::http::answers;
 use super::keys;
 use super::network::{Bank, Snapshot};
 use super::once::{Once, Reply};
-use super::records::{self, Book, Funding, FundingRecord, LeftRecord, ModelRecord};
+use super::records::{self, Book, Funding, FundingRecord, LeftRecord, ModelRecord, OpenRecord};
 use super::rounds::contended;
 use crate::process::trouble;
 use crate::stakes::{Account, Temperature};
@@ -44,9 +46,15 @@ impl Bank {
         deposit_micro: u64,
         once: Option<&Once>,
     ) -> Result<Reply> {
-        if let Some(reply) = Once::answered(once, self).await? {
-            return Ok(reply);
-        }
+        Once::answer(once, self, self.join((name, url), deposit_micro, once)).await
+    }
+
+    async fn join(
+        &self,
+        (name, url): (&str, &str),
+        deposit_micro: u64,
+        once: Option<&Once>,
+    ) -> Result<Reply> {
         for _ in 0..TRIES {
             let mut snapshot = self.snapshot(vec![Op::get(&keys::left(name))]).await?;
             self.check_room(&snapshot, name, url)?;
@@ -95,9 +103,10 @@ impl Bank {
     }
 
     pub(crate) async fn top_up(&self, name: &str, amount_micro: u64, once: Option<&Once>) -> Result<Reply> {
-        if let Some(reply) = Once::answered(once, self).await? {
-            return Ok(reply);
-        }
+        Once::answer(once, self, self.raise(name, amount_micro, once)).await
+    }
+
+    async fn raise(&self, name: &str, amount_micro: u64, once: Option<&Once>) -> Result<Reply> {
         for _ in 0..TRIES {
             let mut snapshot = self.snapshot(Vec::new()).await?;
             let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
@@ -118,38 +127,72 @@ impl Bank {
 
     /// Asks the model no more, and pays it out at once if no open round depends on it.
     pub(crate) async fn unbond(&self, name: &str, once: Option<&Once>) -> Result<Reply> {
-        if let Some(reply) = Once::answered(once, self).await? {
-            return Ok(reply);
-        }
-        let mut reply = None;
-        for _ in 0..TRIES {
-            let mut snapshot = self.snapshot(Vec::new()).await?;
-            let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
-            let changed = !model.unbonding;
-            model.unbonding = true;
-            let put = Op::put(&keys::model(name), records::write(model));
-            let body = answers::model(self, &snapshot, name);
-            let said = Reply::first(200, body);
-            if !changed {
-                reply = Some(Reply::again(200, said.body));
-                break;
-            }
-            // Rounds that are being opened with it find this and begin again.
-            let txn = snapshot
-                .change()
-                .then(put)
-                .then(Op::put(keys::ROSTER, name.to_owned()));
-            reply = self.change(&snapshot, txn, once, said).await?;
-            if reply.is_some() {
-                break;
-            }
-        }
-        let reply = reply.ok_or_else(contended)?;
+        let reply = Once::answer(once, self, self.leave(name, once)).await?;
         if let Err(problem) = self.pay_out(name).await {
             // The sweeper pays out what could not be paid at once.
             tracing::debug!(%problem, "a model that leaves is not paid out yet");
         }
         Ok(reply)
+    }
+
+    async fn leave(&self, name: &str, once: Option<&Once>) -> Result<Reply> {
+        for _ in 0..TRIES {
+            let mut snapshot = self.snapshot(Vec::new()).await?;
+            let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
+            let left = std::mem::replace(&mut model.unbonding, true);
+            let put = Op::put(&keys::model(name), records::write(model));
+            let mut txn = snapshot.change();
+            let mut reply = Reply::first(200, answers::model(self, &snapshot, name));
+            if left {
+                // It left before, so that nothing changes but that this request has its answer.
+                reply.replayed = true;
+            } else {
+                // Rounds that are being opened with it find this and begin again.
+                txn = txn.then(put).then(Op::put(keys::ROSTER, name.to_owned()));
+            }
+            if left && once.is_none() {
+                return Ok(reply);
+            }
+            if let Some(reply) = self.change(&snapshot, txn, once, reply).await? {
+                return Ok(reply);
+            }
+        }
+        Err(contended())
+    }
+
+    /// Models of the configuration are asked where it says that they are. All at once, so that two may change places.
+    pub(crate) async fn relocate(&self, places: &[(&str, String)]) -> Result<()> {
+        for _ in 0..TRIES {
+            let mut snapshot = self.snapshot(Vec::new()).await?;
+            let mut txn = snapshot.change();
+            let mut moved = Vec::new();
+            for (name, url) in places {
+                if let Some(model) = snapshot.models.get_mut(*name)
+                    && model.url != *url
+                {
+                    model.url.clone_from(url);
+                    txn = txn.then(Op::put(&keys::model(name), records::write(model)));
+                    moved.push(*name);
+                }
+            }
+            if moved.is_empty() {
+                return Ok(());
+            }
+            let urls: BTreeSet<&String> = snapshot.models.values().map(|model| &model.url).collect();
+            if urls.len() < snapshot.models.len() {
+                tracing::warn!(
+                    ?moved,
+                    "models have moved to where another takes part; they keep their old places"
+                );
+                return Ok(());
+            }
+            let txn = txn.then(Op::put(keys::BOOK, records::write(&snapshot.book)));
+            if self.commit(txn).await?.succeeded {
+                tracing::info!(?moved, "models are asked at their new places");
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     /// Pays out a model that leaves, if no open round depends on it. Whether it did.
@@ -160,12 +203,8 @@ impl Bank {
             let Some(model) = snapshot.models.get(name).filter(|model| model.unbonding) else {
                 return Ok(false);
             };
-            let depends = snapshot.extra.iter().flatten().any(|kv| {
-                let asked = kv.bytes();
-                asked
-                    .split(|byte| *byte == b',')
-                    .any(|asked| asked == name.as_bytes())
-            });
+            let mut open = snapshot.extra.iter().flatten();
+            let depends = open.any(|kv| OpenRecord::read(&kv.bytes()).asked.contains(&name.to_owned()));
             if depends {
                 return Ok(false);
             }

@@ -12,13 +12,14 @@ use super::http::answers;
 use super::keys;
 use super::network::{Bank, Snapshot, inconsistent};
 use super::once::{Once, Reply};
-use super::records::{self, HeardRecord, RoundRecord, State, Status};
+use super::records::{self, HeardRecord, OpenRecord, RoundRecord, State, Status};
+use super::room::Opener;
 use crate::data::hex;
 use crate::process::trouble;
 use crate::stakes::{Forecast, Voice, pool};
 use crate::wire::Shape;
 
-/// Only a model that begins to leave makes an opening try again.
+/// Only a model that begins to leave, or a round that had to make room, makes an opening try again.
 const TRIES: usize = 8;
 
 /// What all models together say of a row.
@@ -109,51 +110,59 @@ impl Bank {
         }
     }
 
-    /// Asks all models and stores the closed round. Answers what `POST /predict` says, and the round's id.
+    /// Asks all models and stores the closed round. Answers what `POST /predict` says.
     pub(crate) async fn open(
         &self,
         asker: &Asker,
         shape: &Shape,
-        row: &[f64],
+        (row, opener): (&[f64], &Opener),
         once: Option<&Once>,
-    ) -> Result<(Option<String>, Reply)> {
-        if let Some(reply) = Once::answered(once, self).await? {
-            return Ok((None, reply));
-        }
+    ) -> Result<Reply> {
+        Once::answer(once, self, self.ask_and_store(asker, shape, (row, opener), once)).await
+    }
+
+    async fn ask_and_store(
+        &self,
+        asker: &Asker,
+        shape: &Shape,
+        (row, opener): (&[f64], &Opener),
+        once: Option<&Once>,
+    ) -> Result<Reply> {
         for _ in 0..TRIES {
             let opinion = self.opinion(asker, row.to_vec()).await?;
             let id = random_id();
             let body = answers::opinion(shape, &opinion, Some(&id), false);
             let reply = Reply::first(201, body);
             let record = self.closed(&opinion);
-            let asked = record
-                .heard
-                .iter()
-                .filter(|heard| heard.status != Status::Ejected);
-            let asked: Vec<&str> = asked.map(|heard| heard.model.as_str()).collect();
-            let open = keys::open(record.expires_ms, &id);
+            let asked = record.asked().map(|heard| heard.model.clone());
+            let open = OpenRecord {
+                asked: asked.collect(),
+                opener: opener.word().to_owned(),
+            };
             let rounds_max = i64::try_from(self.config.open_rounds_max).unwrap_or(i64::MAX);
             let roster = Condition::unchanged(keys::ROSTER, opinion.snapshot.roster_revision);
             let mut txn = Once::guard(once, kvstore_client::Txn::new().when(roster))
                 .then(Op::add(keys::OPEN_COUNT, 1, None, Some(rounds_max)))
                 .then(Op::put(&keys::round(&id), records::write(&record)))
-                .then(Op::put(&open, asked.join(",")));
+                .then(Op::put(&keys::open(record.expires_ms, &id), open.write()));
             // An empty branch: without it a refused add would run `else`.
             txn.0.failed.get_or_insert_default();
             let answer = self.commit(Once::keep(once, txn, self, &reply)).await?;
             match answer.branch {
-                Branch::Then => return Ok((Some(id), reply)),
+                Branch::Then => return Ok(reply),
+                Branch::Failed if self.make_room(opener).await? => {}
                 Branch::Failed => {
                     let detail = "Too many rounds wait for their outcome; report some, or ask with GET.";
                     return Err(Problem::new(problem::TOO_MANY_ROUNDS, detail));
                 }
-                Branch::Else => {}
-            }
-            if let (Some(once), Some(OpResult::Get { kvs, .. })) = (once, answer.results.last())
-                && let Some(kv) = kvs.first()
-                && let Some(reply) = once.replay(kv)?
-            {
-                return Ok((None, reply));
+                Branch::Else => {
+                    if let (Some(once), Some(OpResult::Get { kvs, .. })) = (once, answer.results.last())
+                        && let Some(kv) = kvs.first()
+                        && let Some(reply) = once.replay(kv)?
+                    {
+                        return Ok(reply);
+                    }
+                }
             }
         }
         Err(contended())
@@ -182,6 +191,12 @@ impl Bank {
         let kv = self.client.get(&key).await.map_err(trouble)?;
         records::read(&key, &kv.ok_or_else(unknown)?.bytes())
     }
+}
+
+/// Which round an answer to `POST /predict` speaks of.
+pub(crate) fn round_of(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    body["round_id"].as_str().map(str::to_owned)
 }
 
 pub(crate) fn unknown() -> Problem {
@@ -233,9 +248,13 @@ impl Opinion {
 
 impl RoundRecord {
     /// The models that were asked, for those that were not do not count as absent.
+    fn asked(&self) -> impl Iterator<Item = &HeardRecord> {
+        let heard = self.heard.iter();
+        heard.filter(|heard| heard.status != Status::Ejected)
+    }
+
     pub(crate) fn of_model(&self, name: &str) -> Option<&HeardRecord> {
-        let mut heard = self.heard.iter();
-        heard.find(|heard| heard.model == name && heard.status != Status::Ejected)
+        self.asked().find(|heard| heard.model == name)
     }
 
     pub(crate) fn receipt(&self) -> Result<String> {

@@ -59,9 +59,11 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     life.serve(&settings, http::router(app), listener, tasks).await
 }
 
-/// The book, and the models of the configuration: each joins once, and one that left stays away.
+/// The book, and the models of the configuration: each joins once, one that left stays away, and one that moved is
+/// asked where it is now.
 async fn found(bank: &Bank, config: &Config) -> Result<()> {
     bank.found().await?;
+    let mut places = Vec::new();
     for model in &config.models {
         let left = super::keys::left(&model.name);
         let left = bank.client.get(&left).await.map_err(crate::process::trouble)?;
@@ -75,6 +77,7 @@ async fn found(bank: &Bank, config: &Config) -> Result<()> {
                 continue;
             }
         };
+        places.push((model.name.as_str(), url.clone()));
         match bank
             .register((&model.name, &url), bank.params.deposit_micro, None)
             .await
@@ -86,5 +89,6 @@ async fn found(bank: &Bank, config: &Config) -> Result<()> {
             Err(problem) => tracing::debug!(%problem, model.name = model.name, "did not join anew"),
         }
     }
-    Ok(())
+    // Those that joined before may have moved since.
+    bank.relocate(&places).await
 }

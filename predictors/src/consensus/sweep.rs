@@ -88,7 +88,7 @@ impl Bank {
     }
 
     /// Nobody wins or loses by a round whose outcome never came.
-    async fn expire(&self, open: &str) -> Result<()> {
+    pub(super) async fn expire(&self, open: &str) -> Result<()> {
         let id = keys::last(open);
         let key = keys::round(id);
         let Some(kv) = self.client.get(&key).await.map_err(trouble)? else {

@@ -5,7 +5,7 @@ use crate::data::{Draw, Table, folds, sample};
 use crate::models::{self, Kind};
 
 /// More rows would make the figures no more telling, only slower to come by.
-const ROWS_MAX: usize = 5_000;
+pub const JUDGED_ROWS_MAX: usize = 5_000;
 
 /// For each row of the table the probabilities of a model that was fitted without it.
 pub fn out_of_fold(kind: Kind, table: &Table, count: usize, seed: u64) -> anyhow::Result<Vec<Vec<f64>>> {
@@ -50,7 +50,7 @@ pub fn cross_validated(
 
 /// The table, or as much of it as is judged.
 pub(super) fn small_enough(table: &Table, seed: u64) -> Table {
-    table.pick(&sample(table, ROWS_MAX, &mut Draw::new(seed)))
+    table.pick(&sample(table, JUDGED_ROWS_MAX, &mut Draw::new(seed)))
 }
 
 /// No more folds than the smallest class has rows.

@@ -10,6 +10,6 @@ mod run;
 
 pub use figures::Figures;
 pub(crate) use figures::label;
-pub use folds::{cross_validated, out_of_fold};
+pub use folds::{JUDGED_ROWS_MAX, cross_validated, out_of_fold};
 pub use report::html;
 pub use run::{Evaluation, Judged, Plan, evaluate};

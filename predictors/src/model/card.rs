@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::data::{Table, hex};
-use crate::evaluate::{Figures, cross_validated};
+use crate::evaluate::{Figures, JUDGED_ROWS_MAX, cross_validated};
 use crate::models::{Fitted, Kind};
 
 const FOLDS: usize = 5;
@@ -34,8 +34,6 @@ pub struct DataCard {
     pub source: String,
     pub sha256: String,
     pub rows: usize,
-    /// How many rows it learned from, where a sample was enough.
-    pub learned_from: usize,
     pub rows_by_class: Vec<usize>,
     pub notes: Vec<String>,
 }
@@ -52,6 +50,17 @@ pub(crate) fn version(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
+fn split(rows: usize) -> String {
+    let sampled = if rows > JUDGED_ROWS_MAX {
+        format!(", on a sample of {JUDGED_ROWS_MAX} rows")
+    } else {
+        String::new()
+    };
+    format!(
+        "stratified {FOLDS}-fold, {REPEATS} times{sampled}; the served model learned from all {rows} rows"
+    )
+}
+
 impl Card {
     pub(crate) fn make(
         name: &str,
@@ -62,17 +71,11 @@ impl Card {
     ) -> anyhow::Result<Self> {
         let bytes = fitted.to_bytes();
         let figures = cross_validated(kind, table, FOLDS, REPEATS, seed)?;
-        let learned_from = table.len().min(kind.rows_max());
         let mut limits = vec![kind.limits().to_owned()];
         limits.push(
             "Asked of anything, it names one of its classes: it cannot say \"none of them\".".to_owned(),
         );
-        if learned_from < table.len() {
-            limits.push(format!(
-                "Learned from a sample of {learned_from} of {} rows.",
-                table.len()
-            ));
-        }
+        limits.extend(kind.sampling(table.len()));
         Ok(Self {
             name: name.to_owned(),
             version: version(&bytes),
@@ -84,15 +87,12 @@ impl Card {
                 source: table.source.clone(),
                 sha256: table.sha256(),
                 rows: table.len(),
-                learned_from,
                 rows_by_class: table.counts(),
                 notes: table.notes.clone(),
             },
             seed,
             cross_validated: figures.map(|figures| Validation {
-                split: format!(
-                    "stratified {FOLDS}-fold, {REPEATS} times; the served model learned from all rows"
-                ),
+                split: split(table.len()),
                 figures,
             }),
             limits,

@@ -49,7 +49,7 @@ impl Recipe {
     }
 
     fn folder(&self) -> String {
-        let spec = format!("1/{}/{}/{}", self.kind, self.seed, self.table.sha256());
+        let spec = format!("2/{}/{}/{}", self.kind, self.seed, self.table.sha256());
         let hash = hex(&Sha256::digest(spec.as_bytes()));
         format!("predict/fitted/{}/{}/", self.name, &hash[..16])
     }

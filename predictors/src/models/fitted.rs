@@ -11,7 +11,7 @@ use super::kind::Kind;
 use super::logistic::Logistic;
 use super::neighbours::{Indexed, Neighbours};
 use super::tree::Tree;
-use crate::data::{Draw, Table, sample};
+use crate::data::Table;
 
 /// The first byte of what is stored.
 const FORMAT: u8 = 1;
@@ -31,13 +31,6 @@ enum Inner {
 /// Learns from the table; the seed decides what is left to chance.
 pub fn fit(kind: Kind, table: &Table, seed: u64) -> anyhow::Result<Fitted> {
     ensure!(!table.is_empty(), "there are no rows to learn from");
-    let sampled;
-    let table = if table.len() > kind.rows_max() {
-        sampled = table.pick(&sample(table, kind.rows_max(), &mut Draw::new(seed)));
-        &sampled
-    } else {
-        table
-    };
     Ok(Fitted(match kind {
         Kind::NaiveBayes => Inner::Bayes(Bayes::fit(table)?),
         Kind::Knn => Inner::Neighbours(Neighbours::fit(table)),
@@ -113,6 +106,20 @@ pub(super) fn matrix(rows: &[Vec<f64>]) -> Array2<f64> {
     let features = rows.first().map_or(0, Vec::len);
     let numbers = rows.iter().flatten().copied().collect();
     Array2::from_shape_vec((rows.len(), features), numbers).expect("all rows have the same length")
+}
+
+/// The same for some rows of a table.
+pub(super) fn matrix_of(table: &Table, rows: &[usize]) -> Array2<f64> {
+    let numbers = rows
+        .iter()
+        .flat_map(|row| table.rows[*row].iter().copied())
+        .collect();
+    Array2::from_shape_vec((rows.len(), table.features.len()), numbers)
+        .expect("all rows have a number for each feature")
+}
+
+pub(super) fn labels_of(table: &Table, rows: &[usize]) -> Array1<usize> {
+    rows.iter().map(|row| table.labels[*row]).collect()
 }
 
 pub(super) fn labels(table: &Table) -> Array1<usize> {

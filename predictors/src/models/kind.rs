@@ -41,7 +41,9 @@ impl Kind {
             Self::Knn => "the 5 nearest neighbours by Euclidean distance, on standardised features",
             Self::Logistic => "multinomial logistic regression with L2 penalty 1, on standardised features",
             Self::Tree => "decision tree by Gini impurity, leaves counted with Laplace smoothing",
-            Self::Forest => "100 decision trees on bootstrap samples, each with features drawn for it",
+            Self::Forest => {
+                "100 decision trees on bootstrap samples, each with features drawn for it, votes counted with Laplace smoothing"
+            }
         }
     }
 
@@ -60,13 +62,12 @@ impl Kind {
         }
     }
 
-    /// Larger tables are sampled down to so many rows: fitting takes time in proportion to rows times nodes.
-    pub fn rows_max(self) -> usize {
-        match self {
-            Self::NaiveBayes | Self::Knn | Self::Logistic => 1_000_000,
-            Self::Tree => 20_000,
-            Self::Forest => 5_000,
-        }
+    /// What a person should know of how it learned from so many rows.
+    pub fn sampling(self, rows: usize) -> Option<String> {
+        let drawn = super::forest::rows_a_tree(rows);
+        (self == Self::Forest && drawn < rows).then(|| {
+            format!("Each tree grew on {drawn} rows, drawn from all {rows}; its leaves were counted on all of them.")
+        })
     }
 }
 

@@ -13,6 +13,10 @@ use crate::data::Table;
 
 const PENALTY: f64 = 1.0;
 const STEPS_MAX: u64 = 300;
+/// How flat the loss must be to stop, for so many rows. It is a sum over the rows: what is flat for a hundred of them is
+/// never reached for a million, and all steps would be taken.
+const FLAT: f64 = 1e-4;
+const FLAT_ROWS: f64 = 150.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Logistic {
@@ -31,9 +35,12 @@ impl Logistic {
     pub(super) fn fit(table: &Table) -> anyhow::Result<Self> {
         let scale = Scale::of(&table.rows);
         let dataset = Dataset::new(matrix(&scale.apply_all(&table.rows)), labels(table));
+        #[expect(clippy::cast_precision_loss, reason = "there are at most a million rows")]
+        let rows = table.len() as f64;
         let model = MultiLogisticRegression::default()
             .alpha(PENALTY)
             .max_iterations(STEPS_MAX)
+            .gradient_tolerance(FLAT * (rows / FLAT_ROWS).max(1.0))
             .fit(&dataset)
             .context("fit the logistic regression")?;
         let mut classes = vec![None; table.classes.len()];

@@ -58,8 +58,20 @@ pub(super) fn softmax(logs: &[f64]) -> Vec<f64> {
     powers.iter().map(|power| power / sum).collect()
 }
 
-/// Counts as shares of their sum.
+/// Laplace smoothing: as if one more had been counted, with an even part of each class. So nothing is impossible, and
+/// little is said that was not seen; one more of *each* class makes small leaves, and with them the consensus, too unsure.
+pub(super) fn smoothed(counts: &[f64]) -> Vec<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "there are few classes")]
+    let even = 1.0 / counts.len() as f64;
+    let more: Vec<f64> = counts.iter().map(|count| count + even).collect();
+    shares(&more)
+}
+
+/// Counts as shares of their sum; even ones where nothing was counted.
 pub(super) fn shares(counts: &[f64]) -> Vec<f64> {
     let sum: f64 = counts.iter().sum();
+    if sum <= 0.0 {
+        return smoothed(counts);
+    }
     counts.iter().map(|count| count / sum).collect()
 }

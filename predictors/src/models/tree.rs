@@ -1,6 +1,7 @@
 //! Decision tree. linfa's gives labels only, and below its root it overlooks borders (between two rows of a node it
 //! minds rows that are not of it), so it is asked for one split at a time, for the rows of each node alone.
-//! Invariant: every path ends in a leaf, and every leaf has a probability above zero for each class.
+//! A forest is taken over as linfa grew it, and its leaves are counted afterwards.
+//! Invariant: every path ends in a leaf with a share for each class; those of a lone tree are all above zero.
 
 use anyhow::Context as _;
 use linfa::Dataset;
@@ -8,8 +9,8 @@ use linfa::traits::Fit as _;
 use linfa_trees::{DecisionTree, DecisionTreeParams, TreeNode};
 use serde::{Deserialize, Serialize};
 
-use super::fitted::{labels, matrix};
-use super::number::shares;
+use super::fitted::{labels_of, matrix_of};
+use super::number::{shares, smoothed};
 use crate::data::Table;
 
 /// Up to so many rows a tree may grow as deep as it likes.
@@ -97,8 +98,7 @@ impl Border {
         if rows.len() < 2 * leaf_rows || rows.iter().all(|row| table.labels[*row] == first) {
             return Ok(None);
         }
-        let part = table.pick(rows);
-        let dataset = Dataset::new(matrix(&part.rows), labels(&part));
+        let dataset = Dataset::new(matrix_of(table, rows), labels_of(table, rows));
         #[expect(clippy::cast_precision_loss, reason = "a leaf has few rows")]
         let stump = DecisionTree::params()
             .max_depth(Some(1))
@@ -114,7 +114,7 @@ impl Border {
     }
 }
 
-fn count(table: &Table, rows: &[usize]) -> Vec<f64> {
+fn count_of(table: &Table, rows: &[usize]) -> Vec<f64> {
     let mut counts = vec![0.0; table.classes.len()];
     for row in rows {
         counts[table.labels[*row]] += 1.0;
@@ -130,13 +130,15 @@ fn grow(table: &Table, rows: &[usize], depth: usize) -> anyhow::Result<Grown> {
         Border::best(table, rows, leaf_rows(table.len()))?
     };
     let Some(border) = border else {
-        return Ok(Grown::Leaf(count(table, rows)));
+        return Ok(Grown::Leaf(count_of(table, rows)));
     };
     let lower = grow(table, &border.lower, depth + 1)?;
     let upper = grow(table, &border.upper, depth + 1)?;
     Ok(match (lower, upper) {
         // Both name the same class: together they know better how often it is.
-        (Grown::Leaf(one), Grown::Leaf(two)) if label(&one) == label(&two) => Grown::Leaf(count(table, rows)),
+        (Grown::Leaf(one), Grown::Leaf(two)) if label(&one) == label(&two) => {
+            Grown::Leaf(count_of(table, rows))
+        }
         (lower, upper) => Grown::Split {
             feature: border.feature,
             at: border.at,
@@ -146,21 +148,44 @@ fn grow(table: &Table, rows: &[usize], depth: usize) -> anyhow::Result<Grown> {
     })
 }
 
-/// As linfa grew it, with the rows counted anew. `features` says which of the table's each of the tree's is.
-fn take_over(node: &TreeNode<f64, usize>, features: &[usize], table: &Table, rows: &[usize]) -> Grown {
+/// As linfa grew it, nothing counted yet. `features` says which of the table's each of the tree's is.
+fn take_over(node: &TreeNode<f64, usize>, features: &[usize]) -> Grown {
     let children = node.children();
     let [Some(left), Some(right)] = children[..] else {
-        return Grown::Leaf(count(table, rows));
+        return Grown::Leaf(Vec::new());
     };
     let (feature, at, _) = node.split();
-    let Some(border) = Border::of(table, features[feature], at, rows) else {
-        return Grown::Leaf(count(table, rows));
-    };
     Grown::Split {
-        feature: border.feature,
-        at: border.at,
-        lower: Box::new(take_over(left, features, table, &border.lower)),
-        upper: Box::new(take_over(right, features, table, &border.upper)),
+        feature: features[feature],
+        at,
+        lower: Box::new(take_over(left, features)),
+        upper: Box::new(take_over(right, features)),
+    }
+}
+
+/// Puts into each leaf the shares of the classes among the rows that end there.
+pub(super) fn count(trees: &mut [Tree], table: &Table) {
+    let empty = vec![0.0; table.classes.len()];
+    for tree in &mut *trees {
+        for node in &mut tree.nodes {
+            if let Node::Leaf(counts) = node {
+                counts.clone_from(&empty);
+            }
+        }
+    }
+    // Row by row, so that each is fetched from memory once and not once for every tree.
+    for (row, label) in table.rows.iter().zip(&table.labels) {
+        for tree in &mut *trees {
+            let place = tree.leaf(row);
+            if let Node::Leaf(counts) = &mut tree.nodes[place] {
+                counts[*label] += 1.0;
+            }
+        }
+    }
+    for node in trees.iter_mut().flat_map(|tree| &mut tree.nodes) {
+        if let Node::Leaf(counts) = node {
+            *counts = shares(counts);
+        }
     }
 }
 
@@ -170,9 +195,9 @@ impl Tree {
         Ok(Self::flat(grow(table, &rows, 0)?))
     }
 
-    pub(super) fn of_forest(grown: &DecisionTree<f64, usize>, features: &[usize], table: &Table) -> Self {
-        let rows: Vec<usize> = (0..table.len()).collect();
-        Self::flat(take_over(grown.root_node(), features, table, &rows))
+    /// It predicts only once it was counted.
+    pub(super) fn of_forest(grown: &DecisionTree<f64, usize>, features: &[usize]) -> Self {
+        Self::flat(take_over(grown.root_node(), features))
     }
 
     fn flat(grown: Grown) -> Self {
@@ -186,9 +211,7 @@ impl Tree {
         let place = self.nodes.len();
         match grown {
             Grown::Leaf(counts) => {
-                // Laplace: each class counts as seen once more than it was.
-                let counts: Vec<f64> = counts.iter().map(|count| count + 1.0).collect();
-                self.nodes.push(Node::Leaf(shares(&counts)));
+                self.nodes.push(Node::Leaf(smoothed(&counts)));
             }
             Grown::Split {
                 feature,
@@ -210,21 +233,26 @@ impl Tree {
     }
 
     pub(super) fn predict(&self, row: &[f64]) -> &[f64] {
-        let mut place = 0;
-        loop {
-            match &self.nodes[place] {
-                Node::Leaf(probabilities) => return probabilities,
-                Node::Split {
-                    feature,
-                    at,
-                    left,
-                    right,
-                } => {
-                    let goes_left = row[*feature as usize] <= *at;
-                    place = if goes_left { *left } else { *right } as usize;
-                }
-            }
+        match &self.nodes[self.leaf(row)] {
+            Node::Leaf(shares) => shares,
+            Node::Split { .. } => &[],
         }
+    }
+
+    /// Where the path of the row ends.
+    fn leaf(&self, row: &[f64]) -> usize {
+        let mut place = 0;
+        while let Node::Split {
+            feature,
+            at,
+            left,
+            right,
+        } = &self.nodes[place]
+        {
+            let goes_left = row[*feature as usize] <= *at;
+            place = if goes_left { *left } else { *right } as usize;
+        }
+        place
     }
 }
 

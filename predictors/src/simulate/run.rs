@@ -31,6 +31,8 @@ pub struct Simulation {
     /// The round after which the first adversary was ejected, earliest and latest over the seeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejected_after: Option<(usize, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejected_after_mean: Option<f64>,
     /// In how many of the seeds an adversary was ejected.
     pub ejected_in: usize,
     pub names: Vec<String>,
@@ -204,6 +206,7 @@ fn sum_up(scenario: Scenario, rounds: usize, outcomes: &[Outcome]) -> Simulation
             .max()
             .filter(|_| adversaries > 0),
         ejected_after: bounds.map(|(first, last)| (*first, *last)),
+        ejected_after_mean: bounds.map(|_| float(ejected.iter().sum()) / float(ejected.len())),
         ejected_in: ejected.len(),
         names: names.chain(bad).collect(),
         stakes: first.stakes.clone(),

@@ -144,3 +144,50 @@ async fn a_model_that_leaves_is_paid_once_no_round_depends_on_it() {
     assert_eq!(back["trust"], receipt["models"][0]["trust"]);
     system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_of_the_configuration_is_asked_where_it_is_now() {
+    let mut system = System::start().await;
+    system.start_model_again(1).await;
+    let moved = system.model(3).address;
+    system.config.models[1].address = moved.to_string();
+    system.stop_model(1).await;
+    let said = async |system: &System| {
+        let said = system.consensus(0).get(&format!("/predict?{SETOSA}")).await;
+        said.expect(200).json()
+    };
+    assert_eq!(said(&system).await["absent"], json!(["knn"]));
+    // A process that reads the new configuration tells all the others.
+    system.start_consensus(2).await;
+    wait_for("the model to be asked at its new place", async || {
+        let model = system.find_model("knn").await;
+        let there = model["url"] == format!("http://{moved}");
+        there.then_some(()).ok_or(model)
+    })
+    .await;
+    assert_eq!(said(&system).await["absent"], json!([]));
+    assert_eq!(system.find_model("knn").await["stake"], 1000);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_again_has_its_answer_kept() {
+    let system = System::start().await;
+    let operator = system.operator();
+    let round = system.open(0).await;
+    let leave = async || {
+        let request = operator.request(Method::DELETE, "/models/knn");
+        operator.send(request.header("idempotency-key", "again")).await
+    };
+    let plain = operator.request(Method::DELETE, "/models/knn");
+    operator.send(plain).await.expect(200);
+    let again = leave().await.expect(200);
+    system.report(0, &round, json!(0)).await.expect(200);
+    wait_for("the model to be paid out", async || {
+        let left = system.find_model("knn").await;
+        left.is_null().then_some(()).ok_or(left)
+    })
+    .await;
+    assert_eq!(leave().await.expect(200).body, again.body);
+    system.stop().await;
+}

@@ -27,3 +27,4 @@ mod rounds;
 mod simulate;
 mod stakes;
 mod stakes_properties;
+mod twins;

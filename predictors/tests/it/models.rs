@@ -29,6 +29,20 @@ fn each_model_is_within_a_point_of_the_reference() {
     }
 }
 
+/// A forest says nothing impossible, although its trees do, and tells how each of them came by its rows.
+#[test]
+fn votes_are_smoothed_and_large_tables_are_drawn_from() {
+    let said = serving(Kind::Forest).predict(&[5.1, 3.5, 1.4, 0.2]);
+    assert!(said[0] > 0.98 && said[1] > 0.0 && said[2] > 0.0, "{said:?}");
+    assert_eq!(Kind::Forest.sampling(10_000), None);
+    let drawn = Kind::Forest.sampling(1_000_000).unwrap();
+    assert!(
+        drawn.starts_with("Each tree grew on 10000 rows, drawn from all 1000000"),
+        "{drawn}"
+    );
+    assert_eq!(Kind::Tree.sampling(1_000_000), None);
+}
+
 fn sound(probabilities: &[f64]) -> bool {
     let sum: f64 = probabilities.iter().sum();
     probabilities.iter().all(|p| p.is_finite() && *p >= 0.0) && (sum - 1.0).abs() < 1e-9

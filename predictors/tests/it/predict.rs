@@ -120,6 +120,60 @@ async fn the_model_is_learned_once_and_kept_in_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_learned_from_another_table_has_its_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("penguins.csv");
+    let mut text = "species,island,bill,mass\n".to_owned();
+    for n in 0..20 {
+        let (species, mass) = [("Adelie", 3700), ("Gentoo", 5000)][n % 2];
+        let bill = if n == 7 {
+            "NA".to_owned()
+        } else {
+            (38 + n % 2 * 9).to_string()
+        };
+        text.push_str(&format!("{species},Biscoe,{bill},{}\n", mass + n));
+    }
+    std::fs::write(&path, text).unwrap();
+    let system = System::start_with(one("penguins", "forest"), |config| {
+        let model = &mut config.models[0];
+        path.to_str().unwrap().clone_into(&mut model.table);
+        "species".clone_into(&mut model.label);
+        "mean".clone_into(&mut model.impute);
+        model.ignore = vec!["island".to_owned()];
+        config.consensus.features = ["bill", "mass"].map(str::to_owned).to_vec();
+        config.consensus.classes = ["Adelie", "Gentoo"].map(str::to_owned).to_vec();
+    })
+    .await;
+    let model = system.model(0);
+    let said = model.get("/predict?bill=47&mass=5010").await.expect(200).json();
+    assert_eq!(
+        (&said["label"], &said["classes"]),
+        (&json!("Gentoo"), &json!(["Adelie", "Gentoo"]))
+    );
+    let refused = model
+        .get("/predict?bill=47")
+        .await
+        .refused(400, "invalid-features");
+    assert!(refused.text().contains("`mass` is missing"), "{}", refused.text());
+    let card = model.get("/model").await.expect(200).json();
+    assert_eq!(
+        (&card["data"]["rows"], &card["features"]),
+        (&json!(20), &json!(["bill", "mass"]))
+    );
+    assert_eq!(
+        card["data"]["notes"],
+        json!(["1 missing numbers are the mean of their column"])
+    );
+    let said = system
+        .consensus(0)
+        .get("/predict?bill=38&mass=3710")
+        .await
+        .expect(200);
+    assert_eq!(said.json()["label"], "Adelie");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_tells_how_it_is() {
     let system = System::start_with(one("naive-bayes", "naive-bayes"), |_config| {}).await;
     let model = system.model(0);

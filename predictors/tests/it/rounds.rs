@@ -1,7 +1,11 @@
 //! Asking all models, and opening rounds.
 
+use std::net::SocketAddr;
+
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 use crate::harness::wait_for;
 use crate::system::{Plan, SETOSA, System};
@@ -116,5 +120,72 @@ async fn open_rounds_are_bounded_and_expire_without_effect() {
     assert_eq!(round.expect(200).json()["state"], "expired");
     let ledger = system.check().await;
     assert_eq!(ledger["treasury"], 1000);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_network_was_set_up_the_ledger_was_empty() {
+    let system = System::start().await;
+    let before = system.consensus(0).get("/ledger?revision=0").await.expect(200);
+    let before = before.json();
+    assert_eq!(
+        (&before["supply_micro"], &before["conserved"]),
+        (&json!(0), &json!(true))
+    );
+    system.stop().await;
+}
+
+/// Opens a round without any token, from one of the addresses of this machine.
+async fn open_from(system: &System, from: [u8; 4]) -> (u16, Value) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    let mut stream = socket.connect(system.consensus(0).address).await.unwrap();
+    let body = r#"{"features": [5.1, 3.5, 1.4, 0.2]}"#;
+    let request = format!(
+        "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, serde_json::from_str(body).unwrap())
+}
+
+async fn state_of(system: &System, said: &Value) -> Value {
+    let id = said["round_id"].as_str().unwrap();
+    let round = system.consensus(0).get(&format!("/rounds/{id}")).await;
+    round.expect(200).json()["state"].clone()
+}
+
+/// The second address of the loopback device is there without being set up on Linux alone.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_can_fill_the_open_rounds_for_all() {
+    let system = System::start_with(Plan::default(), |config| config.consensus.open_rounds_max = 3).await;
+    let (greedy, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let (status, said) = open_from(&system, greedy).await;
+        assert_eq!(status, 201, "{said}");
+        rounds.push(said);
+    }
+    let (status, said) = open_from(&system, greedy).await;
+    assert_eq!((status, &said["code"]), (429, &json!("too-many-rounds")));
+    // Whoever holds fewer gets a place, but not more than half.
+    let (status, said) = open_from(&system, other).await;
+    assert_eq!(status, 201, "{said}");
+    assert_eq!(state_of(&system, &rounds[0]).await, "expired");
+    assert_eq!(state_of(&system, &rounds[1]).await, "closed");
+    assert_eq!(open_from(&system, other).await.0, 429);
+    // Whoever has a token gets all of them, and keeps them.
+    for _ in 0..3 {
+        system.open(0).await;
+    }
+    assert_eq!(state_of(&system, &said).await, "expired");
+    assert_eq!(open_from(&system, other).await.0, 429);
+    assert_eq!(system.check().await["open_rounds"], 3);
     system.stop().await;
 }

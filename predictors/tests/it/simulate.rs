@@ -34,11 +34,9 @@ fn reaches(scenario: Scenario, accuracy: f64, harmless_after: f64, harmless_afte
 #[test]
 fn honest_models_agree() {
     let simulation = reaches(Scenario::Honest, 95.5, 0.0, 0);
-    assert!(
-        (simulation.log_loss - 0.112).abs() < 0.01,
-        "{}",
-        simulation.log_loss
-    );
+    // The reference is of trees without any smoothing, which ours have; so it is told to three places.
+    let log_loss = (simulation.log_loss * 1000.0).round() / 1000.0;
+    assert!(log_loss <= 0.112 + TOLERANCE / 100.0 + 1e-9, "{log_loss}");
 }
 
 #[test]
@@ -51,8 +49,11 @@ fn an_always_wrong_model_is_ejected() {
     let simulation = reaches(Scenario::Flipper, 95.5, 1.1, 3);
     assert_eq!(simulation.ejected_in, 20);
     let (first, last) = simulation.ejected_after.unwrap();
-    // The reference names 15 to 16; a stream that begins with a flower nobody knows takes one more.
+    // As with the models of scikit-learn: 15 where all others are right all the time, and one more for each time that
+    // the stream has a flower which many of them do not know.
     assert!(first >= 15 && last <= 17, "{first} {last}");
+    let mean = simulation.ejected_after_mean.unwrap();
+    assert!((15.0..=16.0).contains(&mean), "{mean}");
 }
 
 #[test]

@@ -265,3 +265,28 @@ fn a_top_up_brings_an_ejected_model_back_with_its_old_trust() {
     assert!(!back.ejected);
     assert_eq!(back.trust, account.trust);
 }
+
+/// The fastest that anybody can be ejected from a network of five that are right all the time.
+#[test]
+fn an_always_wrong_model_is_ejected_after_fifteen_rounds_at_the_earliest() {
+    let params = Params::default();
+    let right = Forecast::ingest(&[1.0, 0.0, 0.0], CLASSES).unwrap();
+    let wrong = Forecast::ingest(&[0.0, 1.0, 0.0], CLASSES).unwrap();
+    let mut accounts = vec![Account::newcomer(&params, CLASSES, params.deposit_micro); 5];
+    let mut treasury_micro = params.endowment_micro;
+    let mut rounds = 0;
+    while !accounts[4].ejected {
+        let sides = accounts.iter().enumerate().map(|(model, account)| Side {
+            account: *account,
+            stand: Stand::Answered {
+                forecast: if model == 4 { wrong.clone() } else { right.clone() },
+                stake_micro: account.stake_micro,
+            },
+        });
+        let settled = settle(&params, treasury_micro, &sides.collect::<Vec<_>>(), 0);
+        accounts = settled.accounts;
+        treasury_micro = settled.treasury_micro;
+        rounds += 1;
+    }
+    assert_eq!(rounds, 15);
+}

@@ -192,6 +192,11 @@ impl System {
         Client::at(living.next().unwrap().address, self.token("operator"))
     }
 
+    /// Through this instance.
+    pub(crate) fn operator_of(&self, instance: usize) -> Client {
+        Client::at(self.consensus[instance].address, self.token("operator"))
+    }
+
     pub(crate) fn model(&self, instance: usize) -> Client {
         Client::at(self.models[instance].address, self.token("operator"))
     }

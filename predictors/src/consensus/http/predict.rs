@@ -1,13 +1,18 @@
 //! `/predict`: what all models together think. GET changes nothing, POST opens a round.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use service::problem::Result;
 use tokio::time::Instant;
 
-use super::{Shared, answers};
+use super::{App, Shared, answers};
 use crate::consensus::once::Once;
+use crate::consensus::room::Opener;
+use crate::consensus::rounds::round_of;
 use crate::wire::{Asked, invalid, text};
 
 /// `GET /predict`
@@ -36,8 +41,12 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
     };
     let asked = (&parts.method, &parts.uri, &parts.headers);
     let once = Once::of(&app.secrets, "anybody", asked, &body)?;
-    let (id, reply) = app.bank.open(&app.asker, &app.shape, &row, once.as_ref()).await?;
-    let id = id.or_else(|| round_of(&reply.body));
+    let opener = opener(&app, &parts);
+    let reply = app
+        .bank
+        .open(&app.asker, &app.shape, (&row, &opener), once.as_ref())
+        .await?;
+    let id = round_of(&reply.body);
     let mut response = reply.into_answer();
     if let Some(id) = id
         && let Ok(place) = HeaderValue::try_from(format!("/rounds/{id}"))
@@ -47,8 +56,12 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
     Ok(response)
 }
 
-/// Of an answer that was given before.
-fn round_of(body: &str) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_str(body).ok()?;
-    body["round_id"].as_str().map(str::to_owned)
+/// Rounds take no token, but whoever has one is not crowded out by those who have none.
+fn opener(app: &App, parts: &Parts) -> Opener {
+    if app.somebody(&parts.headers).is_ok() {
+        return Opener::Known;
+    }
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = peer.map_or(IpAddr::from([0; 4]), |ConnectInfo(peer)| peer.ip());
+    Opener::at(&app.secrets, address)
 }

@@ -12,7 +12,7 @@ use crate::harness::{BINARY, Cluster, free_ports};
 const EXAMPLES: &str = "40";
 
 /// Where `.ci/setup long` has put it: beside the build.
-fn schemathesis() -> PathBuf {
+pub(crate) fn schemathesis() -> PathBuf {
     let target = Path::new(BINARY).ancestors().nth(2).unwrap();
     let program = target.join("tools/schemathesis/bin/st");
     assert!(

@@ -22,6 +22,7 @@ mod membership;
 mod partition;
 mod power_install;
 mod power_loss;
+mod shop_contract;
 mod steady;
 mod upgrade;
 mod weather;

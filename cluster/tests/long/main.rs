@@ -27,6 +27,7 @@ mod overload;
 mod partition;
 mod power_install;
 mod power_loss;
+mod shop_contract;
 mod steady;
 mod upgrade;
 mod weather;

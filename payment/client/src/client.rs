@@ -186,20 +186,15 @@ impl PaymentClient {
         self.read(query).await
     }
 
-    /// All payments to a merchant as they stood at this revision of the store, with their transfers.
-    pub async fn payments_at(&self, merchant: &str, revision: u64) -> Result<Vec<Payment>> {
+    /// All payments to a merchant as they stood at this revision of the store, with their transfers, page by page.
+    pub fn payments_at(&self, merchant: &str, revision: u64) -> PaymentPages<'_> {
         let merchant = encode(merchant);
-        let mut payments: Vec<Payment> = Vec::new();
-        let mut next = Some(format!(
-            "/v1/payments?merchant={merchant}&revision={revision}&limit=200"
-        ));
-        while let Some(target) = next {
-            let answer = self.caller.call(&reading(target), self.deadline).await?;
-            let page: Vec<Payment> = serde_json::from_slice(&answer.body).map_err(Error::Protocol)?;
-            payments.extend(page);
-            next = answer.next;
+        PaymentPages {
+            client: self,
+            next: Some(format!(
+                "/v1/payments?merchant={merchant}&revision={revision}&limit=200"
+            )),
         }
-        Ok(payments)
     }
 
     /// Opens the card, or brings it to this balance. Needs the operator's token.
@@ -273,6 +268,31 @@ impl PaymentClient {
         let Answer { status, body, .. } = self.caller.call(&request, self.deadline).await?;
         tracing::trace!(http.status = status.as_u16(), "the payment service answered");
         serde_json::from_slice(&body).map_err(Error::Protocol)
+    }
+}
+
+/// A walk over payments, of which one page is held at a time.
+#[derive(Debug)]
+pub struct PaymentPages<'c> {
+    client: &'c PaymentClient,
+    next: Option<String>,
+}
+
+impl PaymentPages<'_> {
+    /// The next page; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<Vec<Payment>>> {
+        let Some(target) = self.next.take() else {
+            return Ok(None);
+        };
+        let answer = self
+            .client
+            .caller
+            .call(&reading(target), self.client.deadline)
+            .await?;
+        self.next = answer.next;
+        serde_json::from_slice(&answer.body)
+            .map(Some)
+            .map_err(Error::Protocol)
     }
 }
 

@@ -10,7 +10,7 @@ mod error;
 mod money;
 pub mod wire;
 
-pub use client::{Builder, NewPayment, PaymentClient, Source};
+pub use client::{Builder, NewPayment, PaymentClient, PaymentPages, Source};
 pub use currency::{Currency, UnknownCurrency};
 pub use error::{Error, Result};
 pub use money::{Money, MoneyError};

@@ -1,19 +1,24 @@
 //! `GET /admin/audit`: everything the shop and the ledger have written down, as of one revision.
-//! Invariant: shop, payments and ledger are read at the same revision, which a pin keeps readable meanwhile.
+//! Invariant: shop, payments and ledger are read at the same revision, which a pin keeps readable meanwhile; and in
+//! memory there are never more than a part of the orders, a few bytes of each, however many were ever made.
 
 use kvstore_client::wire::Revision;
-use kvstore_client::{RangeRequest, ReadOptions, problem_of};
+use kvstore_client::{KvClient, RangeRequest, ReadOptions, problem_of};
+use payment_client::PaymentClient;
 use serde::Serialize;
 use service::problem::{self, Problem, Result};
 use tokio::time::{Duration, timeout};
 
 use super::Shop;
-use super::tally::Tally;
+use super::tally::{Part, Tally};
 use crate::store::{DeadRecord, GoodsPart, read, read_int};
 
 /// So few that a page is read well within the time of a single try, also on a busy machine.
 const PAGE_ROWS: u32 = 2000;
 const PAGE_DEADLINE: Duration = Duration::from_secs(10);
+/// So many orders are held against their payments at a time, which takes some 20 MB. When there are more, everything
+/// is read once for each part of them.
+const ORDERS_AT_ONCE: u64 = 100_000;
 
 #[derive(Serialize)]
 pub(crate) struct Audit {
@@ -52,37 +57,27 @@ impl Shop {
         for prefix in [
             keys.all_goods(),
             keys.all_received(),
-            keys.all_orders(),
-            keys.todos(),
             keys.all_mail(),
             keys.dead_letters(),
             keys.rooms(),
         ] {
-            let mut walk = client.pages(RangeRequest {
-                limit: Some(PAGE_ROWS),
-                read: ReadOptions {
-                    revision: Some(revision),
-                    ..ReadOptions::default()
-                },
-                ..RangeRequest::prefix(&prefix)
-            });
-            while let Some(page) = walk.next().await.map_err(problem_of)? {
-                for kv in &page.kvs {
-                    let rest = kv.key.strip_prefix(&prefix).unwrap_or_default();
-                    self.row(&mut tally, &prefix, rest, &kv.key, &kv.bytes())?;
-                }
-            }
+            self.walk(&client, &mut tally, &prefix, revision).await?;
         }
+        let orders = client.range(RangeRequest {
+            count_only: true,
+            ..at(&keys.all_orders(), revision)
+        });
+        let parts = parts_of(orders.await.map_err(problem_of)?.count);
         let payment = self
             .payment
             .with_deadline(Duration::from_millis(self.config.audit_ms_max));
-        let payments = payment.payments_at(&self.config.name, revision).await;
-        let start = format!("{}-", self.config.name);
-        for paid in payments.map_err(|error| not_told(&error))? {
-            // Others may pay the shop for other things than orders.
-            if paid.id.starts_with(&start) {
-                tally.payment(paid);
-            }
+        for part in 0..parts {
+            tally.look_at(Part { part, parts });
+            self.walk(&client, &mut tally, &keys.all_orders(), revision)
+                .await?;
+            self.walk(&client, &mut tally, &keys.todos(), revision).await?;
+            self.walk_payments(&payment, &mut tally, revision).await?;
+            tally.close_part();
         }
         let ledger = payment
             .check_ledger(Some(revision))
@@ -110,6 +105,43 @@ impl Shop {
         })
     }
 
+    async fn walk(
+        &self,
+        client: &KvClient,
+        tally: &mut Tally,
+        prefix: &str,
+        revision: Revision,
+    ) -> Result<()> {
+        let mut walk = client.pages(RangeRequest {
+            limit: Some(PAGE_ROWS),
+            ..at(prefix, revision)
+        });
+        while let Some(page) = walk.next().await.map_err(problem_of)? {
+            for kv in &page.kvs {
+                let rest = kv.key.strip_prefix(prefix).unwrap_or_default();
+                self.row(tally, prefix, rest, &kv.key, &kv.bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn walk_payments(
+        &self,
+        payment: &PaymentClient,
+        tally: &mut Tally,
+        revision: Revision,
+    ) -> Result<()> {
+        let start = format!("{}-", self.config.name);
+        let mut walk = payment.payments_at(&self.config.name, revision);
+        while let Some(page) = walk.next().await.map_err(|error| not_told(&error))? {
+            // Others may pay the shop for other things than orders.
+            for paid in page.iter().filter(|paid| paid.id.starts_with(&start)) {
+                tally.payment(paid);
+            }
+        }
+        Ok(())
+    }
+
     fn row(&self, tally: &mut Tally, prefix: &str, rest: &str, key: &str, value: &[u8]) -> Result<()> {
         let keys = &self.store.keys;
         if let Some((product, part)) = keys.parse_goods(key) {
@@ -127,11 +159,29 @@ impl Shop {
         } else if prefix == keys.dead_letters() {
             let dead: DeadRecord = read(key, value)?;
             tally.letter(&dead.key, dead.post.as_bytes());
-        } else if let Some((_user, order)) = rest.split_once('/') {
-            tally.order(order, read(key, value)?);
+        } else if let Some((_user, order)) = rest.split_once('/')
+            && tally.is_in_part(order)
+        {
+            tally.order(order, &read(key, value)?);
         }
         Ok(())
     }
+}
+
+/// Everything below a prefix, as it was then.
+fn at(prefix: &str, revision: Revision) -> RangeRequest {
+    RangeRequest {
+        read: ReadOptions {
+            revision: Some(revision),
+            ..ReadOptions::default()
+        },
+        ..RangeRequest::prefix(prefix)
+    }
+}
+
+/// In how many parts so many orders are looked at. What has a todo or a payment and is no order is in some part too.
+fn parts_of(orders: u64) -> u64 {
+    orders.div_ceil(ORDERS_AT_ONCE).max(1)
 }
 
 fn not_told(error: &payment_client::Error) -> Problem {
@@ -140,4 +190,21 @@ fn not_told(error: &payment_client::Error) -> Problem {
         problem::NOT_READY,
         "The payment service cannot be asked at the moment.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_a_part_and_none_is_too_large() {
+        for orders in [0, 1, ORDERS_AT_ONCE, ORDERS_AT_ONCE + 1, 10 * ORDERS_AT_ONCE + 7] {
+            let parts = parts_of(orders);
+            assert!(
+                parts >= 1 && orders <= parts * ORDERS_AT_ONCE,
+                "{orders}: {parts}"
+            );
+        }
+        assert_eq!(parts_of(ORDERS_AT_ONCE), 1);
+    }
 }

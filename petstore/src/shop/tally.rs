@@ -1,7 +1,7 @@
 //! The proof of the shop: everything that is written down, held against everything else.
 //! Invariant: each rule is stated once, here; a tally asks nobody and only finds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use payment_client::wire::{Payment, Status as PaymentStatus};
 
@@ -14,12 +14,48 @@ const VIOLATIONS_MAX: usize = 1000;
 #[derive(Default)]
 pub(crate) struct Tally {
     goods: BTreeMap<String, Goods>,
-    orders: BTreeMap<String, OrderRecord>,
-    todos: BTreeSet<String>,
     /// Booked for a product, less the orders that booked it.
     rooms: BTreeMap<String, i64>,
-    payments: BTreeMap<String, Vec<Payment>>,
+    /// What is known of the orders of the part that is looked at.
+    seen: BTreeMap<Box<str>, Seen>,
+    part: Part,
+    orders: usize,
+    todos: usize,
     violations: Vec<String>,
+}
+
+/// One of so many parts of all orders, by what their ids are.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) part: u64,
+    pub(crate) parts: u64,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { part: 0, parts: 1 }
+    }
+}
+
+impl Part {
+    fn has(self, id: &str) -> bool {
+        let mix = |mixed: u64, byte| mixed.wrapping_mul(33) ^ u64::from(byte);
+        id.bytes().fold(5381, mix) % self.parts == self.part
+    }
+}
+
+/// All that the rules ask of an order, however long it is.
+#[derive(Default)]
+struct Seen {
+    /// Its state and its total, if there is such an order.
+    order: Option<(Status, i64)>,
+    has_todo: bool,
+    payments: usize,
+    is_held: bool,
+    captures: usize,
+    /// Of the capture, when there is one.
+    captured_minor: i64,
+    refunded_minor: i64,
 }
 
 /// Where the pieces of a product are.
@@ -40,7 +76,23 @@ impl Tally {
         self.goods.entry(product.to_owned()).or_default().received = received;
     }
 
-    pub(crate) fn order(&mut self, id: &str, order: OrderRecord) {
+    /// From now on what belongs to these orders counts.
+    pub(crate) fn look_at(&mut self, part: Part) {
+        self.part = part;
+    }
+
+    pub(crate) fn is_in_part(&self, order: &str) -> bool {
+        self.part.has(order)
+    }
+
+    fn seen(&mut self, order: &str) -> &mut Seen {
+        if !self.seen.contains_key(order) {
+            self.seen.insert(order.into(), Seen::default());
+        }
+        self.seen.get_mut(order).expect("it was put there")
+    }
+
+    pub(crate) fn order(&mut self, id: &str, order: &OrderRecord) {
         for (product, pieces) in order.taken() {
             let goods = self.goods.entry(product.to_owned()).or_default();
             if order.status.sells() {
@@ -54,7 +106,8 @@ impl Tally {
                 *self.rooms.entry(product.to_owned()).or_default() -= 1;
             }
         }
-        self.orders.insert(id.to_owned(), order);
+        self.orders += 1;
+        self.seen(id).order = Some((order.status, order.total_minor));
     }
 
     /// A letter on its way, or laid aside, may stand for pieces that are on no shelf and in no order.
@@ -73,12 +126,25 @@ impl Tally {
     }
 
     pub(crate) fn todo(&mut self, id: &str) {
-        self.todos.insert(id.to_owned());
+        if self.part.has(id) {
+            self.todos += 1;
+            self.seen(id).has_todo = true;
+        }
     }
 
-    pub(crate) fn payment(&mut self, payment: Payment) {
-        let order = payment.order_ref.clone().unwrap_or_default();
-        self.payments.entry(order).or_default().push(payment);
+    pub(crate) fn payment(&mut self, payment: &Payment) {
+        let order = payment.order_ref.as_deref().unwrap_or_default();
+        if !self.part.has(order) {
+            return;
+        }
+        let seen = self.seen(order);
+        seen.payments += 1;
+        seen.is_held |= payment.status == PaymentStatus::Authorized;
+        if payment.status == PaymentStatus::Captured {
+            seen.captures += 1;
+            seen.captured_minor = payment.captured_minor;
+            seen.refunded_minor = payment.refunded_minor;
+        }
     }
 
     pub(crate) fn violation(&mut self, what: String) {
@@ -88,14 +154,36 @@ impl Tally {
     }
 
     pub(crate) fn orders(&self) -> usize {
-        self.orders.len()
+        self.orders
     }
 
     pub(crate) fn todos(&self) -> usize {
-        self.todos.len()
+        self.todos
     }
 
-    /// Everything that is not as it must be.
+    /// Judges the orders of this part, and forgets them.
+    pub(crate) fn close_part(&mut self) {
+        for (id, seen) in std::mem::take(&mut self.seen) {
+            let Some((status, total_minor)) = seen.order else {
+                if seen.has_todo {
+                    self.violation(format!("order {id}: a todo and no order"));
+                }
+                if seen.payments > 0 {
+                    self.violation(format!("order {id}: no order, but {} payments", seen.payments));
+                }
+                continue;
+            };
+            if status.is_ended() == seen.has_todo {
+                let todo = if seen.has_todo { "a" } else { "no" };
+                self.violation(format!("order {id}: {} with {todo} todo", status.word()));
+            }
+            if let Some(what) = judge(status, total_minor, &seen) {
+                self.violation(format!("order {id}: {} but {what}", status.word()));
+            }
+        }
+    }
+
+    /// Everything that is not as it must be, once all parts are closed.
     pub(crate) fn finish(mut self) -> Vec<String> {
         for (product, goods) in std::mem::take(&mut self.goods) {
             if goods.stock < 0 {
@@ -115,63 +203,36 @@ impl Tally {
                 ));
             }
         }
-        let (orders, todos) = (std::mem::take(&mut self.orders), std::mem::take(&mut self.todos));
-        let mut payments = std::mem::take(&mut self.payments);
-        for (id, order) in &orders {
-            if order.status.is_ended() == todos.contains(id) {
-                let todo = if todos.contains(id) { "a" } else { "no" };
-                self.violation(format!("order {id}: {} with {todo} todo", order.status.word()));
-            }
-            let payments = payments.remove(id).unwrap_or_default();
-            if let Some(what) = judge(order, &payments) {
-                self.violation(format!("order {id}: {} but {what}", order.status.word()));
-            }
-        }
-        for id in todos.iter().filter(|id| !orders.contains_key(*id)) {
-            self.violation(format!("order {id}: a todo and no order"));
-        }
-        for (id, payments) in payments {
-            let ids: Vec<&str> = payments.iter().map(|payment| payment.id.as_str()).collect();
-            self.violation(format!("order {id}: no order, but payments {}", ids.join(", ")));
-        }
         self.violations
     }
 }
 
 /// What does not fit between an order and its payments.
-fn judge(order: &OrderRecord, payments: &[Payment]) -> Option<String> {
-    let captured: Vec<&Payment> = payments
-        .iter()
-        .filter(|payment| payment.status == PaymentStatus::Captured)
-        .collect();
-    let held = payments
-        .iter()
-        .any(|payment| payment.status == PaymentStatus::Authorized);
-    if order.status.is_ended() && held {
+fn judge(status: Status, total: i64, seen: &Seen) -> Option<String> {
+    if status.is_ended() && seen.is_held {
         return Some("money is still held for it".to_owned());
     }
-    let total = order.total_minor;
-    match (order.status, captured.as_slice()) {
-        (Status::Paid | Status::Refunding | Status::Refunded, [paid]) => {
-            let refunds = match order.status {
+    match (status, seen.captures) {
+        (Status::Paid | Status::Refunding | Status::Refunded, 1) => {
+            let refunds = match status {
                 Status::Paid => 0..=0,
                 Status::Refunding => 0..=total,
                 _ => total..=total,
             };
-            if paid.captured_minor != total {
-                Some(format!("{} of {total} was taken", paid.captured_minor))
-            } else if !refunds.contains(&paid.refunded_minor) {
-                Some(format!("{} of {total} was given back", paid.refunded_minor))
+            if seen.captured_minor != total {
+                Some(format!("{} of {total} was taken", seen.captured_minor))
+            } else if !refunds.contains(&seen.refunded_minor) {
+                Some(format!("{} of {total} was given back", seen.refunded_minor))
             } else {
                 None
             }
         }
         (Status::Paid | Status::Refunding | Status::Refunded, many) => {
-            Some(format!("{} payments were taken", many.len()))
+            Some(format!("{many} payments were taken"))
         }
         // It was taken a moment ago, which is about to be written down; at most once all the same.
-        (Status::Authorized, [] | [_]) | (_, []) => None,
-        (_, many) => Some(format!("{} payments were taken", many.len())),
+        (Status::Authorized, 0 | 1) | (_, 0) => None,
+        (_, many) => Some(format!("{many} payments were taken")),
     }
 }
 
@@ -211,13 +272,14 @@ mod tests {
         let mut tally = Tally::default();
         tally.received("1", 10);
         tally.stock("1", stock);
-        tally.order("o", order(status));
+        tally.order("o", &order(status));
         if has_todo {
             tally.todo("o");
         }
         for payment in payments {
-            tally.payment(payment.clone());
+            tally.payment(payment);
         }
+        tally.close_part();
         tally.finish()
     }
 
@@ -290,11 +352,47 @@ mod tests {
         }
         let mut tally = Tally::default();
         tally.todo("lost");
-        tally.payment(payment("captured", 1, 0));
+        tally.payment(&payment("captured", 1, 0));
+        tally.close_part();
         let told = tally.finish().join("; ");
         assert!(
-            told.contains("a todo and no order") && told.contains("no order, but payments p"),
+            told.contains("a todo and no order") && told.contains("no order, but 1 payments"),
             "{told}"
         );
+    }
+
+    /// In however many parts the orders are looked at: what is found is the same, each thing once.
+    #[test]
+    fn parts_find_what_the_whole_finds() {
+        let found_in = |parts: u64| {
+            let mut tally = Tally::default();
+            tally.received("1", 200);
+            for part in 0..parts {
+                tally.look_at(Part { part, parts });
+                for n in 0..100 {
+                    let id = format!("{n:032x}");
+                    if n % 10 != 3 && tally.is_in_part(&id) {
+                        tally.order(&id, &order(Status::Paid));
+                    }
+                    let mut paid = payment("captured", if n % 10 == 7 { 999 } else { 1000 }, 0);
+                    paid.order_ref = Some(id);
+                    tally.payment(&paid);
+                    if n == 13 || n == 14 {
+                        tally.todo(&format!("{n:032x}"));
+                    }
+                }
+                tally.close_part();
+            }
+            assert_eq!((tally.orders(), tally.todos()), (90, 2));
+            let mut found = tally.finish();
+            found.sort();
+            found
+        };
+        let whole = found_in(1);
+        // Ten without an order, ten of a wrong sum, two wrong todos, and twenty pieces that are nowhere.
+        assert_eq!(whole.len(), 23, "{whole:?}");
+        for parts in [2, 7, 100] {
+            assert_eq!(found_in(parts), whole, "{parts}");
+        }
     }
 }

@@ -6,6 +6,8 @@ pub(crate) const CHECKOUT: Checkout = Checkout::Mailbox;
 
 #[path = "accounts.rs"]
 mod accounts;
+#[path = "browsing.rs"]
+mod browsing;
 #[path = "buyers.rs"]
 mod buyers;
 #[path = "carts.rs"]
@@ -32,5 +34,11 @@ mod pages;
 mod products;
 #[path = "random.rs"]
 mod random;
+#[path = "repeats.rs"]
+mod repeats;
+#[path = "shelves.rs"]
+mod shelves;
 #[path = "system.rs"]
 mod system;
+#[path = "wire.rs"]
+mod wire;

@@ -1,6 +1,6 @@
 //! Tests of the pet shop: real instances on free ports, a real store and real payments in a temporary folder.
-//! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all; every other
-//! file is one feature, and `direct` and `mailbox` run them all, each with one way to check out.
+//! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all, `browser` looks
+//! at pages; every other file is one feature, and `direct` and `mailbox` run them all, each with one way to check out.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,9 @@
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
 mod vessel;
+
+#[path = "../../../cluster/tests/it/browser/mod.rs"]
+mod browser;
 
 mod direct;
 mod mailbox;

@@ -1,7 +1,7 @@
 //! Random schedules with a seed: buyers, cancels, edits and deaths at random points, and in the end all is sound.
 //! `PETSTORE_SEED` runs one schedule again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -24,6 +24,9 @@ const POINTS: [&str; 12] = [
     "refunding",
     "after refund",
 ];
+
+/// After the last fault, until all that was under way has come to its end.
+const SETTLED_MAX: Duration = Duration::from_secs(10);
 
 /// The generator of the schedules: small, and the same everywhere.
 struct Random(u64);
@@ -134,7 +137,14 @@ async fn schedule(seed: u64) -> bool {
     };
     let (bought, died) = tokio::join!(join_all(buyers), deaths);
     let sold: i64 = bought.iter().map(|(_user, kept)| kept).sum();
+    // Everybody has their answer, and whoever was killed is not coming back: now it is a matter of seconds.
+    let healed = Instant::now();
     system.settled().await;
+    assert!(
+        healed.elapsed() < SETTLED_MAX,
+        "seed {seed}: {:?}",
+        healed.elapsed()
+    );
     let mut left = 0;
     for product in &products {
         left += system.stock(product).await;

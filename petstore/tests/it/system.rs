@@ -156,6 +156,14 @@ impl System {
         .await;
     }
 
+    /// Waits until somebody has come to a point that is armed: the number of their shop.
+    pub(crate) async fn caught_any(&self) -> usize {
+        tokio::select! {
+            () = self.traps[0].caught() => 0,
+            () = self.traps[1].caught() => 1,
+        }
+    }
+
     /// In place of the payment service, which was killed, there is somebody who hangs up: waits until a shop tried.
     pub(crate) async fn nobody_pays(&self) {
         let address = self.payments[0].address;
@@ -265,16 +273,24 @@ impl System {
 
     /// A new user who is signed in: the id, and a client with their token.
     pub(crate) async fn user(&self, name: &str) -> (String, Client) {
+        self.user_at(0, name).await
+    }
+
+    /// The same at another shop.
+    pub(crate) async fn user_at(&self, shop: usize, name: &str) -> (String, Client) {
         let body = json!({"username": name, "password": PASSWORD});
-        self.browse(Method::POST, "/users", &body).await.expect(201);
-        let session = self
-            .browse(Method::POST, "/login", &body)
-            .await
-            .expect(200)
-            .json();
+        let nobody = Client::at(self.shops[shop].address, "");
+        let say = async |target: &str| {
+            let url = format!("http://{}{target}", nobody.address);
+            nobody
+                .send(service::http::client(DEADLINE).post(url).json(&body))
+                .await
+        };
+        say("/users").await.expect(201);
+        let session = say("/login").await.expect(200).json();
         let token = session["token"].as_str().unwrap();
         let id = session["user_id"].as_str().unwrap().to_owned();
-        (id, Client::at(self.shops[0].address, token))
+        (id, Client::at(self.shops[shop].address, token))
     }
 
     /// A new product; its id.

@@ -42,7 +42,7 @@ impl Driver {
             profile,
         };
         let wish = capabilities(driver.profile.path().to_str().unwrap());
-        let begun = driver.call("/session", &wish).await;
+        let begun = driver.call("/session", Some(&wish)).await;
         begun["sessionId"]
             .as_str()
             .unwrap()
@@ -52,13 +52,23 @@ impl Driver {
 
     /// One command of the session.
     pub(super) async fn post(&self, command: &str, body: &Value) -> Value {
-        self.call(&format!("/session/{}/{command}", self.session), body)
+        self.call(&format!("/session/{}/{command}", self.session), Some(body))
             .await
     }
 
-    async fn call(&self, path: &str, body: &Value) -> Value {
+    /// A question to the session.
+    pub(super) async fn get(&self, question: &str) -> Value {
+        self.call(&format!("/session/{}/{question}", self.session), None)
+            .await
+    }
+
+    async fn call(&self, path: &str, body: Option<&Value>) -> Value {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let answer = self.http.post(url).json(body).send().await.unwrap();
+        let request = match body {
+            Some(body) => self.http.post(url).json(body),
+            None => self.http.get(url),
+        };
+        let answer = request.send().await.unwrap();
         let status = answer.status();
         let mut answer: Value = answer.json().await.unwrap();
         assert!(

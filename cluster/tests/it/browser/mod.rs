@@ -10,12 +10,14 @@
 mod driver;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use driver::Driver;
 
-use crate::harness::{SOON, wait_until};
+/// Long enough for a busy machine, short enough for a person to wait for a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Browser {
     driver: Driver,
@@ -44,6 +46,11 @@ impl Browser {
 
     /// The text of the first element that fits, as a reader sees it.
     pub(crate) async fn text(&self, selector: &str) -> String {
+        let text = self.text_if_there(selector).await;
+        text.unwrap_or_else(|| panic!("there is no {selector} on the page"))
+    }
+
+    async fn text_if_there(&self, selector: &str) -> Option<String> {
         let found = self
             .run(&format!(
                 "const found = document.querySelector({});
@@ -51,19 +58,20 @@ impl Browser {
                 json!(selector)
             ))
             .await;
-        let Value::String(text) = found else {
-            panic!("there is no {selector} on the page")
-        };
-        text
+        found.as_str().map(str::to_owned)
     }
 
-    /// Waits until the text of an element is as it should be, and answers it.
+    /// Waits until the text of an element is as it should be, and answers it. The page may be another one by then.
     pub(crate) async fn wait_for_text(&self, selector: &str, holds: impl Fn(&str) -> bool) -> String {
-        wait_until(&format!("the text of {selector}"), SOON, async || {
-            let text = self.text(selector).await;
-            if holds(&text) { Ok(text) } else { Err(text) }
-        })
-        .await
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let seen = match self.text_if_there(selector).await {
+                Some(text) if holds(&text) => return text,
+                seen => seen,
+            };
+            assert!(Instant::now() < end, "waited for {selector}; last seen: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A click where the pointer would click: on something else, or on nothing, it fails.
@@ -80,6 +88,37 @@ impl Browser {
         self.driver
             .post(&format!("element/{element}/click"), &json!({}))
             .await;
+    }
+
+    /// Another page beside this one, which is looked at from now on; the tab that was looked at until now.
+    pub(crate) async fn open_tab(&self, url: &str) -> String {
+        let tab = self.driver.post("window/new", &json!({ "type": "tab" })).await;
+        let before = self.look_at(tab["handle"].as_str().unwrap()).await;
+        self.go(url).await;
+        before
+    }
+
+    /// Turns to another tab, and answers the one that was looked at until now.
+    pub(crate) async fn look_at(&self, tab: &str) -> String {
+        let before = self.driver.get("window").await;
+        self.driver.post("window", &json!({ "handle": tab })).await;
+        before.as_str().unwrap().to_owned()
+    }
+
+    /// From now on pages run no script of theirs, as in a browser that has none.
+    pub(crate) async fn switch_scripts_off(&self) {
+        self.cdp("Emulation.setScriptExecutionDisabled", json!({ "value": true }))
+            .await;
+    }
+
+    /// Types as on a keyboard, into what has the focus.
+    pub(crate) async fn type_text(&self, text: &str) {
+        let strokes = text.chars().flat_map(|key| {
+            ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() }))
+        });
+        let strokes: Vec<Value> = strokes.collect();
+        let actions = json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] });
+        self.driver.post("actions", &actions).await;
     }
 
     /// Presses one key, such as "\u{E004}" for Tab.

@@ -19,6 +19,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Where the form of a checkout is sent. A form cannot carry a header: this one has the key of its order in its body,
+/// and the shop takes none without.
+const KEYED_FORM: &str = "/shop/checkout";
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 fn without_connection(headers: &mut HeaderMap) {
@@ -62,8 +65,9 @@ pub(super) fn back(headers: &mut HeaderMap) {
 }
 
 /// Whether doing it twice is the same as doing it once.
-pub(super) fn is_repeatable(method: &Method, headers: &HeaderMap) -> bool {
-    method.is_safe() || headers.contains_key(IDEMPOTENCY_KEY)
+pub(super) fn is_repeatable(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    let keyed_form = *method == Method::POST && path == KEYED_FORM;
+    method.is_safe() || keyed_form || headers.contains_key(IDEMPOTENCY_KEY)
 }
 
 #[cfg(test)]
@@ -102,12 +106,16 @@ mod tests {
 
     #[test]
     fn only_what_changes_nothing_twice_is_repeated() {
-        assert!(is_repeatable(&Method::GET, &HeaderMap::new()));
-        assert!(!is_repeatable(&Method::POST, &HeaderMap::new()));
-        assert!(!is_repeatable(&Method::DELETE, &HeaderMap::new()));
-        assert!(is_repeatable(
-            &Method::POST,
-            &headers(&[("idempotency-key", "k")])
-        ));
+        let bare = HeaderMap::new();
+        assert!(is_repeatable(&Method::GET, "/orders", &bare));
+        assert!(!is_repeatable(&Method::POST, "/orders", &bare));
+        assert!(!is_repeatable(&Method::DELETE, "/orders", &bare));
+        let keyed = headers(&[("idempotency-key", "k")]);
+        assert!(is_repeatable(&Method::POST, "/orders", &keyed));
+        // Of the forms, only the one that always has a key.
+        assert!(is_repeatable(&Method::POST, "/shop/checkout", &bare));
+        assert!(!is_repeatable(&Method::DELETE, "/shop/checkout", &bare));
+        assert!(!is_repeatable(&Method::POST, "/shop/checkout/x", &bare));
+        assert!(!is_repeatable(&Method::POST, "/shop/cart", &bare));
     }
 }

@@ -136,7 +136,7 @@ impl Outgoing {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| *peer);
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let repeatable = headers::is_repeatable(&parts.method, &parts.headers);
+        let repeatable = headers::is_repeatable(&parts.method, parts.uri.path(), &parts.headers);
         let mut onward = parts.headers;
         headers::onward(&mut onward, peer, &edge::request_id());
         Self {

@@ -71,6 +71,28 @@ async fn a_write_that_may_have_been_done_is_sent_again_only_with_a_key() {
     );
 }
 
+/// A page cannot send the header, but its checkout has a key of its own.
+#[tokio::test]
+async fn the_form_of_a_checkout_is_sent_again_and_no_other() {
+    let system = System::start(2).await;
+    let client = system.client();
+    system.shops[0].set(Mode::BreaksOff);
+    for _ in 0..REQUESTS {
+        let form = client.request(Method::POST, "/shop/checkout").body("key=k");
+        let answer = client.send(form).await.expect(418);
+        assert_eq!(answer.json()["instance"], "shop2");
+    }
+    assert_eq!(
+        seen(&system, "POST /shop/checkout"),
+        REQUESTS + 1,
+        "the one that broke off was repeated"
+    );
+    system.shops[1].set(Mode::BreaksOff);
+    let form = client.request(Method::POST, "/shop/cart").body("action=add");
+    client.send(form).await.refused(503, "outcome-unknown");
+    assert_eq!(seen(&system, "POST /shop/cart"), 1);
+}
+
 #[tokio::test]
 async fn what_was_never_sent_goes_elsewhere_whatever_it_is() {
     let system = System::start(2).await;

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use service::serve::{self, Limits};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -24,6 +25,8 @@ pub(crate) enum Mode {
     BreaksOff,
     /// Never answers.
     Hangs,
+    /// Answers once it is let.
+    Waits,
 }
 
 pub(crate) struct Instance {
@@ -37,6 +40,7 @@ struct Shared {
     name: &'static str,
     mode: Mutex<Mode>,
     seen: Mutex<Vec<String>>,
+    let_go: Notify,
 }
 
 impl Instance {
@@ -47,6 +51,7 @@ impl Instance {
             name,
             mode: Mutex::new(Mode::Well),
             seen: Mutex::default(),
+            let_go: Notify::new(),
         });
         let app = Router::new()
             .route("/readyz", get(ready))
@@ -66,6 +71,11 @@ impl Instance {
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.state.mode.lock().unwrap() = mode;
+    }
+
+    /// Lets one of those answer who wait.
+    pub(crate) fn let_go(&self) {
+        self.state.let_go.notify_one();
     }
 
     /// Methods and paths, in order.
@@ -114,6 +124,7 @@ async fn echo(State(state): State<Arc<Shared>>, request: Request) -> Response {
             return ([("content-length", "100")], Body::from_stream(pieces)).into_response();
         }
         Mode::Hangs => return std::future::pending().await,
+        Mode::Waits => state.let_go.notified().await,
     }
     let body = axum::body::to_bytes(body, 1 << 21).await.unwrap();
     let answer = json!({

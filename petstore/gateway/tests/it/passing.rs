@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use reqwest::Method;
 
-use crate::harness::DEADLINE;
+use crate::harness::{DEADLINE, wait_for};
+use crate::instance::Mode;
 use crate::system::System;
 
 #[tokio::test]
@@ -63,4 +64,32 @@ async fn events_come_as_they_happen_and_end_when_the_gateway_stops() {
     system.tasks.stop();
     let end = tokio::time::timeout(DEADLINE, events.next()).await;
     assert!(end.unwrap().is_none_or(|piece| piece.is_err()));
+}
+
+/// What has begun when the gateway is told to stop comes to its end; nothing new begins.
+#[tokio::test]
+async fn requests_under_way_end_before_the_gateway_does() {
+    let system = System::start(1).await;
+    system.shops[0].set(Mode::Waits);
+    let client = system.client();
+    let order = client.request(Method::POST, "/orders").body("{}");
+    let stopping = async {
+        wait_for("the request to be under way", async || {
+            let seen = system.shops[0].seen();
+            (seen == ["POST /orders"]).then_some(()).ok_or(seen)
+        })
+        .await;
+        system.tasks.stop();
+        wait_for(
+            "the port to be closed",
+            async || match tokio::net::TcpStream::connect(system.gateway).await {
+                Ok(_) => Err("it is open"),
+                Err(_) => Ok(()),
+            },
+        )
+        .await;
+        system.shops[0].let_go();
+    };
+    let (answer, ()) = tokio::join!(client.send(order), stopping);
+    assert_eq!(answer.expect(418).json()["target"], "/orders");
 }

@@ -10,6 +10,12 @@ mod harness;
 mod load;
 
 mod disk;
+#[allow(
+    dead_code,
+    reason = "the demo of the fallacies has links between clients and nodes too"
+)]
+#[path = "../../src/arena/links.rs"]
+mod links;
 mod network;
 #[path = "../../src/chaos/power.rs"]
 mod power;
@@ -18,6 +24,7 @@ mod contract;
 mod damage;
 mod full_disk;
 mod kills;
+mod letters;
 mod membership;
 mod partition;
 mod power_install;

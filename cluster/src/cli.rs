@@ -117,6 +117,7 @@ impl Command {
             | Self::Completion(_) => Identity::Nobody,
             // What is measured on servers of its own speaks in the clear.
             Self::Bench(bench) if !bench.asks_what_runs() => Identity::Nobody,
+            Self::Demo(demo) if !demo.asks_what_runs() => Identity::Nobody,
             Self::Up(_) => Identity::Process(CONSOLE.to_owned()),
             Self::Node(node) => Identity::Process(node.name()),
             Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),

@@ -5,18 +5,21 @@
 
 mod etcd;
 mod folder;
+mod links;
 mod network;
 mod server;
 mod store;
 mod usage;
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;
+pub(crate) use links::{Links, Weather};
 pub(crate) use network::Network;
 pub(crate) use server::{Server, Start};
 pub(crate) use store::Store;
@@ -24,6 +27,8 @@ pub(crate) use usage::Usage;
 
 /// How many servers of a kind there are; a majority is two.
 pub(crate) const SERVERS: usize = 3;
+/// For programs that take a moment; on a machine that is busy, many moments.
+const PROGRAM_SECONDS_MAX: &str = "30";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Addresses for so many listeners: on the hosts of a network at fixed ports, else on free ports of this machine.
@@ -48,6 +53,22 @@ fn addresses(
         });
     }
     Ok(found)
+}
+
+/// One more free port of this machine.
+pub(crate) fn free_address() -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    Ok(listener.local_addr().context("find a free port")?.to_string())
+}
+
+/// A program of the system that is ended when it has not done its work after a while, by `timeout`, which Linux has.
+pub(crate) fn within_time(program: &str) -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(program);
+    }
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", PROGRAM_SECONDS_MAX, program]);
+    command
 }
 
 /// Looks again and again until something is found; at the deadline it fails with what it waited for.

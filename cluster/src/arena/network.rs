@@ -2,9 +2,9 @@
 //! Invariant: names carry the number of this process, and everything made is removed when it is dropped.
 //! It must not know what runs on its hosts.
 
-use std::process::Command;
-
 use anyhow::{Context as _, bail};
+
+use super::within_time;
 
 pub(crate) struct Network {
     /// What all names begin with; short, since the name of a link has at most 15 bytes.
@@ -97,7 +97,7 @@ impl Network {
 
     /// What the pipe has held up and dropped so far.
     pub(crate) fn narrowed(&self, host: usize) -> anyhow::Result<(u64, u64)> {
-        let output = Command::new("tc")
+        let output = within_time("tc")
             .args(["-s", "qdisc", "show", "dev", &self.link(host)])
             .output();
         let text = String::from_utf8_lossy(&output.context("run tc")?.stdout).into_owned();
@@ -155,12 +155,13 @@ fn ip(arguments: &str) -> anyhow::Result<()> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments).output();
+    let output = within_time(program).args(arguments).output();
     let output = output.with_context(|| format!("run {program}"))?;
     if !output.status.success() {
         bail!(
-            "{program} {}: {}",
+            "{program} {}: {}, {}",
             arguments.join(" "),
+            output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

@@ -4,12 +4,12 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait_for;
+use super::{LOOK_EVERY, wait_for};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -90,13 +90,27 @@ impl Server {
         matches!(ended, Some(Ok(Some(_))))
     }
 
-    /// Kills it, if it runs, and sees it dead.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // One that is dead already cannot be killed, and can be waited for all the same.
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Kills it, if it runs, and sees it dead. One that the kernel does not let go, as when it hangs in a dead disk,
+    /// is not waited for without end.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        // One that is dead already cannot be killed, and can be waited for all the same.
+        let _ = child.kill();
+        let end = Instant::now() + STOP_DEADLINE;
+        while let Ok(None) = child.try_wait() {
+            if Instant::now() > end {
+                bail!(
+                    "waited {} s in vain for the end of {}, which was killed: {}",
+                    STOP_DEADLINE.as_secs(),
+                    self.name(),
+                    whereabouts(child.id())
+                );
+            }
+            std::thread::park_timeout(LOOK_EVERY);
         }
+        Ok(())
     }
 
     /// Waits for the end of one that was asked to stop.
@@ -118,6 +132,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        // One that cannot be ended has nobody left who could do more about it.
+        let _ = self.kill();
     }
+}
+
+/// Where the kernel has a process that does not end.
+fn whereabouts(pid: u32) -> String {
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let state = file("status");
+    let state = state.lines().find(|line| line.starts_with("State:"));
+    format!("{} in {:?}", state.unwrap_or("State: unknown"), file("wchan"))
 }

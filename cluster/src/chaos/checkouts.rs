@@ -3,7 +3,7 @@
 //! happen exactly once; what was sold, stored and charged must agree in the end.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use payment_client::PaymentClient;
@@ -23,6 +23,8 @@ const TRY: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(40);
 const START: Duration = Duration::from_secs(40);
 const SETTLED: Duration = Duration::from_mins(1);
+/// For all orders together.
+const READ_BACK: Duration = Duration::from_mins(2);
 
 pub(super) struct Checkouts {
     keeper: Keeper,
@@ -101,7 +103,9 @@ impl Checkouts {
     /// Waits until nothing is left to be done; then the books must agree, and hold every paid order.
     pub(super) async fn judge(&self, book: &Book) {
         let settled = wait_for("orders under way to end", SETTLED, async || {
-            let audit = self.keeper.audit().await.ok()?;
+            // The keeper is patient with audits of shops that are large; this one is not.
+            let audit = tokio::time::timeout(SETTLED, self.keeper.audit()).await;
+            let audit = audit.ok()?.ok()?;
             (audit["unfinished"] == 0).then_some(audit)
         });
         match settled.await {
@@ -110,11 +114,18 @@ impl Checkouts {
             Err(error) => book.violation(format!("the shop: {error:#}")),
         }
         let paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let end = Instant::now() + READ_BACK;
         for (user, order) in paid {
-            let found = self
-                .keeper
-                .ask(reqwest::Method::GET, &format!("/orders/{user}/{order}"), None)
-                .await;
+            let path = format!("/orders/{user}/{order}");
+            let left = end.saturating_duration_since(Instant::now());
+            let asked = self.keeper.ask(reqwest::Method::GET, &path, None);
+            let Ok(found) = tokio::time::timeout(left, asked).await else {
+                // A shop that hangs would have each order waited for, one after the other.
+                return book.violation(format!(
+                    "the orders were not all read back within {} s: {path} is the first that was not",
+                    READ_BACK.as_secs()
+                ));
+            };
             if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
                 book.violation(format!(
                     "order {order} was acknowledged as paid, and is now: {found:?}"

@@ -3,14 +3,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::FallocateFlags;
 
 use super::power::pull_the_plug;
-use crate::arena::wait_for;
+use crate::arena::{wait_for, within_time};
 
 const BYTES: u64 = 640 << 20;
 const BALLAST: &str = "ballast";
@@ -53,8 +52,7 @@ impl Disk {
     }
 
     fn sync(&self) -> anyhow::Result<()> {
-        let mounted = File::open(&self.mounted).context("open a disk")?;
-        rustix::fs::syncfs(mounted).context("sync a disk")
+        run("sync", &[Path::new("--file-system"), &self.mounted])
     }
 
     pub(super) fn free_bytes(&self) -> anyhow::Result<u64> {
@@ -102,10 +100,14 @@ impl Drop for Disk {
 }
 
 fn run(program: &str, arguments: &[&Path]) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments).output();
+    let output = within_time(program).args(arguments).output();
     let output = output.with_context(|| format!("run {program}"))?;
     if !output.status.success() {
-        bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{program}: {}, {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use service::tasks::Tasks;
 
 use super::disk::Disk;
 use super::shim::{self, Shim};
-use crate::arena::{Folder, Network, SERVERS, Server, Store};
+use crate::arena::{Folder, Network, SERVERS, Server, Store, free_address};
 
 /// Free room below which a node refuses writes; its disk has some four times that.
 pub(super) const FREE_MIN: u64 = 160 << 20;
@@ -94,11 +94,6 @@ impl Ground {
         let builder = KvClient::builder(endpoints).token(self.store.token());
         Ok(builder.deadline(Duration::from_secs(5)).build()?)
     }
-}
-
-fn free_address() -> anyhow::Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-    Ok(listener.local_addr().context("find a free port")?.to_string())
 }
 
 /// A disk under each node that does not run yet.

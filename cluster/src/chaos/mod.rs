@@ -41,6 +41,9 @@ use watchers::Watcher;
 /// How long all is well between two faults, so that each has something to break.
 const CALM: Duration = Duration::from_millis(600);
 const DRAIN: Duration = Duration::from_secs(30);
+/// Faults have deadlines for each of their steps; together these are less.
+const FAULT_MAX: Duration = Duration::from_mins(4);
+const SETTING_MAX: Duration = Duration::from_mins(3);
 
 #[derive(Args)]
 pub(crate) struct Chaos {
@@ -107,7 +110,8 @@ impl Chaos {
         for left_out in &ground.left_out {
             context.output.note(format_args!("left out: {left_out}"));
         }
-        let stage = Stage::set(&ground, &workers, &witnesses, seed).await?;
+        let stage = tokio::time::timeout(SETTING_MAX, Stage::set(&ground, &workers, &witnesses, seed));
+        let stage = stage.await.context("wait for the clients to begin")??;
         let mut run = Run {
             kinds: wanted
                 .into_iter()
@@ -277,7 +281,14 @@ impl Run {
             return false;
         };
         let began_ms = now();
-        let happened = kind.happen(ground, leader, random).await;
+        let happened = tokio::time::timeout(FAULT_MAX, kind.happen(ground, leader, random)).await;
+        let happened = happened.unwrap_or_else(|_late| {
+            Err(anyhow::anyhow!(
+                "VIOLATION: {} was not over after {} s",
+                kind.word(),
+                FAULT_MAX.as_secs()
+            ))
+        });
         let ended_ms = now();
         let ready = ground.store.ready().await;
         let came_back = ready.is_ok();

@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail};
+
+use crate::arena::within_time;
 
 const SOURCE: &str = include_str!("shim.c");
 const PAGE_BYTES: u64 = 4096;
@@ -30,7 +31,7 @@ impl Order {
 pub(super) fn build(folder: &Path) -> anyhow::Result<PathBuf> {
     let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
     std::fs::write(&source, SOURCE).context("write the library")?;
-    let built = Command::new("cc")
+    let built = within_time("cc")
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .arg(&library)
         .arg(&source)

@@ -12,6 +12,8 @@ use crate::arena::wait_for;
 
 /// Leases run out in full after the last change of leader.
 const LEASES_GONE: Duration = Duration::from_secs(20);
+/// More than all of its steps may take together.
+const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
 const NEEDED: [&str; 8] = [
@@ -27,8 +29,10 @@ const NEEDED: [&str; 8] = [
 
 pub(super) async fn verify(ground: &Ground, stage: &Stage) {
     let book = &stage.book;
-    if let Err(error) = everything(ground, stage).await {
-        book.violation(format!("the end could not be judged: {error:#}"));
+    match tokio::time::timeout(JUDGED, everything(ground, stage)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => book.violation(format!("the end could not be judged: {error:#}")),
+        Err(_late) => book.violation(format!("the end was not judged within {} s", JUDGED.as_secs())),
     }
     for what in NEEDED {
         if !book.pages().counts.contains_key(what) {

@@ -2,6 +2,7 @@
 //! Invariant: the exit code says whether all held that was claimed.
 
 mod failover;
+mod fallacies;
 mod scene;
 
 use clap::Subcommand;
@@ -12,12 +13,20 @@ use crate::context::{Context, block_on};
 pub(crate) enum Demo {
     /// Kill the leader under load, measure the gap, prove that nothing was lost, bring it back
     Failover(failover::Failover),
+    /// Show the eight fallacies of distributed computing, each as an experiment on three nodes of its own
+    Fallacies(fallacies::Fallacies),
 }
 
 impl Demo {
+    /// Whether it plays on the system that runs, and not on one of its own.
+    pub(crate) fn asks_what_runs(&self) -> bool {
+        matches!(self, Self::Failover(_))
+    }
+
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         match self {
             Self::Failover(failover) => block_on(failover.run(&context)),
+            Self::Fallacies(fallacies) => block_on(fallacies.run(&context)),
         }
     }
 }

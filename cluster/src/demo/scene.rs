@@ -43,6 +43,15 @@ impl<'context> Scene<'context> {
         Ok(scene)
     }
 
+    /// Takes and starts nothing: what is played brings a system of its own.
+    pub(super) fn without_system(context: &'context Context, step: bool) -> Self {
+        Self {
+            context,
+            started_here: false,
+            step,
+        }
+    }
+
     /// Stops what was started for the demo.
     pub(super) async fn close(self) -> anyhow::Result<()> {
         if self.started_here {

@@ -56,3 +56,63 @@ async fn failover_needs_three_nodes() {
     assert!(told.contains("at least three nodes"), "{told}");
     assert_eq!(cluster.state("n1").await, "running");
 }
+
+#[tokio::test]
+async fn each_fallacy_is_shown_and_every_claim_holds() {
+    let cluster = Cluster::new(1);
+    let experiments = cluster.run(&["demo", "fallacies", "--json"]).await.json();
+    let experiments = experiments.as_array().unwrap();
+    let fallacies: Vec<&str> = experiments
+        .iter()
+        .map(|experiment| experiment["fallacy"].as_str().unwrap())
+        .collect();
+    let all = [
+        "network",
+        "latency",
+        "bandwidth",
+        "security",
+        "topology",
+        "administrator",
+        "cost",
+        "homogeneity",
+    ];
+    assert_eq!(fallacies, all);
+    for experiment in experiments {
+        let claims = experiment["claims"].as_array().unwrap();
+        assert!(claims.len() >= 3, "{experiment}");
+        assert!(claims.iter().all(|claim| claim["held"] == true), "{experiment}");
+        assert_eq!(experiment["held"], true, "{experiment}");
+    }
+    let left: Vec<_> = std::fs::read_dir(cluster.folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("arena"))
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// Also beside a system that runs, which it leaves alone.
+#[tokio::test]
+async fn one_fallacy_is_told_in_words() {
+    let cluster = Cluster::start(1).await;
+    let told = cluster
+        .run(&["demo", "fallacies", "--only", "administrator"])
+        .await
+        .ok();
+    for part in [
+        "6 of 8. “There is one administrator.”",
+        "✓ at once and everywhere the clerk may no longer",
+        "Caught by: ",
+        "Fallacies: 1. ",
+        "all of them held",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert!(!told.contains('✗') && !told.contains("Latency"), "{told}");
+    assert_eq!(cluster.state("n1").await, "running");
+    let told = cluster
+        .run(&["demo", "fallacies", "--only", "gravity"])
+        .await
+        .fails(2);
+    assert!(told.contains("homogeneity"), "{told}");
+}

@@ -11,6 +11,12 @@ mod load;
 
 mod disk;
 mod drive;
+#[allow(
+    dead_code,
+    reason = "the demo of the fallacies has links between clients and nodes too"
+)]
+#[path = "../../src/arena/links.rs"]
+mod links;
 mod network;
 #[path = "../../src/chaos/power.rs"]
 mod power;
@@ -21,6 +27,7 @@ mod contract_predictors;
 mod damage;
 mod full_disk;
 mod kills;
+mod letters;
 mod membership;
 mod million;
 mod overload;

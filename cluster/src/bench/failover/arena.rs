@@ -216,7 +216,7 @@ impl<'a> Stage<'a> {
 
     fn harm(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
         match how {
-            How::Kill => self.server(leader).kill(),
+            How::Kill => self.server(leader).kill()?,
             How::Term => self.server(leader).signal(Signal::TERM)?,
             How::Pause => self.server(leader).signal(Signal::STOP)?,
             How::Cut => self.network()?.cut(self.hosts_from + leader)?,

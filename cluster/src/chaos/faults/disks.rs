@@ -29,7 +29,7 @@ pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow
         ground.disks[*victim].cut_power()?;
     }
     for victim in victims {
-        ground.server(*victim).kill();
+        ground.server(*victim).kill()?;
     }
     for victim in victims {
         ground.disks[*victim].boot().await?;
@@ -83,7 +83,7 @@ pub(super) async fn failed_sync(ground: &mut Ground, victim: usize) -> anyhow::R
     .await;
     ground.shims[victim].set(Order::SyncFails, 0)?;
     let failed = ground.shims[victim].effects(Order::SyncFails)? - before;
-    ground.server(victim).kill();
+    ground.server(victim).kill()?;
     ground.server(victim).start()?;
     ensure!(failed > 0, "syncs were to fail, and none did");
     if ended.is_err() {
@@ -122,7 +122,7 @@ pub(super) async fn damage(
     random: &mut Random,
 ) -> anyhow::Result<String> {
     for _ in 0..TRIES {
-        ground.server(victim).kill();
+        ground.server(victim).kill()?;
         let said_before = said(ground, victim);
         let folder = ground
             .store

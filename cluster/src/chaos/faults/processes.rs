@@ -25,7 +25,7 @@ fn names(ground: &Ground, servers: &[usize]) -> String {
 pub(super) async fn kill(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
     for victim in victims {
         // The kill is waited for, so that it has happened.
-        ground.server(*victim).kill();
+        ground.server(*victim).kill()?;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     for victim in victims {

@@ -23,7 +23,6 @@ mod power;
 
 mod chaos;
 mod contract;
-mod contract_predictors;
 mod damage;
 mod full_disk;
 mod kills;
@@ -34,7 +33,6 @@ mod overload;
 mod partition;
 mod power_install;
 mod power_loss;
-mod shop_contract;
 mod steady;
 mod upgrade;
 mod weather;

@@ -140,9 +140,7 @@ impl Once {
             return Ok(reply);
         }
         match work.await {
-            Err(refusal) if refusal.kind.status < 500 => {
-                Self::answered(once, bank).await?.map_or(Err(refusal), Ok)
-            }
+            Err(refusal) if refusal.kind.status < 500 => Self::answered(once, bank).await?.ok_or(refusal),
             done => done,
         }
     }

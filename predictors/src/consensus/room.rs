@@ -1,6 +1,6 @@
 //! Who opens rounds, and room for others when as many are open as may be.
-//! Invariant: nobody is locked out by somebody who holds more: the oldest round of whoever holds the most expires early.
-//! A round that was opened with a token never does, and makes room whenever it needs some.
+//! Invariant: nobody is locked out by somebody who holds more: the oldest round of whoever holds the most expires
+//! early. A round that was opened with a token never does, and makes room whenever it needs some.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

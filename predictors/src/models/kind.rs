@@ -42,7 +42,7 @@ impl Kind {
             Self::Logistic => "multinomial logistic regression with L2 penalty 1, on standardised features",
             Self::Tree => "decision tree by Gini impurity, leaves counted with Laplace smoothing",
             Self::Forest => {
-                "100 decision trees on bootstrap samples, each with features drawn for it, votes counted with Laplace smoothing"
+                "100 decision trees on bootstrap samples, each with features drawn for it; votes with Laplace smoothing"
             }
         }
     }

@@ -13,8 +13,8 @@ use crate::data::Table;
 
 const PENALTY: f64 = 1.0;
 const STEPS_MAX: u64 = 300;
-/// How flat the loss must be to stop, for so many rows. It is a sum over the rows: what is flat for a hundred of them is
-/// never reached for a million, and all steps would be taken.
+/// How flat the loss must be to stop, for so many rows. It is a sum over the rows: what is flat for a hundred of them
+/// is never reached for a million, and all steps would be taken.
 const FLAT: f64 = 1e-4;
 const FLAT_ROWS: f64 = 150.0;
 

@@ -59,12 +59,12 @@ pub(super) fn softmax(logs: &[f64]) -> Vec<f64> {
 }
 
 /// Laplace smoothing: as if one more had been counted, with an even part of each class. So nothing is impossible, and
-/// little is said that was not seen; one more of *each* class makes small leaves, and with them the consensus, too unsure.
+/// little is said that was not seen; one more of *each* class makes small leaves, and so the consensus, too unsure.
 pub(super) fn smoothed(counts: &[f64]) -> Vec<f64> {
     #[expect(clippy::cast_precision_loss, reason = "there are few classes")]
     let even = 1.0 / counts.len() as f64;
-    let more: Vec<f64> = counts.iter().map(|count| count + even).collect();
-    shares(&more)
+    let sum = 1.0 + counts.iter().sum::<f64>();
+    counts.iter().map(|count| (count + even) / sum).collect()
 }
 
 /// Counts as shares of their sum; even ones where nothing was counted.

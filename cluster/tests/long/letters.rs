@@ -267,8 +267,9 @@ async fn kill_at_random(
     kills
 }
 
+/// An audit reads every order and every letter of the last hour, which takes a while on a busy machine.
 async fn get(cluster: &Cluster, path: &str) -> Value {
-    wait_until(path, SOON, async || {
+    wait_until(path, SETTLED_WITHIN, async || {
         let url = format!("http://{}{path}", cluster.config.shop.addresses[1]);
         let answer = cluster.http.get(url).timeout(SETTLED_WITHIN).send().await;
         let answer = answer.map_err(|error| error.to_string())?;

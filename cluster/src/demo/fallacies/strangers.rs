@@ -42,9 +42,9 @@ pub(super) async fn play(ground: &mut Ground, told: &mut Told<'_>) -> anyhow::Re
     told.say("Others try the port at which the nodes talk to each other: one as if it were a web page, and one with what it wrote down when it listened in on two nodes.");
     // Whichever node was called by another one: which that is depends on who stood for election.
     let overheard = ground.store.config.nodes.iter();
-    let overheard = overheard.filter_map(|node| Some((node, ground.links.opening(node.id)?)));
+    let mut overheard = overheard.filter_map(|node| Some((node, ground.links.opening(node.id)?)));
     let (node, opening) = overheard
-        .last()
+        .next()
         .context("no node has opened a connection to another one yet")?;
     let peer = node.listens_to_peers();
     let said = turned_away(peer, b"GET /v1/kv/fallacies/security/secret HTTP/1.1\r\n\r\n").await?;

@@ -97,6 +97,7 @@ async fn serve(service: Service, name: String, context: Context) -> anyhow::Resu
                 name,
                 address,
                 secrets,
+                points: payment::Points::none(),
             };
             Box::pin(payment::run(settings, listener, tasks)).await
         }

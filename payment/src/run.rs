@@ -16,8 +16,9 @@ use tokio::net::TcpListener;
 
 use crate::demo;
 use crate::domain::MerchantName;
-use crate::http::{self, App, Counters};
+use crate::http::{self, App, Counters, Throttle};
 use crate::ledger::Ledger;
+use crate::points::Points;
 use crate::vault::Vault;
 
 /// The sweeper is in no hurry.
@@ -34,6 +35,7 @@ pub struct Settings {
     /// Where others reach it, as the registry tells them.
     pub address: String,
     pub secrets: Secrets,
+    pub points: Points,
 }
 
 /// Serves until `tasks` is told to stop.
@@ -46,7 +48,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let metrics = Metrics::new();
     let counters = Counters::new(&metrics);
     let vault = Vault::new(&settings.secrets.keys.card_hmac_1);
-    let ledger = Ledger::new(client.clone(), config);
+    let ledger = Ledger::new(client.clone(), config, settings.points.clone());
     let app = App {
         ledger: ledger.clone(),
         vault: vault.clone(),
@@ -61,6 +63,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         metrics,
         counters: counters.clone(),
         checks: App::checks(),
+        throttle: Throttle::new(config.open_per_s_max),
     };
     let app = edge::wrap(http::router(app), &name);
     let limits = Limits::from(&settings.config.limits);

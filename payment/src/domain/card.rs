@@ -283,13 +283,19 @@ mod tests {
         }
 
         #[test]
-        fn every_single_digit_typo_is_refused(digits in valid(), place in any::<prop::sample::Index>(), other in 0_u8..10) {
-            let mut typed = digits.clone().into_bytes();
-            let place = place.index(typed.len());
-            prop_assume!(typed[place] != b'0' + other);
-            typed[place] = b'0' + other;
-            let typed = String::from_utf8(typed).unwrap();
-            prop_assert!(CardNumber::parse(&typed).is_err(), "{digits} as {typed}");
+        fn every_single_digit_typo_is_refused(digits in valid()) {
+            prop_assert!(CardNumber::parse(&digits).is_ok(), "{digits}");
+            for place in 0..digits.len() {
+                for other in b'0'..=b'9' {
+                    let mut typed = digits.clone().into_bytes();
+                    if typed[place] == other {
+                        continue;
+                    }
+                    typed[place] = other;
+                    let typed = String::from_utf8(typed).unwrap();
+                    prop_assert!(CardNumber::parse(&typed).is_err(), "{digits} as {typed}");
+                }
+            }
         }
 
         #[test]

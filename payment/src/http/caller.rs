@@ -1,6 +1,7 @@
 //! Who is calling, and what they may do; and which request a repetition repeats.
 //! Invariant: a credential that is given is checked, also where none is needed; nothing tells a wrong one from another.
 
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -75,12 +76,13 @@ impl App {
         Err(Problem::new(problem::FORBIDDEN, detail))
     }
 
-    /// Anybody on a demo system, else the merchant or the operator.
-    pub(super) fn anybody(&self, headers: &HeaderMap) -> Result<Caller> {
-        if self.config.demo && !headers.contains_key(header::AUTHORIZATION) {
+    /// Anybody on a demo system, unless they are too fast; else the merchant or the operator.
+    pub(super) fn anybody(&self, parts: &Parts) -> Result<Caller> {
+        if self.config.demo && !parts.headers.contains_key(header::AUTHORIZATION) {
+            self.throttle.admit(parts)?;
             return Ok(Caller::Browser);
         }
-        self.caller(headers)
+        self.caller(&parts.headers)
     }
 
     /// For pages: browsers ask for name and password by themselves, and the password is the operator's token.

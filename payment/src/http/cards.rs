@@ -40,7 +40,7 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
 /// `POST /v1/cards/balance`: a POST, so that no number stands in a URL or a log.
 pub(super) async fn balance(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    app.anybody(&parts.headers)?;
+    app.anybody(&parts)?;
     let (mut fields, _body) = app.fields(&parts.headers, body).await?;
     let number = card_number(&mut fields);
     fields.finish()?;
@@ -52,7 +52,7 @@ pub(super) async fn balance(State(app): State<Shared>, request: Request) -> Resu
 /// `POST /v1/tokens`: nothing is written; the token itself says which card it is for.
 pub(super) async fn tokenize(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    app.anybody(&parts.headers)?;
+    app.anybody(&parts)?;
     let (mut fields, _body) = app.fields(&parts.headers, body).await?;
     let number = card_number(&mut fields);
     check_expiry(&mut fields, now_ms());

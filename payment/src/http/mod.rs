@@ -11,6 +11,7 @@ mod payments;
 mod reading;
 mod simple;
 mod state;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use axum::routing::{MethodRouter, get, post, put};
 use service::{docs, problem};
 
 pub(crate) use state::{App, Counters};
+pub(crate) use throttle::Throttle;
 
 const OPENAPI: &str = include_str!("openapi.json");
 

@@ -13,7 +13,7 @@ use crate::ledger::{Named, Purchase};
 
 pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    let caller = app.anybody(&parts.headers)?;
+    let caller = app.anybody(&parts)?;
     let key = idempotency::key(&parts.headers)?;
     let (mut fields, _body) = app.fields(&parts.headers, body).await?;
     let number = card_number(&mut fields);

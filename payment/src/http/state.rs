@@ -1,5 +1,5 @@
 //! What all routes share: the ledger, the vault, the settings, the counters.
-//! Invariant: nothing here remembers a request.
+//! Invariant: nothing here remembers a request; only `throttle` knows how many there were.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use service::{body, problem};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::throttle::Throttle;
 use crate::domain::MerchantName;
 use crate::ledger::Ledger;
 use crate::vault::Vault;
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) counters: Counters,
     pub(crate) checks: Semaphore,
+    pub(crate) throttle: Throttle,
 }
 
 impl App {

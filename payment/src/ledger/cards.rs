@@ -80,13 +80,15 @@ impl Ledger {
         let record = keys::card_part(&opening.card.id, CardPart::Record);
         let txn = Txn::new().when(Condition::absent(&record));
         let txn = change.ops.into_iter().fold(txn, Txn::then);
-        self.commit(txn).await.map(drop)
+        self.commit("card", txn).await.map(drop)
     }
 
     async fn card_state(&self, card: &CardId) -> Result<Option<CardState>> {
         let prefix = keys::card(card);
-        let page = self.client.range(RangeRequest::prefix(prefix.clone())).await;
-        CardState::of(&prefix, &page.map_err(trouble)?.kvs)
+        let page = self
+            .read_range("card", RangeRequest::prefix(prefix.clone()))
+            .await?;
+        CardState::of(&prefix, &page.kvs)
     }
 
     pub(crate) async fn balance(&self, card: &CardId) -> Result<String> {
@@ -110,16 +112,14 @@ impl Ledger {
     }
 
     pub(crate) async fn open_card(&self, opening: &Opening, once: Option<&Once>) -> Result<Reply> {
-        if let Some(reply) = self.answered(once).await? {
-            return Ok(reply);
-        }
         for _ in 0..ROUNDS_MAX {
             let present = self.card_state(&opening.card.id).await?;
             if let Some(state) = &present
                 && state.record.currency != opening.balance.currency
             {
                 let detail = format!("This card is kept in {}.", state.record.currency);
-                return Err(Problem::new(problem::CARD_CURRENCY_FIXED, detail));
+                let refusal = Problem::new(problem::CARD_CURRENCY_FIXED, detail);
+                return self.answered_or(once, Err(refusal)).await;
             }
             let change = Change::from(opening, present.as_ref(), now_ms());
             let status = if present.is_some() { 200 } else { 201 };
@@ -134,7 +134,7 @@ impl Ledger {
                 .otherwise(Op::get(&record_key));
             txn = change.ops.iter().cloned().fold(txn, Txn::then);
             txn = self.keep(txn, once, &Kept::Body(status, &body), change.now_ms);
-            let answer = self.commit(Self::guard(txn, once)).await?;
+            let answer = self.commit("card", Self::guard(txn, once)).await?;
             if answer.branch == Branch::Then {
                 // A payment that came between the read and the write has been paid from this balance.
                 return Ok(Reply::first(status, body));

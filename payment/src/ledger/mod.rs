@@ -20,10 +20,13 @@ mod tally;
 
 use std::time::Duration;
 
+use kvstore_client::wire::kv::{KeyValue, Page};
 use kvstore_client::wire::txn::TxnAnswer;
-use kvstore_client::{KvClient, Txn};
+use kvstore_client::{KvClient, RangeRequest, Txn};
 use service::config::PaymentConfig;
 use service::problem::{Problem, Result};
+
+use crate::points::{Moment, Points};
 
 pub(crate) use kvstore_client::problem_of as trouble;
 
@@ -48,14 +51,16 @@ pub(crate) struct Ledger {
     pub(crate) client: KvClient,
     hold_ms: u64,
     answer_ms: u64,
+    points: Points,
 }
 
 impl Ledger {
-    pub(crate) fn new(client: KvClient, config: &PaymentConfig) -> Self {
+    pub(crate) fn new(client: KvClient, config: &PaymentConfig, points: Points) -> Self {
         Self {
             client,
             hold_ms: config.hold_s * 1000,
             answer_ms: config.answer_s * 1000,
+            points,
         }
     }
 
@@ -73,8 +78,25 @@ impl Ledger {
         asked.map(drop).map_err(trouble)
     }
 
-    async fn commit(&self, txn: Txn) -> Result<TxnAnswer> {
-        self.client.txn(txn).await.map_err(trouble)
+    async fn read(&self, step: &'static str, key: &str) -> Result<Option<KeyValue>> {
+        self.points.reach(step, Moment::BeforeRead).await;
+        let read = self.client.get(key).await;
+        self.points.reach(step, Moment::AfterRead).await;
+        read.map_err(trouble)
+    }
+
+    async fn read_range(&self, step: &'static str, range: RangeRequest) -> Result<Page> {
+        self.points.reach(step, Moment::BeforeRead).await;
+        let read = self.client.range(range).await;
+        self.points.reach(step, Moment::AfterRead).await;
+        read.map_err(trouble)
+    }
+
+    async fn commit(&self, step: &'static str, txn: Txn) -> Result<TxnAnswer> {
+        self.points.reach(step, Moment::BeforeCommit).await;
+        let answer = self.client.txn(txn).await;
+        self.points.reach(step, Moment::AfterCommit).await;
+        answer.map_err(trouble)
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use service::problem::{self, Problem, Result};
 
 use super::records::{self, AnswerRecord};
-use super::{Ledger, Reply, answers, keys, trouble};
+use super::{Ledger, Reply, answers, keys};
 
 /// One request that carries an idempotency key.
 #[derive(Clone, Debug)]
@@ -70,11 +70,14 @@ impl Once {
 }
 
 impl Ledger {
-    /// Before anything else is looked at.
-    pub(super) async fn answered(&self, once: Option<&Once>) -> Result<Option<Reply>> {
-        let Some(once) = once else { return Ok(None) };
-        let kv = self.client.get(&once.key()).await.map_err(trouble)?;
-        kv.map(|kv| once.replay(&kv)).transpose()
+    /// The kept answer to this key, or else `told`, which follows from what was read and writes nothing.
+    /// It is looked for after that reading: what a twin has done is then never seen without its answer.
+    pub(super) async fn answered_or(&self, once: Option<&Once>, told: Result<Reply>) -> Result<Reply> {
+        let Some(once) = once else { return told };
+        match self.read("answer", &once.key()).await? {
+            Some(kv) => once.replay(&kv),
+            None => told,
+        }
     }
 
     /// Lets a transaction happen only once for this key; its `else` branch reads the answer as its last op.

@@ -153,7 +153,7 @@ impl Ledger {
         let record = purchase.record(now_ms, self.hold_ms);
         let body = purchase.body(&record);
         let answer = self
-            .commit(self.payment_txn(purchase, &record, &body, once, now_ms))
+            .commit("pay", self.payment_txn(purchase, &record, &body, once, now_ms))
             .await?;
         match answer.branch {
             Branch::Then => Ok(Reply::first(201, body)),
@@ -244,7 +244,7 @@ impl Ledger {
         let declined = purchase.declined(code, now_ms);
         txn = purchase.put_record(&declined).into_iter().fold(txn, Txn::then);
         txn = self.keep(txn, once, &Kept::Declined(code), now_ms);
-        let answer = self.commit(Self::guard(txn, once)).await?;
+        let answer = self.commit("decline", Self::guard(txn, once)).await?;
         if answer.branch == Branch::Then {
             return Err(answers::declined(code, false));
         }

@@ -3,6 +3,7 @@
 //! refund that would pass it leaves no trace.
 
 use kvstore_client::Txn;
+use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use payment_client::wire::{Status, TransferKind};
 use service::problem::{self, Problem, Result};
@@ -10,9 +11,9 @@ use service::time::now_ms;
 
 use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
-use super::records::{self, PaymentRecord, TransferRecord};
+use super::records::{self, OrderRecord, PaymentRecord, TransferRecord};
 use super::resolve::{amount_of, merchant_of, order_of, unknown};
-use super::{Ledger, Reply, answers, inconsistent, keys, trouble};
+use super::{Ledger, Reply, answers, inconsistent, keys};
 use crate::domain::{PaymentId, RefundId};
 use crate::vault::CardId;
 
@@ -25,17 +26,17 @@ impl Ledger {
         amount: &str,
         once: Option<&Once>,
     ) -> Result<Reply> {
-        if let Some(reply) = self.answered(once).await? {
-            return Ok(reply);
-        }
-        let read = self.client.get(&keys::record(id)).await.map_err(trouble)?;
-        let read = read.ok_or_else(unknown)?;
-        let payment: PaymentRecord = records::read(&read.key, &read.bytes())?;
-        check_state(&payment)?;
-        let order = order_of(&payment)?;
-        let amount = amount_of(Some(amount), order)?.unwrap_or_default();
+        let read = self.read("refund", &keys::record(id)).await?;
+        let Refundable {
+            captured,
+            order,
+            amount,
+        } = match refundable(read.as_ref(), amount) {
+            Ok(refundable) => refundable,
+            Err(refusal) => return self.answered_or(once, Err(refusal)).await,
+        };
         let card = CardId::stored(order.card.clone());
-        let merchant = merchant_of(order)?;
+        let merchant = merchant_of(&order)?;
         let now_ms = now_ms();
         let transfer = TransferRecord {
             kind: TransferKind::Refund,
@@ -52,7 +53,7 @@ impl Ledger {
         let debits = keys::merchant_side(order.currency, &merchant, id, Side::Debits);
         let mut txn = Txn::new()
             .when(Condition::absent(&key))
-            .then(Op::add(&keys::refunded(id), amount, None, Some(payment.captured)))
+            .then(Op::add(&keys::refunded(id), amount, None, Some(captured)))
             .then(Op::add(&credits, amount, None, None))
             .then(Op::add(&available, amount, None, None))
             .then(Op::add(&debits, amount, None, None))
@@ -61,7 +62,7 @@ impl Ledger {
         // An empty branch: without it a refused add would run `else`.
         txn.0.failed.get_or_insert_default();
         txn = self.keep(txn, once, &Kept::Body(201, &body), now_ms);
-        let answer = self.commit(Self::guard(txn, once)).await?;
+        let answer = self.commit("refund", Self::guard(txn, once)).await?;
         match answer.branch {
             Branch::Then => Ok(Reply::first(201, body)),
             Branch::Failed => Err(Problem::new(
@@ -86,6 +87,26 @@ impl Ledger {
             }
         }
     }
+}
+
+/// A payment of which something can be given back, and how much is wanted.
+struct Refundable {
+    captured: i64,
+    order: OrderRecord,
+    amount: i64,
+}
+
+fn refundable(read: Option<&KeyValue>, amount: &str) -> Result<Refundable> {
+    let read = read.ok_or_else(unknown)?;
+    let payment: PaymentRecord = records::read(&read.key, &read.bytes())?;
+    check_state(&payment)?;
+    let order = order_of(&payment)?;
+    let amount = amount_of(Some(amount), order)?.unwrap_or_default();
+    Ok(Refundable {
+        captured: payment.captured,
+        order: order.clone(),
+        amount,
+    })
 }
 
 fn check_state(payment: &PaymentRecord) -> Result<()> {

@@ -14,7 +14,7 @@ use service::time::now_ms;
 use super::keys::{CardPart, Side};
 use super::once::{Kept, Once};
 use super::records::{self, OrderRecord, PaymentRecord, TransferRecord};
-use super::{Ledger, Reply, answers, inconsistent, keys, trouble};
+use super::{Ledger, Reply, answers, inconsistent, keys};
 use crate::domain::{MerchantName, PaymentId};
 use crate::vault::CardId;
 
@@ -31,6 +31,16 @@ pub(crate) enum Wish {
     Expire {
         now_ms: u64,
     },
+}
+
+impl Wish {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Capture(_) => "capture",
+            Self::Cancel => "cancel",
+            Self::Expire { .. } => "expire",
+        }
+    }
 }
 
 /// What follows for the record that was found.
@@ -144,20 +154,22 @@ fn found(kv: Option<&KeyValue>) -> Result<Option<Found>> {
 
 impl Ledger {
     pub(crate) async fn resolve(&self, id: &PaymentId, wish: &Wish, once: Option<&Once>) -> Result<Reply> {
-        if let Some(reply) = self.answered(once).await? {
-            return Ok(reply);
-        }
         let now_ms = now_ms();
         let record_key = keys::record(id);
-        let read = self.client.get(&record_key).await.map_err(trouble)?;
+        let read = self.read(wish.word(), &record_key).await?;
         let mut present = found(read.as_ref())?;
         for _ in 0..ROUNDS_MAX {
-            let step = decide(present.as_ref().map(|found| &found.record), wish)?;
+            let decided = decide(present.as_ref().map(|found| &found.record), wish);
+            let step = match (decided, &present) {
+                (Ok(Step::Replay), Some(found)) => {
+                    let told = Reply::again(200, answers::resolved(id, &found.record));
+                    return self.answered_or(once, Ok(told)).await;
+                }
+                (Err(refusal), _) => return self.answered_or(once, Err(refusal)).await,
+                (Ok(step), _) => step,
+            };
             let revision = present.as_ref().map_or(0, |found| found.revision);
             let (record, ops) = match (&step, &present) {
-                (Step::Replay, Some(found)) => {
-                    return Ok(Reply::again(200, answers::resolved(id, &found.record)));
-                }
                 (Step::Bury, _) => (tombstone(now_ms), Vec::new()),
                 (_, Some(found)) => moves(id, &found.record, &step, now_ms)?,
                 (_, None) => return Err(unknown()),
@@ -169,7 +181,7 @@ impl Ledger {
                 .otherwise(Op::get(&record_key));
             txn = ops.into_iter().fold(txn, Txn::then);
             txn = self.keep(txn, once, &Kept::Body(200, &body), now_ms);
-            let answer = self.commit(Self::guard(txn, once)).await?;
+            let answer = self.commit(wish.word(), Self::guard(txn, once)).await?;
             if answer.branch == Branch::Then {
                 return Ok(Reply::first(200, body));
             }

@@ -10,7 +10,7 @@ use service::time::now_ms;
 
 use super::find::decoded;
 use super::resolve::Wish;
-use super::{Ledger, inconsistent, keys, trouble};
+use super::{Ledger, inconsistent, keys};
 use crate::domain::PaymentId;
 
 /// So much at a time; what is left is due the next time too.
@@ -49,17 +49,14 @@ impl Ledger {
     pub(crate) async fn sweep(&self) -> Result<Swept> {
         // Read once: what is due by this clock is expired by it as well.
         let now_ms = now_ms();
-        let page = self
-            .client
-            .range(RangeRequest {
-                from: Some(keys::DUE.to_owned()),
-                to: Some(keys::due_before(now_ms)),
-                limit: Some(ROWS_MAX),
-                uncounted: true,
-                ..RangeRequest::default()
-            })
-            .await
-            .map_err(trouble)?;
+        let range = RangeRequest {
+            from: Some(keys::DUE.to_owned()),
+            to: Some(keys::due_before(now_ms)),
+            limit: Some(ROWS_MAX),
+            uncounted: true,
+            ..RangeRequest::default()
+        };
+        let page = self.read_range("sweep", range).await?;
         let mut swept = Swept {
             more: page.more,
             ..Swept::default()
@@ -87,7 +84,7 @@ impl Ledger {
         }
         for ops in gone.chunks(OPS_MAX) {
             let txn = ops.iter().cloned().fold(Txn::new(), Txn::then);
-            self.commit(txn).await?;
+            self.commit("sweep", txn).await?;
         }
         Ok(swept)
     }

@@ -14,12 +14,16 @@
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
 mod system;
+mod trap;
+#[path = "../../../petstore/tests/it/vessel.rs"]
+mod vessel;
 
 mod auth;
 mod cards;
 mod client;
 mod idempotency;
 mod interleavings;
+mod kills;
 mod ledger;
 mod model;
 mod openapi;
@@ -29,5 +33,9 @@ mod reading;
 mod refunds;
 mod secrecy;
 mod simple;
+mod subjects;
 mod sweep;
+mod throttle;
 mod tokens;
+mod trouble;
+mod twins;

@@ -1,16 +1,13 @@
 //! A store and some instances of the payment service in this process, and what tests say to them.
 //! Invariant: each test has a system of its own, so that none sees another's cards.
 
-use std::net::SocketAddr;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 use service::config::{Config, PaymentConfig};
-use service::tasks::Tasks;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Client, Cluster, DEADLINE, wait_for};
+use crate::trap::Trap;
+use crate::vessel::Vessel;
 
 /// Cards that are valid, of brands in turn.
 pub(crate) const VISA: &str = "4242 4242 4242 4242";
@@ -23,13 +20,13 @@ pub(crate) const STRANGER: &str = "6011 1111 1111 1117";
 
 pub(crate) struct System {
     pub(crate) cluster: Cluster,
+    config: Config,
     instances: Vec<Instance>,
 }
 
 struct Instance {
-    address: SocketAddr,
-    tasks: Tasks,
-    running: JoinHandle<anyhow::Result<()>>,
+    vessel: Vessel,
+    trap: Trap,
 }
 
 impl System {
@@ -57,37 +54,78 @@ impl System {
         adjust(&mut config.payment);
         let mut system = Self {
             cluster,
+            config,
             instances: Vec::new(),
         };
-        for number in 1..=instances {
-            system.start_instance(&config, number).await;
+        for _ in 0..instances {
+            system.start_instance(|_config| {}).await;
         }
         system
     }
 
-    async fn start_instance(&mut self, config: &Config, number: usize) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let settings = payment::Settings {
-            config: config.clone(),
-            name: format!("pay{number}"),
-            address: address.to_string(),
-            secrets: self.cluster.secrets().clone(),
-        };
-        let tasks = Tasks::new();
-        let running = tasks.spawn("pay", Box::pin(payment::run(settings, listener, tasks.clone())));
-        self.instances.push(Instance {
-            address,
-            tasks,
-            running,
+    /// One more, whose configuration differs from the others' by what `adjust` changes.
+    pub(crate) async fn start_instance(&mut self, adjust: impl FnOnce(&mut PaymentConfig)) {
+        let instance = self.launch(self.instances.len(), Trap::new(), adjust);
+        self.instances.push(instance);
+        self.ready(self.instances.len() - 1).await;
+    }
+
+    fn launch(&self, instance: usize, trap: Trap, adjust: impl FnOnce(&mut PaymentConfig)) -> Instance {
+        let mut config = self.config.clone();
+        adjust(&mut config.payment);
+        let secrets = self.cluster.secrets().clone();
+        let points = trap.points();
+        let vessel = Vessel::launch(0, |listener, tasks| {
+            let settings = payment::Settings {
+                config,
+                name: format!("pay{}", instance + 1),
+                address: listener.local_addr().unwrap().to_string(),
+                secrets,
+                points,
+            };
+            payment::run(settings, listener, tasks)
         });
-        let client = self.at(number - 1, "operator");
+        Instance { vessel, trap }
+    }
+
+    /// One more, whose store is at this address; it may never be ready.
+    pub(crate) fn start_instance_at(&mut self, store: String, adjust: impl FnOnce(&mut PaymentConfig)) {
+        let nodes = self.config.nodes.clone();
+        self.config.nodes.truncate(1);
+        self.config.nodes[0].client = store;
+        let instance = self.launch(self.instances.len(), Trap::new(), adjust);
+        self.config.nodes = nodes;
+        self.instances.push(instance);
+    }
+
+    pub(crate) fn trap(&self, instance: usize) -> &Trap {
+        &self.instances[instance].trap
+    }
+
+    /// As `kill -9` does it.
+    pub(crate) fn kill(&mut self, instance: usize) {
+        self.instances[instance].vessel.kill();
+    }
+
+    /// In the place of one that was killed.
+    pub(crate) async fn restart(
+        &mut self,
+        instance: usize,
+        trap: Trap,
+        adjust: impl FnOnce(&mut PaymentConfig),
+    ) {
+        self.instances[instance] = self.launch(instance, trap, adjust);
+        self.ready(instance).await;
+    }
+
+    async fn ready(&self, instance: usize) {
+        let client = self.at(instance, "operator");
         wait_for("the instance to be ready", async || {
             let answer = client.get("/readyz").await;
             (answer.status == 200).then_some(()).ok_or(answer.text())
         })
         .await;
-        if config.payment.demo {
+        if self.config.payment.demo {
             wait_for("the cards for trying out", async || {
                 let answer = ask(
                     &client,
@@ -104,7 +142,7 @@ impl System {
 
     pub(crate) fn at(&self, instance: usize, token: &str) -> Client {
         let token = self.cluster.secrets().token(token).unwrap();
-        Client::at(self.instances[instance].address, token.expose())
+        Client::at(self.instances[instance].vessel.address, token.expose())
     }
 
     pub(crate) fn merchant(&self) -> Client {
@@ -117,13 +155,15 @@ impl System {
 
     pub(crate) fn addresses(&self) -> Vec<String> {
         let instances = self.instances.iter();
-        instances.map(|instance| instance.address.to_string()).collect()
+        instances
+            .map(|instance| instance.vessel.address.to_string())
+            .collect()
     }
 
     /// Without a credential, as a browser calls.
     pub(crate) async fn browse(&self, method: Method, target: &str, body: &Value) -> Answer {
         let http = service::http::client(DEADLINE);
-        let url = format!("http://{}{target}", self.instances[0].address);
+        let url = format!("http://{}{target}", self.instances[0].vessel.address);
         let client = self.merchant();
         client.send(http.request(method, url).json(body)).await
     }
@@ -145,10 +185,7 @@ impl System {
     }
 
     pub(crate) async fn stop_instance(&mut self, instance: usize) {
-        let instance = &mut self.instances[instance];
-        instance.tasks.stop();
-        let stopped = tokio::time::timeout(DEADLINE, &mut instance.running).await;
-        stopped.expect("stops in time").unwrap().unwrap();
+        self.instances[instance].vessel.stop().await;
     }
 
     /// Stops everything, after a last look at the ledger.

@@ -139,6 +139,7 @@ impl System {
                 name: "pay1".to_owned(),
                 address: listener.local_addr().unwrap().to_string(),
                 secrets,
+                points: payment::Points::none(),
             };
             payment::run(settings, listener, tasks)
         });

@@ -93,6 +93,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
 
 fn check_services(config: &Config, faults: &mut Faults<'_>) {
     bounds! { config faults payment:
+        open_per_s_max 1, 1_000_000;
         hold_s 1, 365 DAY_S;
         token_s 1, 1 DAY_S;
         answer_s 1, 365 DAY_S;

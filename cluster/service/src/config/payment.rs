@@ -11,6 +11,8 @@ pub struct PaymentConfig {
     /// Whether browsers may pay, ask for a balance and make tokens without a credential, and whether
     /// cards for trying out are opened on the first start.
     pub demo: bool,
+    /// How many such requests a second one address may make at each instance.
+    pub open_per_s_max: u32,
     /// To whom a payment goes that names no merchant.
     pub merchant: String,
     /// In which currency is paid that names none.
@@ -39,6 +41,7 @@ impl Default for PaymentConfig {
         Self {
             addresses: Vec::new(),
             demo: true,
+            open_per_s_max: 100,
             merchant: "demo".to_owned(),
             currency: "EUR".to_owned(),
             hold_s: 7 * 86_400,

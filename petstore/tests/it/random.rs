@@ -97,6 +97,14 @@ async fn buy(shops: [Client; 2], user: String, mut random: Random, products: Vec
     (user, kept)
 }
 
+/// Everybody has their answer, and whoever was killed is not coming back: now it is a matter of seconds.
+async fn settled_in_time(system: &System, seed: u64) {
+    let healed = Instant::now();
+    system.settled().await;
+    let took = healed.elapsed();
+    assert!(took < SETTLED_MAX, "seed {seed}: {took:?}");
+}
+
 /// Whether somebody died.
 async fn schedule(seed: u64) -> bool {
     eprintln!("PETSTORE_SEED={seed}");
@@ -137,14 +145,7 @@ async fn schedule(seed: u64) -> bool {
     };
     let (bought, died) = tokio::join!(join_all(buyers), deaths);
     let sold: i64 = bought.iter().map(|(_user, kept)| kept).sum();
-    // Everybody has their answer, and whoever was killed is not coming back: now it is a matter of seconds.
-    let healed = Instant::now();
-    system.settled().await;
-    assert!(
-        healed.elapsed() < SETTLED_MAX,
-        "seed {seed}: {:?}",
-        healed.elapsed()
-    );
+    settled_in_time(&system, seed).await;
     let mut left = 0;
     for product in &products {
         left += system.stock(product).await;

@@ -20,13 +20,13 @@ async fn what_was_acknowledged_is_seen_everywhere_at_once() {
     let (_, buyer) = system.user("ada").await;
     for n in 0..EDITS {
         let (here, there) = (system.operator_at(n % 2), system.operator_at((n + 1) % 2));
-        let name = format!("Thing {n}");
+        let name = format!("Zebrafish {n}");
         ask(&here, Method::PUT, &target, &json!({ "name": name }))
             .await
             .expect(200);
         let seen = there.get(&target).await.expect(200).json();
         assert_eq!(seen["name"], name, "a name of before is shown");
-        let listed = there.get("/products?q=thing").await.expect(200).json();
+        let listed = there.get("/products?q=zebrafish").await.expect(200).json();
         assert_eq!(listed[0]["name"], name, "a list of before is shown");
         let here = system.at(n % 2, &buyer);
         here.post("/orders", &order(&product, 1, VISA)).await.expect(201);

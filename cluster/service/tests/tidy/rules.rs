@@ -276,8 +276,10 @@ pub(crate) fn directions(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     let services = allowed.contains(&"kvstore-client");
     for (line, name, _) in dependencies(&file.text) {
-        // The tests of a service run it on a real store, and those of the shop with real payments.
-        let real = (services && name == "kvstore") || (folder == "petstore" && name == "payment");
+        // The tests of a service run it on a real store, and those of the shop with real payments and behind the real
+        // gateway.
+        let of_the_shop = folder == "petstore" && ["payment", "gateway"].contains(&name);
+        let real = (services && name == "kvstore") || of_the_shop;
         let tested = real && is_for_tests(&file.text, line);
         if ours.contains(&name) && !allowed.contains(&name) && !tested {
             faults.push(file.fault(line, format!("{folder} may not import {name}")));

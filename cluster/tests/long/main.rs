@@ -31,6 +31,8 @@ mod membership;
 mod million;
 mod overload;
 mod partition;
+mod payment_chaos;
+mod payment_steps;
 mod power_install;
 mod power_loss;
 mod steady;

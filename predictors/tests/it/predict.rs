@@ -131,7 +131,7 @@ async fn a_model_that_learned_from_another_table_has_its_columns() {
         } else {
             (38 + n % 2 * 9).to_string()
         };
-        text.push_str(&format!("{species},Biscoe,{bill},{}\n", mass + n));
+        text.extend([species, ",Biscoe,", &bill, ",", &(mass + n).to_string(), "\n"]);
     }
     std::fs::write(&path, text).unwrap();
     let system = System::start_with(one("penguins", "forest"), |config| {

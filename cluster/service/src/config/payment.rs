@@ -41,7 +41,7 @@ impl Default for PaymentConfig {
         Self {
             addresses: Vec::new(),
             demo: true,
-            open_per_s_max: 100,
+            open_per_s_max: 20_000,
             merchant: "demo".to_owned(),
             currency: "EUR".to_owned(),
             hold_s: 7 * 86_400,

@@ -76,6 +76,16 @@ impl Ground {
         )
     }
 
+    /// A client of all nodes but this one.
+    pub(super) fn without(&self, index: usize) -> anyhow::Result<KvClient> {
+        let others = self.store.config.nodes.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != index);
+        client(
+            others.map(|(_, node)| node.client.clone()).collect(),
+            self.store.token(),
+        )
+    }
+
     /// A client of this node alone that speaks as somebody else.
     pub(super) fn as_somebody(&self, index: usize, token: &str) -> anyhow::Result<KvClient> {
         client(vec![self.store.config.nodes[index].client.clone()], token)

@@ -104,7 +104,8 @@ async fn leave_and_return(ground: &Ground, victim: usize, seen: &Seen) -> anyhow
         peer_address: node.peer.clone(),
         client_address: node.client.clone(),
     };
-    let client = &ground.client;
+    // A node that is taken out may never hear of it, so those that stay are asked.
+    let client = ground.without(victim)?;
     let voters = async || {
         let members = client.cluster().await.ok()?.members;
         let present = members

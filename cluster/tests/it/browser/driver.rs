@@ -98,6 +98,8 @@ fn capabilities(profile: &str) -> Value {
     json!({ "capabilities": { "alwaysMatch": {
         "goog:chromeOptions": { "args": arguments },
         "goog:loggingPrefs": { "browser": "WARNING" },
+        // A page that a click asked for may still be on its way: what is to be clicked next is waited for.
+        "timeouts": { "implicit": 10_000 },
     }}})
 }
 

@@ -24,6 +24,7 @@ async fn the_page_runs_nothing_but_its_own_script() {
     assert!(script.header("content-type").starts_with("text/javascript"));
     assert!(!script.text().contains("innerHTML"));
     client.get("/page.css").await.expect(200);
+    client.get("/icon.svg").await.expect(200);
     system.stop().await;
 }
 

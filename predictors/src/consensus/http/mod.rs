@@ -40,6 +40,7 @@ fn routes() -> Routes<Shared> {
         ("/", get(page::page)),
         ("/page.js", get(page::script)),
         ("/page.css", get(page::style)),
+        ("/icon.svg", get(page::icon)),
         ("/readyz", get(about::ready)),
         ("/metrics", get(about::metrics)),
         ("/openapi.json", get(async || docs::document(OPENAPI))),

@@ -15,6 +15,7 @@ use crate::wire::json;
 
 const SCRIPT: &str = include_str!("../../../templates/page.js");
 const STYLE: &str = include_str!("../../../templates/page.css");
+const ICON: &str = include_str!("../../../templates/icon.svg");
 
 /// Of one request.
 const ROUNDS_MAX: usize = 100;
@@ -89,6 +90,11 @@ pub(super) async fn script() -> Response {
 /// `GET /page.css`
 pub(super) async fn style() -> Response {
     asset("text/css; charset=utf-8", STYLE)
+}
+
+/// `GET /icon.svg`
+pub(super) async fn icon() -> Response {
+    asset("image/svg+xml", ICON)
 }
 
 /// `POST /play {rounds}`: rounds of known flowers.

@@ -57,6 +57,7 @@ impl Promote {
 
 fn assemble(context: &Context, source: Source, file: &std::path::Path) -> anyhow::Result<Head> {
     let (revision, keys) = (source.revision(), source.keys()?);
+    let answers = source.answers().context("read the kept answers")?;
     let rows = source.map(|row| {
         let row = row?;
         Ok(KeptRow {
@@ -66,10 +67,11 @@ fn assemble(context: &Context, source: Source, file: &std::path::Path) -> anyhow
             modified: row.modified,
             version: row.version,
             lease: row.lease,
+            granted: row.granted,
         })
     });
     let bar = context.output.byte_progress("read the mirror", Some(keys));
-    let made = backup::assemble(rows, (revision, keys), file, &mut |done, all| {
+    let made = backup::assemble(rows, answers, (revision, keys), file, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });

@@ -249,7 +249,8 @@ impl Upkeep {
                 .filter(|(_, mark)| mark.revision < floor)
                 .map(|(minute, _)| minute)
                 .collect();
-            db.remove_minutes(&past)
+            db.remove_minutes(&past)?;
+            db.forget_kept_of(floor)
         });
         if let Ok(Err(error)) = collecting.await {
             tracing::error!(%error, "given-up history could not be removed");

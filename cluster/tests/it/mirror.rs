@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use kvstore_client::{KvClient, PutOptions};
 use serde_json::Value;
 use service::config::{MirrorConfig, MirrorEngine, MirrorMode, OnLoss, ShopAuth};
 
@@ -121,11 +122,72 @@ async fn lose_all_nodes(cluster: &Cluster, load: Load) -> (Book, Value) {
     (book, promoted)
 }
 
+/// A counter that was raised under an idempotency key, and a key that hangs on a lease of the shop.
+struct Aside {
+    first: Value,
+    lease: u64,
+}
+
+impl Aside {
+    async fn add(cluster: &Cluster, replayed: bool) -> Value {
+        let body = serde_json::json!({"then": [{"add": {"key": "aside/n", "by": 1}}]});
+        let request = cluster.request("POST", "n1", "/v1/txn").json(&body);
+        let answer = request.header("idempotency-key", "once").send().await.unwrap();
+        assert_eq!(answer.headers().contains_key("idempotent-replayed"), replayed);
+        assert_eq!(answer.status(), 200);
+        answer.json().await.unwrap()
+    }
+
+    fn shop(cluster: &Cluster) -> KvClient {
+        KvClient::builder(cluster.config.client_addresses())
+            .token(cluster.token("petstore"))
+            .build()
+            .unwrap()
+    }
+
+    async fn write(cluster: &Cluster) -> Self {
+        let first = Self::add(cluster, false).await;
+        let shop = Self::shop(cluster);
+        let lease = shop.lease_grant(Duration::from_secs(3600)).await.unwrap().id;
+        let options = PutOptions {
+            lease: Some(lease),
+            ..PutOptions::default()
+        };
+        shop.put_with("shop/aside", "x", options).await.unwrap();
+        Self { first, lease }
+    }
+
+    /// In the new cluster they are what they were: the answer is repeated, the lease has its time and its owner.
+    async fn is_there(&self, cluster: &Cluster) {
+        assert_eq!(Self::add(cluster, true).await, self.first);
+        let counted = cluster.client().get("aside/n").await.unwrap().unwrap();
+        assert_eq!(counted.bytes(), "1", "it was not done twice");
+        let shop = Self::shop(cluster);
+        let renewed = shop.lease_keepalive(self.lease).await.unwrap();
+        assert_eq!(renewed.ttl_ms, 3_600_000);
+        let lease = shop.lease_get(self.lease).await.unwrap().unwrap();
+        assert_eq!(
+            (lease.owner.as_str(), lease.keys),
+            ("petstore", vec!["shop/aside".to_owned()])
+        );
+    }
+}
+
 #[tokio::test]
 async fn with_all_nodes_and_their_disks_gone_every_acknowledged_write_is_in_the_mirror() {
-    let cluster = with_mirror(MirrorMode::Sync, OnLoss::Block, MirrorEngine::Sqlite);
+    loses_nothing(MirrorEngine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_copy_in_json_loses_nothing_either() {
+    loses_nothing(MirrorEngine::Json).await;
+}
+
+async fn loses_nothing(engine: MirrorEngine) {
+    let cluster = with_mirror(MirrorMode::Sync, OnLoss::Block, engine);
     cluster.up().await;
     is_ok(&cluster).await;
+    let aside = Aside::write(&cluster).await;
     let plan = Plan {
         deadline: Duration::from_secs(4),
         ..Plan::default()
@@ -144,6 +206,7 @@ async fn with_all_nodes_and_their_disks_gone_every_acknowledged_write_is_in_the_
             assert_eq!(found.mod_revision, *written);
         }
     }
+    aside.is_there(&cluster).await;
     // It is a cluster like any other, and the mirror makes a copy of it.
     client.put("after", "x").await.unwrap();
     assert_ne!(promoted["cluster_id"], promoted["new_cluster_id"]);

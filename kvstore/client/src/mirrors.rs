@@ -4,8 +4,10 @@ use crate::call::{Request, Safety};
 use crate::client::KvClient;
 use crate::endpoints::Prefer;
 use crate::error::Result;
-use crate::path;
-use crate::wire::mirror::{MirrorAck, MirrorRequest, MirrorStatus};
+use crate::path::{self, Target};
+use crate::wire::Revision;
+use crate::wire::level::Consistency;
+use crate::wire::mirror::{Granted, KeptAnswers, MirrorAck, MirrorRequest, MirrorStatus};
 use reqwest::Method;
 
 impl KvClient {
@@ -25,6 +27,26 @@ impl KvClient {
 
     pub async fn mirrors(&self) -> Result<Vec<MirrorStatus>> {
         self.call_json(Request::read("/v1/mirrors", Prefer::Leader)).await
+    }
+
+    /// All leases, for who may read all keys; at least as of a revision, and as the answering node has them.
+    pub async fn granted(&self, least: Revision) -> Result<Vec<Granted>> {
+        let target = Target::new("/v1/leases").query("consistency", &Consistency::AtLeast(least).to_string());
+        self.call_json(Request::read(target.into_string(), self.prefer_for_reads()))
+            .await
+    }
+
+    /// Kept answers in the order of their owners and keys, after this one; for who may read all keys. At least up to
+    /// `least`, and as the answering node has it.
+    pub async fn kept_answers(&self, after: Option<(&str, &str)>, least: Revision) -> Result<KeptAnswers> {
+        let target =
+            Target::new("/v1/answers").query("consistency", &Consistency::AtLeast(least).to_string());
+        let target = match after {
+            Some((owner, key)) => target.query("owner", owner).query("key", key),
+            None => target,
+        };
+        self.call_json(Request::read(target.into_string(), self.prefer_for_reads()))
+            .await
     }
 
     /// From then on nobody waits for it any more.

@@ -32,6 +32,8 @@ pub struct WatchRequest {
     pub from: Option<Revision>,
     /// Also tell what each key was before.
     pub prev: bool,
+    /// Also tell leases and kept answers; for who may read all keys.
+    pub aside: bool,
     /// A connection that is silent for longer is given up for another.
     pub silence_max: Duration,
     /// How soon the store tells of revisions that changed nothing here; `None` leaves it to the store.
@@ -52,6 +54,7 @@ impl WatchRequest {
             selector,
             from: None,
             prev: false,
+            aside: false,
             silence_max: SILENCE_MAX,
             progress: None,
         }
@@ -73,6 +76,13 @@ impl WatchRequest {
     #[must_use]
     pub fn prev(mut self) -> Self {
         self.prev = true;
+        self
+    }
+
+    /// Asks for what a copy needs beside the keys: their leases, and the answers kept for idempotency keys.
+    #[must_use]
+    pub fn aside(mut self) -> Self {
+        self.aside = true;
         self
     }
 }
@@ -232,6 +242,7 @@ impl WatchStream {
         let target = target
             .query("from", &(self.position + 1).to_string())
             .flag("prev", self.request.prev)
+            .flag("aside", self.request.aside)
             .query_if(
                 "progress_ms",
                 self.request.progress.map(|progress| progress.as_millis()),

@@ -2,11 +2,13 @@
 //! Invariant: the writer gets each revision once, whole, in order; while the copy is made anew, readers see the old.
 //! A copy of another cluster is kept beside before it is replaced: it may be the last there is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use kvstore_client::wire::level::Consistency;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::{Error, KvClient, RangeRequest, ReadOptions, WatchRequest};
 use service::tasks::Tasks;
 use tokio::sync::oneshot;
@@ -121,7 +123,7 @@ impl Follower {
             Ok(head) => head.revision,
             Err(error) => return End::Failed(error),
         };
-        let request = WatchRequest::prefix("").from(revision + 1);
+        let request = WatchRequest::prefix("").from(revision + 1).aside();
         let mut stream = match self.client.watch(request).await {
             Ok(stream) => stream,
             Err(Error::Compacted { .. }) => return End::Gone,
@@ -173,17 +175,60 @@ impl Follower {
             ..RangeRequest::prefix("")
         };
         let mut walk = self.client.with_deadline(PAGE_DEADLINE).pages(range);
+        let mut leases = HashMap::new();
         let (mut revision, mut keys, mut said) = (0, 0, 0);
         while let Some(page) = walk.next().await? {
             revision = page.revision;
             keys += page.kvs.len() as u64;
-            let rows: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
+            let mut rows: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
+            self.with_leases(&mut rows, &mut leases, revision).await?;
             self.order(Order::Rows(rows)).await?;
             if keys - said >= SAY_EVERY_KEYS {
                 said = keys;
                 tracing::info!(keys, "the copy is being made anew");
             }
         }
+        self.read_answers(revision).await?;
         Ok(revision)
+    }
+
+    /// Says of each row that hangs on a lease what that is, unless it has ended since.
+    async fn with_leases(
+        &self,
+        rows: &mut [Row],
+        known: &mut HashMap<u64, Option<Granted>>,
+        revision: u64,
+    ) -> anyhow::Result<()> {
+        let leased = || rows.iter().map(|row| row.lease).filter(|lease| *lease != 0);
+        if leased().any(|lease| !known.contains_key(&lease)) {
+            let granted = self.client.granted(revision).await?;
+            known.extend(granted.into_iter().map(|lease| (lease.id, Some(lease))));
+            for lease in leased() {
+                known.entry(lease).or_insert(None);
+            }
+        }
+        for row in rows {
+            row.granted = known.get(&row.lease).cloned().flatten();
+        }
+        Ok(())
+    }
+
+    /// Only those that tell of what is in the copy: the rest come with their changes.
+    async fn read_answers(&self, revision: u64) -> anyhow::Result<()> {
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let last = after.as_ref().map(|(owner, key)| (owner.as_str(), key.as_str()));
+            let page = self.client.kept_answers(last, revision).await?;
+            after = page
+                .answers
+                .last()
+                .map(|last| (last.owner.clone(), last.key.clone()));
+            let told = |answer: &KeptAnswer| answer.revision <= revision;
+            self.order(Order::Answers(page.answers.into_iter().filter(told).collect()))
+                .await?;
+            if !page.more {
+                return Ok(());
+            }
+        }
     }
 }

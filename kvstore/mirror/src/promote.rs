@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 
 use crate::copy::{self, View};
 
@@ -17,7 +18,10 @@ pub struct PromotedRow {
     pub created: u64,
     pub modified: u64,
     pub version: u64,
+    /// 0: none.
     pub lease: u64,
+    /// The lease itself, as far as the mirror knows it.
+    pub granted: Option<Granted>,
 }
 
 /// All rows, in the order of their keys.
@@ -55,6 +59,11 @@ impl Source {
         self.view.count()
     }
 
+    /// Answers kept for idempotency keys that have not ended.
+    pub fn answers(&self) -> anyhow::Result<Vec<KeptAnswer>> {
+        self.view.answers()
+    }
+
     fn fill(&mut self) -> anyhow::Result<()> {
         let rows = self.view.after(self.after.as_deref(), PAGE_ROWS)?;
         if let Some(last) = rows.last() {
@@ -67,6 +76,7 @@ impl Source {
             modified: row.modified,
             version: row.version,
             lease: row.lease,
+            granted: row.granted,
         });
         self.page = rows.collect::<Vec<_>>().into_iter();
         Ok(())

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use kvstore_client::wire::kv::KeyValue;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::{EventKind, WatchBatch, WatchEvent};
 use tokio::time::Instant;
 
@@ -13,7 +14,10 @@ pub(crate) struct Row {
     pub(crate) created: u64,
     pub(crate) modified: u64,
     pub(crate) version: u64,
+    /// 0: none.
     pub(crate) lease: u64,
+    /// The lease itself, unless it had ended before the store could tell of it.
+    pub(crate) granted: Option<Granted>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(crate) enum Change {
 pub(crate) struct Batch {
     pub(crate) revision: u64,
     pub(crate) changes: Vec<Change>,
+    /// The answer that was kept for it, if it was asked for under an idempotency key.
+    pub(crate) kept: Option<KeptAnswer>,
     /// When it came here.
     pub(crate) arrived: Instant,
 }
@@ -56,6 +62,7 @@ impl From<KeyValue> for Row {
             modified: kv.mod_revision,
             version: kv.version,
             lease: kv.lease,
+            granted: None,
         }
     }
 }
@@ -72,15 +79,17 @@ impl From<WatchEvent> for Change {
                 modified: change.mod_revision,
                 version: change.version,
                 lease: change.lease,
+                granted: change.granted,
             }),
         }
     }
 }
 
 impl From<WatchBatch> for Batch {
-    fn from(batch: WatchBatch) -> Self {
+    fn from(mut batch: WatchBatch) -> Self {
         Self {
             revision: batch.revision,
+            kept: batch.events.last_mut().and_then(|event| event.change.kept.take()),
             changes: batch.events.into_iter().map(Change::from).collect(),
             arrived: Instant::now(),
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvstore_client::wire::mirror::KeptAnswer;
 use service::config::{MirrorConfig, MirrorMode};
 use service::tasks::Tasks;
 use tokio::runtime::Handle;
@@ -34,6 +35,7 @@ pub(crate) enum Order {
     SetAside(Answer),
     BeginRebuild(Answer),
     Rows(Vec<Row>),
+    Answers(Vec<KeptAnswer>),
     EndRebuild {
         revision: u64,
         cluster: String,
@@ -211,6 +213,11 @@ impl Thread {
                 done.send(begun.inspect_err(|error| self.say(error))).ok();
             }
             Order::Rows(rows) => self.rows(rows),
+            Order::Answers(kept) => {
+                if self.rebuild.failed.is_none() {
+                    self.rebuild.failed = self.writer.rebuild_answers(kept).err();
+                }
+            }
             Order::EndRebuild {
                 revision,
                 cluster,

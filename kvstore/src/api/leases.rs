@@ -13,7 +13,7 @@ use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
 use super::params::{Params, parse_number, segment};
 use super::{Api, Shared, reply};
-use crate::command::{Action, Answer, Reply};
+use crate::command::{Access, Action, Answer, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
 use crate::machine::host::Machine;
@@ -99,8 +99,9 @@ pub(super) async fn revoke(State(api): State<Shared>, request: Request) -> Resul
     Ok(deleted(&api, &reply))
 }
 
-fn is_of(lease: &Lease, token: &Token) -> bool {
-    lease.owner == token.name || access::is_root(token)
+/// Whoever may read all keys may know what they hang on.
+fn may_see(lease: &Lease, token: &Token) -> bool {
+    lease.owner == token.name || access::allows_range(token, b"", None, Access::Read)
 }
 
 fn status(machine: &Machine, id: u64, lease: &Lease, keys: Vec<bytes::Bytes>) -> LeaseStatus {
@@ -108,6 +109,7 @@ fn status(machine: &Machine, id: u64, lease: &Lease, keys: Vec<bytes::Bytes>) ->
     LeaseStatus {
         id,
         ttl_ms: lease.ttl_ms,
+        owner: lease.owner.clone(),
         remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         keys: keys.iter().map(|key| text_of(key).to_owned()).collect(),
         pin: lease.pin,
@@ -126,7 +128,7 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
         let problem = Problem::new(problem::LEASE_NOT_FOUND, format!("There is no lease {id}."));
         return Err(reply::stamp_absent(problem, point.revision, level));
     };
-    if !is_of(&lease, &token) {
+    if !may_see(&lease, &token) {
         let detail = format!("The lease {id} belongs to another token.");
         return Err(Problem::new(problem::FORBIDDEN, detail));
     }
@@ -138,7 +140,7 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
     ))
 }
 
-/// The caller's own leases; all of them for root.
+/// The caller's own leases; all of them for who may read all keys.
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
@@ -148,7 +150,10 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
     let machine = std::sync::Arc::clone(api.store.machine());
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
-        let own = db.leases().into_iter().filter(|(_, lease)| is_of(lease, &token));
+        let own = db
+            .leases()
+            .into_iter()
+            .filter(|(_, lease)| may_see(lease, &token));
         let leases: Vec<LeaseStatus> = own
             .map(|(id, lease)| status(&machine, id, &lease, db.lease_keys(id)))
             .collect();

@@ -4,6 +4,7 @@
 //! into words here. Invariant: every route but the open ones asks `auth` first; whether a write is
 //! allowed is decided where it is applied. It must not know Raft, nor write to the database.
 
+mod answers;
 mod auth;
 #[cfg(test)]
 mod bent;
@@ -125,6 +126,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/v1/cluster/members", post(cluster::add)),
         ("/v1/cluster/members/{id}", delete(cluster::remove)),
         ("/v1/cluster/members/{id}/promote", post(cluster::promote)),
+        ("/v1/answers", get(answers::list)),
         ("/v1/mirrors", get(mirrors::list)),
         (
             "/v1/mirrors/{name}",

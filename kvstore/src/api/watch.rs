@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use kvstore_client::wire::headers;
+use kvstore_client::wire::mirror::Granted;
 use kvstore_client::wire::watch::{
     Change, Compacted, EVENT_COMPACTED, EVENT_DELETE, EVENT_LAGGING, EVENT_PROGRESS, EVENT_PUT, Position,
 };
@@ -28,7 +29,7 @@ use super::keys::text_of;
 use super::once::single;
 use super::params::{self, Params, malformed};
 use super::range::row;
-use super::{Api, Shared, reply};
+use super::{Api, Shared, answers, reply};
 use crate::machine::watcher::{self, Delivery, Noted, Selector, Step, Watcher};
 
 pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
@@ -38,10 +39,14 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     let selector = selector(&params, api.limits.key_bytes_max)?;
     let from = first_revision(&params, &parts.headers)?;
     let with_previous = params.flag("prev")?;
+    let with_aside = params.flag("aside")?;
     let quiet_max = quiet_max(&params)?;
     let level = params.level()?;
     let point = api.read_point(level).await?;
     may_watch(&api, &caller, &selector)?;
+    if with_aside {
+        caller.may_read_prefix(&api, b"")?;
+    }
     if let Some(from) = from
         && from <= point.compacted
     {
@@ -55,7 +60,8 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
         from.unwrap_or(point.revision + 1),
         with_previous,
     )
-    .telling_progress_after(quiet_max);
+    .telling_progress_after(quiet_max)
+    .with_aside(with_aside);
     let first = if watcher.next_revision() <= point.revision + 1 {
         progress(watcher.next_revision() - 1)
     } else {
@@ -206,7 +212,12 @@ impl Stream {
 
     fn changes(&self, deliveries: Vec<Delivery>) -> Bytes {
         let mut text = String::new();
-        for Delivery { revision, events } in deliveries {
+        for Delivery {
+            revision,
+            events,
+            mut kept,
+        } in deliveries
+        {
             self.api
                 .store
                 .metrics()
@@ -220,7 +231,11 @@ impl Stream {
                 } else {
                     EVENT_PUT
                 };
-                write_event(&mut text, name, id, &change(noted));
+                let mut change = change(noted);
+                if n == last {
+                    change.kept = kept.take().map(|(id, kept)| answers::wire(id, kept));
+                }
+                write_event(&mut text, name, id, &change);
             }
         }
         Bytes::from(text)
@@ -228,7 +243,11 @@ impl Stream {
 }
 
 fn change(noted: Noted) -> Change {
-    let Noted { event, previous } = noted;
+    let Noted {
+        event,
+        previous,
+        lease,
+    } = noted;
     let deleted = event.record.is_tombstone();
     Change {
         key: text_of(&event.key).to_owned(),
@@ -237,6 +256,12 @@ fn change(noted: Noted) -> Change {
         mod_revision: event.record.modified,
         version: event.record.version,
         lease: event.record.lease,
+        granted: lease.map(|lease| Granted {
+            id: event.record.lease,
+            ttl_ms: lease.ttl_ms,
+            owner: lease.owner,
+        }),
+        kept: None,
         value: (!deleted).then_some(event.record.value),
     }
 }

@@ -1,25 +1,27 @@
 //! A backup out of keys that somebody else kept, such as a mirror, when no node is left to take one from.
-//! Invariant: every key keeps its value, revisions and version; the history before is gone, which the backup says.
+//! Invariant: every key keeps its value, revisions and version, and what was answered under an idempotency key is
+//! answered again; the history before is gone, which the backup says.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 
 use super::Progress;
 use super::format::Head;
 use super::make::{Source, write_to_file};
-use crate::command::Record;
+use crate::command::{Record, Reply};
 use crate::machine::draft::Effects;
 use crate::machine::host::{Machine, MachineSettings};
-use crate::machine::state::{self, Lease, State};
+use crate::machine::state::{self, Kept, KeptId, Lease, State};
 use crate::raft::entry;
 use crate::storage::files;
 
 const ROWS_AT_ONCE: usize = 5000;
-/// Whose time ran nobody knows any more. Who lives renews or asks anew; the rest goes soon.
+/// Of a lease that nobody knows any more. Who lives renews or asks anew; the rest goes soon.
 const LEASE_TTL_MS: u64 = 10_000;
 
 /// One key, as it is to be again.
@@ -31,6 +33,8 @@ pub struct KeptRow {
     pub modified: u64,
     pub version: u64,
     pub lease: u64,
+    /// The lease as it was granted, if that is known; it begins anew.
+    pub granted: Option<Granted>,
 }
 
 /// A folder that goes in the end.
@@ -48,6 +52,7 @@ impl Drop for Work {
 /// keys.
 pub fn assemble(
     rows: impl Iterator<Item = anyhow::Result<KeptRow>>,
+    answers: Vec<KeptAnswer>,
     (revision, keys): (u64, u64),
     to: &Path,
     progress: Progress<'_>,
@@ -67,7 +72,7 @@ pub fn assemble(
             compacted: revision,
             ..State::default()
         },
-        leases: BTreeSet::new(),
+        leases: BTreeMap::new(),
         last_key: None,
         page: Vec::new(),
     };
@@ -79,7 +84,7 @@ pub fn assemble(
         }
     }
     filling.write(&machine)?;
-    filling.finish(&machine)?;
+    filling.finish(&machine, answers)?;
     progress(filling.state.keys, keys);
     let source = Source::of(&machine, &work.0)?;
     write_to_file(source, to, &mut |_, _| ())
@@ -87,7 +92,7 @@ pub fn assemble(
 
 struct Filling {
     state: State,
-    leases: BTreeSet<u64>,
+    leases: BTreeMap<u64, Option<Granted>>,
     last_key: Option<Bytes>,
     page: Vec<(Bytes, Record)>,
 }
@@ -114,7 +119,7 @@ impl Filling {
         self.state.hash = self.state.hash.wrapping_add(hash);
         self.state.keys += 1;
         if row.lease != 0 {
-            self.leases.insert(row.lease);
+            self.leases.insert(row.lease, row.granted);
         }
         self.page.push((row.key, record));
         Ok(())
@@ -125,16 +130,26 @@ impl Filling {
         machine.generation().db().load(&page).context("write the keys")
     }
 
-    fn finish(&self, machine: &Machine) -> anyhow::Result<()> {
+    fn finish(mut self, machine: &Machine, answers: Vec<KeptAnswer>) -> anyhow::Result<()> {
         let mut effects = Effects::default();
-        for id in &self.leases {
+        for (id, granted) in std::mem::take(&mut self.leases) {
+            let (ttl_ms, owner) = granted.map_or_else(
+                || (LEASE_TTL_MS, String::new()),
+                |lease| (lease.ttl_ms, lease.owner),
+            );
             let lease = Lease {
-                ttl_ms: LEASE_TTL_MS,
-                owner: String::new(),
+                ttl_ms,
+                owner,
                 renewals: 0,
                 pin: None,
             };
-            effects.leases.insert(*id, Some(lease));
+            effects.leases.insert(id, Some(lease));
+        }
+        for answer in answers {
+            let (id, kept) = self.kept(answer)?;
+            self.state.answers_bytes += kept.bytes(&id);
+            effects.kept_expiry.insert((kept.expires_ms, id.clone()), true);
+            effects.kept.insert(id, Some(kept));
         }
         // The log of the new cluster begins behind this entry, which nobody has.
         let applied = serde_json::to_vec(&entry::log_id(1, 1, 1))?;
@@ -142,5 +157,24 @@ impl Filling {
         db.db()
             .write(&effects, &self.state, &applied, None)
             .context("write the counters")
+    }
+
+    fn kept(&self, answer: KeptAnswer) -> anyhow::Result<(KeptId, Kept)> {
+        let told: Reply = postcard::from_bytes(&answer.reply).context("read a kept answer")?;
+        ensure!(
+            told.revision == answer.revision && told.revision <= self.state.revision,
+            "a kept answer tells of a revision that is not there"
+        );
+        let fingerprint = answer.fingerprint.as_ref().try_into();
+        let kept = Kept {
+            fingerprint: fingerprint.context("a kept answer has no sound fingerprint")?,
+            expires_ms: answer.expires_ms,
+            reply: answer.reply,
+        };
+        let id = KeptId {
+            owner: answer.owner,
+            key: answer.key,
+        };
+        Ok((id, kept))
     }
 }

@@ -87,8 +87,12 @@ fn apply_once<B: Base>(
     if draft.state.answers_bytes >= once.room_bytes {
         return reply(draft, Answer::Refused(Refusal::AnswersFull));
     }
+    let before = draft.state.revision;
     let answer = act(draft, token, action);
     let reply = reply(draft, answer);
+    if reply.revision > before && !draft.mirrors.by_name.is_empty() {
+        draft.effects.kept_of.push((reply.revision, id.clone()));
+    }
     let encoded = postcard::to_stdvec(&reply).expect("a reply always encodes");
     let expires_ms = draft.state.now_ms.saturating_add(once.ttl_ms);
     draft.keep(

@@ -34,6 +34,8 @@ pub struct Effects {
     pub lease_keys: BTreeMap<(u64, Bytes), bool>,
     pub kept: BTreeMap<KeptId, Option<Kept>>,
     pub kept_expiry: BTreeMap<(u64, KeptId), bool>,
+    /// Which kept answer tells of a revision; noted while there are mirrors, for their sake.
+    pub kept_of: Vec<(u64, KeptId)>,
     pub tokens: BTreeMap<String, Option<Arc<Token>>>,
     pub minutes: BTreeMap<u64, MinuteMark>,
     pub member_disks: BTreeMap<u64, String>,
@@ -208,12 +210,12 @@ impl<'a, B: Base> Draft<'a, B> {
     pub fn keep(&mut self, id: KeptId, kept: Kept) {
         // An answer that has ended but was not swept yet gives way to the new one under its key.
         if let Some(stale) = self.kept_or_ended(&id) {
-            self.state.answers_bytes -= kept_bytes(&id, &stale);
+            self.state.answers_bytes -= stale.bytes(&id);
             self.effects
                 .kept_expiry
                 .insert((stale.expires_ms, id.clone()), false);
         }
-        self.state.answers_bytes += kept_bytes(&id, &kept);
+        self.state.answers_bytes += kept.bytes(&id);
         self.effects
             .kept_expiry
             .insert((kept.expires_ms, id.clone()), true);
@@ -239,7 +241,7 @@ impl<'a, B: Base> Draft<'a, B> {
             else {
                 continue;
             };
-            self.state.answers_bytes -= kept_bytes(&id, &kept);
+            self.state.answers_bytes -= kept.bytes(&id);
             self.effects.kept_expiry.insert((expires_ms, id.clone()), false);
             self.effects.kept.insert(id, None);
         }
@@ -299,8 +301,4 @@ impl<'a, B: Base> Draft<'a, B> {
             .cloned()
             .or_else(|| self.base.member_disk(id))
     }
-}
-
-fn kept_bytes(id: &KeptId, kept: &Kept) -> u64 {
-    (2 * (id.owner.len() + id.key.len()) + kept.reply.len() + 48) as u64
 }

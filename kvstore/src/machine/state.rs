@@ -51,6 +51,13 @@ pub struct Kept {
     pub reply: Bytes,
 }
 
+impl Kept {
+    /// What it counts towards the bound of all kept answers.
+    pub fn bytes(&self, id: &KeptId) -> u64 {
+        (2 * (id.owner.len() + id.key.len()) + self.reply.len() + 48) as u64
+    }
+}
+
 /// Where a kept answer is found: whose key, and which.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeptId {

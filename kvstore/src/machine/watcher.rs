@@ -10,9 +10,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::base::Base as _;
 use super::host::{Generation, Machine, Progress};
 use super::hub::Change;
-use super::state::Event;
+use super::state::{Event, Kept, KeptId, Lease};
 use crate::command::Record;
 
 /// Revisions and bytes of one step, so that one busy watcher does not hold up the others.
@@ -45,6 +46,18 @@ pub struct Noted {
     pub event: Event,
     /// The key before this change, where that was asked for, existed, and can still be read.
     pub previous: Option<Record>,
+    /// The lease of the key, where that was asked for and it still lives.
+    pub lease: Option<Lease>,
+}
+
+impl Noted {
+    fn plain(event: Event) -> Self {
+        Self {
+            event,
+            previous: None,
+            lease: None,
+        }
+    }
 }
 
 /// All changes of one revision that the watcher asked for; never empty.
@@ -52,6 +65,8 @@ pub struct Noted {
 pub struct Delivery {
     pub revision: u64,
     pub events: Vec<Noted>,
+    /// The answer that was kept for it, where that was asked for and it has not ended.
+    pub kept: Option<(KeptId, Kept)>,
 }
 
 #[derive(Debug)]
@@ -74,6 +89,7 @@ pub struct Watcher {
     progress: watch::Receiver<Progress>,
     selector: Selector,
     with_previous: bool,
+    with_aside: bool,
     /// The first revision that was not looked at yet.
     next: u64,
     /// Whether the last read came from the ring: from then on, falling out of it is the reader's own fault.
@@ -99,6 +115,7 @@ impl Watcher {
             machine,
             selector,
             with_previous,
+            with_aside: false,
             next,
             live: false,
             told: next - 1,
@@ -112,6 +129,12 @@ impl Watcher {
     #[must_use]
     pub fn telling_progress_after(self, quiet_max: Duration) -> Self {
         Self { quiet_max, ..self }
+    }
+
+    /// Tells also what lies beside the keys: their leases, and the answers that were kept.
+    #[must_use]
+    pub fn with_aside(self, with_aside: bool) -> Self {
+        Self { with_aside, ..self }
     }
 
     pub fn next_revision(&self) -> u64 {
@@ -187,7 +210,10 @@ impl Watcher {
             reached,
         } = changes;
         if self.with_previous && !deliveries.is_empty() {
-            deliveries = with_previous(generation, deliveries).await;
+            deliveries = with_previous(Arc::clone(&generation), deliveries).await;
+        }
+        if self.with_aside && !deliveries.is_empty() {
+            deliveries = with_aside(generation, deliveries).await;
         }
         self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
         Ok(deliveries)
@@ -244,12 +270,7 @@ impl Found {
         let mut bytes = 0;
         for change in changes {
             let matching = change.events.iter().filter(|event| selector.matches(&event.key));
-            let events: Vec<Noted> = matching
-                .map(|event| Noted {
-                    event: event.clone(),
-                    previous: None,
-                })
-                .collect();
+            let events: Vec<Noted> = matching.cloned().map(Noted::plain).collect();
             bytes += events
                 .iter()
                 .map(|noted| noted.event.key.len() + noted.event.record.value.len())
@@ -258,6 +279,7 @@ impl Found {
                 deliveries.push(Delivery {
                     revision: change.revision,
                     events,
+                    kept: None,
                 });
             }
             if bytes > STEP_BYTES {
@@ -281,10 +303,7 @@ impl Found {
         let mut deliveries: Vec<Delivery> = Vec::new();
         for event in events.into_iter().filter(|event| selector.matches(&event.key)) {
             let revision = event.record.modified;
-            let noted = Noted {
-                event,
-                previous: None,
-            };
+            let noted = Noted::plain(event);
             match deliveries
                 .last_mut()
                 .filter(|delivery| delivery.revision == revision)
@@ -293,11 +312,35 @@ impl Found {
                 None => deliveries.push(Delivery {
                     revision,
                     events: vec![noted],
+                    kept: None,
                 }),
             }
         }
         Self { deliveries, reached }
     }
+}
+
+/// Looks up what lies beside the keys. A lease or an answer that has ended meanwhile is of no use to anybody.
+async fn with_aside(generation: Arc<Generation>, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
+    let read = tokio::task::spawn_blocking(move || {
+        let db = generation.db();
+        let (first, last) = (deliveries.first(), deliveries.last());
+        if let (Some(first), Some(last)) = (first, last) {
+            let mut kept = db.kept_of(first.revision, last.revision).into_iter().peekable();
+            for delivery in &mut deliveries {
+                while kept.next_if(|(of, ..)| *of < delivery.revision).is_some() {}
+                let own = kept.next_if(|(of, ..)| *of == delivery.revision);
+                delivery.kept = own.map(|(_, id, kept)| (id, kept));
+            }
+        }
+        let noted = deliveries.iter_mut().flat_map(|delivery| &mut delivery.events);
+        for noted in noted.filter(|noted| noted.event.record.lease != 0) {
+            noted.lease = db.lease(noted.event.record.lease);
+        }
+        deliveries
+    });
+    read.await
+        .expect("reading leases and answers does not panic, or the disk is lost")
 }
 
 /// Looks up what each key was before its change.

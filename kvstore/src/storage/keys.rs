@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::machine::state::KeptId;
+
 /// Ends a key inside a compound key; sorts before every continuation of it.
 const END: [u8; 2] = [0, 0];
 /// A zero byte inside a key, so that it cannot be taken for its end.
@@ -76,6 +78,18 @@ pub(crate) fn kept(owner: &str, key: &str) -> Vec<u8> {
     [b"a", owner.as_bytes(), &[0], key.as_bytes()].concat()
 }
 
+pub(crate) fn parse_kept(row: &[u8]) -> Option<KeptId> {
+    parse_kept_id(row.strip_prefix(b"a")?)
+}
+
+fn parse_kept_id(bytes: &[u8]) -> Option<KeptId> {
+    let (owner, key) = std::str::from_utf8(bytes).ok()?.split_once('\0')?;
+    Some(KeptId {
+        owner: owner.to_owned(),
+        key: key.to_owned(),
+    })
+}
+
 pub(crate) fn kept_expiry(expires_ms: u64, owner: &str, key: &str) -> Vec<u8> {
     [
         b"x".as_slice(),
@@ -91,6 +105,20 @@ pub(crate) fn parse_kept_expiry(bytes: &[u8]) -> Option<(u64, String, String)> {
     let expires_ms = u64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?);
     let (owner, key) = std::str::from_utf8(bytes.get(9..)?).ok()?.split_once('\0')?;
     Some((expires_ms, owner.to_owned(), key.to_owned()))
+}
+
+/// Which kept answer tells of this revision.
+pub(crate) fn kept_of(revision: u64) -> Vec<u8> {
+    [b"r".as_slice(), &revision.to_be_bytes()].concat()
+}
+
+pub(crate) fn kept_of_value(owner: &str, key: &str) -> Vec<u8> {
+    [owner.as_bytes(), &[0], key.as_bytes()].concat()
+}
+
+pub(crate) fn parse_kept_of(row: &[u8], value: &[u8]) -> Option<(u64, KeptId)> {
+    let revision = u64::from_be_bytes(row.strip_prefix(b"r")?.try_into().ok()?);
+    Some((revision, parse_kept_id(value)?))
 }
 
 pub(crate) fn minute(number: u64) -> Vec<u8> {

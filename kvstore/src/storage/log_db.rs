@@ -45,6 +45,8 @@ impl LogDb {
         options.set_env(&env);
         options.set_max_background_jobs(2);
         options.set_paranoid_checks(true);
+        // One thread writes, in the order of the log, so each insert begins where the last one ended.
+        options.set_allow_concurrent_memtable_write(false);
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         options.set_track_and_verify_wals_in_manifest(true);
         // Written back little by little: one large flush at once stalls the log's own syncs.

@@ -71,6 +71,8 @@ impl MachineDb {
         options.set_max_open_files(512);
         options.set_keep_log_file_num(3);
         options.set_paranoid_checks(true);
+        // One thread writes, so inserts need no atomics and may begin where the last one ended.
+        options.set_allow_concurrent_memtable_write(false);
         let cache = Cache::new_lru_cache(memory.cache_bytes);
         let tables =
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
@@ -207,6 +209,10 @@ impl MachineDb {
             } else {
                 batch.delete_cf(answers, key);
             }
+        }
+        for (revision, id) in &effects.kept_of {
+            let value = keys::kept_of_value(&id.owner, &id.key);
+            batch.put_cf(answers, keys::kept_of(*revision), value);
         }
         for (name, token) in &effects.tokens {
             match token {

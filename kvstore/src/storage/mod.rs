@@ -14,6 +14,7 @@ pub(crate) mod damage;
 pub(crate) mod files;
 pub(crate) mod generations;
 pub(crate) mod history;
+pub(crate) mod kept;
 pub(crate) mod keys;
 pub(crate) mod log_db;
 pub(crate) mod machine_base;

@@ -25,6 +25,9 @@ pub struct LeaseStatus {
     pub id: LeaseId,
     pub ttl_ms: u64,
     pub remaining_ms: u64,
+    /// Name of the token that made it.
+    #[serde(default)]
+    pub owner: String,
     #[serde(default)]
     pub keys: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

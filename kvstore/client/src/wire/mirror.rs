@@ -1,7 +1,39 @@
 //! Mirrors of the store: how they are announced, and how far they are.
 
-use super::Revision;
+use super::{LeaseId, Revision, value};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+/// The first answer given under an idempotency key. What it says is the store's own matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAnswer {
+    /// Name of the token that the key belongs to.
+    pub owner: String,
+    pub key: String,
+    /// The revision that the answer tells.
+    pub revision: Revision,
+    pub expires_ms: u64,
+    #[serde(with = "value::as_base64")]
+    pub fingerprint: Bytes,
+    #[serde(with = "value::as_base64")]
+    pub reply: Bytes,
+}
+
+/// Answer of `GET /v1/answers`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAnswers {
+    pub answers: Vec<KeptAnswer>,
+    pub more: bool,
+}
+
+/// A lease as it was granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    pub id: LeaseId,
+    pub ttl_ms: u64,
+    /// Name of the token that made it.
+    pub owner: String,
+}
 
 /// Body of `PUT /v1/mirrors/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,19 @@ impl Serialize for Base64Ref<'_> {
     }
 }
 
+/// For fields that are base64 text always: `#[serde(with = "value::as_base64")]`.
+pub(super) mod as_base64 {
+    use super::{Base64, Base64Ref, Bytes, Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        Base64Ref(bytes).serialize(to)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        Base64::deserialize(from).map(|Base64(bytes)| bytes)
+    }
+}
+
 /// The two fields that hold `bytes`: exactly one is `Some`, if there are bytes at all.
 pub(super) fn split(bytes: Option<&Bytes>) -> (Option<&str>, Option<Base64Ref<'_>>) {
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {

@@ -1,6 +1,7 @@
 //! What a watch sends: the `data` of each server-sent event, and the names of the events.
 
 use super::kv::KeyValue;
+use super::mirror::{Granted, KeptAnswer};
 use super::value::{self, Base64, Base64Ref};
 use super::{LeaseId, Revision};
 use bytes::Bytes;
@@ -26,6 +27,10 @@ pub struct Change {
     pub lease: LeaseId,
     /// The key before this change: only with `prev=1`, and only if it existed.
     pub prev: Option<KeyValue>,
+    /// The lease of the key: only with `aside=1`, and only if it still lives.
+    pub granted: Option<Granted>,
+    /// The answer that was kept for this revision: only with `aside=1`, at the last change of the revision.
+    pub kept: Option<KeptAnswer>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +46,8 @@ struct ChangeJson {
     #[serde(default)]
     lease: LeaseId,
     prev: Option<KeyValue>,
+    granted: Option<Granted>,
+    kept: Option<KeptAnswer>,
 }
 
 impl TryFrom<ChangeJson> for Change {
@@ -55,6 +62,8 @@ impl TryFrom<ChangeJson> for Change {
             version: json.version,
             lease: json.lease,
             prev: json.prev,
+            granted: json.granted,
+            kept: json.kept,
         })
     }
 }
@@ -75,6 +84,10 @@ impl Serialize for Change {
             lease: LeaseId,
             #[serde(skip_serializing_if = "Option::is_none")]
             prev: Option<&'a KeyValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            granted: Option<&'a Granted>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kept: Option<&'a KeptAnswer>,
         }
         let (text, base64) = value::split(self.value.as_ref());
         Json {
@@ -86,6 +99,8 @@ impl Serialize for Change {
             version: self.version,
             lease: self.lease,
             prev: self.prev.as_ref(),
+            granted: self.granted.as_ref(),
+            kept: self.kept.as_ref(),
         }
         .serialize(serializer)
     }

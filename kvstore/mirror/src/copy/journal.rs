@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use kvstore_client::wire::kv::KeyValue;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use serde::{Deserialize, Serialize};
 
 use super::private_file;
@@ -21,19 +22,30 @@ const HEADER: usize = 8;
 pub(super) struct Entry {
     pub(super) revision: u64,
     pub(super) changes: Vec<Stored>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) answers: Vec<KeptAnswer>,
+}
+
+/// A row as it is written down.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredRow {
+    #[serde(flatten)]
+    kv: KeyValue,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    granted: Option<Granted>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stored {
-    Put(KeyValue),
+    Put(StoredRow),
     Delete(String),
 }
 
 impl From<&Change> for Stored {
     fn from(change: &Change) -> Self {
         match change {
-            Change::Put(row) => Self::Put(stored(row)),
+            Change::Put(row) => Self::Put(row.into()),
             Change::Delete(key) => Self::Delete(key.clone()),
         }
     }
@@ -42,20 +54,35 @@ impl From<&Change> for Stored {
 impl From<Stored> for Change {
     fn from(stored: Stored) -> Self {
         match stored {
-            Stored::Put(kv) => Self::Put(Row::from(kv)),
+            Stored::Put(row) => Self::Put(row.into()),
             Stored::Delete(key) => Self::Delete(key),
         }
     }
 }
 
-pub(super) fn stored(row: &Row) -> KeyValue {
-    KeyValue {
-        key: row.key.clone(),
-        value: Some(row.value.clone()),
-        create_revision: row.created,
-        mod_revision: row.modified,
-        version: row.version,
-        lease: row.lease,
+impl From<&Row> for StoredRow {
+    fn from(row: &Row) -> Self {
+        let kv = KeyValue {
+            key: row.key.clone(),
+            value: Some(row.value.clone()),
+            create_revision: row.created,
+            mod_revision: row.modified,
+            version: row.version,
+            lease: row.lease,
+        };
+        Self {
+            kv,
+            granted: row.granted.clone(),
+        }
+    }
+}
+
+impl From<StoredRow> for Row {
+    fn from(stored: StoredRow) -> Self {
+        Self {
+            granted: stored.granted,
+            ..Self::from(stored.kv)
+        }
     }
 }
 
@@ -143,6 +170,7 @@ mod tests {
         Entry {
             revision,
             changes: vec![Stored::Delete(format!("key-{revision}"))],
+            answers: Vec::new(),
         }
     }
 

@@ -10,11 +10,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use kvstore_client::wire::kv::KeyValue;
+use kvstore_client::wire::mirror::KeptAnswer;
 use serde::{Deserialize, Serialize};
 use service::config::MirrorMode;
+use service::time::now_ms;
 
-use super::journal::{self, Entry, Journal, stored};
+use super::answers::GRACE_MS;
+use super::journal::{self, Entry, Journal, StoredRow};
 use super::{Head, Maps, Record, new_incarnation, private_file};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{self, Cell, Table};
@@ -32,8 +34,12 @@ type Rows = BTreeMap<String, Arc<Row>>;
 struct Everything {
     head: Head,
     rows: Rows,
+    answers: Answers,
     maps: Maps,
 }
+
+/// By owner and key.
+type Answers = BTreeMap<(String, String), Arc<KeptAnswer>>;
 
 type Shared = Arc<RwLock<Everything>>;
 
@@ -53,6 +59,7 @@ pub(crate) struct Reader(Shared);
 pub(crate) struct View {
     pub(super) head: Head,
     pub(super) rows: Rows,
+    answers: Answers,
     pub(super) maps: Maps,
 }
 
@@ -62,7 +69,9 @@ struct Raw {
     cluster: String,
     incarnation: String,
     journal: u64,
-    kvs: Vec<KeyValue>,
+    kvs: Vec<StoredRow>,
+    #[serde(default)]
+    answers: Vec<KeptAnswer>,
 }
 
 pub(super) fn is_there(folder: &Path) -> bool {
@@ -90,7 +99,15 @@ impl Everything {
         0
     }
 
+    fn keep(&mut self, answer: KeptAnswer) {
+        let id = (answer.owner.clone(), answer.key.clone());
+        self.answers.insert(id, Arc::new(answer));
+    }
+
     fn take(&mut self, entry: Entry) {
+        for answer in entry.answers {
+            self.keep(answer);
+        }
         for stored in entry.changes {
             self.change(&Change::from(stored));
         }
@@ -111,8 +128,11 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64)> {
         },
         ..Everything::default()
     };
-    for kv in raw.kvs {
-        all.change(&Change::Put(Row::from(kv)));
+    for row in raw.kvs {
+        all.change(&Change::Put(row.into()));
+    }
+    for answer in raw.answers {
+        all.keep(answer);
     }
     Ok((all, raw.journal))
 }
@@ -159,10 +179,14 @@ impl Writer {
         let entry = Entry {
             revision: last.revision,
             changes: changes().map(Into::into).collect(),
+            answers: batches.iter().filter_map(|batch| batch.kept.clone()).collect(),
         };
         self.journal.append(&entry)?;
         let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let shapeless = changes().map(|change| all.change(change)).sum();
+        for answer in entry.answers {
+            all.keep(answer);
+        }
         all.head.revision = last.revision;
         Ok(shapeless)
     }
@@ -174,6 +198,11 @@ impl Writer {
     pub(super) fn rebuild_rows(&mut self, rows: Vec<Row>) -> u64 {
         let new = self.rebuilt.get_or_insert_default();
         rows.into_iter().map(|row| new.change(&Change::Put(row))).sum()
+    }
+
+    pub(super) fn rebuild_answers(&mut self, kept: Vec<KeptAnswer>) {
+        let new = self.rebuilt.get_or_insert_default();
+        kept.into_iter().for_each(|answer| new.keep(answer));
     }
 
     pub(super) fn abort_rebuild(&mut self) {
@@ -211,7 +240,10 @@ impl Writer {
         if self.journal.bytes == 0 || !due {
             return Ok(());
         }
-        let all = read_lock(&self.shared).clone();
+        let ended = now_ms().saturating_sub(GRACE_MS);
+        let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        all.answers.retain(|_, answer| answer.expires_ms >= ended);
+        let all = all.clone();
         self.write_documents(&all)?;
         self.next_documents = Instant::now() + EVERY.max(began.elapsed() * SHARE);
         Ok(())
@@ -247,7 +279,12 @@ fn write_raw(folder: &Path, all: &Everything, epoch: u64) -> anyhow::Result<()> 
         cluster: all.head.cluster.clone(),
         incarnation: all.head.incarnation.clone(),
         journal: epoch,
-        kvs: all.rows.values().map(|row| stored(row)).collect(),
+        kvs: all.rows.values().map(|row| row.as_ref().into()).collect(),
+        answers: all
+            .answers
+            .values()
+            .map(|answer| KeptAnswer::clone(answer))
+            .collect(),
     };
     write(&folder.join(RAW), &raw)?;
     sync_folder(folder)
@@ -298,12 +335,28 @@ impl Reader {
     }
 
     pub(super) fn view(&self) -> View {
-        let Everything { head, rows, maps } = read_lock(&self.0).clone();
-        View { head, rows, maps }
+        let Everything {
+            head,
+            rows,
+            answers,
+            maps,
+        } = read_lock(&self.0).clone();
+        View {
+            head,
+            rows,
+            answers,
+            maps,
+        }
     }
 }
 
 impl View {
+    pub(super) fn answers(&self) -> Vec<KeptAnswer> {
+        let now = now_ms();
+        let alive = self.answers.values().filter(|answer| answer.expires_ms >= now);
+        alive.map(|answer| KeptAnswer::clone(answer)).collect()
+    }
+
     pub(super) fn after(&self, key: Option<&str>, limit: usize) -> Vec<Row> {
         let from = key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let rows = self.rows.range::<str, _>((from, std::ops::Bound::Unbounded));

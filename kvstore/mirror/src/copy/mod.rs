@@ -2,6 +2,7 @@
 //! Invariant: what readers see is one revision, whole; a crash at any moment leaves the last one that was written.
 //! It must not know where changes come from.
 
+mod answers;
 mod journal;
 mod json;
 mod maps;
@@ -13,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use kvstore_client::wire::mirror::KeptAnswer;
 use serde_json::{Map, Value};
 use service::config::{MirrorEngine, MirrorMode};
 
@@ -119,6 +121,16 @@ impl Writer {
         }
     }
 
+    pub(crate) fn rebuild_answers(&mut self, kept: Vec<KeptAnswer>) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(writer) => writer.rebuild_answers(&kept),
+            Self::Json(writer) => {
+                writer.rebuild_answers(kept);
+                Ok(())
+            }
+        }
+    }
+
     pub(crate) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
         match self {
             Self::Sqlite(writer) => writer.end_rebuild(revision, cluster),
@@ -187,6 +199,14 @@ impl View {
         match self {
             Self::Sqlite(view) => &view.head,
             Self::Json(view) => &view.head,
+        }
+    }
+
+    /// Answers kept for idempotency keys that have not ended.
+    pub(crate) fn answers(&self) -> anyhow::Result<Vec<KeptAnswer>> {
+        match self {
+            Self::Sqlite(view) => view.answers(),
+            Self::Json(view) => Ok(view.answers()),
         }
     }
 

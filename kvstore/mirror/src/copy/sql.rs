@@ -5,15 +5,30 @@ use std::fmt::Write as _;
 
 use crate::shape::{Edit, Kind, TABLES, Table, What};
 
-/// Raised when tables change; an older copy is made anew.
-pub(super) const VERSION: i64 = 1;
+/// Raised when tables change.
+pub(super) const VERSION: i64 = 2;
+
+/// The answers kept for idempotency keys.
+const ANSWERS: &str = "CREATE TABLE answers (owner TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, \
+     expires_ms INTEGER NOT NULL, fingerprint BLOB NOT NULL, reply BLOB NOT NULL, PRIMARY KEY (owner, key));\n\
+     CREATE INDEX answers_expires_ms ON answers (expires_ms);\n";
+
+/// What makes a copy of version 1 one of this version. Leases of the keys it has become known as keys are written.
+pub(super) fn from_version_1() -> String {
+    format!(
+        "ALTER TABLE kv ADD COLUMN lease_ttl_ms INTEGER NOT NULL DEFAULT 0;\n\
+         ALTER TABLE kv ADD COLUMN lease_owner TEXT NOT NULL DEFAULT '';\n{ANSWERS}"
+    )
+}
 
 pub(super) fn schema() -> String {
     let mut sql = String::from(
         "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;\n\
          CREATE TABLE IF NOT EXISTS kv (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, create_revision INTEGER \
-         NOT NULL, mod_revision INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL);\n",
+         NOT NULL, mod_revision INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL, \
+         lease_ttl_ms INTEGER NOT NULL DEFAULT 0, lease_owner TEXT NOT NULL DEFAULT '');\n",
     );
+    sql.push_str(ANSWERS);
     for table in TABLES {
         let columns = table.columns.iter().enumerate().map(|(number, (name, kind))| {
             let kind = match kind {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, params, params_from_iter};
 use serde_json::Value;
 use service::config::MirrorMode;
 
-use super::{Head, Record, new_incarnation, private_file, sql};
+use super::{Head, Record, answers, new_incarnation, private_file, sql};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{self, Cell, Edit, TABLES, Table, What};
 
@@ -25,10 +26,13 @@ const CHECKPOINT_PAGES: u32 = 4000;
 const STATEMENTS_CACHED: usize = 64;
 const READERS_KEPT: usize = 4;
 
-const PUT: &str = "INSERT INTO kv (key, value, create_revision, mod_revision, version, lease) VALUES (?, ?, ?, ?, ?, ?) \
-                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, create_revision = excluded.create_revision, \
-                   mod_revision = excluded.mod_revision, version = excluded.version, lease = excluded.lease";
-const ROW: &str = "SELECT key, value, create_revision, mod_revision, version, lease FROM kv";
+const PUT: &str = "INSERT INTO kv (key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
+                   create_revision = excluded.create_revision, mod_revision = excluded.mod_revision, \
+                   version = excluded.version, lease = excluded.lease, lease_ttl_ms = excluded.lease_ttl_ms, \
+                   lease_owner = excluded.lease_owner";
+const ROW: &str =
+    "SELECT key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner FROM kv";
 
 pub(crate) struct Writer {
     pub(super) head: Head,
@@ -70,13 +74,14 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != sql::VERSION {
-        anyhow::ensure!(
-            version == 0,
-            "{} was made by another version of this program; move it away, and it is made anew",
+    match version {
+        sql::VERSION => {}
+        0 => make(&connection).context("make the tables")?,
+        1 => change_over(&connection).context("bring the tables of an earlier version up to date")?,
+        _ => anyhow::bail!(
+            "{} was made by a later version of this program; move it away, and it is made anew",
             path.display()
-        );
-        make(&connection).context("make the tables")?;
+        ),
     }
     let head = head(&connection)?;
     let writer = Writer {
@@ -97,6 +102,12 @@ fn make(connection: &Connection) -> anyhow::Result<()> {
     connection.pragma_update(None, "user_version", sql::VERSION)?;
     connection.execute_batch("COMMIT")?;
     Ok(())
+}
+
+fn change_over(connection: &Connection) -> anyhow::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::from_version_1()))?;
+    connection.pragma_update(None, "user_version", sql::VERSION)?;
+    Ok(connection.execute_batch("COMMIT")?)
 }
 
 fn head(connection: &Connection) -> anyhow::Result<Head> {
@@ -123,7 +134,7 @@ fn put_head(connection: &Connection, head: &Head) -> anyhow::Result<()> {
 }
 
 /// Revisions stay far below what SQLite's integers hold.
-fn signed(number: u64) -> anyhow::Result<i64> {
+pub(super) fn signed(number: u64) -> anyhow::Result<i64> {
     i64::try_from(number).context("a number of the store is larger than SQLite's integers")
 }
 
@@ -156,6 +167,10 @@ impl Writer {
         for change in batches.iter().flat_map(|batch| &batch.changes) {
             shapeless += self.change(change)?;
         }
+        answers::put(
+            &self.connection,
+            batches.iter().filter_map(|batch| batch.kept.as_ref()),
+        )?;
         put_head(&self.connection, head)?;
         Ok(shapeless)
     }
@@ -185,6 +200,7 @@ impl Writer {
         match change {
             Change::Put(row) => {
                 let mut statement = self.connection.prepare_cached(PUT)?;
+                let granted = row.granted.as_ref();
                 statement.execute(params![
                     row.key,
                     row.value.as_ref(),
@@ -192,6 +208,8 @@ impl Writer {
                     signed(row.modified)?,
                     signed(row.version)?,
                     signed(row.lease)?,
+                    signed(granted.map_or(0, |lease| lease.ttl_ms))?,
+                    granted.map_or("", |lease| lease.owner.as_str()),
                 ])?;
             }
             Change::Delete(key) => {
@@ -222,7 +240,7 @@ impl Writer {
 
     pub(super) fn begin_rebuild(&mut self) -> anyhow::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let names = TABLES.iter().map(|table| table.name).chain(["kv"]);
+        let names = TABLES.iter().map(|table| table.name).chain(["kv", "answers"]);
         let deletes: Vec<String> = names.map(|name| format!("DELETE FROM \"{name}\"")).collect();
         let deleted = self.connection.execute_batch(&deletes.join("; "));
         deleted
@@ -236,6 +254,10 @@ impl Writer {
             shapeless += self.change(&Change::Put(row))?;
         }
         Ok(shapeless)
+    }
+
+    pub(super) fn rebuild_answers(&mut self, kept: &[KeptAnswer]) -> anyhow::Result<()> {
+        answers::put(&self.connection, kept.iter())
     }
 
     pub(super) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
@@ -338,6 +360,10 @@ impl Reader {
 }
 
 impl View {
+    pub(super) fn answers(&self) -> anyhow::Result<Vec<KeptAnswer>> {
+        answers::all(&self.connection)
+    }
+
     pub(super) fn count(&self) -> anyhow::Result<u64> {
         let count: i64 = self
             .connection
@@ -361,6 +387,12 @@ impl View {
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let number = |index| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(index)?.unsigned_abs()) };
+    let lease = number(5)?;
+    let granted = Granted {
+        id: lease,
+        ttl_ms: number(6)?,
+        owner: row.get(7)?,
+    };
     Ok(Row {
         key: row.get(0)?,
         // Somebody's own program may have put text there.
@@ -368,7 +400,8 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         created: number(2)?,
         modified: number(3)?,
         version: number(4)?,
-        lease: number(5)?,
+        lease,
+        granted: (granted.ttl_ms > 0).then_some(granted),
     })
 }
 

@@ -1,7 +1,9 @@
 //! The copy has everything, once, after whatever happens beneath it.
 
 use std::process::Command;
+use std::time::Duration;
 
+use kvstore_client::PutOptions;
 use service::config::{MirrorEngine, MirrorMode};
 
 use crate::system::{Mirror, System, write_goods};
@@ -56,6 +58,74 @@ async fn json_follows() {
     follows(MirrorEngine::Json, MirrorMode::Sync).await;
 }
 
+/// A copy as an earlier version of this program left it.
+const OLD: &str = "DROP TABLE answers; ALTER TABLE kv DROP COLUMN lease_ttl_ms; ALTER TABLE kv DROP COLUMN lease_owner; \
+                   PRAGMA user_version = 1;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_an_earlier_version_is_brought_up_to_date() {
+    let system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 1..5).await).await;
+    mirror.stop().await;
+    let database = system.folder().join("mirror.db");
+    let changed = Command::new("sqlite3").arg(&database).arg(OLD).status().unwrap();
+    assert!(changed.success());
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 5..9).await).await;
+    Mirror::equal(&mirror.verify().await);
+    let numbers = mirror.client.get("/metrics").await.expect(200).text();
+    assert!(numbers.contains("mirror_rebuilds 0"), "{numbers}");
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+/// What was kept before the copy is made anew is in it as well; what ended goes.
+async fn has_what_lies_beside(engine: MirrorEngine) {
+    let system = System::start(engine, MirrorMode::Async).await;
+    let store = system.store();
+    let lease = store.lease_grant(Duration::from_mins(10)).await.unwrap();
+    let leased = PutOptions {
+        lease: Some(lease.id),
+        ..PutOptions::default()
+    };
+    store.put_with("aside/leased", "x", leased).await.unwrap();
+    for n in 0..3 {
+        // Each under a key that the client makes up.
+        store.put(&format!("aside/{n}"), "x").await.unwrap();
+    }
+    let mirror = system.mirror().await;
+    mirror
+        .reaches(store.put("aside/last", "x").await.unwrap().revision)
+        .await;
+    mirror.stop().await;
+    let source = mirror::Source::open(&system.folder()).unwrap();
+    let answers = source.answers().unwrap();
+    let told: Vec<u64> = answers.iter().map(|answer| answer.revision).collect();
+    for n in ["aside/leased", "aside/0", "aside/1", "aside/2", "aside/last"] {
+        let written = store.get(n).await.unwrap().unwrap().mod_revision;
+        assert!(told.contains(&written), "{n} at {written}: {told:?}");
+    }
+    let rows: Vec<_> = source.map(Result::unwrap).collect();
+    let row = rows.iter().find(|row| row.key == "aside/leased").unwrap();
+    let granted = row.granted.as_ref().unwrap();
+    assert_eq!(
+        (granted.id, granted.ttl_ms, granted.owner.as_str()),
+        (lease.id, 600_000, "root")
+    );
+    system.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_has_what_lies_beside() {
+    has_what_lies_beside(MirrorEngine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_has_what_lies_beside() {
+    has_what_lies_beside(MirrorEngine::Json).await;
+}
+
 async fn is_compacted_beneath(engine: MirrorEngine) {
     let system = System::start(engine, MirrorMode::Async).await;
     let store = system.store();
@@ -95,7 +165,7 @@ async fn what_differs_is_told() {
     mirror.stop().await;
     let sql = "UPDATE kv SET value = 'other' WHERE key = 'shop/petstore/live/goods/2/stock'; \
                DELETE FROM kv WHERE key = 'raw/blob'; \
-               INSERT INTO kv VALUES ('raw/extra', 'x', 1, 1, 1, 0); \
+               INSERT INTO kv VALUES ('raw/extra', 'x', 1, 1, 1, 0, 0, ''); \
                UPDATE products SET name = 'Cat' WHERE id = '3';";
     let database = system.folder().join("mirror.db");
     let changed = Command::new("sqlite3").arg(&database).arg(sql).status().unwrap();

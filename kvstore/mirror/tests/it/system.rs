@@ -67,16 +67,27 @@ impl System {
         self.mirror_in(self.folder()).await
     }
 
-    pub(crate) async fn mirror_in(&self, data: PathBuf) -> Mirror {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address: SocketAddr = listener.local_addr().unwrap();
-        let settings = mirror::Settings {
+    fn settings(&self, data: PathBuf, address: SocketAddr) -> mirror::Settings {
+        mirror::Settings {
             config: self.config.clone(),
             name: NAME.to_owned(),
             address: address.to_string(),
             data,
             secrets: self.cluster.secrets().clone(),
-        };
+        }
+    }
+
+    /// Runs a mirror until it ends by itself.
+    pub(crate) async fn run_in(&self, data: PathBuf) -> anyhow::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = self.settings(data, listener.local_addr().unwrap());
+        Box::pin(mirror::run(settings, listener, Tasks::new())).await
+    }
+
+    pub(crate) async fn mirror_in(&self, data: PathBuf) -> Mirror {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let settings = self.settings(data, address);
         let tasks = Tasks::new();
         let running = tasks.spawn("mirror", Box::pin(mirror::run(settings, listener, tasks.clone())));
         let operator = self.cluster.secrets().token("operator").unwrap();

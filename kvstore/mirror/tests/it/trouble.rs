@@ -1,9 +1,10 @@
-//! A disk that is full: the mirror says so, and goes on by itself once there is room.
+//! A disk that is full or cannot be written: the mirror says so, its rule applies, and it goes on by itself once there
+//! is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use service::config::{MirrorEngine, MirrorMode};
+use service::config::{MirrorEngine, MirrorMode, OnLoss};
 
 use crate::harness::wait_for;
 use crate::system::{Mirror, System, write_goods};
@@ -73,4 +74,82 @@ async fn sqlite_says_that_the_disk_is_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_says_that_the_disk_is_full() {
     says_that_the_disk_is_full(MirrorEngine::Json).await;
+}
+
+/// A synchronous mirror whose disk is full holds nothing up that the rule does not hold up.
+async fn the_rule_applies(rule: OnLoss) {
+    let mut system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    system.config.mirrors[0].on_loss = rule;
+    let disk = SmallDisk::mount(&system.cluster.folder().join("small"));
+    let mirror = system.mirror_in(disk.0.join("copy")).await;
+    let store = system.cluster.client(0);
+    let write = async |value: Vec<u8>| store.put("large", value).await;
+    wait_for("the store to wait for the mirror", async || {
+        let written = write(b"small".to_vec()).await.expect(200);
+        let waited = written.header("x-kv-mirror") == "ok";
+        waited.then_some(()).ok_or(written.text())
+    })
+    .await;
+    let stuffing = disk.0.join("stuffing");
+    let _full = std::fs::write(&stuffing, vec![0; 4 << 20]);
+    wait_for("the rule to apply", async || {
+        // Until one finds no room any more, they are acknowledged as ever.
+        let written = write(vec![b'x'; 50_000]).await;
+        match rule {
+            OnLoss::Degrade => {
+                let went_on = written.expect(200);
+                let said = went_on.header("x-kv-mirror").to_owned();
+                (said == "degraded").then_some(()).ok_or(said)
+            }
+            OnLoss::Block => {
+                let refused = written.status == 503 && written.code() == "mirror-lost";
+                refused.then_some(()).ok_or(written.text())
+            }
+        }
+    })
+    .await;
+    let status = mirror.status().await;
+    assert_eq!(status["state"], "degraded", "{status}");
+    assert!(status["trouble"].is_string(), "{status}");
+    std::fs::remove_file(&stuffing).unwrap();
+    wait_for("the store to wait for the mirror again", async || {
+        let written = write(b"small".to_vec()).await;
+        let waited = written.status == 200 && written.header("x-kv-mirror") == "ok";
+        waited.then_some(()).ok_or(written.text())
+    })
+    .await;
+    Mirror::equal(&mirror.verify().await);
+    mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_without_a_mirror_whose_disk_is_full() {
+    the_rule_applies(OnLoss::Degrade).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_wait_for_a_mirror_whose_disk_is_full() {
+    the_rule_applies(OnLoss::Block).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_cannot_be_written_is_told_at_the_start() {
+    let system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    let disk = SmallDisk::mount(&system.cluster.folder().join("small"));
+    let mirror = system.mirror_in(disk.0.join("copy")).await;
+    mirror.reaches(write_goods(&system.store(), 1..3).await).await;
+    mirror.stop().await;
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(&disk.0)
+        .status();
+    assert!(remounted.unwrap().success());
+    let error = system.run_in(disk.0.join("copy")).await.unwrap_err();
+    let said = format!("{error:#}");
+    assert!(
+        said.contains("mirror.db") && said.to_lowercase().contains("read-only"),
+        "{said}"
+    );
+    system.cluster.stop().await;
 }

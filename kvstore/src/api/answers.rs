@@ -1,0 +1,60 @@
+//! The answers kept for idempotency keys, for who keeps a whole copy of the store.
+//!
+//! Invariant: they may tell what any key held, so only who may read all keys gets them.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use kvstore_client::wire::mirror::{KeptAnswer, KeptAnswers};
+use service::problem::{Problem, Result};
+
+use super::params::{Params, malformed};
+use super::{Shared, reply};
+use crate::command::Reply;
+use crate::machine::state::{Kept, KeptId};
+
+/// Of one page.
+const BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn wire(id: KeptId, kept: Kept) -> KeptAnswer {
+    let told: Reply = postcard::from_bytes(&kept.reply).expect("a kept answer was encoded by this code");
+    KeptAnswer {
+        owner: id.owner,
+        key: id.key,
+        revision: told.revision,
+        expires_ms: kept.expires_ms,
+        fingerprint: Bytes::copy_from_slice(&kept.fingerprint),
+        reply: kept.reply,
+    }
+}
+
+pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, _body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let params = Params::of(&parts.uri);
+    let after = match (params.text("owner")?, params.text("key")?) {
+        (None, None) => None,
+        (Some(owner), Some(key)) => Some(KeptId {
+            owner: owner.into_owned(),
+            key: key.into_owned(),
+        }),
+        _ => {
+            return Err(malformed(
+                "The parameters `owner` and `key` name the last answer of the page before, together.",
+            ));
+        }
+    };
+    let level = params.level()?;
+    let point = api.read_point(level).await?;
+    caller.may_read_prefix(&api, b"")?;
+    let reading = api.store.edge().spawn_blocking("answers", move || {
+        let found = point.generation.db().kept_after(after.as_ref(), BYTES_MAX);
+        (found, point.revision)
+    });
+    let (found, revision) = reading
+        .await
+        .map_err(|error| Problem::internal("list the kept answers", error))?;
+    let more = found.iter().map(|(id, kept)| kept.bytes(id)).sum::<u64>() >= BYTES_MAX;
+    let answers = found.into_iter().map(|(id, kept)| wire(id, kept)).collect();
+    Ok(reply::found(revision, level, &KeptAnswers { answers, more }))
+}

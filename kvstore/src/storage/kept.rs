@@ -1,0 +1,66 @@
+//! Kept answers as mirrors need them: which of them tells of a revision, and all of them.
+//! Invariant: what is found for a revision was kept by the very command that made it.
+
+use rocksdb::WriteBatch;
+
+use super::keys;
+use super::machine_db::{ANSWERS, MachineDb, decode, without_wal};
+use crate::machine::base::Base as _;
+use crate::machine::state::{Kept, KeptId};
+
+impl MachineDb {
+    /// The answers that were kept for these revisions and have not ended.
+    pub(crate) fn kept_of(&self, from: u64, upto: u64) -> Vec<(u64, KeptId, Kept)> {
+        let mut found = Vec::new();
+        let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
+        cursor.seek(keys::kept_of(from));
+        while let Some((row, value)) = cursor.item() {
+            let Some((revision, id)) = keys::parse_kept_of(row, value).filter(|(at, _)| *at <= upto) else {
+                break;
+            };
+            if let Some(kept) = self.kept(&id) {
+                found.push((revision, id, kept));
+            }
+            cursor.next();
+        }
+        self.intact(cursor.status());
+        found
+    }
+
+    /// Kept answers in the order of their owners and keys, after this one, until so many bytes are gathered.
+    pub(crate) fn kept_after(&self, after: Option<&KeptId>, bytes_max: u64) -> Vec<(KeptId, Kept)> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let first = after.map_or_else(|| b"a".to_vec(), |id| keys::kept(&id.owner, &id.key));
+        let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
+        cursor.seek(&first);
+        while let Some((row, value)) = cursor.item() {
+            let Some(id) = keys::parse_kept(row) else { break };
+            if bytes >= bytes_max {
+                break;
+            }
+            if Some(&id) != after {
+                let kept: Kept = decode(value);
+                bytes += kept.bytes(&id);
+                found.push((id, kept));
+            }
+            cursor.next();
+        }
+        self.intact(cursor.status());
+        found
+    }
+
+    /// Which answer told of a revision is asked by watches only, and none reaches behind the floor.
+    pub(crate) fn forget_kept_of(&self, floor: u64) -> Result<(), rocksdb::Error> {
+        let table = self.table(ANSWERS);
+        let (first, end) = (keys::kept_of(0), keys::kept_of(floor.saturating_add(1)));
+        let mut cursor = self.db.raw_iterator_cf(table);
+        cursor.seek(&first);
+        if cursor.key().is_none_or(|row| row >= end.as_slice()) {
+            return cursor.status();
+        }
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(table, &first, &end);
+        self.db.write_opt(batch, &without_wal())
+    }
+}

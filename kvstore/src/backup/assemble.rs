@@ -84,8 +84,9 @@ pub fn assemble(
         }
     }
     filling.write(&machine)?;
+    let done = filling.state.keys;
     filling.finish(&machine, answers)?;
-    progress(filling.state.keys, keys);
+    progress(done, keys);
     let source = Source::of(&machine, &work.0)?;
     write_to_file(source, to, &mut |_, _| ())
 }

@@ -413,7 +413,12 @@ async fn who_copies_everything_is_told_leases_and_kept_answers() {
     some.get("/v1/watch?prefix=p/&aside=1")
         .await
         .refused(403, "forbidden");
-    let all = client.token("all", &[("", "read")]).await;
+    let rules = json!({"prefixes": [{"prefix": "", "access": "read"}]});
+    let made = send(&client, Method::PUT, "/v1/tokens/all", rules)
+        .await
+        .expect(201)
+        .json();
+    let all = client.with_token(made["token"].as_str().unwrap());
     assert_eq!(all.get("/v1/answers").await.expect(200).json(), listed);
     assert_eq!(all.get("/v1/leases").await.expect(200).json()[0]["owner"], "root");
     cluster.stop().await;

@@ -6,6 +6,7 @@ use kvstore_client::wire::headers;
 use kvstore_client::wire::kv::{KeyValue, Page, Put};
 use kvstore_client::wire::lease::{LeaseRequest, LeaseStatus};
 use kvstore_client::wire::level::Consistency;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::wire::problem::Problem;
 use kvstore_client::wire::tokens::{Access, NewToken, Rule, TokenRules};
 use kvstore_client::wire::txn::{Branch, Comparison, Condition, Op, OpResult, TxnAnswer, TxnRequest};
@@ -156,6 +157,8 @@ fn changes() {
         version: 2,
         lease: 0,
         prev: Some(kv(Some(b"w"))),
+        granted: None,
+        kept: None,
     };
     assert_snapshot!(json(&put), @r#"{"key":"a","value":"x","create_revision":1,"mod_revision":2,"version":2,"prev":{"key":"a","value":"w","create_revision":1,"mod_revision":2,"version":3,"lease":0}}"#);
     let delete = Change {
@@ -165,6 +168,24 @@ fn changes() {
         ..put
     };
     assert_snapshot!(json(&delete), @r#"{"key":"a","create_revision":1,"mod_revision":2,"version":0}"#);
+    let aside = Change {
+        granted: Some(Granted {
+            id: 9,
+            ttl_ms: 500,
+            owner: "shop".to_owned(),
+        }),
+        kept: Some(KeptAnswer {
+            owner: "shop".to_owned(),
+            key: "once".to_owned(),
+            revision: 2,
+            expires_ms: 77,
+            fingerprint: "f".into(),
+            reply: "\u{0}".into(),
+        }),
+        ..delete
+    };
+    assert_snapshot!(json(&aside), @r#"{"key":"a","create_revision":1,"mod_revision":2,"version":0,"granted":{"id":9,"ttl_ms":500,"owner":"shop"},"kept":{"owner":"shop","key":"once","revision":2,"expires_ms":77,"fingerprint":"Zg==","reply":"AA=="}}"#);
+    assert_eq!(serde_json::from_str::<Change>(&json(&aside)).unwrap(), aside);
 }
 
 #[test]
@@ -183,10 +204,11 @@ fn leases_tokens_and_problems() {
         id: 1,
         ttl_ms: 5000,
         remaining_ms: 10,
+        owner: "shop".to_owned(),
         keys: vec!["a".to_owned()],
         pin: None,
     };
-    assert_snapshot!(json(&status), @r#"{"id":1,"ttl_ms":5000,"remaining_ms":10,"keys":["a"]}"#);
+    assert_snapshot!(json(&status), @r#"{"id":1,"ttl_ms":5000,"remaining_ms":10,"owner":"shop","keys":["a"]}"#);
     let prefixes = vec![Rule {
         prefix: "shop/".to_owned(),
         access: Access::Write,

@@ -241,9 +241,11 @@ impl Writer {
             return Ok(());
         }
         let ended = now_ms().saturating_sub(GRACE_MS);
-        let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        all.answers.retain(|_, answer| answer.expires_ms >= ended);
-        let all = all.clone();
+        let all = {
+            let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+            all.answers.retain(|_, answer| answer.expires_ms >= ended);
+            all.clone()
+        };
         self.write_documents(&all)?;
         self.next_documents = Instant::now() + EVERY.max(began.elapsed() * SHARE);
         Ok(())

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use reqwest::Method;
 use service::config::{MirrorEngine, MirrorMode, OnLoss};
 
 use crate::harness::wait_for;
@@ -83,7 +84,10 @@ async fn the_rule_applies(rule: OnLoss) {
     let disk = SmallDisk::mount(&system.cluster.folder().join("small"));
     let mirror = system.mirror_in(disk.0.join("copy")).await;
     let store = system.cluster.client(0);
-    let write = async |value: Vec<u8>| store.put("large", value).await;
+    let write = async |value: Vec<u8>| {
+        let request = store.request(Method::PUT, "/v1/kv/raw/large");
+        store.send(request.body(value)).await
+    };
     wait_for("the store to wait for the mirror", async || {
         let written = write(b"small".to_vec()).await.expect(200);
         let waited = written.header("x-kv-mirror") == "ok";

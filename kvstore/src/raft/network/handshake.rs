@@ -78,6 +78,9 @@ pub enum HandshakeError {
     Refused(#[from] Refused),
     #[error("the peer does not know the cluster's secret, or its message is malformed")]
     Untrusted,
+    /// It stopped, or did not trust this end.
+    #[error("the peer ended the connection before both ends had proved who they are")]
+    Ended,
     #[error("the peer says it is node {0}, and its certificate says otherwise")]
     OtherCertificate(u64),
     #[error(transparent)]
@@ -170,7 +173,7 @@ async fn greet(
         nonce: nonce(),
     });
     write_frame(&mut writer, &hello).await?;
-    let answer = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
+    let answer = reader.next().await?.ok_or(HandshakeError::Ended)?;
     match decode::<Welcome>(&answer)? {
         Welcome::No(refused) => Err(refused.into()),
         Welcome::Yes {
@@ -209,7 +212,7 @@ pub async fn accept(trust: &Arc<Trust>, stream: TcpStream) -> Result<Connection,
 async fn welcome(trust: &Trust, stream: TcpStream) -> Result<Connection, HandshakeError> {
     let (reader, mut writer, shown) = stream::take(trust.tls.as_deref(), stream).await?;
     let mut reader = FrameReader::limited(reader, HELLO_BYTES_MAX);
-    let bytes = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
+    let bytes = reader.next().await?.ok_or(HandshakeError::Ended)?;
     let hello: Hello = decode(&bytes)?;
     if shown.is_some_and(|shown| !shown.is_node(hello.from)) {
         return Err(HandshakeError::OtherCertificate(hello.from));
@@ -230,7 +233,7 @@ async fn welcome(trust: &Trust, stream: TcpStream) -> Result<Connection, Handsha
         proof,
     };
     write_frame(&mut writer, &encode(&yes)).await?;
-    let proof = reader.next().await?.ok_or(HandshakeError::Untrusted)?;
+    let proof = reader.next().await?.ok_or(HandshakeError::Ended)?;
     mac(&trust.secret, b"client", &bytes, &nonce)
         .verify_slice(&proof)
         .map_err(|_wrong| HandshakeError::Untrusted)?;

@@ -1,4 +1,4 @@
-//! Multinomial logistic regression on standardised features.
+//! Multinomial logistic regression on standardised features; of a large table the mean loss is what is made least.
 //! Invariant: one row of weights for each class that was seen.
 
 use anyhow::Context as _;
@@ -8,15 +8,18 @@ use linfa_logistic::MultiLogisticRegression;
 use serde::{Deserialize, Serialize};
 
 use super::fitted::{labels, matrix};
+use super::mean_loss::MeanLoss;
 use super::number::{Scale, softmax};
 use crate::data::Table;
 
 const PENALTY: f64 = 1.0;
 const STEPS_MAX: u64 = 300;
 /// How flat the loss must be to stop, for so many rows. It is a sum over the rows: what is flat for a hundred of them
-/// is never reached for a million, and all steps would be taken.
+/// is never reached for thousands, and all steps would be taken.
 const FLAT: f64 = 1e-4;
 const FLAT_ROWS: f64 = 150.0;
+/// With more rows the sum is so large that the crate's search along a line was seen to go on for ever.
+const SUM_ROWS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Logistic {
@@ -34,22 +37,11 @@ struct Class {
 impl Logistic {
     pub(super) fn fit(table: &Table) -> anyhow::Result<Self> {
         let scale = Scale::of(&table.rows);
-        let dataset = Dataset::new(matrix(&scale.apply_all(&table.rows)), labels(table));
-        #[expect(clippy::cast_precision_loss, reason = "there are at most a million rows")]
-        let rows = table.len() as f64;
-        let model = MultiLogisticRegression::default()
-            .alpha(PENALTY)
-            .max_iterations(STEPS_MAX)
-            .gradient_tolerance(FLAT * (rows / FLAT_ROWS).max(1.0))
-            .fit(&dataset)
-            .context("fit the logistic regression")?;
-        let mut classes = vec![None; table.classes.len()];
-        for (column, class) in model.classes().iter().enumerate() {
-            classes[*class] = Some(Class {
-                intercept: model.intercept()[column],
-                weights: model.params().column(column).to_vec(),
-            });
-        }
+        let classes = if table.len() <= SUM_ROWS_MAX {
+            fit_sum(table, &scale)?
+        } else {
+            fit_mean(table, &scale)?
+        };
         Ok(Self { scale, classes })
     }
 
@@ -68,6 +60,54 @@ impl Logistic {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "there are at most a million rows")]
+fn fit_sum(table: &Table, scale: &Scale) -> anyhow::Result<Vec<Option<Class>>> {
+    let dataset = Dataset::new(matrix(&scale.apply_all(&table.rows)), labels(table));
+    let model = MultiLogisticRegression::default()
+        .alpha(PENALTY)
+        .max_iterations(STEPS_MAX)
+        .gradient_tolerance(FLAT * (table.len() as f64 / FLAT_ROWS).max(1.0))
+        .fit(&dataset)
+        .context("fit the logistic regression")?;
+    let mut classes = vec![None; table.classes.len()];
+    for (column, class) in model.classes().iter().enumerate() {
+        classes[*class] = Some(Class {
+            intercept: model.intercept()[column],
+            weights: model.params().column(column).to_vec(),
+        });
+    }
+    Ok(classes)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are at most a million rows")]
+fn fit_mean(table: &Table, scale: &Scale) -> anyhow::Result<Vec<Option<Class>>> {
+    let counts = table.counts();
+    let seen: Vec<usize> = (0..counts.len()).filter(|class| counts[*class] > 0).collect();
+    // Where each class stands among those that were seen.
+    let places: Vec<usize> = (0..counts.len())
+        .map(|class| seen.iter().take_while(|one| **one < class).count())
+        .collect();
+    let features = table.features.len();
+    let labels: Vec<usize> = table.labels.iter().map(|label| places[*label]).collect();
+    let loss = MeanLoss {
+        rows: &scale.apply_all(&table.rows),
+        labels: &labels,
+        classes: seen.len(),
+        penalty: PENALTY / table.len() as f64,
+    };
+    let weights = loss
+        .least_from(vec![0.0; seen.len() * (1 + features)])
+        .context("fit the logistic regression")?;
+    let mut classes = vec![None; table.classes.len()];
+    for (class, weights) in seen.iter().zip(weights.chunks(1 + features)) {
+        classes[*class] = Some(Class {
+            intercept: weights[0],
+            weights: weights[1..].to_vec(),
+        });
+    }
+    Ok(classes)
+}
+
 impl Class {
     fn log(&self, scaled: &[f64]) -> f64 {
         let terms = scaled
@@ -75,5 +115,45 @@ impl Class {
             .zip(&self.weights)
             .map(|(number, weight)| number * weight);
         self.intercept + terms.sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{CsvOptions, Draw, read_csv};
+
+    /// Two overlapping kinds, and a third that only few rows have.
+    fn overlapping(rows: usize) -> Table {
+        let mut draw = Draw::new(3);
+        let mut text = String::from("x,y,kind\n");
+        for row in 0..rows {
+            let kind = if row % 1000 == 0 { 2 } else { draw.below(2) };
+            let near = [0.0, 2.0, 9.0][kind];
+            let (x, y) = (near + draw.unit() * 3.0, draw.unit());
+            text.push_str(&format!("{x:.4},{y:.4},{}\n", ["a", "b", "c"][kind]));
+        }
+        read_csv(text.as_bytes(), "test.csv", &CsvOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn both_ways_find_the_same_weights() {
+        let table = overlapping(8000);
+        let scale = Scale::of(&table.rows);
+        let (sum, mean) = (
+            fit_sum(&table, &scale).unwrap(),
+            fit_mean(&table, &scale).unwrap(),
+        );
+        for (one, other) in sum.iter().zip(&mean) {
+            let (one, other) = (one.as_ref().unwrap(), other.as_ref().unwrap());
+            let pairs = std::iter::zip(
+                one.weights.iter().chain([&one.intercept]),
+                other.weights.iter().chain([&other.intercept]),
+            );
+            for (one, other) in pairs {
+                // The loss says nothing of a number that is added to all intercepts.
+                assert!((one - other).abs() < 0.02, "{sum:?} {mean:?}");
+            }
+        }
     }
 }

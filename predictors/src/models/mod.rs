@@ -9,6 +9,7 @@ mod fitted;
 mod forest;
 mod kind;
 mod logistic;
+mod mean_loss;
 mod neighbours;
 mod number;
 mod tree;

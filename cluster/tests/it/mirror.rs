@@ -148,7 +148,7 @@ impl Aside {
     async fn write(cluster: &Cluster) -> Self {
         let first = Self::add(cluster, false).await;
         let shop = Self::shop(cluster);
-        let lease = shop.lease_grant(Duration::from_secs(3600)).await.unwrap().id;
+        let lease = shop.lease_grant(Duration::from_hours(1)).await.unwrap().id;
         let options = PutOptions {
             lease: Some(lease),
             ..PutOptions::default()

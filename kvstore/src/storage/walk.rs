@@ -74,12 +74,12 @@ impl MachineDb {
         let present = self.db.snapshot();
         let newest = self.revision_in(&present);
         let recent = newest.saturating_sub(revision) <= RECENT_MAX;
-        match recent.then(|| self.changed_after(&present, span, revision)) {
-            Some(Some(changed)) => self.visit_living(&present, changed, span, revision, visit),
-            _ => {
-                drop(present);
-                self.visit_versions(span, revision, visit);
-            }
+        let changed = recent.then(|| self.changed_after(&present, span, revision));
+        if let Some(changed) = changed.flatten() {
+            self.visit_living(&present, changed, span, revision, visit);
+        } else {
+            drop(present);
+            self.visit_versions(span, revision, visit);
         }
     }
 

@@ -120,6 +120,8 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::data::{CsvOptions, Draw, read_csv};
 
@@ -131,7 +133,7 @@ mod tests {
             let kind = if row % 1000 == 0 { 2 } else { draw.below(2) };
             let near = [0.0, 2.0, 9.0][kind];
             let (x, y) = (near + draw.unit() * 3.0, draw.unit());
-            text.push_str(&format!("{x:.4},{y:.4},{}\n", ["a", "b", "c"][kind]));
+            writeln!(text, "{x:.4},{y:.4},{}", ["a", "b", "c"][kind]).unwrap();
         }
         read_csv(text.as_bytes(), "test.csv", &CsvOptions::default()).unwrap()
     }

@@ -49,7 +49,9 @@ impl MeanLoss<'_> {
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logs.iter().map(|log| (log - most).exp()).sum();
         let all = most + sum.ln();
-        logs.iter_mut().for_each(|log| *log -= all);
+        for log in logs {
+            *log -= all;
+        }
     }
 
     fn penalised<'w>(&self, weights: &'w [f64]) -> impl Iterator<Item = &'w [f64]> {
@@ -58,7 +60,7 @@ impl MeanLoss<'_> {
 
     /// The weights at the least loss that was found.
     pub(super) fn least_from(self, start: Vec<f64>) -> anyhow::Result<Vec<f64>> {
-        let condition = ArmijoCondition::new(KEPT).map_err(anyhow::Error::from)?;
+        let condition = ArmijoCondition::new(KEPT)?;
         let line = BacktrackingLineSearch::new(condition);
         let solver = LBFGS::new(line, MEMORY).with_tolerance_grad(FLAT)?;
         let ended = Executor::new(self, solver)

@@ -202,7 +202,9 @@ impl Writer {
 
     pub(super) fn rebuild_answers(&mut self, kept: Vec<KeptAnswer>) {
         let new = self.rebuilt.get_or_insert_default();
-        kept.into_iter().for_each(|answer| new.keep(answer));
+        for answer in kept {
+            new.keep(answer);
+        }
     }
 
     pub(super) fn abort_rebuild(&mut self) {

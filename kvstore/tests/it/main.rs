@@ -12,6 +12,7 @@
 )]
 mod harness;
 
+mod aside;
 mod bad_input;
 mod compaction;
 mod conditions;

@@ -10,22 +10,21 @@ use serde_json::{Value, json};
 use service::tasks::Tasks;
 use tokio::task::JoinHandle;
 
-use crate::events::Events;
 use crate::harness::{Answer, Client, Cluster, wait_for};
 
-async fn send(client: &Client, method: Method, target: &str, body: Value) -> Answer {
+pub(crate) async fn send(client: &Client, method: Method, target: &str, body: Value) -> Answer {
     let request = client.request(method, target).json(&body);
     client.send(request).await
 }
 
-async fn put(client: &Client, key: &str, value: &'static str) -> Answer {
+pub(crate) async fn put(client: &Client, key: &str, value: &'static str) -> Answer {
     let target = format!("/v1/kv/{key}");
     client
         .send(client.request(Method::PUT, &target).body(value))
         .await
 }
 
-async fn announce(client: &Client, on_loss: &str, incarnation: &str) -> Value {
+pub(crate) async fn announce(client: &Client, on_loss: &str, incarnation: &str) -> Value {
     let body = json!({"mode": "sync", "on_loss": on_loss, "incarnation": incarnation});
     send(client, Method::PUT, "/v1/mirrors/m", body)
         .await
@@ -331,126 +330,5 @@ async fn only_who_may_speaks_for_a_mirror() {
     send(&mirror, Method::POST, "/v1/mirrors/m/ack", json!({"revision": 0}))
         .await
         .expect(200);
-    cluster.stop().await;
-}
-
-async fn keyed(client: &Client, target: &str, key: &str, value: &'static str) -> Answer {
-    let request = client.request(Method::PUT, target).header("idempotency-key", key);
-    client.send(request.body(value)).await
-}
-
-/// What lies beside the keys of the next revision.
-async fn aside(events: &mut Events) -> (u64, Value, Value) {
-    let change = events.changes(1).await.remove(0);
-    (
-        change.revision(),
-        change.data["granted"].clone(),
-        change.data["kept"].clone(),
-    )
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_copies_everything_is_told_leases_and_kept_answers() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
-    // Before there is any mirror nothing is noted: it would be asked for by nobody.
-    keyed(&client, "/v1/kv/early", "early", "x").await.expect(200);
-    announce(&client, "degrade", "a").await;
-    let mut events = Events::open(&client, "aside=1").await;
-    let lease = client
-        .post("/v1/leases", &json!({"ttl_ms": 60_000}))
-        .await
-        .expect(201)
-        .json();
-    let target = format!("/v1/kv/leased?lease={}", lease["id"]);
-    let leased = keyed(&client, &target, "one", "x")
-        .await
-        .expect(200)
-        .number("x-kv-revision");
-    let (revision, granted, kept) = aside(&mut events).await;
-    assert_eq!(revision, leased);
-    assert_eq!(
-        granted,
-        json!({"id": lease["id"], "ttl_ms": 60_000, "owner": "root"})
-    );
-    assert_eq!(
-        (&kept["owner"], &kept["key"], &kept["revision"]),
-        (&json!("root"), &json!("one"), &json!(leased))
-    );
-    // Repeated, nothing changes; refused, nothing is told; without a key there is no answer to keep.
-    keyed(&client, &target, "one", "x").await.expect(200);
-    client.delete("/v1/kv/absent").await.expect(200);
-    let plain = put(&client, "plain", "x").await.number("x-kv-revision");
-    assert_eq!(aside(&mut events).await, (plain, Value::Null, Value::Null));
-    // Whoever was away is told the same, and whoever did not ask is told nothing of it.
-    let mut late = Events::open(&client, &format!("aside=1&from={leased}")).await;
-    assert_eq!(aside(&mut late).await, (leased, granted, kept.clone()));
-    let mut usual = Events::open(&client, &format!("from={leased}")).await;
-    assert_eq!(aside(&mut usual).await, (leased, Value::Null, Value::Null));
-    // All of them are listed, page by page.
-    let listed = client.get("/v1/answers").await.expect(200).json();
-    let keys: Vec<&str> = listed["answers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|answer| answer["key"].as_str().unwrap())
-        .collect();
-    assert_eq!((keys, &listed["more"]), (vec!["early", "one"], &json!(false)));
-    assert_eq!(listed["answers"][1], kept);
-    let rest = client
-        .get("/v1/answers?owner=root&key=early")
-        .await
-        .expect(200)
-        .json();
-    assert_eq!(rest["answers"], json!([kept]));
-    client
-        .get("/v1/answers?owner=root")
-        .await
-        .refused(400, "malformed-parameter");
-    // They may tell of any key.
-    let some = client.token("some", &[("p/", "write")]).await;
-    some.get("/v1/answers").await.refused(403, "forbidden");
-    some.get("/v1/watch?prefix=p/&aside=1")
-        .await
-        .refused(403, "forbidden");
-    let rules = json!({"prefixes": [{"prefix": "", "access": "read"}]});
-    let made = send(&client, Method::PUT, "/v1/tokens/all", rules)
-        .await
-        .expect(201)
-        .json();
-    let all = client.with_token(made["token"].as_str().unwrap());
-    assert_eq!(all.get("/v1/answers").await.expect(200).json(), listed);
-    assert_eq!(all.get("/v1/leases").await.expect(200).json()[0]["owner"], "root");
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_kept_answers_come_in_pages() {
-    let cluster = Cluster::start(1).await;
-    let client = cluster.client(0);
-    // Each answer repeats what the transaction read, so that few fill a page.
-    client.put("large", vec![b'x'; 200_000]).await.expect(200);
-    let body = json!({"then": [{"get": {"key": client.key("large")}}, {"add": {"key": "n", "by": 1}}]});
-    for n in 10..22 {
-        let request = client.request(Method::POST, "/v1/txn").json(&body);
-        client
-            .send(request.header("idempotency-key", format!("key-{n}")))
-            .await
-            .expect(200);
-    }
-    let (mut found, mut pages, mut target) = (Vec::new(), 0, "/v1/answers".to_owned());
-    loop {
-        let page = client.get(&target).await.expect(200).json();
-        let keys = page["answers"].as_array().unwrap().iter();
-        found.extend(keys.map(|answer| answer["key"].as_str().unwrap().to_owned()));
-        pages += 1;
-        if page["more"] == false {
-            break;
-        }
-        target = format!("/v1/answers?owner=root&key={}", found.last().unwrap());
-    }
-    let wanted: Vec<String> = (10..22).map(|n| format!("key-{n}")).collect();
-    assert_eq!(found, wanted);
-    assert!(pages > 1, "{pages}");
     cluster.stop().await;
 }

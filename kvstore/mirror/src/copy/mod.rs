@@ -3,6 +3,7 @@
 //! It must not know where changes come from.
 
 mod answers;
+mod head;
 mod journal;
 mod json;
 mod maps;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, params, par
 use serde_json::Value;
 use service::config::MirrorMode;
 
+use super::head::{change_over, head, make, put_head};
 use super::{Head, Record, answers, new_incarnation, private_file, sql};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{self, Cell, Edit, TABLES, Table, What};
@@ -90,47 +91,6 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
         folder: folder.to_owned(),
     };
     Ok((writer, Reader::of(folder)?))
-}
-
-fn make(connection: &Connection) -> anyhow::Result<()> {
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::schema()))?;
-    let head = Head {
-        incarnation: new_incarnation(),
-        ..Head::default()
-    };
-    put_head(connection, &head)?;
-    connection.pragma_update(None, "user_version", sql::VERSION)?;
-    connection.execute_batch("COMMIT")?;
-    Ok(())
-}
-
-fn change_over(connection: &Connection) -> anyhow::Result<()> {
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::from_version_1()))?;
-    connection.pragma_update(None, "user_version", sql::VERSION)?;
-    Ok(connection.execute_batch("COMMIT")?)
-}
-
-fn head(connection: &Connection) -> anyhow::Result<Head> {
-    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?")?;
-    let mut text = |name: &str| -> anyhow::Result<String> {
-        let value: Option<String> = statement.query_row([name], |row| row.get(0)).optional()?;
-        value.with_context(|| format!("the copy does not say its {name}"))
-    };
-    Ok(Head {
-        revision: text("revision")?.parse().context("read the copy's revision")?,
-        cluster: text("cluster")?,
-        incarnation: text("incarnation")?,
-    })
-}
-
-fn put_head(connection: &Connection, head: &Head) -> anyhow::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )?;
-    statement.execute(["revision", &head.revision.to_string()])?;
-    statement.execute(["cluster", &head.cluster])?;
-    statement.execute(["incarnation", &head.incarnation])?;
-    Ok(())
 }
 
 /// Revisions stay far below what SQLite's integers hold.

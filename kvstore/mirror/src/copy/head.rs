@@ -1,0 +1,48 @@
+//! The tables of the copy in SQLite, made or brought up to date, and which revision of which cluster they are.
+//! Invariant: a copy always says what it is a copy of.
+
+use anyhow::Context as _;
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::{Head, new_incarnation, sql};
+
+pub(super) fn make(connection: &Connection) -> anyhow::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::schema()))?;
+    let head = Head {
+        incarnation: new_incarnation(),
+        ..Head::default()
+    };
+    put_head(connection, &head)?;
+    connection.pragma_update(None, "user_version", sql::VERSION)?;
+    connection.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+pub(super) fn change_over(connection: &Connection) -> anyhow::Result<()> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::from_version_1()))?;
+    connection.pragma_update(None, "user_version", sql::VERSION)?;
+    Ok(connection.execute_batch("COMMIT")?)
+}
+
+pub(super) fn head(connection: &Connection) -> anyhow::Result<Head> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?")?;
+    let mut text = |name: &str| -> anyhow::Result<String> {
+        let value: Option<String> = statement.query_row([name], |row| row.get(0)).optional()?;
+        value.with_context(|| format!("the copy does not say its {name}"))
+    };
+    Ok(Head {
+        revision: text("revision")?.parse().context("read the copy's revision")?,
+        cluster: text("cluster")?,
+        incarnation: text("incarnation")?,
+    })
+}
+
+pub(super) fn put_head(connection: &Connection, head: &Head) -> anyhow::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
+    statement.execute(["revision", &head.revision.to_string()])?;
+    statement.execute(["cluster", &head.cluster])?;
+    statement.execute(["incarnation", &head.incarnation])?;
+    Ok(())
+}

@@ -8,7 +8,7 @@ mod backups;
 mod health;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use service::config::{Config, LimitsConfig, StoreConfig};
@@ -21,9 +21,6 @@ use crate::raft::view;
 use crate::store::Store;
 
 const MIRRORS_EVERY: Duration = Duration::from_millis(100);
-/// How often the leadership is looked at, beside when it changes: until the cluster has its tokens, and then.
-const LOOK_UNSETTLED: Duration = Duration::from_millis(20);
-const LOOK_SETTLED: Duration = Duration::from_millis(250);
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
 
@@ -32,8 +29,6 @@ pub(crate) struct Upkeep {
     pub(crate) store: Store,
     pub(crate) tasks: Tasks,
     pub(crate) folder: std::path::PathBuf,
-    /// All that was compacted up to there has been removed.
-    pub(crate) collected: AtomicU64,
 }
 
 impl Upkeep {
@@ -117,17 +112,9 @@ impl Upkeep {
 
     /// A new leader gives leases their full length, and makes sure that the cluster has its tokens.
     async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
-        let (mut led, mut settled) = (None, false);
-        let mut leader = None;
-        loop {
-            let look = if settled { LOOK_SETTLED } else { LOOK_UNSETTLED };
-            tokio::select! {
-                () = view::leader_changes(&self.desk.raft, leader) => {}
-                () = tokio::time::sleep(look) => {}
-                () = self.tasks.stopping() => return,
-            }
+        let mut led = None;
+        while self.pause(Duration::from_millis(20)).await {
             let view = view::view(&self.desk.raft);
-            leader = view.leader;
             self.desk.mirrors.set_leads(view.is_leader());
             if view.leader.is_some() && led != Some((view.term, view.leader)) {
                 self.desk.metrics.elections.inc();
@@ -140,7 +127,6 @@ impl Upkeep {
             if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
                 start::add_configured_learners(&self.desk, &config).await;
             }
-            settled = view.leader.is_some() && !self.needs_seed(&view);
         }
     }
 
@@ -244,16 +230,30 @@ impl Upkeep {
     async fn collect(&self) {
         let machine = Arc::clone(&self.desk.machine);
         let state = machine.state();
-        if self.collected.load(Ordering::Relaxed) >= state.compacted {
-            return;
-        }
         let collecting = self.tasks.spawn_blocking("collect", move || {
-            machine.generation().db().collect(state.compacted)
+            let generation = machine.generation();
+            let db = generation.db();
+            if db.collected() >= state.compacted {
+                return Ok(());
+            }
+            let pinned = db.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
+            let floor = state.compacted.min(pinned.unwrap_or(u64::MAX));
+            for _ in 0..20 {
+                if db.collected() >= floor || !db.collect_step(floor)? {
+                    break;
+                }
+            }
+            let past: Vec<u64> = db
+                .minutes()
+                .into_iter()
+                .filter(|(_, mark)| mark.revision < floor)
+                .map(|(minute, _)| minute)
+                .collect();
+            db.remove_minutes(&past)?;
+            db.forget_kept_of(floor)
         });
-        match collecting.await {
-            Ok(Ok(collected)) => self.collected.store(collected, Ordering::Relaxed),
-            Ok(Err(error)) => tracing::error!(%error, "given-up history could not be removed"),
-            Err(_stopping) => {}
+        if let Ok(Err(error)) = collecting.await {
+            tracing::error!(%error, "given-up history could not be removed");
         }
     }
 

@@ -19,4 +19,3 @@ pub(crate) mod keys;
 pub(crate) mod log_db;
 pub(crate) mod machine_base;
 pub(crate) mod machine_db;
-pub(crate) mod walk;

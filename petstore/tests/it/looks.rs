@@ -113,7 +113,7 @@ async fn every_page_can_be_read_by_everybody() {
                 nothing(&browser, FAINT, "after signing in").await;
                 nothing(&browser, NAMELESS, "after signing in").await;
             }
-            browser.wait_for_text(".who span", |name| name == "admin").await;
+            assert_eq!(browser.text(".who span").await, "admin");
         }
         for scheme in ["light", "dark"] {
             browser.prefer(scheme).await;

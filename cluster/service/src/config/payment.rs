@@ -52,7 +52,7 @@ impl Default for PaymentConfig {
             body_bytes_max: 64 * 1024,
             request_ms_max: 5000,
             check_ms_max: 120_000,
-            registration_ms: 6000,
+            registration_ms: 3000,
         }
     }
 }

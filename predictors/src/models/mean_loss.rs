@@ -1,6 +1,8 @@
 //! The mean loss of a logistic regression, and where it is least: for tables of many rows.
-//! Invariant: the search ends. It halves a step that does not help until it changes nothing; the search along a line of
-//! `linfa-logistic`, which sums over the rows, was seen to go on for ever with a million of them.
+//! Invariant: the search ends. It halves a step that does not help until it changes nothing, and its looks are counted;
+//! the search along a line of `linfa-logistic`, which sums over the rows, was seen to go on for ever with a million.
+
+use std::cell::Cell;
 
 use anyhow::Context as _;
 use argmin::core::{CostFunction, Error, Executor, Gradient, State as _};
@@ -11,6 +13,8 @@ use argmin::solver::quasinewton::LBFGS;
 /// Steps that are remembered.
 const MEMORY: usize = 10;
 const STEPS_MAX: u64 = 300;
+/// Looks at the loss, all steps together. A step whose loss is no number would be halved for ever.
+const LOOKS_MAX: u32 = 3000;
 /// How flat the mean loss must be; chance among a million rows makes a hundred times that.
 const FLAT: f64 = 1e-6;
 /// How much of what the slope promises a step must keep.
@@ -23,6 +27,7 @@ pub(super) struct MeanLoss<'t> {
     pub(super) labels: &'t [usize],
     pub(super) classes: usize,
     pub(super) penalty: f64,
+    pub(super) looks: Cell<u32>,
 }
 
 impl MeanLoss<'_> {
@@ -76,6 +81,12 @@ impl CostFunction for MeanLoss<'_> {
     type Output = f64;
 
     fn cost(&self, weights: &Vec<f64>) -> Result<f64, Error> {
+        self.looks.set(self.looks.get() + 1);
+        if self.looks.get() > LOOKS_MAX {
+            return Err(Error::msg(
+                "the loss does not become less, however small the step is",
+            ));
+        }
         let mut logs = vec![0.0; self.classes];
         let mut loss = 0.0;
         for (row, label) in self.rows.iter().zip(self.labels) {

@@ -34,7 +34,8 @@ pub struct Effects {
     pub lease_keys: BTreeMap<(u64, Bytes), bool>,
     pub kept: BTreeMap<KeptId, Option<Kept>>,
     pub kept_expiry: BTreeMap<(u64, KeptId), bool>,
-    /// Which kept answer tells of a revision; noted while there are mirrors, for their sake.
+    /// Which kept answer tells of a revision. Noted also while there is no mirror: one that comes later begins with
+    /// some revision, and must not lack the answers of the next.
     pub kept_of: Vec<(u64, KeptId)>,
     pub tokens: BTreeMap<String, Option<Arc<Token>>>,
     pub minutes: BTreeMap<u64, MinuteMark>,

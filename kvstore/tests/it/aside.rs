@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::events::Events;
 use crate::harness::{Answer, Client, Cluster};
-use crate::mirrors::{announce, put, send};
+use crate::mirrors::{put, send};
 
 async fn keyed(client: &Client, target: &str, key: &str, value: &'static str) -> Answer {
     let request = client.request(Method::PUT, target).header("idempotency-key", key);
@@ -26,10 +26,12 @@ async fn aside(events: &mut Events) -> (u64, Value, Value) {
 async fn who_copies_everything_is_told_leases_and_kept_answers() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0);
-    // Before there is any mirror nothing is noted: it would be asked for by nobody.
-    keyed(&client, "/v1/kv/early", "early", "x").await.expect(200);
-    announce(&client, "degrade", "a").await;
-    let mut events = Events::open(&client, "aside=1").await;
+    let early = keyed(&client, "/v1/kv/early", "early", "x").await.expect(200);
+    let early = early.number("x-kv-revision");
+    let mut events = Events::open(&client, &format!("aside=1&from={early}")).await;
+    // Also what was kept before any mirror was announced.
+    let (revision, _, kept) = aside(&mut events).await;
+    assert_eq!((revision, &kept["key"]), (early, &json!("early")));
     let lease = client
         .post("/v1/leases", &json!({"ttl_ms": 60_000}))
         .await

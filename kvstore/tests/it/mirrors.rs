@@ -24,7 +24,7 @@ pub(crate) async fn put(client: &Client, key: &str, value: &'static str) -> Answ
         .await
 }
 
-pub(crate) async fn announce(client: &Client, on_loss: &str, incarnation: &str) -> Value {
+async fn announce(client: &Client, on_loss: &str, incarnation: &str) -> Value {
     let body = json!({"mode": "sync", "on_loss": on_loss, "incarnation": incarnation});
     send(client, Method::PUT, "/v1/mirrors/m", body)
         .await

@@ -233,7 +233,9 @@ impl Stream {
                 };
                 let mut change = change(noted);
                 if n == last {
-                    change.kept = kept.take().map(|(id, kept)| answers::wire(id, kept));
+                    let kept = kept.take().map(|(id, kept)| answers::wire(id, kept));
+                    // The key may have been used again since: what is kept now then tells of a later revision.
+                    change.kept = kept.filter(|kept| kept.revision == revision);
                 }
                 write_event(&mut text, name, id, &change);
             }

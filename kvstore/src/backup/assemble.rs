@@ -146,8 +146,10 @@ impl Filling {
             };
             effects.leases.insert(id, Some(lease));
         }
-        for answer in answers {
-            let (id, kept) = self.kept(answer)?;
+        // One of a later revision would call a write done that is lost.
+        let present = self.state.revision;
+        for answer in answers.into_iter().filter(|answer| answer.revision <= present) {
+            let (id, kept) = kept(answer)?;
             self.state.answers_bytes += kept.bytes(&id);
             effects.kept_expiry.insert((kept.expires_ms, id.clone()), true);
             effects.kept.insert(id, Some(kept));
@@ -159,23 +161,23 @@ impl Filling {
             .write(&effects, &self.state, &applied, None)
             .context("write the counters")
     }
+}
 
-    fn kept(&self, answer: KeptAnswer) -> anyhow::Result<(KeptId, Kept)> {
-        let told: Reply = postcard::from_bytes(&answer.reply).context("read a kept answer")?;
-        ensure!(
-            told.revision == answer.revision && told.revision <= self.state.revision,
-            "a kept answer tells of a revision that is not there"
-        );
-        let fingerprint = answer.fingerprint.as_ref().try_into();
-        let kept = Kept {
-            fingerprint: fingerprint.context("a kept answer has no sound fingerprint")?,
-            expires_ms: answer.expires_ms,
-            reply: answer.reply,
-        };
-        let id = KeptId {
-            owner: answer.owner,
-            key: answer.key,
-        };
-        Ok((id, kept))
-    }
+fn kept(answer: KeptAnswer) -> anyhow::Result<(KeptId, Kept)> {
+    let told: Reply = postcard::from_bytes(&answer.reply).context("read a kept answer")?;
+    ensure!(
+        told.revision == answer.revision,
+        "a kept answer tells of another revision than it is filed under"
+    );
+    let fingerprint = answer.fingerprint.as_ref().try_into();
+    let kept = Kept {
+        fingerprint: fingerprint.context("a kept answer has no sound fingerprint")?,
+        expires_ms: answer.expires_ms,
+        reply: answer.reply,
+    };
+    let id = KeptId {
+        owner: answer.owner,
+        key: answer.key,
+    };
+    Ok((id, kept))
 }

@@ -210,10 +210,11 @@ impl Watcher {
             reached,
         } = changes;
         if self.with_previous && !deliveries.is_empty() {
-            deliveries = with_previous(Arc::clone(&generation), deliveries).await;
+            deliveries = with_previous(generation, deliveries).await;
         }
         if self.with_aside && !deliveries.is_empty() {
-            deliveries = with_aside(generation, deliveries).await;
+            // The present database, which has all that was delivered, also when a snapshot was installed meanwhile.
+            deliveries = with_aside(self.machine.generation(), deliveries).await;
         }
         self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
         Ok(deliveries)

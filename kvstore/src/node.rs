@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -95,6 +96,7 @@ pub async fn run(
         store: store.clone(),
         tasks: inner.clone(),
         folder: settings.data.clone(),
+        collected: AtomicU64::new(0),
     };
     upkeep.start(&settings.config, token_seeds(&settings.secrets));
     tracing::info!(node.name = name, "serving");

@@ -17,7 +17,7 @@ use service::config::LimitsConfig;
 use service::tasks::Tasks;
 use tokio::sync::Semaphore;
 
-pub use crate::storage::history::{Direction, Span};
+pub use crate::storage::walk::{Direction, Span};
 pub use backup::Turn;
 pub use mirrors::HearError;
 pub use range::{RangePage, RangeQuery, With};

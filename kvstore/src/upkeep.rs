@@ -8,9 +8,10 @@ mod backups;
 mod health;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use service::config::{Config, LimitsConfig, StoreConfig};
 use service::tasks::Tasks;
 
@@ -21,6 +22,9 @@ use crate::raft::view;
 use crate::store::Store;
 
 const MIRRORS_EVERY: Duration = Duration::from_millis(100);
+/// How often the leadership is looked at, beside when it changes: until the cluster has its tokens, and then.
+const LOOK_UNSETTLED: Duration = Duration::from_millis(20);
+const LOOK_SETTLED: Duration = Duration::from_millis(250);
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
 
@@ -29,6 +33,8 @@ pub(crate) struct Upkeep {
     pub(crate) store: Store,
     pub(crate) tasks: Tasks,
     pub(crate) folder: std::path::PathBuf,
+    /// All that was compacted up to there has been removed.
+    pub(crate) collected: AtomicU64,
 }
 
 impl Upkeep {
@@ -112,8 +118,14 @@ impl Upkeep {
 
     /// A new leader gives leases their full length, and makes sure that the cluster has its tokens.
     async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
-        let mut led = None;
-        while self.pause(Duration::from_millis(20)).await {
+        let (mut led, mut settled) = (None, false);
+        let mut changes = self.desk.raft.server_metrics();
+        loop {
+            let look = if settled { LOOK_SETTLED } else { LOOK_UNSETTLED };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                again = self.pause(look) => if !again { return },
+            }
             let view = view::view(&self.desk.raft);
             self.desk.mirrors.set_leads(view.is_leader());
             if view.leader.is_some() && led != Some((view.term, view.leader)) {
@@ -127,6 +139,7 @@ impl Upkeep {
             if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
                 start::add_configured_learners(&self.desk, &config).await;
             }
+            settled = view.leader.is_some() && !self.needs_seed(&view);
         }
     }
 
@@ -230,30 +243,39 @@ impl Upkeep {
     async fn collect(&self) {
         let machine = Arc::clone(&self.desk.machine);
         let state = machine.state();
-        let collecting = self.tasks.spawn_blocking("collect", move || {
-            let generation = machine.generation();
-            let db = generation.db();
-            if db.collected() >= state.compacted {
-                return Ok(());
-            }
-            let pinned = db.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
-            let floor = state.compacted.min(pinned.unwrap_or(u64::MAX));
-            for _ in 0..20 {
-                if db.collected() >= floor || !db.collect_step(floor)? {
-                    break;
+        if self.collected.load(Ordering::Relaxed) >= state.compacted {
+            return;
+        }
+        let collecting = self
+            .tasks
+            .spawn_blocking("collect", move || -> Result<u64, rocksdb::Error> {
+                let generation = machine.generation();
+                let db = generation.db();
+                if db.collected() >= state.compacted {
+                    return Ok(state.compacted);
                 }
-            }
-            let past: Vec<u64> = db
-                .minutes()
-                .into_iter()
-                .filter(|(_, mark)| mark.revision < floor)
-                .map(|(minute, _)| minute)
-                .collect();
-            db.remove_minutes(&past)?;
-            db.forget_kept_of(floor)
-        });
-        if let Ok(Err(error)) = collecting.await {
-            tracing::error!(%error, "given-up history could not be removed");
+                let pinned = db.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
+                let floor = state.compacted.min(pinned.unwrap_or(u64::MAX));
+                for _ in 0..20 {
+                    if db.collected() >= floor || !db.collect_step(floor)? {
+                        break;
+                    }
+                }
+                let past: Vec<u64> = db
+                    .minutes()
+                    .into_iter()
+                    .filter(|(_, mark)| mark.revision < floor)
+                    .map(|(minute, _)| minute)
+                    .collect();
+                db.remove_minutes(&past)?;
+                db.forget_kept_of(floor)?;
+                // A pin, or a long history, leaves the rest for the next time.
+                Ok(db.collected())
+            });
+        match collecting.await {
+            Ok(Ok(collected)) => self.collected.store(collected, Ordering::Relaxed),
+            Ok(Err(error)) => tracing::error!(%error, "given-up history could not be removed"),
+            Err(_stopping) => {}
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
@@ -37,8 +37,9 @@ content-type: application/problem+json\r\ncontent-length: 146\r\nretry-after: 1\
 /// After a failed accept, most often for want of file descriptors, some connections get time to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a connection that never carried a request may still wait for its first one once we stop.
-const UNUSED_GRACE: Duration = Duration::from_millis(100);
+/// How long an idle connection stays open once we stop. A request that is on its way meanwhile is not lost: it gets its
+/// answer, which says that no other will follow.
+const GRACE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -238,9 +239,18 @@ impl Conversation {
         let used = Arc::new(AtomicBool::new(false));
         let mark = Arc::clone(&used);
         let header_bytes_max = limits.header_bytes_max;
+        let stop = connections.clone();
         let service = service_fn(move |request| {
             mark.store(true, Ordering::Relaxed);
-            answer(app.clone(), request, peer, header_bytes_max)
+            let (app, stop) = (app.clone(), stop.clone());
+            async move {
+                let mut response = answer(app, request, peer, header_bytes_max).await;
+                if stop.is_stopping() {
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -249,20 +259,19 @@ impl Conversation {
             .max_buf_size((4 * header_bytes_max).max(64 * 1024))
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = connections.stopping() => None,
+        let grace = async {
+            connections.stopping().await;
+            tokio::time::sleep(GRACE).await;
         };
-        let ended = if let Some(ended) = ended {
-            ended
-        } else {
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(UNUSED_GRACE, connection.as_mut()).await {
-                Ok(ended) => ended,
-                // Pools keep spare connections that never carried anything; nobody waits for those.
-                Err(_elapsed) if !used.load(Ordering::Relaxed) => Ok(()),
-                Err(_elapsed) => connection.await,
-            }
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            // Pools keep spare connections that never carried anything; nobody waits for those.
+            () = grace => if used.load(Ordering::Relaxed) {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            } else {
+                Ok(())
+            },
         };
         if let Err(error) = ended {
             tracing::debug!(error = %error, "a connection ended with an error");
@@ -275,13 +284,16 @@ async fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     header_bytes_max: usize,
-) -> Result<Response, std::convert::Infallible> {
+) -> Response {
     if head_bytes(&request) > header_bytes_max {
         let detail = format!("The request line and headers exceed {header_bytes_max} bytes.");
-        return Ok(Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response());
+        return Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response();
     }
     request.extensions_mut().insert(ConnectInfo(peer));
-    app.call(request).await
+    match app.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 fn head_bytes(request: &Request<Incoming>) -> usize {

@@ -85,6 +85,7 @@ pub(super) fn word(outcome: Outcome) -> String {
         Outcome::Done => "done".to_owned(),
         Outcome::Refused(status) => format!("status {status}"),
         Outcome::Broken => "no answer".to_owned(),
+        Outcome::Unreached => "no connection".to_owned(),
     }
 }
 

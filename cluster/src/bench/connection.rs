@@ -24,6 +24,8 @@ pub(crate) enum Outcome {
     Refused(u16),
     /// No whole answer came.
     Broken,
+    /// There was no connection, and so nothing was sent.
+    Unreached,
 }
 
 impl Connection {
@@ -55,8 +57,10 @@ impl Connection {
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         }
         *request.body_mut() = body.map(Into::into);
-        let Ok(answer) = self.client.execute(request).await else {
-            return Outcome::Broken;
+        let answer = match self.client.execute(request).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_connect() => return Outcome::Unreached,
+            Err(_) => return Outcome::Broken,
         };
         let status = answer.status();
         // The body is read to its end, or the connection could not be used again.

@@ -4,6 +4,7 @@
 
 mod proto;
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use axum::http::uri::PathAndQuery;
@@ -228,6 +229,18 @@ impl Watching {
             .map(|value| String::from_utf8_lossy(value).into_owned())
             .collect())
     }
+}
+
+/// True when the member took no connection.
+pub(crate) fn nothing_was_sent(status: &Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Revision of the last change and value of the first key in the answer to a range.

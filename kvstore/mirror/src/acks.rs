@@ -14,6 +14,8 @@ use crate::progress::Progress;
 
 /// A sign of life at least so often; the store waits a second for one.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
+/// Of one for which nobody waits.
+const SIGN_OF_LIFE_ASYNC: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_millis(900);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,7 +71,7 @@ impl Acks {
             }
             // An asynchronous mirror need not hurry: nobody waits for it.
             if self.config.mode == MirrorMode::Async {
-                tokio::time::sleep(SIGN_OF_LIFE).await;
+                tokio::time::sleep(SIGN_OF_LIFE_ASYNC).await;
             } else {
                 tokio::time::timeout(SIGN_OF_LIFE, progress.changed()).await.ok();
             }

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::writer;
 
 const DRAIN: Duration = Duration::from_secs(5);
-const REGISTRATION: Duration = Duration::from_secs(3);
+const REGISTRATION: Duration = Duration::from_secs(6);
 
 /// What a mirror needs to know to start.
 #[derive(Clone, Debug)]

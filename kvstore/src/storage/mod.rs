@@ -19,3 +19,4 @@ pub(crate) mod keys;
 pub(crate) mod log_db;
 pub(crate) mod machine_base;
 pub(crate) mod machine_db;
+pub(crate) mod walk;

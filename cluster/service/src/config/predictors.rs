@@ -58,7 +58,7 @@ impl Default for PredictorsConfig {
             body_bytes_max: 1 << 20,
             instances_max: 10_000,
             request_ms_max: 5000,
-            registration_ms: 3000,
+            registration_ms: 6000,
         }
     }
 }

@@ -82,6 +82,27 @@ async fn idle_and_unused_connections_do_not_delay_a_stop() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_just_after_a_stop_is_answered_as_the_last() {
+    let server = Server::start(ping()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(PING).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"pong") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed early");
+    }
+    server.tasks.stop();
+    // Long enough for an idle connection to be closed at once, if it were.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stream.write_all(PING).await.unwrap();
+    let last = read_to_close(&mut stream).await;
+    assert!(
+        last.ends_with("pong") && last.contains("connection: close"),
+        "{last}"
+    );
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_without_end_is_cut_at_the_deadline() {
     let endless = async || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
     let limits = Limits {

@@ -15,7 +15,7 @@ use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, wr
 use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
 use crate::bench::connection::{Connection, Outcome};
 use crate::context::Context;
-use crate::etcd::{Call, Client};
+use crate::etcd::{self, Call, Client};
 
 /// Each writer begins a write so often: all together 1600 a second.
 const PACE: Duration = Duration::from_millis(5);
@@ -119,7 +119,8 @@ fn show(context: &Context, comparison: &Comparison) -> anyhow::Result<()> {
                 format!("{:.1} ms", report.median_ms),
                 format!("{:.1} ms", report.p90_ms),
                 format!("{:.1} ms", report.max_ms),
-                report.failed_tries.to_string(),
+                report.failures.failed_tries.to_string(),
+                report.failures.unreached_tries.to_string(),
                 ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
             ]);
         }
@@ -133,6 +134,7 @@ fn show(context: &Context, comparison: &Comparison) -> anyhow::Result<()> {
         "P90",
         "LONGEST",
         "FAILED TRIES",
+        "UNREACHED",
         "TO ETCD",
     ];
     context.output.table(header, rows)?;
@@ -288,6 +290,7 @@ impl Writer {
             }
             Self::Etcd { clients, call } => match clients[node % clients.len()].call(call).await {
                 Ok(_) => Outcome::Done,
+                Err(status) if etcd::nothing_was_sent(&status) => Outcome::Unreached,
                 Err(_) => Outcome::Broken,
             },
         }
@@ -300,14 +303,15 @@ impl Writer {
         let mut next = Instant::now() + PACE * number / writers;
         while !seen.borrow().stop {
             tokio::time::sleep_until(next.into()).await;
-            if self.write(node).await == Outcome::Done {
+            let outcome = self.write(node).await;
+            if outcome == Outcome::Done {
                 let mut seen = seen.borrow_mut();
                 seen.gaps.success(Instant::now());
                 seen.successes += 1;
                 // What an outage kept from being written is not caught up with.
                 next = (next + PACE).max(Instant::now());
             } else {
-                seen.borrow_mut().failures += 1;
+                seen.borrow_mut().failures.count(outcome);
                 node += 1;
                 // A node that is down refuses in microseconds; this keeps the hopping from being a busy loop.
                 next = Instant::now() + Duration::from_millis(1);

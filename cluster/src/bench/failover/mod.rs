@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::closed_loop::millis;
+use super::connection::Outcome;
 use crate::context::Context;
 use crate::kv::reach::Reach;
 use crate::probe::Gaps;
@@ -79,12 +80,44 @@ impl Failover {
     }
 }
 
+/// Tries that ended badly; each was tried again on another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Failures {
+    /// A node had the request, and gave no good answer.
+    failed_tries: u64,
+    /// The node took no connection, and so nothing was sent.
+    unreached_tries: u64,
+}
+
+impl Failures {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Unreached => self.unreached_tries += 1,
+            Outcome::Refused(_) | Outcome::Broken => self.failed_tries += 1,
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            failed_tries: self.failed_tries - before.failed_tries,
+            unreached_tries: self.unreached_tries - before.unreached_tries,
+        }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self {
+            failed_tries: self.failed_tries + more.failed_tries,
+            unreached_tries: self.unreached_tries + more.unreached_tries,
+        }
+    }
+}
+
 /// What the writers have seen; they run on one thread.
 struct Seen {
     gaps: Gaps,
     successes: u64,
-    /// Tries that ended badly; each was tried again on another node.
-    failures: u64,
+    failures: Failures,
     stop: bool,
 }
 
@@ -94,7 +127,8 @@ struct Fault {
     gap_ms: f64,
     /// False: nobody could write until the fault was healed, and the gap is only what was waited for.
     recovered: bool,
-    failed_tries: u64,
+    #[serde(flatten)]
+    failures: Failures,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -104,7 +138,8 @@ struct Report {
     median_ms: f64,
     p90_ms: f64,
     max_ms: f64,
-    failed_tries: u64,
+    #[serde(flatten)]
+    failures: Failures,
     writes: u64,
     faults: Vec<Fault>,
 }
@@ -114,24 +149,24 @@ impl Seen {
         Self {
             gaps: Gaps::new(Instant::now()),
             successes: 0,
-            failures: 0,
+            failures: Failures::default(),
             stop: false,
         }
     }
 
     /// Forgets the gaps so far; answers the failures so far.
-    fn watch_from_here(&mut self) -> u64 {
+    fn watch_from_here(&mut self) -> Failures {
         self.gaps.forget();
         self.failures
     }
 
     /// What was seen since then.
-    fn fault(&self, leader: String, recovered: bool, failures_before: u64) -> Fault {
+    fn fault(&self, leader: String, recovered: bool, failures_before: Failures) -> Fault {
         Fault {
             leader,
             gap_ms: millis(self.gaps.longest(Instant::now())),
             recovered,
-            failed_tries: self.failures - failures_before,
+            failures: self.failures.since(failures_before),
         }
     }
 }
@@ -152,7 +187,10 @@ impl Report {
             median_ms: at(5),
             p90_ms: at(9),
             max_ms: at(10),
-            failed_tries: faults.iter().map(|fault| fault.failed_tries).sum(),
+            failures: faults
+                .iter()
+                .map(|fault| fault.failures)
+                .fold(Failures::default(), Failures::and),
             writes,
             faults,
         }
@@ -181,10 +219,16 @@ mod tests {
             leader: "n1".to_owned(),
             gap_ms,
             recovered: true,
-            failed_tries: 1,
+            failures: Failures {
+                failed_tries: 1,
+                unreached_tries: 2,
+            },
         };
         let report = Report::of(How::Kill, [5.0, 1.0, 3.0].map(fault).to_vec(), 9);
         assert_eq!((report.min_ms, report.median_ms, report.max_ms), (1.0, 3.0, 5.0));
-        assert_eq!(report.failed_tries, 3);
+        assert_eq!(
+            (report.failures.failed_tries, report.failures.unreached_tries),
+            (3, 6)
+        );
     }
 }

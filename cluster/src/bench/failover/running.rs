@@ -63,7 +63,7 @@ impl Running<'_> {
             return Ok(context.output.document(&report)?);
         }
         context.output.table(
-            ["LEADER", "NO WRITES FOR", "FAILED TRIES"],
+            ["LEADER", "NO WRITES FOR", "FAILED TRIES", "UNREACHED"],
             report.faults.iter().map(|fault| {
                 [
                     fault.leader.clone(),
@@ -72,7 +72,8 @@ impl Running<'_> {
                         if fault.recovered { "" } else { "over " },
                         fault.gap_ms
                     ),
-                    fault.failed_tries.to_string(),
+                    fault.failures.failed_tries.to_string(),
+                    fault.failures.unreached_tries.to_string(),
                 ]
             }),
         )?;
@@ -171,7 +172,7 @@ impl Writer {
                 seen.gaps.success(Instant::now());
                 seen.successes += 1;
             } else {
-                seen.borrow_mut().failures += 1;
+                seen.borrow_mut().failures.count(outcome);
                 node += 1;
                 // A node that is down refuses in microseconds; this keeps the hopping from being a busy loop.
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -17,7 +17,7 @@ use super::state::{Event, record_hash};
 use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_commands};
 use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
-use crate::storage::history::{Direction, Span};
+use crate::storage::walk::{Direction, Span};
 use generate::action;
 use model::{Model, Rows};
 
@@ -76,20 +76,21 @@ impl Real {
             .collect()
     }
 
-    fn past(&self, revision: u64, direction: Direction) -> Vec<(Bytes, Record)> {
-        let mut rows = Vec::new();
-        let all = Span {
-            from: Vec::new(),
-            to: None,
-            direction,
-        };
-        self.machine
-            .generation()
+    /// By both ways there are.
+    fn past(&self, revision: u64, span: &Span) -> Vec<(Bytes, Record)> {
+        let (mut rows, mut the_long_way) = (Vec::new(), Vec::new());
+        let generation = self.machine.generation();
+        generation.db().visit_past(span, revision, &mut |key, record| {
+            rows.push((key, record));
+            ControlFlow::Continue(())
+        });
+        generation
             .db()
-            .visit_past(&all, revision, &mut |key, record| {
-                rows.push((key, record));
+            .visit_versions(span, revision, &mut |key, record| {
+                the_long_way.push((key, record));
                 ControlFlow::Continue(())
             });
+        assert_eq!(rows, the_long_way, "{span:?} at revision {revision}");
         rows
     }
 }
@@ -133,6 +134,16 @@ fn check_present(real: &Real, model: &Model) {
     assert_eq!(events, model.events, "watchers see each change once and in order");
 }
 
+/// Everything, from a key on, up to a key, and between two.
+fn part_and_whole(bounds: &[Vec<u8>]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let mut spans = vec![(Vec::new(), None)];
+    for bound in bounds {
+        spans.push((bound.clone(), None));
+        spans.push((bounds[0].clone(), Some(bound.clone())));
+    }
+    spans
+}
+
 fn check_history(real: &Real, model: &Model) {
     let generation = real.machine.generation();
     for revision in model.compacted..=model.revision() {
@@ -141,14 +152,22 @@ fn check_history(real: &Real, model: &Model) {
             .iter()
             .map(|(key, record)| (key.clone(), record.clone()))
             .collect();
-        assert_eq!(
-            real.past(revision, Direction::Ascending),
-            expected,
-            "at revision {revision}"
-        );
-        let mut backwards = real.past(revision, Direction::Descending);
-        backwards.reverse();
-        assert_eq!(backwards, expected, "backwards at revision {revision}");
+        let mut bounds: Vec<Vec<u8>> = expected.iter().map(|(key, _)| key.to_vec()).collect();
+        bounds.truncate(3);
+        for (from, to) in part_and_whole(&bounds) {
+            let within = |key: &Bytes| *key >= from && to.as_ref().is_none_or(|to| key < to);
+            let wanted: Vec<_> = expected.iter().filter(|(key, _)| within(key)).cloned().collect();
+            let mut span = Span {
+                from: from.clone(),
+                to: to.clone(),
+                direction: Direction::Ascending,
+            };
+            assert_eq!(real.past(revision, &span), wanted, "at revision {revision}");
+            span.direction = Direction::Descending;
+            let mut backwards = real.past(revision, &span);
+            backwards.reverse();
+            assert_eq!(backwards, wanted, "backwards at revision {revision}");
+        }
         for key in model.events.iter().map(|event| &event.key) {
             assert_eq!(
                 generation.db().record_at(key, revision).as_ref(),

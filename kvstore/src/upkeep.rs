@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use service::config::{Config, LimitsConfig, StoreConfig};
 use service::tasks::Tasks;
 
@@ -119,14 +118,16 @@ impl Upkeep {
     /// A new leader gives leases their full length, and makes sure that the cluster has its tokens.
     async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
         let (mut led, mut settled) = (None, false);
-        let mut changes = self.desk.raft.server_metrics();
+        let mut leader = None;
         loop {
             let look = if settled { LOOK_SETTLED } else { LOOK_UNSETTLED };
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                again = self.pause(look) => if !again { return },
+                () = view::leader_changes(&self.desk.raft, leader) => {}
+                () = tokio::time::sleep(look) => {}
+                () = self.tasks.stopping() => return,
             }
             let view = view::view(&self.desk.raft);
+            leader = view.leader;
             self.desk.mirrors.set_leads(view.is_leader());
             if view.leader.is_some() && led != Some((view.term, view.leader)) {
                 self.desk.metrics.elections.inc();
@@ -246,32 +247,9 @@ impl Upkeep {
         if self.collected.load(Ordering::Relaxed) >= state.compacted {
             return;
         }
-        let collecting = self
-            .tasks
-            .spawn_blocking("collect", move || -> Result<u64, rocksdb::Error> {
-                let generation = machine.generation();
-                let db = generation.db();
-                if db.collected() >= state.compacted {
-                    return Ok(state.compacted);
-                }
-                let pinned = db.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
-                let floor = state.compacted.min(pinned.unwrap_or(u64::MAX));
-                for _ in 0..20 {
-                    if db.collected() >= floor || !db.collect_step(floor)? {
-                        break;
-                    }
-                }
-                let past: Vec<u64> = db
-                    .minutes()
-                    .into_iter()
-                    .filter(|(_, mark)| mark.revision < floor)
-                    .map(|(minute, _)| minute)
-                    .collect();
-                db.remove_minutes(&past)?;
-                db.forget_kept_of(floor)?;
-                // A pin, or a long history, leaves the rest for the next time.
-                Ok(db.collected())
-            });
+        let collecting = self.tasks.spawn_blocking("collect", move || {
+            machine.generation().db().collect(state.compacted)
+        });
         match collecting.await {
             Ok(Ok(collected)) => self.collected.store(collected, Ordering::Relaxed),
             Ok(Err(error)) => tracing::error!(%error, "given-up history could not be removed"),

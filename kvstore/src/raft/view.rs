@@ -117,7 +117,8 @@ pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
             return;
         }
         if metrics.changed().await.is_err() {
-            return;
+            // The core has ended, and there will be no other.
+            return std::future::pending().await;
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::machine::state::Event;
 
 /// Events looked at before the collector writes what it found.
 const COLLECT_STEP: usize = 1000;
+/// Steps before others get their turn.
+const STEPS_AT_ONCE: u32 = 20;
 
 impl MachineDb {
     /// The key as it was at `revision`.
@@ -58,6 +60,28 @@ impl MachineDb {
         }
         self.intact(cursor.status());
         events
+    }
+
+    /// Removes for a while what compaction up to there gave up, unless a live pin still protects it. Answers up to where
+    /// all is removed.
+    pub(crate) fn collect(&self, compacted: u64) -> Result<u64, rocksdb::Error> {
+        if self.collected() >= compacted {
+            return Ok(compacted);
+        }
+        let pinned = self.leases().into_iter().filter_map(|(_, lease)| lease.pin).min();
+        let floor = compacted.min(pinned.unwrap_or(u64::MAX));
+        for _ in 0..STEPS_AT_ONCE {
+            if self.collected() >= floor || !self.collect_step(floor)? {
+                break;
+            }
+        }
+        let minutes = self.minutes().into_iter();
+        let past = minutes
+            .filter(|(_, mark)| mark.revision < floor)
+            .map(|(minute, _)| minute);
+        self.remove_minutes(&past.collect::<Vec<u64>>())?;
+        self.forget_kept_of(floor)?;
+        Ok(self.collected())
     }
 
     /// Removes, for one step's worth of events, the versions that no read at or after `floor` needs.

@@ -22,7 +22,14 @@ pub(super) fn explain(error: anyhow::Error, endpoints: &[String]) -> anyhow::Err
 fn text(error: &Error, endpoints: &[String]) -> String {
     match error {
         Error::Unavailable {
-            source: Trouble::Connection(_) | Trouble::Timeout,
+            source: Trouble::Timeout,
+        } => format!(
+            "no answer in time from {}: what was asked may take longer than --timeout allows, or the nodes are \
+             overloaded or paused (`menagerie status` shows them)",
+            endpoints.join(", ")
+        ),
+        Error::Unavailable {
+            source: Trouble::Connection(_),
         } => format!(
             "no node answers at {}: start them with `menagerie up`, or name others with --endpoints",
             endpoints.join(", ")

@@ -109,7 +109,8 @@ impl Ls {
             // In a table without values they need not travel; a program gets what it did not decline.
             keys_only: self.keys_only || !(self.values || json),
             count_only: self.count,
-            uncounted: false,
+            // Counting walks all of the range, and a table does not show it.
+            uncounted: !(self.count || json),
             read: self.level.options(),
         }
     }

@@ -23,6 +23,7 @@ mod power;
 
 mod chaos;
 mod contract;
+mod copies;
 mod damage;
 mod full_disk;
 mod kills;

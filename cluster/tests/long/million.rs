@@ -30,6 +30,8 @@ const ROUNDS: usize = 3;
 const SETTLED_WITHIN: Duration = Duration::from_mins(2);
 const RESTART_MAX: Duration = Duration::from_secs(10);
 const BACKUP_MAX: Duration = Duration::from_secs(10);
+/// Of three rows, the process of the command line included.
+const PAGE_MAX: Duration = Duration::from_millis(500);
 const RESIDENT_MIB_MAX: u64 = 500;
 const STALL_MAX: Duration = Duration::from_millis(200);
 
@@ -98,6 +100,13 @@ async fn a_million_keys_change_little() {
         say(&format!("{name} has {resident} MiB in memory"));
         assert!(resident < RESIDENT_MIB_MAX, "{name} has {resident} MiB in memory");
     }
+
+    let began = Instant::now();
+    cluster.run(&["kv", "ls", "--limit", "3"]).await.ok();
+    say(&format!("a short page took {:?}", began.elapsed()));
+    assert!(began.elapsed() < PAGE_MAX, "a page took {:?}", began.elapsed());
+    let count = cluster.run(&["kv", "ls", "bench/keys/", "--count"]).await;
+    assert_eq!(count.stdout.trim(), KEYS.to_string());
 
     let began = Instant::now();
     cluster.run(&["kv", "snapshot", "million.mng"]).await.ok();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env, FlushOptions,
-    Options, WriteBatch, WriteOptions, checkpoint::Checkpoint,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, FlushOptions, Options, WriteBatch, WriteOptions,
+    checkpoint::Checkpoint,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use service::planted::{Bug, is_planted};
@@ -18,6 +18,7 @@ use service::planted::{Bug, is_planted};
 use super::closing::Closing;
 use super::damage::{Damage, is_corruption};
 use super::keys;
+use super::tables::table_options;
 use crate::command::Record;
 use crate::machine::draft::Effects;
 use crate::machine::state::{Event, MinuteMark, Mirror, Mirrors, State, Token, Tokens};
@@ -347,32 +348,6 @@ impl MachineDb {
         self.flush()?;
         Checkpoint::new(&self.db)?.create_checkpoint_with_log_size(folder, 0)
     }
-}
-
-fn table_options(name: &str, memory: MachineMemory, cache: &Cache) -> Options {
-    let mut options = Options::default();
-    options.set_write_buffer_size(memory.memtable_bytes);
-    // Room to go on writing while a flush is under way; with the default of two, applies stall.
-    options.set_max_write_buffer_number(8);
-    // Young data is rewritten soon; only what has settled is worth compressing.
-    options.set_compression_type(DBCompressionType::None);
-    options.set_bottommost_compression_type(DBCompressionType::Lz4);
-    options.set_level_compaction_dynamic_level_bytes(true);
-    // Memtables are small, so many files are merged at once: each merge rewrites what is below them too.
-    options.set_level_zero_file_num_compaction_trigger(16);
-    options.set_level_zero_slowdown_writes_trigger(48);
-    options.set_level_zero_stop_writes_trigger(64);
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    if name == HEADS || name == VERSIONS || name == ANSWERS {
-        blocks.set_bloom_filter(10.0, false);
-        options.set_memtable_whole_key_filtering(true);
-        options.set_memtable_prefix_bloom_ratio(0.02);
-    }
-    options.set_block_based_table_factory(&blocks);
-    options
 }
 
 pub(crate) fn without_wal() -> WriteOptions {

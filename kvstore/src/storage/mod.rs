@@ -19,4 +19,5 @@ pub(crate) mod keys;
 pub(crate) mod log_db;
 pub(crate) mod machine_base;
 pub(crate) mod machine_db;
+mod tables;
 pub(crate) mod walk;

@@ -13,7 +13,7 @@ use rocksdb::{DBRawIterator, ReadOptions, SnapshotWithThreadMode};
 
 use super::history::changes;
 use super::keys;
-use super::machine_db::{EVENTS, HEADS, META, MachineDb, VERSIONS, decode, decode_record, to_bytes};
+use super::machine_db::{EVENTS, HEADS, META, MachineDb, VERSIONS, decode, decode_record};
 use crate::command::Record;
 use crate::machine::state::{Head, State};
 
@@ -21,6 +21,9 @@ use crate::machine::state::{Head, State};
 const RECENT_MAX: u64 = 20_000;
 /// One revision may change any number of keys; so many are held in memory.
 const CHANGED_MAX: usize = 200_000;
+
+/// Versions that are passed by before one is sought: most keys have few.
+const NEAR: u32 = 4;
 
 /// Which end a range is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +54,27 @@ impl Span {
     }
 }
 
-type Visit<'v> = &'v mut dyn FnMut(Bytes, Record) -> ControlFlow<()>;
+/// What a visitor wants to see of the keys that come next; the less, the faster it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Values,
+    /// Everything but the values, which are empty.
+    Heads,
+    /// Only that there is a key: no record.
+    Count,
+}
+
+/// Sees a key, and of its record what was wanted; says what it wants of the next one.
+type Visit<'v> = &'v mut dyn FnMut(&[u8], Option<Record>) -> ControlFlow<(), Want>;
 
 type Snapshot<'d> = SnapshotWithThreadMode<'d, rocksdb::DB>;
 
 impl MachineDb {
     /// Visits the live keys of one consistent present; answers the revision it is of.
-    pub(crate) fn visit_present(&self, span: &Span, visit: Visit<'_>) -> u64 {
+    pub(crate) fn visit_present(&self, span: &Span, want: Want, visit: Visit<'_>) -> u64 {
         let present = self.db.snapshot();
         let revision = self.revision_in(&present);
-        self.visit_living(&present, BTreeSet::new(), span, revision, visit);
+        self.visit_living(&present, BTreeSet::new(), span, revision, want, visit);
         revision
     }
 
@@ -70,7 +84,7 @@ impl MachineDb {
     }
 
     /// Visits the keys that were alive at `revision`.
-    pub(crate) fn visit_past(&self, span: &Span, revision: u64, visit: Visit<'_>) {
+    pub(crate) fn visit_past(&self, span: &Span, revision: u64, want: Want, visit: Visit<'_>) {
         let present = self.db.snapshot();
         let newest = self.revision_in(&present);
         let recent = newest.saturating_sub(revision) <= RECENT_MAX;
@@ -80,10 +94,10 @@ impl MachineDb {
             None
         };
         if let Some(changed) = changed {
-            self.visit_living(&present, changed, span, revision, visit);
+            self.visit_living(&present, changed, span, revision, want, visit);
         } else {
             drop(present);
-            self.visit_versions(span, revision, visit);
+            self.visit_versions(span, revision, want, visit);
         }
     }
 
@@ -117,6 +131,7 @@ impl MachineDb {
         changed: BTreeSet<Bytes>,
         span: &Span,
         revision: u64,
+        mut want: Want,
         visit: Visit<'_>,
     ) {
         let mut changed = Changed {
@@ -125,54 +140,65 @@ impl MachineDb {
             next: None,
         };
         changed.advance();
-        let (mut options, mut values) = (ReadOptions::default(), ReadOptions::default());
-        options.set_snapshot(present);
-        values.set_snapshot(present);
-        let mut cursor = self.db.raw_iterator_cf_opt(self.table(HEADS), options);
+        let cursor_of = |table| {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(present);
+            self.db.raw_iterator_cf_opt(self.table(table), options)
+        };
+        let mut cursor = cursor_of(HEADS);
+        let mut versions = Versions {
+            cursor: cursor_of(VERSIONS),
+            direction: span.direction,
+        };
         match span.direction {
             Direction::Ascending => cursor.seek(&span.from),
             Direction::Descending => seek_before(&mut cursor, span.to.as_deref()),
         }
         loop {
             let living = cursor.item().filter(|(key, _)| span.holds(key));
-            let (key, record) = match (living, &changed.next) {
+            let (is_passed, answer) = match (living, &changed.next) {
                 (None, None) => break,
                 (Some((key, value)), next)
                     if next.as_deref().is_none_or(|next| span.comes_first(key, next)) =>
                 {
-                    let head: Head = decode(value);
-                    let at = keys::version(key, head.modified);
-                    let version = self.intact(self.db.get_pinned_cf_opt(self.table(VERSIONS), at, &values));
-                    let record =
-                        decode_record(&version.expect("compaction keeps the newest version of a live key"));
-                    let key = to_bytes(key);
-                    step(&mut cursor, span.direction);
-                    (key, Some(record))
+                    let record = match want {
+                        Want::Values => Some(self.newest(&mut versions, key, value)),
+                        Want::Heads => Some(decode::<Head>(value).with_value(Bytes::new())),
+                        Want::Count => None,
+                    };
+                    (true, visit(key, record))
                 }
                 (living, Some(next)) => {
-                    let (next, is_same) = (next.clone(), living.is_some_and(|(key, _)| key == next.as_ref()));
-                    if is_same {
-                        step(&mut cursor, span.direction);
-                    }
+                    let is_same = living.is_some_and(|(key, _)| key == next.as_ref());
+                    let answer = match self.record_at(next, revision) {
+                        Some(record) => visit(next, (want != Want::Count).then_some(record)),
+                        None => ControlFlow::Continue(want),
+                    };
                     changed.advance();
-                    let record = self.record_at(&next, revision);
-                    (next, record)
+                    (is_same, answer)
                 }
                 (Some(_), None) => unreachable!("without a next changed key every living one comes first"),
             };
-            // The next read would forget that this one failed, and keys would seem to be absent.
-            self.intact(cursor.status());
-            if let Some(record) = record
-                && visit(key, record).is_break()
-            {
-                break;
+            match answer {
+                ControlFlow::Continue(next) => want = next,
+                ControlFlow::Break(()) => break,
+            }
+            if is_passed {
+                step(&mut cursor, span.direction);
             }
         }
         self.intact(cursor.status());
     }
 
+    fn newest(&self, versions: &mut Versions<'_>, key: &[u8], head: &[u8]) -> Record {
+        let found = versions.go_to(&keys::version(key, decode::<Head>(head).modified));
+        self.intact(versions.cursor.status());
+        let value = versions.cursor.value().filter(|_| found);
+        decode_record(value.expect("compaction keeps the newest version of a live key"))
+    }
+
     /// The long way, over all versions of all keys that ever were.
-    pub(crate) fn visit_versions(&self, span: &Span, revision: u64, visit: Visit<'_>) {
+    pub(crate) fn visit_versions(&self, span: &Span, revision: u64, mut want: Want, visit: Visit<'_>) {
         let mut cursor = self.db.raw_iterator_cf(self.table(VERSIONS));
         match span.direction {
             Direction::Ascending => cursor.seek(keys::version_floor(&span.from)),
@@ -193,14 +219,40 @@ impl MachineDb {
                 .map(|(_, value)| decode_record(value));
             // The next seek would forget that this one failed, and the key would seem to be absent.
             self.intact(cursor.status());
-            if let Some(record) = record.filter(|record| !record.is_tombstone())
-                && visit(key, record).is_break()
-            {
-                break;
+            if let Some(record) = record.filter(|record| !record.is_tombstone()) {
+                match visit(&key, (want != Want::Count).then_some(record)) {
+                    ControlFlow::Continue(next) => want = next,
+                    ControlFlow::Break(()) => break,
+                }
             }
             leave_group(&mut cursor, group, span.direction);
         }
         self.intact(cursor.status());
+    }
+}
+
+/// Versions of keys in the order of the walk, which is nearly the order in which they lie.
+struct Versions<'d> {
+    cursor: DBRawIterator<'d>,
+    direction: Direction,
+}
+
+impl Versions<'_> {
+    fn go_to(&mut self, at: &[u8]) -> bool {
+        for _ in 0..NEAR {
+            let passed = match (self.cursor.key(), self.direction) {
+                (Some(key), _) if key == at => return true,
+                (Some(key), Direction::Ascending) => key < at,
+                (Some(key), Direction::Descending) => key > at,
+                (None, _) => false,
+            };
+            if !passed {
+                break;
+            }
+            step(&mut self.cursor, self.direction);
+        }
+        self.cursor.seek(at);
+        self.cursor.key() == Some(at)
     }
 }
 

@@ -8,6 +8,7 @@ use super::read::{ReadError, ReadPoint, check_past};
 use super::{Span, Store};
 use crate::command::Record;
 use crate::machine::state::record_hash;
+use crate::storage::walk::Want;
 
 /// What of each row is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,27 +49,35 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn visit(&mut self, key: Bytes, mut record: Record) -> ControlFlow<()> {
-        let full = self.rows.len() >= self.query.rows_max
-            || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max);
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.query.rows_max
+            || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max)
+    }
+
+    fn wants(&self) -> Want {
+        match self.query.with {
+            _ if self.is_full() => Want::Count,
+            With::CountOnly => Want::Count,
+            With::Keys => Want::Heads,
+            With::Values => Want::Values,
+        }
+    }
+
+    fn visit(&mut self, key: &[u8], record: Option<Record>) -> ControlFlow<(), Want> {
         self.count += 1;
-        if self.query.with == With::CountOnly {
-            return ControlFlow::Continue(());
-        }
-        if full || self.more {
+        if let Some(mut record) = record {
+            if self.query.with == With::Keys {
+                record.value = Bytes::new();
+            }
+            self.bytes += key.len() + record.value.len() + 64;
+            self.rows.push((Bytes::copy_from_slice(key), record));
+        } else if self.query.with != With::CountOnly {
             self.more = true;
-            return if self.query.count_all {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            };
+            if !self.query.count_all {
+                return ControlFlow::Break(());
+            }
         }
-        if self.query.with == With::Keys {
-            record.value = Bytes::new();
-        }
-        self.bytes += key.len() + record.value.len() + 64;
-        self.rows.push((key, record));
-        ControlFlow::Continue(())
+        ControlFlow::Continue(self.wants())
     }
 }
 
@@ -87,13 +96,14 @@ impl Store {
                 count: 0,
                 more: false,
             };
-            let at = gathering.query.at;
+            let (at, want) = (gathering.query.at, gathering.wants());
+            let mut visit = |key: &[u8], record| gathering.visit(key, record);
             let revision = match at {
                 Some(revision) => {
-                    db.visit_past(&span, revision, &mut |key, record| gathering.visit(key, record));
+                    db.visit_past(&span, revision, want, &mut visit);
                     revision
                 }
-                None => db.visit_present(&span, &mut |key, record| gathering.visit(key, record)),
+                None => db.visit_present(&span, want, &mut visit),
             };
             let counted = gathering.query.count_all || gathering.query.with == With::CountOnly;
             let count = counted.then_some(gathering.count);
@@ -129,9 +139,11 @@ impl Store {
             point
                 .generation
                 .db()
-                .visit_past(&everything, revision, &mut |key, record| {
-                    hash = hash.wrapping_add(record_hash(&key, &record));
-                    ControlFlow::Continue(())
+                .visit_past(&everything, revision, Want::Values, &mut |key, record| {
+                    if let Some(record) = record {
+                        hash = hash.wrapping_add(record_hash(key, &record));
+                    }
+                    ControlFlow::Continue(Want::Values)
                 });
             hash
         });

@@ -17,7 +17,7 @@ use super::state::{Event, record_hash};
 use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_commands};
 use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
-use crate::storage::walk::{Direction, Span};
+use crate::storage::walk::{Direction, Span, Want};
 use generate::action;
 use model::{Model, Rows};
 
@@ -78,21 +78,35 @@ impl Real {
 
     /// By both ways there are.
     fn past(&self, revision: u64, span: &Span) -> Vec<(Bytes, Record)> {
-        let (mut rows, mut the_long_way) = (Vec::new(), Vec::new());
         let generation = self.machine.generation();
-        generation.db().visit_past(span, revision, &mut |key, record| {
-            rows.push((key, record));
-            ControlFlow::Continue(())
+        let db = generation.db();
+        let rows = gathered(Want::Values, |want, visit| {
+            db.visit_past(span, revision, want, visit);
         });
-        generation
-            .db()
-            .visit_versions(span, revision, &mut |key, record| {
-                the_long_way.push((key, record));
-                ControlFlow::Continue(())
-            });
+        let the_long_way = gathered(Want::Values, |want, visit| {
+            db.visit_versions(span, revision, want, visit);
+        });
         assert_eq!(rows, the_long_way, "{span:?} at revision {revision}");
+        let mut count = 0;
+        db.visit_past(span, revision, Want::Count, &mut |_, record| {
+            assert_eq!(record, None, "only a count was wanted");
+            count += 1;
+            ControlFlow::Continue(Want::Count)
+        });
+        assert_eq!(count, rows.len(), "{span:?} at revision {revision}");
         rows
     }
+}
+
+type Visit<'v> = &'v mut dyn FnMut(&[u8], Option<Record>) -> ControlFlow<(), Want>;
+
+fn gathered<T>(want: Want, walk: impl FnOnce(Want, Visit<'_>) -> T) -> Vec<(Bytes, Record)> {
+    let mut rows = Vec::new();
+    walk(want, &mut |key, record| {
+        rows.push((Bytes::copy_from_slice(key), record.expect("a record was wanted")));
+        ControlFlow::Continue(want)
+    });
+    rows
 }
 
 fn check_present(real: &Real, model: &Model) {
@@ -109,21 +123,32 @@ fn check_present(real: &Real, model: &Model) {
         state.hash, hash,
         "kept up with each write, it is what one would compute anew"
     );
-    let mut rows = Rows::new();
     let all = Span {
         from: Vec::new(),
         to: None,
         direction: Direction::Ascending,
     };
-    let revision = real
-        .machine
-        .generation()
-        .db()
-        .visit_present(&all, &mut |key, record| {
-            rows.insert(key, record);
-            ControlFlow::Continue(())
-        });
+    let generation = real.machine.generation();
+    let mut revision = 0;
+    let rows = gathered(Want::Values, |want, visit| {
+        revision = generation.db().visit_present(&all, want, visit);
+    });
+    let rows: Rows = rows.into_iter().collect();
     assert_eq!((revision, &rows), (model.revision(), model.present()));
+    let heads = gathered(Want::Heads, |want, visit| {
+        generation.db().visit_present(&all, want, visit)
+    });
+    let without_values = model.present().iter().map(|(key, record)| {
+        let value = Bytes::new();
+        (
+            key.clone(),
+            Record {
+                value,
+                ..record.clone()
+            },
+        )
+    });
+    assert!(heads.into_iter().eq(without_values), "heads alone");
     let ring = real
         .machine
         .hub

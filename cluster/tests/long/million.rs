@@ -76,6 +76,25 @@ async fn best_puts(cluster: &Cluster) -> u64 {
     best
 }
 
+async fn read_and_back_up(cluster: &Cluster) {
+    let began = Instant::now();
+    cluster.run(&["kv", "ls", "--limit", "3"]).await.ok();
+    say(&format!("a short page took {:?}", began.elapsed()));
+    assert!(began.elapsed() < PAGE_MAX, "a page took {:?}", began.elapsed());
+    let count = cluster.run(&["kv", "ls", "bench/keys/", "--count"]).await;
+    assert_eq!(count.stdout.trim(), KEYS.to_string());
+
+    let began = Instant::now();
+    cluster.run(&["kv", "snapshot", "million.mng"]).await.ok();
+    say(&format!("a backup took {:?}", began.elapsed()));
+    assert!(
+        began.elapsed() < BACKUP_MAX,
+        "a backup took {:?}",
+        began.elapsed()
+    );
+    cluster.run(&["kv", "verify", "million.mng"]).await.ok();
+}
+
 #[tokio::test]
 async fn a_million_keys_change_little() {
     let cluster = three_with_newcomers(1, |config| {
@@ -101,22 +120,7 @@ async fn a_million_keys_change_little() {
         assert!(resident < RESIDENT_MIB_MAX, "{name} has {resident} MiB in memory");
     }
 
-    let began = Instant::now();
-    cluster.run(&["kv", "ls", "--limit", "3"]).await.ok();
-    say(&format!("a short page took {:?}", began.elapsed()));
-    assert!(began.elapsed() < PAGE_MAX, "a page took {:?}", began.elapsed());
-    let count = cluster.run(&["kv", "ls", "bench/keys/", "--count"]).await;
-    assert_eq!(count.stdout.trim(), KEYS.to_string());
-
-    let began = Instant::now();
-    cluster.run(&["kv", "snapshot", "million.mng"]).await.ok();
-    say(&format!("a backup took {:?}", began.elapsed()));
-    assert!(
-        began.elapsed() < BACKUP_MAX,
-        "a backup took {:?}",
-        began.elapsed()
-    );
-    cluster.run(&["kv", "verify", "million.mng"]).await.ok();
+    read_and_back_up(&cluster).await;
 
     let load = Load::start(&cluster, Plan::default());
     let began = Instant::now();

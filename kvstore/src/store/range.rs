@@ -3,12 +3,16 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::read::{ReadError, ReadPoint, check_past};
 use super::{Span, Store};
 use crate::command::Record;
 use crate::machine::state::record_hash;
 use crate::storage::walk::Want;
+
+/// Rows between two looks at whether somebody still waits.
+const LOOK_EVERY: u64 = 1024;
 
 /// What of each row is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +46,26 @@ pub struct RangePage {
 
 struct Gathering {
     query: RangeQuery,
+    asker: Asker,
     rows: Vec<(Bytes, Record)>,
     bytes: usize,
     count: u64,
     more: bool,
+}
+
+/// Whoever waits for the walk. A long one ends when nobody does any more, for they may ask again meanwhile.
+struct Asker(oneshot::Sender<()>);
+
+impl Asker {
+    /// Who drops the second half waits no longer.
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (asker, waiting) = oneshot::channel();
+        (Self(asker), waiting)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Gathering {
@@ -65,6 +85,9 @@ impl Gathering {
 
     fn visit(&mut self, key: &[u8], record: Option<Record>) -> ControlFlow<(), Want> {
         self.count += 1;
+        if self.count.is_multiple_of(LOOK_EVERY) && self.asker.is_gone() {
+            return ControlFlow::Break(());
+        }
         if let Some(mut record) = record {
             if self.query.with == With::Keys {
                 record.value = Bytes::new();
@@ -86,11 +109,13 @@ impl Store {
         if let Some(at) = query.at.filter(|_| !query.pinned) {
             check_past(&point, at)?;
         }
+        let (asker, _waiting) = Asker::new();
         let reading = self.inner.tasks.spawn_blocking("range", move || {
             let db = point.generation.db();
             let span = query.span.clone();
             let mut gathering = Gathering {
                 query,
+                asker,
                 rows: Vec::new(),
                 bytes: 0,
                 count: 0,
@@ -129,19 +154,24 @@ impl Store {
             return Ok((state.revision, state.hash));
         };
         check_past(&point, revision)?;
+        let (asker, _waiting) = Asker::new();
         let reading = self.inner.tasks.spawn_blocking("hash", move || {
             let everything = Span {
                 from: Vec::new(),
                 to: None,
                 direction: super::Direction::Ascending,
             };
-            let mut hash = 0_u128;
+            let (mut hash, mut seen) = (0_u128, 0_u64);
             point
                 .generation
                 .db()
                 .visit_past(&everything, revision, Want::Values, &mut |key, record| {
                     if let Some(record) = record {
                         hash = hash.wrapping_add(record_hash(key, &record));
+                    }
+                    seen += 1;
+                    if seen % LOOK_EVERY == 0 && asker.is_gone() {
+                        return ControlFlow::Break(());
                     }
                     ControlFlow::Continue(Want::Values)
                 });
@@ -150,5 +180,43 @@ impl Store {
         let hash = reading.await.map_err(|_stopped| ReadError::Stopping)?;
         self.check_still_there(revision)?;
         Ok((revision, hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Direction;
+
+    #[test]
+    fn a_walk_that_nobody_waits_for_ends() {
+        let (asker, waiting) = Asker::new();
+        let span = Span {
+            from: Vec::new(),
+            to: None,
+            direction: Direction::Ascending,
+        };
+        let mut gathering = Gathering {
+            query: RangeQuery {
+                span,
+                rows_max: 1,
+                bytes_max: 1,
+                with: With::CountOnly,
+                at: None,
+                count_all: true,
+                pinned: false,
+            },
+            asker,
+            rows: Vec::new(),
+            bytes: 0,
+            count: 0,
+            more: false,
+        };
+        for _ in 0..3 * LOOK_EVERY {
+            assert!(gathering.visit(b"k", None).is_continue());
+        }
+        drop(waiting);
+        let more = (0..=LOOK_EVERY).take_while(|_| gathering.visit(b"k", None).is_continue());
+        assert!(more.count() as u64 <= LOOK_EVERY);
     }
 }

@@ -24,6 +24,8 @@ const CHANGED_MAX: usize = 200_000;
 
 /// Versions that are passed by before one is sought: most keys have few.
 const NEAR: u32 = 4;
+/// So often in a row the next version was far away before each is got by itself: keys that are written again and again.
+const FAR_MAX: u32 = 8;
 
 /// Which end a range is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,7 @@ impl MachineDb {
         let mut versions = Versions {
             cursor: cursor_of(VERSIONS),
             direction: span.direction,
+            far: 0,
         };
         match span.direction {
             Direction::Ascending => cursor.seek(&span.from),
@@ -162,7 +165,7 @@ impl MachineDb {
                     if next.as_deref().is_none_or(|next| span.comes_first(key, next)) =>
                 {
                     let record = match want {
-                        Want::Values => Some(self.newest(&mut versions, key, value)),
+                        Want::Values => Some(self.newest(present, &mut versions, key, value)),
                         Want::Heads => Some(decode::<Head>(value).with_value(Bytes::new())),
                         Want::Count => None,
                     };
@@ -190,11 +193,18 @@ impl MachineDb {
         self.intact(cursor.status());
     }
 
-    fn newest(&self, versions: &mut Versions<'_>, key: &[u8], head: &[u8]) -> Record {
-        let found = versions.go_to(&keys::version(key, decode::<Head>(head).modified));
+    fn newest(&self, present: &Snapshot<'_>, versions: &mut Versions<'_>, key: &[u8], head: &[u8]) -> Record {
+        let at = keys::version(key, decode::<Head>(head).modified);
+        let kept = "compaction keeps the newest version of a live key";
+        if versions.far >= FAR_MAX {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(present);
+            let version = self.intact(self.db.get_pinned_cf_opt(self.table(VERSIONS), at, &options));
+            return decode_record(&version.expect(kept));
+        }
+        let found = versions.go_to(&at);
         self.intact(versions.cursor.status());
-        let value = versions.cursor.value().filter(|_| found);
-        decode_record(value.expect("compaction keeps the newest version of a live key"))
+        decode_record(versions.cursor.value().filter(|_| found).expect(kept))
     }
 
     /// The long way, over all versions of all keys that ever were.
@@ -235,13 +245,18 @@ impl MachineDb {
 struct Versions<'d> {
     cursor: DBRawIterator<'d>,
     direction: Direction,
+    /// How often in a row the one that was wanted was not near.
+    far: u32,
 }
 
 impl Versions<'_> {
     fn go_to(&mut self, at: &[u8]) -> bool {
         for _ in 0..NEAR {
             let passed = match (self.cursor.key(), self.direction) {
-                (Some(key), _) if key == at => return true,
+                (Some(key), _) if key == at => {
+                    self.far = 0;
+                    return true;
+                }
                 (Some(key), Direction::Ascending) => key < at,
                 (Some(key), Direction::Descending) => key > at,
                 (None, _) => false,
@@ -251,6 +266,7 @@ impl Versions<'_> {
             }
             step(&mut self.cursor, self.direction);
         }
+        self.far += 1;
         self.cursor.seek(at);
         self.cursor.key() == Some(at)
     }

@@ -7,6 +7,7 @@ use crate::harness::{Answer, Client};
 cases! {
     a_range_is_a_prefix_or_two_ends
     rows_say_all_about_a_key
+    keys_that_are_written_again_and_again_show_their_newest_value
     a_walk_shows_one_revision_while_others_write
     a_walk_outlives_compaction
     a_page_ends_at_four_mebibytes
@@ -103,6 +104,36 @@ async fn rows_say_all_about_a_key(client: &Client) {
         (bare["kvs"][0].get("value_base64"), &bare["kvs"][0]["version"]),
         (None, &json!(1))
     );
+}
+
+async fn keys_that_are_written_again_and_again_show_their_newest_value(client: &Client) {
+    const KEYS: usize = 20;
+    let put_all = async |round: usize| {
+        let puts = (0..KEYS).map(
+            |n| json!({"put": {"key": client.key(&format!("{n:02}")), "value": format!("{n}/{round}")}}),
+        );
+        let puts: Vec<Value> = puts.collect();
+        client.post("/v1/txn", &json!({"then": puts})).await.expect(200);
+    };
+    for round in 0..10 {
+        put_all(round).await;
+    }
+    let prefix = format!("prefix={}", client.key(""));
+    let values = |page: &Value| -> Vec<String> {
+        let rows = page["kvs"].as_array().unwrap().iter();
+        rows.map(|row| row["value"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let all = |round: usize| -> Vec<String> { (0..KEYS).map(|n| format!("{n}/{round}")).collect() };
+    let page = range(client, &prefix).await;
+    assert_eq!((values(&page), &page["count"]), (all(9), &json!(KEYS)));
+    let mut backwards = values(&range(client, &format!("{prefix}&order=desc")).await);
+    backwards.reverse();
+    assert_eq!(backwards, all(9));
+    put_all(10).await;
+    let past = format!("{prefix}&revision={}", page["revision"]);
+    assert_eq!(values(&range(client, &past).await), all(9));
+    assert_eq!(values(&range(client, &prefix).await), all(10));
 }
 
 /// Follows the links of a walk, each page through another node, and gathers the rows.

@@ -29,7 +29,7 @@ pub(super) fn draw(report: &Report) -> String {
             r##"<text x="{x}" y="{text}" text-anchor="end">{setup}</text>
 <rect x="{LEFT}" y="{y}" width="{bar:.1}" height="20" rx="3" fill="#3b6ea5"/>
 <text x="{behind:.1}" y="{text}">{writes:.0} writes/s, p99 {p99:.1} ms</text>
-<text x="{LEFT}" y="{under}" class="small">leader's disk lost: {disk}; writes go on after {on}; all nodes lost: {all}</text>"##,
+<text x="{LEFT}" y="{under}" class="small">leader's disk lost: {disk}; writes go on {on}; all nodes lost: {all}</text>"##,
             x = LEFT - 10.0,
         );
         drawn.expect("writing to memory does not fail");

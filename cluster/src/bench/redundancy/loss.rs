@@ -27,11 +27,34 @@ pub(super) struct Loss {
     lost_with_all_nodes: usize,
 }
 
-/// What was acknowledged, and when it was last.
+/// What was acknowledged, and when.
 #[derive(Default)]
 struct Told {
     keys: HashSet<String>,
-    last: Option<Instant>,
+    last: Option<Acknowledged>,
+    /// The longest time without an acknowledgement since somebody began to look.
+    longest: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    begun: Instant,
+    told: Instant,
+}
+
+impl Told {
+    fn take(&mut self, key: String, begun: Instant, told: Instant) {
+        self.longest = self
+            .last
+            .map_or(self.longest, |last| self.longest.max(told - last.told));
+        self.last = Some(Acknowledged { begun, told });
+        self.keys.insert(key);
+    }
+
+    /// How long nobody could write, once a write was acknowledged that had begun after the leader was gone.
+    fn outage(&self, gone: Instant) -> Option<Duration> {
+        self.last.filter(|last| last.begun > gone).map(|_| self.longest)
+    }
 }
 
 type Shared = Arc<Mutex<Told>>;
@@ -55,7 +78,7 @@ impl Loss {
 
     pub(super) fn goes_on(&self) -> String {
         let ms = self.goes_on_after_ms;
-        ms.map_or_else(|| "not by itself".to_owned(), |ms| format!("{ms} ms"))
+        ms.map_or_else(|| "never by itself".to_owned(), |ms| format!("after {ms} ms"))
     }
 }
 
@@ -71,9 +94,9 @@ pub(super) async fn cause(scratch: &Scratch, setup: &Setup) -> anyhow::Result<Lo
     writing(&tasks)?;
     tokio::time::sleep(WORKS_FOR).await;
     let leader = scratch.leader().await?;
-    let killed = Instant::now();
+    told.lock().expect("no holder of the keys panics").longest = Duration::ZERO;
     scratch.kill(&leader).await?;
-    let goes_on_after_ms = goes_on(&told, killed).await;
+    let goes_on_after_ms = goes_on(&told, Instant::now()).await;
     // Looked for only among what was told before: more is written meanwhile.
     let before = keys(&told);
     let left = left_without(scratch, setup, &leader).await?;
@@ -113,28 +136,26 @@ fn keys(told: &Shared) -> HashSet<String> {
 
 async fn write(client: KvClient, number: usize, told: Shared, tasks: Tasks) {
     for n in 0_u64.. {
-        let key = format!("loss/{number}/{n}");
+        let (key, begun) = (format!("loss/{number}/{n}"), Instant::now());
         let written = tokio::select! {
             written = client.put(&key, "x") => written.is_ok(),
             () = tasks.stopping() => return,
         };
         if written {
             let mut told = told.lock().expect("no holder of the keys panics");
-            told.keys.insert(key);
-            told.last = Some(Instant::now());
+            told.take(key, begun, Instant::now());
         }
     }
 }
 
-/// Until a write is acknowledged that surely began after the kill: the first answers may have been on their way.
-async fn goes_on(told: &Shared, killed: Instant) -> Option<u64> {
-    const ON_THEIR_WAY: Duration = Duration::from_millis(1);
+/// Until a write is acknowledged that began after the leader was gone.
+async fn goes_on(told: &Shared, gone: Instant) -> Option<u64> {
     loop {
-        let last = told.lock().expect("no holder of the keys panics").last;
-        if let Some(last) = last.filter(|last| *last > killed + ON_THEIR_WAY) {
-            return u64::try_from((last - killed).as_millis()).ok();
+        let outage = told.lock().expect("no holder of the keys panics").outage(gone);
+        if let Some(outage) = outage {
+            return u64::try_from(outage.as_millis()).ok();
         }
-        if killed.elapsed() > GOES_ON {
+        if gone.elapsed() > GOES_ON {
             return None;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -177,4 +198,22 @@ async fn in_the_mirror(scratch: &Scratch) -> anyhow::Result<HashSet<String>> {
         rows.map(|row| row.map(|row| row.key)).collect()
     });
     reading.await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_write_begun_after_the_leader_was_gone_tells_that_it_goes_on() {
+        let mut told = Told::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        told.take("before".to_owned(), at(0), at(1));
+        let gone = at(5);
+        told.take("under way".to_owned(), at(2), at(30));
+        assert_eq!(told.outage(gone), None);
+        told.take("after".to_owned(), at(30), at(31));
+        assert_eq!(told.outage(gone), Some(Duration::from_millis(29)));
+    }
 }

@@ -232,7 +232,7 @@ fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
             "READ P50",
             "P99",
             "LOST WITH THE LEADER'S DISK",
-            "WRITES GO ON AFTER",
+            "WRITES GO ON",
             "LOST WITH ALL NODES",
         ],
         rows,

@@ -24,13 +24,7 @@ const STEADY: Order = Order {
     rate: Some(5000),
     keys: 100_000,
 };
-const FILL: Order = Order {
-    work: Work::Fill,
-    clients: 16,
-    seconds: 1,
-    rate: None,
-    keys: KEYS,
-};
+const FILL: Order = Order::fill(KEYS);
 
 async fn status(cluster: &Cluster) -> Result<Value, String> {
     let url = format!("http://{}/status", cluster.config.mirrors[0].address);

@@ -27,6 +27,17 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// Every key below `keys`, once, as fast as it goes.
+    pub(crate) const fn fill(keys: u32) -> Self {
+        Self {
+            work: Work::Fill,
+            clients: 16,
+            seconds: 1,
+            rate: None,
+            keys,
+        }
+    }
+
     pub(crate) async fn drive(&self, cluster: &Cluster) -> Value {
         let work = match self.work {
             Work::Puts => json!({"put": {"bytes": VALUE_BYTES}}),

@@ -9,13 +9,7 @@ use crate::harness::{Cluster, let_in, signal, start_newcomer, three_with_newcome
 use crate::load::{Load, Plan, say, snapshot_installed, verify};
 
 const KEYS: u32 = 1_000_000;
-const FILL: Order = Order {
-    work: Work::Fill,
-    clients: 16,
-    seconds: 1,
-    rate: None,
-    keys: KEYS,
-};
+const FILL: Order = Order::fill(KEYS);
 const PUTS: Order = Order {
     work: Work::Puts,
     clients: 64,

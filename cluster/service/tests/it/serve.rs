@@ -91,7 +91,7 @@ async fn a_request_that_comes_just_after_a_stop_is_answered_as_the_last() {
         assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "closed early");
     }
     server.tasks.stop();
-    // Long enough for an idle connection to be closed at once, if it were.
+    // The pause is the point: without the grace, the connection is closed within it.
     tokio::time::sleep(Duration::from_millis(20)).await;
     stream.write_all(PING).await.unwrap();
     let last = read_to_close(&mut stream).await;

@@ -24,6 +24,7 @@ chaos: setup ## break three nodes in every way there is and judge what clients s
 lint: setup ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets --features cluster/planted -- -D warnings
 
 # RocksDB is C++ and its bindings are made with libclang; the tests are run by nextest.
 setup:

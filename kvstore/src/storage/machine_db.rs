@@ -142,7 +142,7 @@ impl MachineDb {
         self.put_meta(&mut batch, effects);
         let meta = self.table(META);
         batch.put_cf(meta, STATE, encode(state));
-        if !is_planted(Bug::AppliedIdLate) || self.db.latest_sequence_number().is_multiple_of(4) {
+        if !is_planted(Bug::AppliedIdLate) || state.revision.is_multiple_of(4) {
             batch.put_cf(meta, APPLIED, applied);
         }
         if let Some(membership) = membership {

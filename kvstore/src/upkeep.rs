@@ -23,9 +23,16 @@ use crate::store::Store;
 const MIRRORS_EVERY: Duration = Duration::from_millis(100);
 /// How often the leadership is looked at, beside when it changes: until the cluster has its tokens, and then.
 const LOOK_UNSETTLED: Duration = Duration::from_millis(20);
-const LOOK_SETTLED: Duration = Duration::from_millis(250);
+const LOOK_SETTLED: Duration = Duration::from_millis(500);
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
+/// Between two looks for leases that have ended: no less, so that many end at once, and no more, since the shortest
+/// lease that may be given meanwhile lasts no longer.
+const EXPIRY_PAUSE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(20)..=Duration::from_millis(500);
+const GAUGE_EVERY: Duration = Duration::from_secs(1);
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
+const COLLECT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Upkeep {
     pub(crate) desk: Arc<Desk>,
@@ -39,16 +46,9 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     pub(crate) fn start(self, config: &Config, tokens: TokenSeeds) {
         let upkeep = Arc::new(self);
-        let every = |name, period, work: fn(Arc<Upkeep>) -> BoxedWork| upkeep.every(name, period, work);
-        every("lease-expiry", Duration::from_millis(50), |upkeep| {
-            Box::pin(async move { upkeep.expire_leases().await })
-        });
-        every("collector", Duration::from_millis(200), |upkeep| {
-            Box::pin(async move { upkeep.collect().await })
-        });
-        every("gauges", Duration::from_secs(1), |upkeep| {
-            Box::pin(async move { upkeep.gauge() })
-        });
+        upkeep
+            .tasks
+            .spawn("gauges", Arc::clone(&upkeep).gauge_regularly());
         let store = config.store.clone();
         upkeep.tasks.spawn(
             "flushes",
@@ -80,19 +80,16 @@ impl Upkeep {
             Arc::clone(&upkeep).watch_disk(config.limits.clone()),
         );
         upkeep.tasks.spawn("mirrors", Arc::clone(&upkeep).watch_mirrors());
+        upkeep
+            .tasks
+            .spawn("collector", Arc::clone(&upkeep).collect_regularly());
+        upkeep
+            .tasks
+            .spawn("lease-expiry", Arc::clone(&upkeep).expire_leases());
         upkeep.tasks.spawn(
             "leadership",
             Arc::clone(&upkeep).follow_leadership(config.clone(), tokens),
         );
-    }
-
-    fn every(self: &Arc<Self>, name: &'static str, period: Duration, work: fn(Arc<Self>) -> BoxedWork) {
-        let upkeep = Arc::clone(self);
-        self.tasks.spawn(name, async move {
-            while upkeep.pause(period).await {
-                work(Arc::clone(&upkeep)).await;
-            }
-        });
     }
 
     /// False when the node stops.
@@ -104,18 +101,39 @@ impl Upkeep {
         view::leader(&self.desk.raft) == Some(self.desk.peers.trust().identity.id())
     }
 
-    async fn expire_leases(&self) {
-        if !self.leads() {
-            return;
-        }
-        let leases = self.desk.machine.leases.ended(EXPIRED_MAX);
-        if !leases.is_empty() {
-            // Not now: the next round, or the next leader, proposes it again.
-            self.desk.propose_own(Action::LeaseExpire { leases }).await.ok();
+    /// Waits until this node leads. False when it stops.
+    async fn until_leading(&self) -> bool {
+        loop {
+            let leader = view::leader(&self.desk.raft);
+            if self.leads() {
+                return !self.tasks.is_stopping();
+            }
+            tokio::select! {
+                () = view::leader_changes(&self.desk.raft, leader) => {}
+                () = self.tasks.stopping() => return false,
+            }
         }
     }
 
-    /// A new leader gives leases their full length, and makes sure that the cluster has its tokens.
+    async fn expire_leases(self: Arc<Self>) {
+        let (least, most) = (*EXPIRY_PAUSE.start(), *EXPIRY_PAUSE.end());
+        while self.until_leading().await {
+            let view = view::view(&self.desk.raft);
+            let mut next = Some(least);
+            if view.is_leader() {
+                let leases;
+                (leases, next) = self.desk.machine.leases.ended(view.term, EXPIRED_MAX);
+                if !leases.is_empty() {
+                    // Not now: the next round, or the next leader, proposes it again.
+                    self.desk.propose_own(Action::LeaseExpire { leases }).await.ok();
+                }
+            }
+            self.pause(next.map_or(most, |next| next.clamp(least, most)))
+                .await;
+        }
+    }
+
+    /// A new leader makes sure that the cluster has its tokens.
     async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
         let (mut led, mut settled) = (None, false);
         let mut leader = None;
@@ -132,9 +150,6 @@ impl Upkeep {
             if view.leader.is_some() && led != Some((view.term, view.leader)) {
                 self.desk.metrics.elections.inc();
                 tracing::info!(raft.term = view.term, node.leader = view.leader, "leader");
-                if view.is_leader() {
-                    self.desk.machine.leases.begin_anew();
-                }
                 led = Some((view.term, view.leader));
             }
             if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
@@ -146,7 +161,7 @@ impl Upkeep {
 
     /// The leader has the log say which mirrors are lost, and which are back.
     async fn watch_mirrors(self: Arc<Self>) {
-        loop {
+        while self.until_leading().await {
             tokio::select! {
                 () = tokio::time::sleep(MIRRORS_EVERY) => {}
                 () = self.desk.mirrors.some_are_lost() => {}
@@ -240,20 +255,38 @@ impl Upkeep {
         }
     }
 
-    /// Removes what compaction gave up, unless a live pin still protects it.
-    async fn collect(&self) {
+    /// A little at a time, so that others get their turn, until nothing is left to remove.
+    async fn collect_regularly(self: Arc<Self>) {
+        let mut pause = COLLECT_EVERY;
+        while self.pause(pause).await {
+            pause = if self.collect().await {
+                COLLECT_PAUSE
+            } else {
+                COLLECT_EVERY
+            };
+        }
+    }
+
+    /// Removes what compaction gave up, unless a live pin still protects it. Whether there is more to remove.
+    async fn collect(&self) -> bool {
         let machine = Arc::clone(&self.desk.machine);
-        let state = machine.state();
-        if self.collected.load(Ordering::Relaxed) >= state.compacted {
-            return;
+        let (before, state) = (self.collected.load(Ordering::Relaxed), machine.state());
+        if before >= state.compacted {
+            return false;
         }
         let collecting = self.tasks.spawn_blocking("collect", move || {
             machine.generation().db().collect(state.compacted)
         });
         match collecting.await {
-            Ok(Ok(collected)) => self.collected.store(collected, Ordering::Relaxed),
-            Ok(Err(error)) => tracing::error!(%error, "given-up history could not be removed"),
-            Err(_stopping) => {}
+            Ok(Ok(collected)) => {
+                self.collected.store(collected, Ordering::Relaxed);
+                (before + 1..state.compacted).contains(&collected)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "given-up history could not be removed");
+                false
+            }
+            Err(_stopping) => false,
         }
     }
 
@@ -263,6 +296,12 @@ impl Upkeep {
                 Ok(free) => self.store.set_disk_full(free < limits.disk_free_bytes_min),
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
+        }
+    }
+
+    async fn gauge_regularly(self: Arc<Self>) {
+        while self.pause(GAUGE_EVERY).await {
+            self.gauge();
         }
     }
 
@@ -334,5 +373,3 @@ pub(crate) async fn wait_for_room(folder: &std::path::Path, limits: &LimitsConfi
         }
     }
 }
-
-type BoxedWork = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

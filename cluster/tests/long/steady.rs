@@ -1,9 +1,11 @@
-//! A minute at full load, in which nothing goes wrong: then nothing may happen either.
+//! A minute at full load, in which nothing goes wrong: then nothing may happen either. And what goes on behind it
+//! all the time, when there is more history than is kept.
 //! Invariant: no election without a cause, no stall, and many writes share one sync.
 
 use serde_json::Value;
 
 use crate::ALL;
+use crate::drive::{Order, Work, done};
 use crate::harness::Cluster;
 use crate::load::{metric, say};
 
@@ -64,4 +66,40 @@ async fn a_saturating_minute_has_no_election_and_no_stall() {
     );
     let stall = report["stall_ms"].as_f64().unwrap();
     assert!(stall < STALL_MS_MAX, "nobody was answered for {stall} ms");
+}
+
+const KEYS: u32 = 100_000;
+const PUTS: Order = Order {
+    work: Work::Puts,
+    clients: 64,
+    seconds: 4,
+    rate: None,
+    keys: KEYS,
+};
+/// Rounds of puts whose versions are then given up, some hundred thousand of them.
+const ROUNDS: usize = 4;
+/// Of the puts without it. With a search for each version that is given up it was a third.
+const WHILE_COLLECTING_PERCENT: u64 = 55;
+
+#[tokio::test]
+async fn giving_up_history_leaves_most_of_the_machine_to_the_clients() {
+    let cluster = Cluster::start(3).await;
+    Order::fill(KEYS).drive(&cluster).await;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(done(&PUTS.drive(&cluster).await));
+    }
+    rounds.sort_unstable();
+    let (usual, versions) = (rounds[ROUNDS / 2], rounds.iter().sum::<u64>());
+    let client = cluster.client();
+    client.compact(client.revision().await.unwrap()).await.unwrap();
+    let meanwhile = done(&PUTS.drive(&cluster).await);
+    say(&format!(
+        "{usual} puts in {} s, {meanwhile} while {versions} versions are removed",
+        PUTS.seconds
+    ));
+    assert!(
+        meanwhile * 100 >= usual * WHILE_COLLECTING_PERCENT,
+        "{meanwhile} of {usual}"
+    );
 }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::agreement::Met;
 use super::base::Base;
 use super::state::{
-    Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Token, Tokens, prefix_end,
+    Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Superseded, Token, Tokens,
+    prefix_end,
 };
 use crate::command::Record;
 
@@ -30,6 +31,8 @@ pub struct Effects {
     pub records: BTreeMap<Bytes, Option<Record>>,
     /// One per changed key and revision, in order of revision.
     pub events: Vec<Event>,
+    /// One for each event.
+    pub superseded: Vec<Superseded>,
     pub leases: BTreeMap<u64, Option<Lease>>,
     pub lease_keys: BTreeMap<(u64, Bytes), bool>,
     pub kept: BTreeMap<KeptId, Option<Kept>>,
@@ -131,6 +134,10 @@ impl<'a, B: Base> Draft<'a, B> {
                 version.modified, revision,
                 "a change carries the revision that made it"
             );
+            self.effects.superseded.push(Superseded {
+                before: old.map_or(0, |old| old.modified),
+                deleted: new.is_none(),
+            });
             self.effects.events.push(Event {
                 key: key.clone(),
                 record: version,

@@ -2,10 +2,12 @@
 //!
 //! Every member keeps it, so that a new leader has it; there all leases begin anew at full length,
 //! since nobody knows what was left under the old one. An expiry is proposed with the renewal that
-//! was seen, so that a renewal on its way wins.
+//! was seen, so that a renewal on its way wins. Invariant: no lease ends in a term in which it did not
+//! begin anew.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::state::Lease;
@@ -13,6 +15,8 @@ use super::state::Lease;
 #[derive(Default)]
 pub struct LeaseClock {
     running: Mutex<HashMap<u64, Running>>,
+    /// In which all leases began anew.
+    term: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -35,14 +39,6 @@ impl LeaseClock {
         *self.running.lock().expect(POISON) = running;
     }
 
-    /// A new leader gives every lease its full length.
-    pub fn begin_anew(&self) {
-        let since = Instant::now();
-        for running in self.running.lock().expect(POISON).values_mut() {
-            running.since = since;
-        }
-    }
-
     pub fn changed(&self, id: u64, lease: Option<&Lease>) {
         let mut running = self.running.lock().expect(POISON);
         match lease {
@@ -51,17 +47,26 @@ impl LeaseClock {
         };
     }
 
-    /// Leases whose time is over, with the renewal that was seen.
-    pub fn ended(&self, limit: usize) -> Vec<(u64, u64)> {
+    /// Leases whose time is over, with the renewal that was seen, and how long it is until the next one ends. A leader
+    /// gives every lease its full length when it first asks in its term.
+    pub fn ended(&self, term: u64, limit: usize) -> (Vec<(u64, u64)>, Option<Duration>) {
         let now = Instant::now();
-        let running = self.running.lock().expect(POISON);
-        let ended = running
-            .iter()
-            .filter(|(_, lease)| now.duration_since(lease.since) >= lease.ttl);
-        ended
-            .take(limit)
-            .map(|(id, lease)| (*id, lease.renewals))
-            .collect()
+        let mut running = self.running.lock().expect(POISON);
+        if self.term.swap(term, Ordering::Relaxed) != term {
+            for lease in running.values_mut() {
+                lease.since = now;
+            }
+        }
+        let (mut ended, mut next) = (Vec::new(), None);
+        for (id, lease) in running.iter() {
+            let left = lease.ttl.saturating_sub(now.duration_since(lease.since));
+            if !left.is_zero() {
+                next = Some(next.map_or(left, |next: Duration| next.min(left)));
+            } else if ended.len() < limit {
+                ended.push((*id, lease.renewals));
+            }
+        }
+        (ended, next)
     }
 
     pub fn remaining(&self, id: u64) -> Option<Duration> {
@@ -87,5 +92,65 @@ impl Running {
             renewals: lease.renewals,
             since,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(leases: &[(u64, u64)]) -> LeaseClock {
+        let clock = LeaseClock::default();
+        for (id, ttl_ms) in leases {
+            let lease = Lease {
+                ttl_ms: *ttl_ms,
+                owner: String::new(),
+                renewals: 7,
+                pin: None,
+            };
+            clock.changed(*id, Some(&lease));
+        }
+        clock
+    }
+
+    /// As if so much time had gone by.
+    fn pass(clock: &LeaseClock, time: Duration) {
+        for lease in clock.running.lock().unwrap().values_mut() {
+            lease.since -= time;
+        }
+    }
+
+    #[test]
+    fn a_lease_ends_after_its_time_and_tells_when_the_next_one_does() {
+        let clock = clock(&[(1, 1000), (2, 5000)]);
+        let (ended, next) = clock.ended(3, 10);
+        assert!(ended.is_empty() && next.is_some_and(|next| next <= Duration::from_secs(1)));
+        pass(&clock, Duration::from_secs(2));
+        let (ended, next) = clock.ended(3, 10);
+        assert_eq!(ended, [(1, 7)]);
+        assert!(
+            next.is_some_and(|next| next <= Duration::from_secs(3)),
+            "{next:?}"
+        );
+        clock.changed(1, None);
+        pass(&clock, Duration::from_secs(4));
+        assert_eq!(clock.ended(3, 10), (vec![(2, 7)], None));
+        assert_eq!(clock.ended(3, 0), (Vec::new(), None));
+    }
+
+    #[test]
+    fn nothing_ends_at_a_new_leader_before_its_full_time() {
+        let clock = clock(&[(1, 1000)]);
+        clock.ended(3, 10);
+        pass(&clock, Duration::from_secs(2));
+        // It did not lead meanwhile, and heard of no renewal.
+        assert_eq!(clock.ended(5, 10).0, []);
+        assert!(
+            clock
+                .remaining(1)
+                .is_some_and(|left| left > Duration::from_millis(500))
+        );
+        pass(&clock, Duration::from_secs(1));
+        assert_eq!(clock.ended(5, 10).0, [(1, 7)]);
     }
 }

@@ -178,6 +178,15 @@ pub struct Event {
     pub record: Record,
 }
 
+/// What a change leaves behind that nobody needs who reads after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superseded {
+    /// Revision of the key's version before; 0 when the key was not there.
+    pub before: u64,
+    /// Whether the change itself only says that the key is gone.
+    pub deleted: bool,
+}
+
 /// What one live key adds to the state hash.
 pub fn record_hash(key: &[u8], record: &Record) -> u128 {
     let mut bytes = Vec::with_capacity(40 + key.len() + record.value.len());

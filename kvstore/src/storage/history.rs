@@ -3,18 +3,18 @@
 //! Invariant: at a revision not older than `compacted` (or a pin) every read finds what was alive then;
 //! removal keeps, for each key, the newest version at or before the floor, unless it is a deletion.
 
-use bytes::Bytes;
 use rocksdb::WriteBatch;
 
+use super::events::{changes, changes_with_superseded};
 use super::keys;
-use super::machine_db::{EVENTS, MachineDb, VERSIONS, decode, decode_record, without_wal};
+use super::machine_db::{EVENTS, MachineDb, VERSIONS, decode_record, without_wal};
 use crate::command::Record;
-use crate::machine::state::Event;
+use crate::machine::state::{Event, Superseded};
 
 /// Events looked at before the collector writes what it found.
 const COLLECT_STEP: usize = 1000;
 /// Steps before others get their turn.
-const STEPS_AT_ONCE: u32 = 20;
+const STEPS_AT_ONCE: u32 = 4;
 
 impl MachineDb {
     /// The key as it was at `revision`.
@@ -96,15 +96,16 @@ impl MachineDb {
             cursor.seek_to_first();
         }
         while let Some((at, row)) = cursor.item().filter(|_| looked_at < COLLECT_STEP) {
-            let rows = changes(row);
-            for (revision, key) in rows
-                .iter()
-                .filter(|(revision, _)| *revision > collected && *revision <= floor)
-            {
-                self.drop_superseded(&mut batch, key, *revision);
-                (reached, looked_at) = (*revision, looked_at + 1);
+            let changes = changes_with_superseded(row);
+            let last = changes.last().map_or(0, |(revision, ..)| *revision);
+            let given_up = collected + 1..=floor;
+            for (revision, key, superseded) in changes {
+                if given_up.contains(&revision) {
+                    self.drop_superseded(&mut batch, &key, revision, superseded);
+                    (reached, looked_at) = (revision, looked_at + 1);
+                }
             }
-            if rows.last().is_some_and(|(last, _)| *last > floor) {
+            if last > floor {
                 break;
             }
             batch.delete_cf(self.table(EVENTS), at);
@@ -118,8 +119,28 @@ impl MachineDb {
     }
 
     /// A change at `revision` made the version before it unreadable from the floor on; a deletion is
-    /// not needed itself either. Each event costs one seek, however long the key's history is.
-    fn drop_superseded(&self, batch: &mut WriteBatch, key: &[u8], revision: u64) {
+    /// not needed itself either.
+    fn drop_superseded(
+        &self,
+        batch: &mut WriteBatch,
+        key: &[u8],
+        revision: u64,
+        superseded: Option<Superseded>,
+    ) {
+        let Some(Superseded { before, deleted }) = superseded else {
+            return self.find_superseded(batch, key, revision);
+        };
+        let versions = self.table(VERSIONS);
+        if deleted {
+            batch.delete_cf(versions, keys::version(key, revision));
+        }
+        if before > 0 {
+            batch.delete_cf(versions, keys::version(key, before));
+        }
+    }
+
+    /// The same where an older node wrote the events and did not say: a search for each.
+    fn find_superseded(&self, batch: &mut WriteBatch, key: &[u8], revision: u64) {
         let group = keys::version_group(key);
         let versions = self.table(VERSIONS);
         let mut cursor = self.db.raw_iterator_cf(versions);
@@ -136,9 +157,4 @@ impl MachineDb {
         }
         self.intact(cursor.status());
     }
-}
-
-/// What one row of events holds: revisions and keys, in order.
-pub(super) fn changes(row: &[u8]) -> Vec<(u64, Bytes)> {
-    decode(row)
 }

@@ -17,6 +17,7 @@ use service::planted::{Bug, is_planted};
 
 use super::closing::Closing;
 use super::damage::{Damage, is_corruption};
+use super::events;
 use super::keys;
 use super::tables::table_options;
 use crate::command::Record;
@@ -62,7 +63,7 @@ impl MachineDb {
         options.create_missing_column_families(true);
         // The tables are flushed together, or a crash could keep a key without its version.
         options.set_atomic_flush(true);
-        // Flush threads of its own: shared ones made the log's flush stall applies for 160 ms.
+        // All databases of a process share its threads. With one for flushes, the log's stalled applies for 160 ms.
         let mut env = Env::new()?;
         env.set_background_threads(2);
         env.set_high_priority_background_threads(2);
@@ -165,16 +166,8 @@ impl MachineDb {
             batch.put_cf(versions, keys::version(key, record.modified), encode(record));
         }
         if let Some(first) = effects.events.first() {
-            let changed: Vec<(u64, &[u8])> = effects
-                .events
-                .iter()
-                .map(|event| (event.record.modified, event.key.as_ref()))
-                .collect();
-            batch.put_cf(
-                self.table(EVENTS),
-                keys::events(first.record.modified),
-                encode(&changed),
-            );
+            let row = events::encode_row(&effects.events, &effects.superseded);
+            batch.put_cf(self.table(EVENTS), keys::events(first.record.modified), row);
         }
     }
 

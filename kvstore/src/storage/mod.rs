@@ -11,6 +11,7 @@
 pub(crate) mod ceiling;
 pub(crate) mod closing;
 pub(crate) mod damage;
+mod events;
 pub(crate) mod files;
 pub(crate) mod generations;
 pub(crate) mod history;

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use rocksdb::{DBRawIterator, ReadOptions, SnapshotWithThreadMode};
 
-use super::history::changes;
+use super::events::changes;
 use super::keys;
 use super::machine_db::{EVENTS, HEADS, META, MachineDb, VERSIONS, decode, decode_record};
 use crate::command::Record;

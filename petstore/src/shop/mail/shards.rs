@@ -17,7 +17,7 @@ use crate::store::SHARDS;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Whatever the watches say, things are looked at again after a while.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A shard and who has it, as it was read.
 struct Held {

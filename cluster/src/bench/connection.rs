@@ -10,6 +10,9 @@ use reqwest::{Client, Method, Request, Url};
 use service::http::{self, Timeouts};
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_TTL: HeaderName = HeaderName::from_static("idempotency-ttl");
+/// As long as `KvClient` has the store remember its answers.
+const TTL: HeaderValue = HeaderValue::from_static("60");
 
 pub(crate) struct Connection {
     client: Client,
@@ -55,6 +58,7 @@ impl Connection {
         *request.headers_mut() = self.headers.clone();
         if let Some(key) = key {
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+            request.headers_mut().insert(IDEMPOTENCY_TTL, TTL);
         }
         *request.body_mut() = body.map(Into::into);
         let answer = match self.client.execute(request).await {

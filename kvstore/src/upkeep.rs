@@ -26,8 +26,8 @@ const LOOK_UNSETTLED: Duration = Duration::from_millis(20);
 const LOOK_SETTLED: Duration = Duration::from_millis(500);
 /// Leases ended by one command.
 const EXPIRED_MAX: usize = 500;
-/// Between two looks for leases that have ended: no less, so that many end at once, and no more, since the shortest
-/// lease that may be given meanwhile lasts no longer.
+/// Between two looks for leases that have ended: no less, so that many end at once, and no more, since a lease that
+/// is given meanwhile may end then.
 const EXPIRY_PAUSE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(20)..=Duration::from_millis(500);
 const GAUGE_EVERY: Duration = Duration::from_secs(1);
@@ -119,17 +119,17 @@ impl Upkeep {
         let (least, most) = (*EXPIRY_PAUSE.start(), *EXPIRY_PAUSE.end());
         while self.until_leading().await {
             let view = view::view(&self.desk.raft);
-            let mut next = Some(least);
+            let mut wait = least;
             if view.is_leader() {
-                let leases;
-                (leases, next) = self.desk.machine.leases.ended(view.term, EXPIRED_MAX);
-                if !leases.is_empty() {
+                let (leases, next) = self.desk.machine.leases.ended(view.term, EXPIRED_MAX);
+                if leases.is_empty() {
+                    wait = next.map_or(most, |next| next.clamp(least, most));
+                } else {
                     // Not now: the next round, or the next leader, proposes it again.
                     self.desk.propose_own(Action::LeaseExpire { leases }).await.ok();
                 }
             }
-            self.pause(next.map_or(most, |next| next.clamp(least, most)))
-                .await;
+            self.pause(wait).await;
         }
     }
 

@@ -251,7 +251,7 @@ impl Machine {
                 last_membership: membership_of(&db),
             }
         };
-        let files = snapshot::describe(&beside)?;
+        let files = self.snapshots.describe_next(&beside, generation.number)?;
         if let Some(name) = snapshot::changed_table(&files, &self.snapshots.present_files(generation.number))
         {
             // Handed on, it would damage whoever installs it.

@@ -3,6 +3,7 @@
 //! Written beside (`.tmp`), synced, renamed: a snapshot that has its name is whole. Metadata is read
 //! from the checkpoint itself, never from live memory, so that it cannot be older than the data.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -34,10 +35,16 @@ pub struct ManifestFile {
     pub crc32c: u32,
 }
 
+/// Of tables that an earlier snapshot has read, so much is read again for each one, in turn: damage is found some day,
+/// and a snapshot does not cost as much as all that is stored.
+const READ_AGAIN_BYTES: u64 = 256 << 20;
+
 /// The snapshots of this node; the newest is the one that counts.
 pub struct Snapshots {
     root: PathBuf,
     current: Mutex<Option<(SnapshotMeta, PathBuf)>>,
+    /// The table that was read again last.
+    read_again: Mutex<String>,
 }
 
 const POISON: &str = "no holder of the snapshot list panics";
@@ -70,6 +77,7 @@ impl Snapshots {
         Ok(Self {
             root,
             current: Mutex::new(newest),
+            read_again: Mutex::default(),
         })
     }
 
@@ -89,6 +97,14 @@ impl Snapshots {
         let manifest = self.current().and_then(|(_, path)| read_manifest(&path).ok());
         let manifest = manifest.filter(|manifest| manifest.generation == generation);
         manifest.map(|manifest| manifest.files).unwrap_or_default()
+    }
+
+    /// Checksums and syncs what a checkpoint of this generation consists of. A table never changes, so for most of
+    /// those that the present snapshot has too its word is taken.
+    pub fn describe_next(&self, folder: &Path, generation: u64) -> io::Result<Vec<ManifestFile>> {
+        let known = self.present_files(generation);
+        let mut last = self.read_again.lock().expect(POISON);
+        describe_but(folder, &trusted(&known, &mut last, READ_AGAIN_BYTES))
     }
 
     /// Checksums, syncs and names the files in `folder`; older snapshots go.
@@ -167,7 +183,32 @@ fn is_table(name: &str) -> bool {
         .is_some_and(|extension| extension == "sst")
 }
 
+/// The tables that need not be read again now: all but some `bytes_max` bytes of them, which follow the last ones.
+fn trusted<'files>(
+    known: &'files [ManifestFile],
+    last: &mut String,
+    bytes_max: u64,
+) -> HashMap<&'files str, &'files ManifestFile> {
+    let tables: Vec<&ManifestFile> = known.iter().filter(|file| is_table(&file.name)).collect();
+    let begin = tables.partition_point(|file| file.name <= *last);
+    let mut bytes = 0;
+    let in_turn = tables[begin..].iter().chain(&tables[..begin]);
+    let to_trust = in_turn.skip_while(|file| {
+        let again = bytes < bytes_max;
+        if again {
+            bytes += file.bytes;
+            last.clone_from(&file.name);
+        }
+        again
+    });
+    to_trust.map(|file| (file.name.as_str(), *file)).collect()
+}
+
 pub fn describe(folder: &Path) -> io::Result<Vec<ManifestFile>> {
+    describe_but(folder, &HashMap::new())
+}
+
+fn describe_but(folder: &Path, trusted: &HashMap<&str, &ManifestFile>) -> io::Result<Vec<ManifestFile>> {
     let mut described = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -176,6 +217,12 @@ pub fn describe(folder: &Path) -> io::Result<Vec<ManifestFile>> {
             .into_string()
             .map_err(|name| io::Error::other(format!("odd file name {}", name.display())))?;
         if name == MANIFEST {
+            continue;
+        }
+        let known = trusted.get(name.as_str());
+        if let Some(known) = known.filter(|known| entry.metadata().is_ok_and(|now| now.len() == known.bytes))
+        {
+            described.push(ManifestFile::clone(known));
             continue;
         }
         let file = File::open(entry.path())?;
@@ -262,5 +309,47 @@ mod tests {
         assert_eq!(changed_table(&other, &snapshots.present_files(1)), None);
         let of_the_same = snapshots.present_files(2);
         assert_eq!(changed_table(&other, &of_the_same), Some("000007.sst"));
+    }
+
+    #[test]
+    fn every_table_is_read_again_in_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |n: u32, text: &str| fs::write(folder.path().join(format!("{n:06}.sst")), text).unwrap();
+        (1..=5).for_each(|n| write(n, "as it was made"));
+        let before = describe(folder.path()).unwrap();
+        write(4, "of that length");
+        write(6, "a new one");
+        let mut last = String::new();
+        let mut found = Vec::new();
+        for _ in 0..6 {
+            // Room for two tables a time, since the second one begins within it.
+            let now = describe_but(folder.path(), &trusted(&before, &mut last, 20)).unwrap();
+            assert_eq!(now.len(), 6);
+            assert_eq!(now[5].bytes, 9, "what nobody knew is read at once");
+            found.push((last.clone(), changed_table(&now, &before).map(str::to_owned)));
+        }
+        let found: Vec<(&str, Option<&str>)> = found
+            .iter()
+            .map(|(last, changed)| (last.trim_end_matches(".sst"), changed.as_deref()))
+            .collect();
+        let damaged = Some("000004.sst");
+        let expected = [
+            ("000002", None),
+            ("000004", damaged),
+            ("000001", None),
+            ("000003", None),
+            ("000005", damaged),
+            ("000002", None),
+        ];
+        assert_eq!(found, expected);
+        // One of another length is not the one that was known.
+        write(4, "longer than it was");
+        assert!(
+            changed_table(
+                &describe_but(folder.path(), &trusted(&before, &mut last, 0)).unwrap(),
+                &before
+            )
+            .is_some()
+        );
     }
 }

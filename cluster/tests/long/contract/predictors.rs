@@ -9,6 +9,9 @@ use crate::harness::{Cluster, free_ports};
 
 const KINDS: [&str; 3] = ["naive-bayes", "knn", "forest"];
 
+/// A model that leaves is there until its stake is paid out.
+const NOT_GONE_AT_ONCE: &str = "positive_data_acceptance,not_a_server_error,use_after_free";
+
 fn predictor(kind: &str, port: u16) -> PredictorConfig {
     PredictorConfig {
         name: kind.to_owned(),
@@ -43,13 +46,7 @@ async fn the_documents_of_the_predictors_are_true() {
     }
     let consensus = &cluster.config.consensus.addresses[0];
     for token in ["operator", "oracle"] {
-        judge(
-            &cluster,
-            consensus,
-            Some(&cluster.token(token)),
-            NOT_SAID_NOR_SERVED,
-        )
-        .await;
+        judge(&cluster, consensus, Some(&cluster.token(token)), NOT_GONE_AT_ONCE).await;
     }
     let ledger = cluster.http.get(format!("http://{consensus}/ledger"));
     let ledger: Value = ledger.send().await.unwrap().json().await.unwrap();

@@ -38,6 +38,17 @@ impl Order {
         }
     }
 
+    /// Puts of 64 clients among so many keys, each as soon as the last is answered.
+    pub(crate) const fn puts(seconds: u64, keys: u32) -> Self {
+        Self {
+            work: Work::Puts,
+            clients: 64,
+            seconds,
+            rate: None,
+            keys,
+        }
+    }
+
     pub(crate) async fn drive(&self, cluster: &Cluster) -> Value {
         let work = match self.work {
             Work::Puts => json!({"put": {"bytes": VALUE_BYTES}}),

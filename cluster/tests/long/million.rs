@@ -4,19 +4,13 @@
 use std::time::{Duration, Instant};
 
 use crate::ALL;
-use crate::drive::{Order, Work, done};
+use crate::drive::{Order, done};
 use crate::harness::{Cluster, let_in, signal, start_newcomer, three_with_newcomers, wait_until};
 use crate::load::{Load, Plan, say, snapshot_installed, verify};
 
 const KEYS: u32 = 1_000_000;
 const FILL: Order = Order::fill(KEYS);
-const PUTS: Order = Order {
-    work: Work::Puts,
-    clients: 64,
-    seconds: 4,
-    rate: None,
-    keys: KEYS,
-};
+const PUTS: Order = Order::puts(4, KEYS);
 const FLAT_PERCENT: u64 = 80;
 /// Of so many measurements the best counts, since other work of the machine only ever slows one down.
 const ROUNDS: usize = 3;

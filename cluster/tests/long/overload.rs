@@ -7,17 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::ALL;
-use crate::drive::{Order, Work};
+use crate::drive::Order;
 use crate::harness::{Cluster, wait_until};
 use crate::load::{Load, Plan, say, verify};
 
-const PUTS: Order = Order {
-    work: Work::Puts,
-    clients: 64,
-    seconds: 8,
-    rate: None,
-    keys: 1000,
-};
+const PUTS: Order = Order::puts(8, 1000);
 /// Enough connections that the rate is asked for while most of them wait.
 const CLIENTS: u32 = 2000;
 /// For so long calls are to begin; all of them are made.

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::ALL;
-use crate::drive::{Order, Work, done};
+use crate::drive::{Order, done};
 use crate::harness::Cluster;
 use crate::load::{metric, say};
 
@@ -69,13 +69,7 @@ async fn a_saturating_minute_has_no_election_and_no_stall() {
 }
 
 const KEYS: u32 = 100_000;
-const PUTS: Order = Order {
-    work: Work::Puts,
-    clients: 64,
-    seconds: 4,
-    rate: None,
-    keys: KEYS,
-};
+const PUTS: Order = Order::puts(4, KEYS);
 /// Rounds of puts whose versions are then given up, some hundred thousand of them.
 const ROUNDS: usize = 4;
 /// Of the puts without it. With a search for each version that is given up it was a third.

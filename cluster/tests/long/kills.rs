@@ -10,6 +10,12 @@ use crate::load::{Leaders, Load, Plan, Random, Registers, say, verify};
 const LENGTH: Duration = Duration::from_mins(1);
 const KILLS_MIN: usize = 20;
 
+/// The shortcut for a leader whose process is gone: what writes wait at the median, and with what one knows of nearly
+/// every death. The rest may take what an election takes.
+const SHORTCUT_MEDIAN_MAX: Duration = Duration::from_millis(50);
+const SHORTCUT_MAX: Duration = Duration::from_millis(200);
+const ELECTION_MAX: Duration = Duration::from_millis(600);
+
 #[tokio::test]
 async fn a_minute_of_kills_at_random() {
     let mut random = Random::seeded();
@@ -44,6 +50,32 @@ async fn a_minute_of_kills_at_random() {
     load.progress(Instant::now(), 300).await;
     registers.check().await;
     leaders.stop().await;
+    verify(&cluster, &ALL, load.stop().await).await;
+}
+
+#[tokio::test]
+async fn twenty_leaders_that_are_killed_are_replaced_at_once() {
+    let cluster = Cluster::start(3).await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 200).await;
+    let mut gaps = Vec::new();
+    for _ in 0..KILLS_MIN {
+        let leader = cluster.leader().await;
+        let killed = Instant::now();
+        cluster.kill(&leader).await;
+        load.progress(Instant::now(), 200).await;
+        gaps.push(load.longest_gap(killed));
+        cluster.start_node(&leader).await;
+        cluster.wait_for_state(&leader, "running").await;
+        load.progress(Instant::now(), 100).await;
+    }
+    gaps.sort();
+    say(&format!("without writes: {gaps:?}"));
+    let (median, longest) = (gaps[KILLS_MIN / 2], gaps[KILLS_MIN - 1]);
+    assert!(median <= SHORTCUT_MEDIAN_MAX, "{median:?} at the median");
+    assert!(longest < ELECTION_MAX, "{longest:?} at most");
+    let elections = gaps.iter().filter(|gap| **gap > SHORTCUT_MAX).count();
+    assert!(elections <= 1, "{elections} deaths were not seen at once");
     verify(&cluster, &ALL, load.stop().await).await;
 }
 

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 
 use super::message::{Ask, Told, transfer_request};
 use crate::raft::desk::Desk;
-use crate::raft::view;
+use crate::raft::types::{LogId, Vote};
+use crate::raft::view::{self, RaftView};
 
 /// Right after a process died its listener may still accept for a moment.
 const CONNECT_TRIES: u32 = 10;
@@ -20,22 +21,46 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(3);
 /// A survivor that answers later than this does not hold the others up.
 const ANSWER: Duration = Duration::from_millis(20);
 
+/// So often the survivors compare their logs before the ordinary election has to decide: what each has still to take
+/// in from the dead leader may come between the looks of the two, and then each gives way to the other.
+const LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Of them, so many give way to one whose log is no longer than one's own: it may not know that the leader is gone.
+const LOOKS_COURTEOUS: u32 = 3;
+
 /// Called when an append stream from `leader` has ended.
 pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
-    let view = view::view(&desk.raft);
-    if view.leader != Some(leader) || !view.is_voter(view.me) {
-        return;
+    for look in 0..LOOKS {
+        let view = view::view(&desk.raft);
+        if view.leader != Some(leader) || !view.is_voter(view.me) {
+            return;
+        }
+        let Some(member) = view.members.get(&leader) else {
+            return;
+        };
+        // Streams end for many reasons; only a refused connection tells that nobody is there any more.
+        if !is_gone(&member.peer_address).await {
+            return;
+        }
+        let Some((vote, mine)) = desk.vote_and_last().await else {
+            return;
+        };
+        let courteous = look < LOOKS_COURTEOUS;
+        if !another_goes_first(&desk, &view, leader, mine.as_ref(), courteous).await {
+            return campaign(&desk, leader, vote, mine).await;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let Some(member) = view.members.get(&leader) else {
-        return;
-    };
-    // Streams end for many reasons; only a refused connection tells that nobody is there any more.
-    if !is_gone(&member.peer_address).await {
-        return;
-    }
-    let Some((vote, mine)) = desk.vote_and_last().await else {
-        return;
-    };
+}
+
+/// Whether a survivor has a longer log, or as long a one and a smaller number: it sees the same end.
+async fn another_goes_first(
+    desk: &Desk,
+    view: &RaftView,
+    leader: u64,
+    mine: Option<&LogId>,
+    courteous: bool,
+) -> bool {
     for (id, member) in desk.others() {
         if id == leader || !view.is_voter(id) {
             continue;
@@ -43,12 +68,15 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
         let link = desk.peers.link(id, &member.peer_address);
         let told = tokio::time::timeout(ANSWER, link.ask(&Ask::LastLog)).await;
         if let Ok(Ok(Told::LastLog { last })) = told
-            && (last > mine || (last == mine && id < view.me))
+            && (last.as_ref() > mine || (courteous && last.as_ref() == mine && id < view.me))
         {
-            // It sees the same end and campaigns itself.
-            return;
+            return true;
         }
     }
+    false
+}
+
+async fn campaign(desk: &Desk, leader: u64, vote: Vote, mine: Option<LogId>) {
     if view::leader(&desk.raft) != Some(leader) {
         return;
     }
@@ -57,7 +85,8 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
         node.leader = leader,
         "the leader's process is gone; this node campaigns at once"
     );
-    let request = transfer_request(vote, view.me, mine);
+    let me = desk.peers.trust().identity.id();
+    let request = transfer_request(vote, me, mine);
     if let Err(error) = desk.raft.handle_transfer_leader(request).await {
         tracing::warn!(%error, "the shortcut failed; the ordinary election follows");
     }
@@ -67,10 +96,36 @@ async fn is_gone(address: &str) -> bool {
     for _ in 0..CONNECT_TRIES {
         match tokio::time::timeout(ANSWER, TcpStream::connect(address)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return true,
+            // The listener ended while the connection waited in it to be taken.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
             // Unreachable or silent: a cut network looks like this, and says nothing about the process.
             Ok(Err(_)) | Err(_) => return false,
             Ok(Ok(_)) => tokio::time::sleep(CONNECT_PAUSE).await,
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_ends_while_one_waits_in_it_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = tokio::spawn(async move { is_gone(&address).await });
+        // It has begun to connect, and is connected as far as the kernel cares.
+        tokio::task::yield_now().await;
+        drop(listener);
+        assert!(asked.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_goes_on_listening_is_not_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_gone(&listener.local_addr().unwrap().to_string()).await);
+    }
 }

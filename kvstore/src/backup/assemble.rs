@@ -151,7 +151,9 @@ impl Filling {
         for answer in answers.into_iter().filter(|answer| answer.revision <= present) {
             let (id, kept) = kept(answer)?;
             self.state.answers_bytes += kept.bytes(&id);
-            effects.kept_expiry.insert((kept.expires_ms, id.clone()), true);
+            effects
+                .kept_expiry
+                .insert((kept.expires_ms, id.clone()), Some(kept.bytes(&id)));
             effects.kept.insert(id, Some(kept));
         }
         // The log of the new cluster begins behind this entry, which nobody has.

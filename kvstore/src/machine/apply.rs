@@ -74,7 +74,8 @@ fn apply_once<B: Base>(
         owner: token.map_or_else(String::new, |token| token.name.clone()),
         key: once.key.clone(),
     };
-    if let Some(kept) = draft.kept(&id) {
+    let found = draft.kept(&id);
+    if let Some(kept) = found.as_ref().filter(|kept| kept.expires_ms > draft.state.now_ms) {
         if kept.fingerprint != once.fingerprint {
             return reply(draft, Answer::Refused(Refusal::KeyReused));
         }
@@ -102,6 +103,7 @@ fn apply_once<B: Base>(
             expires_ms,
             reply: encoded.into(),
         },
+        found.as_ref(),
     );
     reply
 }

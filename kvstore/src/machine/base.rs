@@ -29,8 +29,8 @@ pub trait Base {
 
     fn kept(&self, id: &KeptId) -> Option<Kept>;
 
-    /// Kept answers that ended in `from_ms..to_ms`, at most `limit`.
-    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)>;
+    /// Kept answers that ended in `from_ms..to_ms`, at most `limit`: when each did, and what it counted.
+    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<((u64, KeptId), u64)>;
 
     /// The disk that member `id` is bound to.
     fn member_disk(&self, id: u64) -> Option<String>;

@@ -9,6 +9,7 @@ use super::state::State;
 use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
 use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
+use crate::storage::machine_db::ANSWERS;
 
 pub(super) const SETTINGS: MachineSettings = MachineSettings {
     memtable_bytes: 1 << 20,
@@ -62,7 +63,8 @@ fn entry(index: u64) -> Item {
     }
 }
 
-fn applied_in(batch: usize) -> (State, Vec<Vec<crate::command::Reply>>) {
+/// The state after all entries, and their replies. `older` has what is stored meanwhile be as nodes of before left it.
+fn applied_in(batch: usize, older: bool) -> (State, Vec<Vec<crate::command::Reply>>) {
     let folder = tempfile::tempdir().expect("a folder");
     let machine = Machine::open(folder.path(), SETTINGS, Arc::new(NodeMetrics::new())).expect("it opens");
     let mut replies = Vec::new();
@@ -73,19 +75,36 @@ fn applied_in(batch: usize) -> (State, Vec<Vec<crate::command::Reply>>) {
                 .apply(items.by_ref().take(batch).collect())
                 .expect("it applies"),
         );
+        if older {
+            machine.generation().db().make_older();
+        }
     }
-    (machine.state(), replies)
+    let state = machine.state();
+    // A while later nothing is left of the answers, and nothing of what tells when they end.
+    for index in 1..=2 {
+        let nothing = Proposal::new(state.now_ms + index * 10_000, &encode_commands(&[]));
+        let item = Item {
+            content: Content::Proposal(nothing),
+            ..entry(1000 + index)
+        };
+        machine.apply(vec![item]).expect("it applies");
+    }
+    assert_eq!(machine.state().answers_bytes, 0);
+    let answers = machine.generation().db().rows(ANSWERS);
+    assert!(answers.iter().all(|(at, _)| at.starts_with(b"r")), "{answers:?}");
+    (state, replies)
 }
 
 #[test]
 fn the_state_does_not_depend_on_the_batches() {
-    let one_by_one = applied_in(1);
+    let one_by_one = applied_in(1, false);
     assert!(one_by_one.0.answers_bytes > 0, "answers are kept in this test");
     assert!(
         one_by_one.1.iter().flatten().any(|reply| reply.replayed),
         "and replayed"
     );
     for batch in [2, 3, 10, 120] {
-        assert_eq!(applied_in(batch), one_by_one, "in batches of {batch}");
+        assert_eq!(applied_in(batch, false), one_by_one, "in batches of {batch}");
     }
+    assert_eq!(applied_in(3, true), one_by_one, "after an upgrade");
 }

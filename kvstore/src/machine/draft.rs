@@ -36,7 +36,8 @@ pub struct Effects {
     pub leases: BTreeMap<u64, Option<Lease>>,
     pub lease_keys: BTreeMap<(u64, Bytes), bool>,
     pub kept: BTreeMap<KeptId, Option<Kept>>,
-    pub kept_expiry: BTreeMap<(u64, KeptId), bool>,
+    /// What an answer that ends then counts, so that it need not be read to be dropped.
+    pub kept_expiry: BTreeMap<(u64, KeptId), Option<u64>>,
     /// Which kept answer tells of a revision. Noted also while there is no mirror: one that comes later begins with
     /// some revision, and must not lack the answers of the next.
     pub kept_of: Vec<(u64, KeptId)>,
@@ -203,30 +204,27 @@ impl<'a, B: Base> Draft<'a, B> {
         keys.into_iter().collect()
     }
 
+    /// The answer under this key, which may have ended without being swept yet.
     pub fn kept(&self, id: &KeptId) -> Option<Kept> {
-        self.kept_or_ended(id)
-            .filter(|kept| kept.expires_ms > self.state.now_ms)
-    }
-
-    fn kept_or_ended(&self, id: &KeptId) -> Option<Kept> {
         match self.effects.kept.get(id) {
             Some(changed) => changed.clone(),
             None => self.base.kept(id),
         }
     }
 
-    pub fn keep(&mut self, id: KeptId, kept: Kept) {
-        // An answer that has ended but was not swept yet gives way to the new one under its key.
-        if let Some(stale) = self.kept_or_ended(&id) {
-            self.state.answers_bytes -= stale.bytes(&id);
+    /// Keeps an answer in the place of the one that has ended.
+    pub fn keep(&mut self, id: KeptId, kept: Kept, ended: Option<&Kept>) {
+        if let Some(ended) = ended {
+            self.state.answers_bytes -= ended.bytes(&id);
             self.effects
                 .kept_expiry
-                .insert((stale.expires_ms, id.clone()), false);
+                .insert((ended.expires_ms, id.clone()), None);
         }
-        self.state.answers_bytes += kept.bytes(&id);
+        let bytes = kept.bytes(&id);
+        self.state.answers_bytes += bytes;
         self.effects
             .kept_expiry
-            .insert((kept.expires_ms, id.clone()), true);
+            .insert((kept.expires_ms, id.clone()), Some(bytes));
         self.effects.kept.insert(id, Some(kept));
     }
 
@@ -240,25 +238,19 @@ impl<'a, B: Base> Draft<'a, B> {
         let swept_ms = if ended.len() < SWEEP_MAX {
             to_ms
         } else {
-            ended.last().map_or(to_ms, |(ms, _)| *ms)
+            ended.last().map_or(to_ms, |((ms, _), _)| *ms)
         };
-        for (expires_ms, id) in ended {
-            let Some(kept) = self
-                .kept_or_ended(&id)
-                .filter(|kept| kept.expires_ms == expires_ms)
-            else {
-                continue;
-            };
-            self.state.answers_bytes -= kept.bytes(&id);
-            self.effects.kept_expiry.insert((expires_ms, id.clone()), false);
-            self.effects.kept.insert(id, None);
+        for ((expires_ms, id), bytes) in ended {
+            self.state.answers_bytes -= bytes;
+            self.effects.kept.insert(id.clone(), None);
+            self.effects.kept_expiry.insert((expires_ms, id), None);
         }
         self.state.answers_swept_ms = swept_ms;
     }
 
     /// The first answers that end in `from_ms..to_ms`, base and draft merged: what is swept must not depend
     /// on which entries happen to share a batch, since that differs between members.
-    fn kept_between(&self, from_ms: u64, to_ms: u64) -> Vec<(u64, KeptId)> {
+    fn kept_between(&self, from_ms: u64, to_ms: u64) -> Vec<((u64, KeptId), u64)> {
         let nobody = KeptId {
             owner: String::new(),
             key: String::new(),
@@ -267,17 +259,15 @@ impl<'a, B: Base> Draft<'a, B> {
             .effects
             .kept_expiry
             .range((from_ms, nobody.clone())..(to_ms, nobody));
-        let (added, removed): (Vec<_>, Vec<_>) = drafted.partition(|(_, present)| **present);
-        let limit = SWEEP_MAX + removed.len();
-        let mut ended: BTreeSet<(u64, KeptId)> = self
-            .base
-            .kept_between(from_ms, to_ms, limit)
-            .into_iter()
-            .collect();
-        for (gone, _) in removed {
-            ended.remove(gone);
+        let drafted: Vec<_> = drafted.collect();
+        let based = self.base.kept_between(from_ms, to_ms, SWEEP_MAX + drafted.len());
+        let mut ended: BTreeMap<(u64, KeptId), u64> = based.into_iter().collect();
+        for (id, counted) in drafted {
+            match counted {
+                Some(bytes) => ended.insert(id.clone(), *bytes),
+                None => ended.remove(id),
+            };
         }
-        ended.extend(added.into_iter().map(|(id, _)| id.clone()));
         ended.into_iter().take(SWEEP_MAX).collect()
     }
 

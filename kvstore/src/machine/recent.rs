@@ -95,7 +95,7 @@ impl Base for WithRecent<'_> {
         self.db.kept(id)
     }
 
-    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)> {
+    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<((u64, KeptId), u64)> {
         self.db.kept_between(from_ms, to_ms, limit)
     }
 

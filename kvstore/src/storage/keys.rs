@@ -101,10 +101,9 @@ pub(crate) fn kept_expiry(expires_ms: u64, owner: &str, key: &str) -> Vec<u8> {
     .concat()
 }
 
-pub(crate) fn parse_kept_expiry(bytes: &[u8]) -> Option<(u64, String, String)> {
-    let expires_ms = u64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?);
-    let (owner, key) = std::str::from_utf8(bytes.get(9..)?).ok()?.split_once('\0')?;
-    Some((expires_ms, owner.to_owned(), key.to_owned()))
+pub(crate) fn parse_kept_expiry(row: &[u8]) -> Option<(u64, KeptId)> {
+    let expires_ms = u64::from_be_bytes(row.get(1..9)?.try_into().ok()?);
+    Some((expires_ms, parse_kept_id(row.get(9..)?)?))
 }
 
 /// Which kept answer tells of this revision.
@@ -158,7 +157,11 @@ mod tests {
 
     #[test]
     fn a_kept_answer_is_found_again_from_its_expiry() {
-        let parsed = parse_kept_expiry(&kept_expiry(7, "petstore", "a/b c"));
-        assert_eq!(parsed, Some((7, "petstore".into(), "a/b c".into())));
+        let id = KeptId {
+            owner: "petstore".to_owned(),
+            key: "a/b c".to_owned(),
+        };
+        let parsed = parse_kept_expiry(&kept_expiry(7, &id.owner, &id.key));
+        assert_eq!(parsed, Some((7, id)));
     }
 }

@@ -108,15 +108,23 @@ impl Base for MachineDb {
             .map(|bytes| decode(&bytes))
     }
 
-    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<(u64, KeptId)> {
+    fn kept_between(&self, from_ms: u64, to_ms: u64, limit: usize) -> Vec<((u64, KeptId), u64)> {
         let mut found = Vec::new();
         let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
         cursor.seek(keys::kept_expiry(from_ms, "", ""));
-        while let Some((expires_ms, owner, key)) = cursor.key().and_then(keys::parse_kept_expiry) {
-            if expires_ms >= to_ms || found.len() == limit {
+        while let Some((row, counted)) = cursor.item() {
+            let Some((expires_ms, id)) = keys::parse_kept_expiry(row).filter(|(at, _)| *at < to_ms) else {
+                break;
+            };
+            if found.len() == limit {
                 break;
             }
-            found.push((expires_ms, KeptId { owner, key }));
+            // A node of before did not say, and the answer itself has to be looked at.
+            let bytes = match counted {
+                [] => self.kept(&id).map_or(0, |kept| kept.bytes(&id)),
+                counted => decode(counted),
+            };
+            found.push(((expires_ms, id), bytes));
             cursor.next();
         }
         self.intact(cursor.status());

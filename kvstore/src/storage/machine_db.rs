@@ -196,12 +196,11 @@ impl MachineDb {
                 None => batch.delete_cf(answers, keys::kept(&id.owner, &id.key)),
             }
         }
-        for ((expires_ms, id), present) in &effects.kept_expiry {
+        for ((expires_ms, id), counted) in &effects.kept_expiry {
             let key = keys::kept_expiry(*expires_ms, &id.owner, &id.key);
-            if *present {
-                batch.put_cf(answers, key, []);
-            } else {
-                batch.delete_cf(answers, key);
+            match counted {
+                Some(bytes) => batch.put_cf(answers, key, encode(bytes)),
+                None => batch.delete_cf(answers, key),
             }
         }
         for (revision, id) in &effects.kept_of {

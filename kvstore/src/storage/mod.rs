@@ -20,5 +20,7 @@ pub(crate) mod keys;
 pub(crate) mod log_db;
 pub(crate) mod machine_base;
 pub(crate) mod machine_db;
+#[cfg(test)]
+mod older;
 mod tables;
 pub(crate) mod walk;

@@ -165,7 +165,7 @@ impl Node {
         let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed())?;
         let raft = Raft::new(
             settings.id,
-            raft::config::openraft_config(config)?,
+            raft::config::openraft_config(config, settings.id)?,
             factory,
             log,
             adapter,
@@ -186,8 +186,8 @@ impl Node {
             machine,
             peers: links,
             metrics,
-            // A follower waits out the lease, which is the longest timeout, and then one of its own.
-            undisputed: Duration::from_millis(config.store.election_max_ms + config.store.election_min_ms),
+            // A follower waits out the lease, which is its longest timeout, and then one of its own.
+            undisputed: Duration::from_millis(2 * config.store.election_min_ms),
         });
         let server = PeerServer::new(
             Arc::clone(&desk),

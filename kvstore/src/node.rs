@@ -22,6 +22,7 @@ use crate::machine::base::Base;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::metrics::NodeMetrics;
 use crate::raft;
+use crate::raft::clock::Heard;
 use crate::raft::desk::Desk;
 use crate::raft::identity::Identity;
 use crate::raft::intake::Intake;
@@ -186,6 +187,7 @@ impl Node {
             machine,
             peers: links,
             metrics,
+            heard: Heard::default(),
             // A follower waits out the lease, which is its longest timeout, and then one of its own.
             undisputed: Duration::from_millis(2 * config.store.election_min_ms),
         });

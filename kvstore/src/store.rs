@@ -2,6 +2,7 @@
 //! how things stand. The only caller of Raft; it must not know HTTP.
 
 mod backup;
+mod gauges;
 mod mirrors;
 mod propose;
 mod range;

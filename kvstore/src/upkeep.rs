@@ -15,6 +15,7 @@ use service::config::{Config, LimitsConfig, StoreConfig};
 use service::tasks::Tasks;
 
 use crate::command::Action;
+use crate::raft::clock;
 use crate::raft::desk::Desk;
 use crate::raft::start::{self, TokenSeeds};
 use crate::raft::view;
@@ -30,7 +31,6 @@ const EXPIRED_MAX: usize = 500;
 /// is given meanwhile may end then.
 const EXPIRY_PAUSE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(20)..=Duration::from_millis(500);
-const GAUGE_EVERY: Duration = Duration::from_secs(1);
 const COLLECT_EVERY: Duration = Duration::from_secs(1);
 const COLLECT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,9 +46,12 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     pub(crate) fn start(self, config: &Config, tokens: TokenSeeds) {
         let upkeep = Arc::new(self);
-        upkeep
-            .tasks
-            .spawn("gauges", Arc::clone(&upkeep).gauge_regularly());
+        let clock = clock::keep(
+            Arc::clone(&upkeep.desk),
+            config.store.clone(),
+            upkeep.tasks.clone(),
+        );
+        upkeep.tasks.spawn("clock", clock);
         let store = config.store.clone();
         upkeep.tasks.spawn(
             "flushes",
@@ -296,47 +299,6 @@ impl Upkeep {
                 Ok(free) => self.store.set_disk_full(free < limits.disk_free_bytes_min),
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
-        }
-    }
-
-    async fn gauge_regularly(self: Arc<Self>) {
-        while self.pause(GAUGE_EVERY).await {
-            self.gauge();
-        }
-    }
-
-    fn gauge(&self) {
-        let (metrics, machine) = (&self.desk.metrics, &self.desk.machine);
-        let (view, state) = (view::view(&self.desk.raft), machine.state());
-        let set =
-            |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&metrics.term, view.term);
-        set(&metrics.is_leader, u64::from(view.is_leader()));
-        set(
-            &metrics.applied_index,
-            machine.progress_now().applied_end.saturating_sub(1),
-        );
-        set(&metrics.revision, state.revision);
-        set(&metrics.compacted_revision, state.compacted);
-        set(&metrics.keys, state.keys);
-        set(&metrics.answers_bytes, state.answers_bytes);
-        set(&metrics.leases, machine.leases.len() as u64);
-        set(
-            &metrics.db_bytes,
-            crate::storage::files::folder_bytes(&self.folder),
-        );
-        let mirrors = machine.mirrors();
-        let missed = mirrors.synchronous().filter(|mirror| !mirror.is_required());
-        set(&metrics.mirrors.degraded, missed.count() as u64);
-        metrics.mirrors.lag.reset();
-        for mirror in self.desk.mirrors.views().into_iter().filter(|_| view.is_leader()) {
-            let lag = metrics.mirrors.lag.with_label_values(&[&mirror.name]);
-            set(&lag, mirror.lag.unwrap_or(state.revision));
-        }
-        metrics.follower_lag.reset();
-        for (id, matched) in view.matched.iter().filter(|(id, _)| **id != view.me) {
-            let lag = view.last_log.unwrap_or(0).saturating_sub(*matched);
-            set(&metrics.follower_lag.with_label_values(&[&id.to_string()]), lag);
         }
     }
 }

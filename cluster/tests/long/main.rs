@@ -20,6 +20,7 @@ mod links;
 mod network;
 #[path = "../../src/chaos/power.rs"]
 mod power;
+mod used;
 
 mod chaos;
 mod contract;
@@ -39,6 +40,7 @@ mod power_loss;
 mod steady;
 mod upgrade;
 mod weather;
+mod whole;
 
 #[cfg(feature = "planted")]
 #[path = "../it/faults/mod.rs"]

@@ -7,6 +7,7 @@ use crate::ALL;
 use crate::drive::{Order, done};
 use crate::harness::{Cluster, let_in, signal, start_newcomer, three_with_newcomers, wait_until};
 use crate::load::{Load, Plan, say, snapshot_installed, verify};
+use crate::used;
 
 const KEYS: u32 = 1_000_000;
 const FILL: Order = Order::fill(KEYS);
@@ -23,22 +24,11 @@ const PAGE_MAX: Duration = Duration::from_millis(500);
 const RESIDENT_MIB_MAX: u64 = 500;
 const STALL_MAX: Duration = Duration::from_millis(200);
 
-fn resident_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
-    kib / 1024
-}
-
 /// Hundredths of a second that the nodes have computed.
 async fn computed(cluster: &Cluster) -> u64 {
     let mut ticks = 0;
     for name in ALL {
-        let pid = cluster.pid(name).await.unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let fields = fields.split_whitespace().skip(11).take(2);
-        ticks += fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>();
+        ticks += used::computed(cluster.pid(name).await.unwrap());
     }
     ticks
 }
@@ -103,7 +93,7 @@ async fn a_million_keys_change_little() {
     say(&format!("puts on an empty store {empty}, on a full one {full}"));
     assert!(full * 100 >= empty * FLAT_PERCENT, "{full} instead of {empty}");
     for name in ALL {
-        let resident = resident_mib(cluster.pid(name).await.unwrap());
+        let resident = used::resident_mib(cluster.pid(name).await.unwrap());
         say(&format!("{name} has {resident} MiB in memory"));
         assert!(resident < RESIDENT_MIB_MAX, "{name} has {resident} MiB in memory");
     }

@@ -115,6 +115,7 @@ pub(super) async fn status(State(api): State<Shared>, request: Request) -> Resul
 pub(super) async fn metrics(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
+    api.store.gauge();
     Ok(api.store.metrics().registry.response())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::ReadPolicy;
 
+use super::clock::Heard;
 use super::intake::Intake;
 use super::mirrors::MirrorDesk;
 use super::network::message::{
@@ -24,6 +25,7 @@ pub struct Desk {
     pub machine: Arc<Machine>,
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
+    pub heard: Heard,
     /// So long after a majority has answered the leader, no timeout can have made another.
     pub undisputed: std::time::Duration,
 }

@@ -3,6 +3,7 @@
 //!
 //! `desk` is what a leader does for others, `members` how the cluster changes, `start` how it begins.
 
+pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod entry;

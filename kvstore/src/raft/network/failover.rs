@@ -110,13 +110,15 @@ async fn is_gone(address: &str) -> bool {
 mod tests {
     use std::net::TcpListener;
 
+    use service::tasks::Tasks;
+
     use super::*;
 
     #[tokio::test]
     async fn a_listener_that_ends_while_one_waits_in_it_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let asked = tokio::spawn(async move { is_gone(&address).await });
+        let asked = Tasks::new().spawn("asking", async move { is_gone(&address).await });
         // It has begun to connect, and is connected as far as the kernel cares.
         tokio::task::yield_now().await;
         drop(listener);

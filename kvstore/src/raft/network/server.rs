@@ -119,7 +119,9 @@ impl PeerServer {
             let (desk, tasks, checks) = (Arc::clone(&desk), tasks.clone(), Arc::clone(&checks));
             async move {
                 let request = match reader.next().await {
-                    Ok(Some(frame)) => message::decode_append(frame).ok(),
+                    Ok(Some(frame)) => message::decode_append(frame)
+                        .inspect(|request| desk.heard.note(&desk.raft, &request.vote))
+                        .ok(),
                     Ok(None) | Err(_) => None,
                 };
                 if request.is_none()
@@ -171,6 +173,7 @@ impl PeerServer {
         match request {
             Control::Append(encoded) => {
                 let request = message::decode_append(encoded).map_err(|error| text(&error))?;
+                self.desk.heard.note(raft, &request.vote);
                 raft.append_entries(request)
                     .await
                     .map(Controlled::Appended)

@@ -85,13 +85,18 @@ pub(crate) async fn probe(http: reqwest::Client, roster: Arc<Roster>, stop: Task
         let probes = roster.failed().into_iter().map(|instance| {
             let (http, roster) = (http.clone(), Arc::clone(&roster));
             async move {
-                let url = format!("{}/readyz", service::http::base(&instance.address));
-                let answer = http.get(url).timeout(PROBE_DEADLINE).send().await;
-                if answer.is_ok_and(|answer| answer.status().is_success()) {
+                if is_ready(&http, &instance).await {
                     roster.take_back(&instance);
                 }
             }
         });
         join_all(probes).await;
     }
+}
+
+/// Whether an instance says that it can do its work.
+pub(crate) async fn is_ready(http: &reqwest::Client, instance: &Registration) -> bool {
+    let url = format!("{}/readyz", service::http::base(&instance.address));
+    let answer = http.get(url).timeout(PROBE_DEADLINE).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }

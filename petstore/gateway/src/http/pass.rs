@@ -18,6 +18,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::{App, Shared, headers, mirror};
+use crate::refresh;
 
 const SHOP: &str = "petstore";
 /// Before those that have failed are tried once more.
@@ -29,6 +30,14 @@ enum Failure {
     NotSent,
     /// It may have done what was asked.
     Lost,
+    /// It has only just started, and says so.
+    NotReady(Response<Body>),
+}
+
+/// The body of an answer.
+enum Told {
+    Whole(Bytes),
+    Streamed(Body),
 }
 
 /// A request as it is sent to each instance that is tried.
@@ -59,6 +68,7 @@ pub(super) async fn pass(
     let mut tried: Vec<String> = Vec::new();
     // Once somebody may have carried a write out, nobody's silence makes that undone.
     let mut may_be_done = false;
+    let mut not_ready = None;
     let mut attempts = 0;
     while attempts < app.config.attempts_max
         && let Some(instance) = next(&app, &mut tried, deadline).await
@@ -78,7 +88,11 @@ pub(super) async fn pass(
             Err(failure) => {
                 let failed = &app.counters.failed;
                 failed.with_label_values(&[instance.name.as_str()]).inc();
-                may_be_done |= matches!(failure, Failure::Lost) && !outgoing.method.is_safe();
+                match failure {
+                    Failure::NotSent => {}
+                    Failure::Lost => may_be_done |= !outgoing.method.is_safe(),
+                    Failure::NotReady(response) => not_ready = Some(response),
+                }
                 if may_be_done && !outgoing.repeatable {
                     break;
                 }
@@ -88,7 +102,11 @@ pub(super) async fn pass(
     if catalogue && let Some(response) = mirror::catalogue(&app, &outgoing.path, deadline).await {
         return Ok(response);
     }
-    Err(if may_be_done { lost() } else { nobody(attempts) })
+    match not_ready {
+        _ if may_be_done => Err(lost()),
+        Some(response) => Ok(response),
+        None => Err(nobody(attempts)),
+    }
 }
 
 /// Reads a body once there is room for all of it, which it has until its request is answered.
@@ -186,8 +204,28 @@ async fn attempt(
     *response.status_mut() = answer.status();
     *response.headers_mut() = answer.headers().clone();
     headers::back(response.headers_mut());
-    *response.body_mut() = whole_or_stream(app, instance, outgoing, answer, until).await?;
+    let told = whole_or_stream(app, instance, outgoing, answer, until).await?;
+    let again = outgoing.repeatable || outgoing.method.is_safe();
+    let unready = again && matches!(&told, Told::Whole(bytes) if says_not_ready(response.status(), bytes));
+    *response.body_mut() = match told {
+        Told::Whole(bytes) => bytes.into(),
+        Told::Streamed(body) => body,
+    };
+    // It may also be something else that is not ready, such as the payments, and then no other instance does better.
+    if unready && !refresh::is_ready(&app.pooled, instance).await {
+        app.roster.leave_out(instance, "is not ready yet");
+        return Err(Failure::NotReady(response));
+    }
     Ok(response)
+}
+
+fn says_not_ready(status: StatusCode, body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Code {
+        code: String,
+    }
+    status == StatusCode::SERVICE_UNAVAILABLE
+        && serde_json::from_slice::<Code>(body).is_ok_and(|said| said.code == problem::NOT_READY.code)
 }
 
 fn failed(app: &App, instance: &Registration, error: &reqwest::Error) -> Failure {
@@ -208,12 +246,12 @@ async fn whole_or_stream(
     outgoing: &Outgoing,
     answer: reqwest::Response,
     until: Instant,
-) -> Result<Body, Failure> {
+) -> Result<Told, Failure> {
     let known = answer.content_length();
     let held = known.is_some_and(|bytes| bytes <= app.config.answer_bytes_held);
     if held && outgoing.method != Method::HEAD {
         return match tokio::time::timeout_at(until, answer.bytes()).await {
-            Ok(Ok(bytes)) => Ok(bytes.into()),
+            Ok(Ok(bytes)) => Ok(Told::Whole(bytes)),
             Ok(Err(error)) => Err(failed(app, instance, &error)),
             Err(_elapsed) => {
                 app.roster.leave_out(instance, "did not answer in time");
@@ -227,12 +265,12 @@ async fn whole_or_stream(
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let pieces = answer.bytes_stream();
     if !events {
-        return Ok(Body::from_stream(pieces));
+        return Ok(Told::Streamed(Body::from_stream(pieces)));
     }
     // It has no end of its own. Its reader comes back to another gateway, with the number of the last event it saw.
     let stop = app.stop.clone();
     let stopped = Box::pin(async move { stop.stopping().await });
-    Ok(Body::from_stream(pieces.take_until(stopped)))
+    Ok(Told::Streamed(Body::from_stream(pieces.take_until(stopped))))
 }
 
 fn lost() -> Problem {

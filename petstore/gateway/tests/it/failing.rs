@@ -107,6 +107,49 @@ async fn what_was_never_sent_goes_elsewhere_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn one_that_has_only_just_started_is_passed_by() {
+    let system = System::start(2).await;
+    let client = system.client();
+    let keyed = async |n: usize| {
+        let keyed = client.request(Method::POST, "/orders");
+        let keyed = keyed.header("idempotency-key", format!("k{n}")).body("{}");
+        client.send(keyed).await
+    };
+    system.shops[0].set(Mode::Starts);
+    for n in 0..REQUESTS {
+        assert_eq!(keyed(n).await.expect(418).json()["instance"], "shop2");
+    }
+    assert_eq!(system.health().await, ["left-out", "up"]);
+    // There is nobody else, so it is asked again until it is there.
+    system.shops[1].set(Mode::Starts);
+    let (answer, ()) = tokio::join!(keyed(REQUESTS), async {
+        wait_for("both to have been asked", async || {
+            let asked = system.shops.iter().filter(|shop| shop.seen().len() >= 2).count();
+            (asked == 2).then_some(()).ok_or(asked)
+        })
+        .await;
+        system.shops[0].set(Mode::Well);
+    });
+    assert_eq!(answer.expect(418).json()["instance"], "shop1");
+}
+
+/// Who lacks something else is ready all the same, and every other instance lacks it too.
+#[tokio::test]
+async fn what_an_instance_that_is_ready_says_is_passed_on() {
+    let system = System::start(2).await;
+    for shop in &system.shops {
+        shop.set(Mode::Lacks);
+    }
+    let client = system.client();
+    let keyed = client.request(Method::POST, "/orders");
+    let keyed = keyed.header("idempotency-key", "k").body("{}");
+    let refused = client.send(keyed).await.expect(503);
+    assert_eq!(refused.json()["code"], "not-ready");
+    assert_eq!(seen(&system, "POST /orders"), 1);
+    assert_eq!(system.health().await, ["up", "up"]);
+}
+
+#[tokio::test]
 async fn one_that_stands_still_is_waited_for_only_once() {
     let system = System::start_with(2, |config| config.read_ms_max = 200).await;
     system.shops[0].set(Mode::Hangs);

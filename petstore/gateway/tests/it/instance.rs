@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream;
 use serde_json::{Value, json};
+use service::problem::{self, Problem};
 use service::serve::{self, Limits};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -23,6 +24,10 @@ pub(crate) enum Mode {
     Well,
     /// Answers in part, then the connection breaks.
     BreaksOff,
+    /// Has not reached its store yet.
+    Starts,
+    /// Can do its work, but for what it needs of somebody else.
+    Lacks,
     /// Never answers.
     Hangs,
     /// Answers once it is let.
@@ -92,7 +97,7 @@ impl Instance {
 
 async fn ready(State(state): State<Arc<Shared>>) -> StatusCode {
     match *state.mode.lock().unwrap() {
-        Mode::Well => StatusCode::OK,
+        Mode::Well | Mode::Lacks => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -122,6 +127,10 @@ async fn echo(State(state): State<Arc<Shared>>, request: Request) -> Response {
             ];
             let pieces = stream::iter(pieces.map(|piece| piece.map_err(std::io::Error::from)));
             return ([("content-length", "100")], Body::from_stream(pieces)).into_response();
+        }
+        Mode::Starts | Mode::Lacks => {
+            let nothing = Problem::new(problem::NOT_READY, "Nothing was done.");
+            return nothing.into_response();
         }
         Mode::Hangs => return std::future::pending().await,
         Mode::Waits => state.let_go.notified().await,

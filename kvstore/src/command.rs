@@ -167,6 +167,14 @@ pub struct Txn {
     pub failed: Option<Vec<Op>>,
 }
 
+impl Txn {
+    /// All that it may do, whichever way it goes.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        let failed = self.failed.iter().flatten();
+        self.then.iter().chain(&self.otherwise).chain(failed)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     pub key: Bytes,

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -139,8 +139,7 @@ impl Node {
         let (folder, config) = (&settings.data, &settings.config);
         let metrics = Arc::new(NodeMetrics::new());
         let identity = Identity::load_or_create(folder, settings.id)?;
-        let machine = Machine::open(folder, machine_settings(config), Arc::clone(&metrics))
-            .context("open the state machine")?;
+        let machine = open_machine(settings, &metrics)?;
         let snapshot = machine.snapshot_end();
         let (log, opened, log_failed) = LogStore::open(
             &folder.join("raft"),
@@ -181,13 +180,14 @@ impl Node {
         }
         let links = Arc::new(Peers::new(Arc::clone(&trust), tasks.clone()));
         let desk = Arc::new(Desk {
-            intake: Intake::start(raft.clone(), tasks, Arc::clone(&metrics)),
+            intake: Intake::start(raft.clone(), Arc::clone(&machine), tasks, Arc::clone(&metrics)),
             mirrors: MirrorDesk::new(Arc::clone(&machine)),
             raft,
             machine,
             peers: links,
             metrics,
             heard: Heard::default(),
+            disk_full: AtomicBool::new(false),
             // A follower waits out the lease, which is its longest timeout, and then one of its own.
             undisputed: Duration::from_millis(2 * config.store.election_min_ms),
         });
@@ -266,6 +266,21 @@ impl Node {
         }
         std::future::pending().await
     }
+}
+
+/// A folder that holds a state and no log is that of a node which has forgotten its votes.
+fn open_machine(settings: &Settings, metrics: &Arc<NodeMetrics>) -> anyhow::Result<Arc<Machine>> {
+    let folder = &settings.data;
+    let machine = Machine::open(folder, machine_settings(&settings.config), Arc::clone(metrics));
+    let machine = machine.context("open the state machine")?;
+    let applied = machine.progress_now().applied_end;
+    anyhow::ensure!(
+        applied == 0 || folder.join("raft/db/CURRENT").exists(),
+        "the log of this node is gone, and with it its votes and what it acknowledged (its state has {applied} \
+         entries): remove the node from the cluster, empty {} and let it join under a new id",
+        folder.display()
+    );
+    Ok(machine)
 }
 
 /// Also the size of a WAL file: small, so that files are soon there to be written over.

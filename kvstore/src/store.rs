@@ -9,6 +9,7 @@ mod range;
 mod read;
 mod read_index;
 mod standing;
+mod weight;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 pub use crate::storage::walk::{Direction, Span};
 pub use backup::Turn;
 pub use mirrors::HearError;
-pub use range::{RangePage, RangeQuery, With};
+pub use range::{Asker, RangePage, RangeQuery, With};
 pub use read::{Got, Level, ReadError, ReadPoint};
 pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
 
@@ -70,7 +71,6 @@ struct Inner {
     folder: std::path::PathBuf,
     started: Instant,
     stopping: AtomicBool,
-    disk_full: AtomicBool,
     backups: Arc<Semaphore>,
 }
 
@@ -96,7 +96,6 @@ impl Store {
             folder,
             started: Instant::now(),
             stopping: AtomicBool::new(false),
-            disk_full: AtomicBool::new(false),
             backups: Arc::new(Semaphore::new(1)),
         };
         Self {
@@ -106,7 +105,7 @@ impl Store {
 
     /// Runs a command through the log; the answer is what applying it answered.
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
-        if self.inner.disk_full.load(Ordering::Relaxed) && grows(&command.action) {
+        if self.inner.desk.disk_full.load(Ordering::Relaxed) && grows(&command.action) {
             return Err(WriteError::DiskFull);
         }
         if self.passes_mirrors(&command.action) {
@@ -146,13 +145,18 @@ impl Store {
         view::leader_client_address(&self.inner.desk.raft)
     }
 
+    /// Whether what this node tells is not old without anybody noticing.
+    pub fn is_in_touch(&self) -> bool {
+        self.inner.desk.is_in_touch()
+    }
+
     /// From now on this node says that it is not ready, while it still serves.
     pub fn set_stopping(&self) {
         self.inner.stopping.store(true, Ordering::Relaxed);
     }
 
     pub fn set_disk_full(&self, full: bool) {
-        if self.inner.disk_full.swap(full, Ordering::Relaxed) != full {
+        if self.inner.desk.disk_full.swap(full, Ordering::Relaxed) != full {
             if full {
                 tracing::error!("the disk is almost full: this node takes no writes that need room");
             } else {
@@ -168,15 +172,7 @@ fn grows(action: &Action) -> bool {
         Action::Put { .. } | Action::Create { .. } | Action::LeaseGrant { .. } | Action::TokenPut { .. } => {
             true
         }
-        Action::Txn(txn) => {
-            let ops = txn
-                .then
-                .iter()
-                .chain(&txn.otherwise)
-                .chain(txn.failed.iter().flatten());
-            ops.into_iter()
-                .any(|op| matches!(op, Op::Put { .. } | Op::Add { .. }))
-        }
+        Action::Txn(txn) => txn.ops().any(|op| matches!(op, Op::Put { .. } | Op::Add { .. })),
         _ => false,
     }
 }

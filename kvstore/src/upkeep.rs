@@ -9,7 +9,7 @@ mod health;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use service::config::{Config, LimitsConfig, StoreConfig};
 use service::tasks::Tasks;
@@ -31,6 +31,10 @@ const EXPIRED_MAX: usize = 500;
 /// is given meanwhile may end then.
 const EXPIRY_PAUSE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(20)..=Duration::from_millis(500);
+/// A change of the voters that takes longer than this between its steps was left behind.
+const UNFINISHED_MIN: Duration = Duration::from_secs(1);
+/// A full disk, when nobody took over.
+const FLEE_AGAIN: Duration = Duration::from_secs(10);
 const COLLECT_EVERY: Duration = Duration::from_secs(1);
 const COLLECT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -138,7 +142,7 @@ impl Upkeep {
 
     /// A new leader makes sure that the cluster has its tokens.
     async fn follow_leadership(self: Arc<Self>, config: Config, tokens: TokenSeeds) {
-        let (mut led, mut settled) = (None, false);
+        let (mut led, mut settled, mut joint_since) = (None, false, None::<Instant>);
         let mut leader = None;
         loop {
             let look = if settled { LOOK_SETTLED } else { LOOK_UNSETTLED };
@@ -157,6 +161,11 @@ impl Upkeep {
             }
             if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
                 start::add_configured_learners(&self.desk, &config).await;
+            }
+            // A change of the voters whose leader did not live to take its second step; who takes it now is not disturbed.
+            joint_since = view.joint.then(|| joint_since.unwrap_or_else(Instant::now));
+            if view.is_leader() && joint_since.is_some_and(|since| since.elapsed() > UNFINISHED_MIN) {
+                self.desk.finish_change().await.ok();
             }
             settled = view.leader.is_some() && !self.needs_seed(&view);
         }
@@ -294,9 +303,17 @@ impl Upkeep {
     }
 
     async fn watch_disk(self: Arc<Self>, limits: LimitsConfig) {
+        let mut fled = None::<Instant>;
         while self.pause(Duration::from_secs(1)).await {
             match free_bytes(&self.folder) {
-                Ok(free) => self.store.set_disk_full(free < limits.disk_free_bytes_min),
+                Ok(free) => {
+                    let full = free < limits.disk_free_bytes_min;
+                    self.store.set_disk_full(full);
+                    if full && self.leads() && fled.is_none_or(|at| at.elapsed() > FLEE_AGAIN) {
+                        fled = Some(Instant::now());
+                        self.flee_full_disk().await;
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
         }

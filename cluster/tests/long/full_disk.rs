@@ -112,3 +112,43 @@ async fn a_follower_without_room_ends_and_comes_back_by_itself() {
     let book = load.stop().await;
     verify(&cluster, &ALL, book).await;
 }
+
+/// The others have room: what the leader cannot take is no reason to refuse anybody.
+#[tokio::test]
+async fn a_leader_without_room_lets_another_lead() {
+    let (cluster, disks) = small_disks();
+    let cluster = cluster;
+    cluster.up().await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 200).await;
+    let book = load.stop().await;
+    let full = cluster.leader().await;
+    let disk = &disks[ALL.iter().position(|name| *name == full).unwrap()];
+    disk.fill_up_to(FREE_MIN / 2);
+    wait_until("another leads", SOON, async || {
+        let leader = cluster.leader().await;
+        (leader != full).then_some(()).ok_or(leader)
+    })
+    .await;
+    // Its own clients are refused, and nobody else's.
+    let (status, body) = put(&cluster, &full).await;
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::INSUFFICIENT_STORAGE, Some("disk-full"))
+    );
+    let other = cluster.leader().await;
+    assert_eq!(put(&cluster, &other).await.0, StatusCode::OK);
+    let client = cluster.client();
+    for n in 0..200 {
+        client.put(&format!("meanwhile/{n}"), "x").await.unwrap();
+    }
+    disk.free();
+    wait_until("it takes writes again", SOON, async || {
+        let (status, body) = put(&cluster, &full).await;
+        (status == StatusCode::OK)
+            .then_some(())
+            .ok_or_else(|| format!("{status}: {body}"))
+    })
+    .await;
+    verify(&cluster, &ALL, book).await;
+}

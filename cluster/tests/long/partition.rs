@@ -117,3 +117,67 @@ async fn without_a_majority_anywhere_nothing_is_acknowledged_until_it_heals() {
     }
     verify(&cluster, &ALL, load.stop().await).await;
 }
+
+/// What such a node has grows old, and whoever watches it must notice that and go elsewhere.
+#[tokio::test]
+async fn a_watch_on_a_node_that_is_cut_off_falls_silent() {
+    const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+    let cluster = Cluster::start(3).await;
+    let network = Network::of(&cluster).await;
+    let follower = cluster.follower().await;
+    let request = cluster.request("GET", &follower, "/v1/watch?prefix=quiet/");
+    let mut watching = request.send().await.unwrap();
+    let mut heard_within = async |time: Duration| {
+        let piece = tokio::time::timeout(time, watching.chunk()).await;
+        piece.is_ok_and(|piece| piece.unwrap().is_some())
+    };
+    assert!(heard_within(2 * PROGRESS_EVERY).await, "it has begun");
+    assert!(heard_within(2 * PROGRESS_EVERY).await, "it tells of its progress");
+    network.isolate(&[id_of(&follower)]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // What was told before it was out of touch may still be on its way.
+    while heard_within(Duration::from_millis(50)).await {}
+    assert!(
+        !heard_within(2 * PROGRESS_EVERY).await,
+        "a node that knows nothing tells that nothing happened"
+    );
+    network.heal();
+    assert!(heard_within(4 * PROGRESS_EVERY).await, "it is back");
+}
+
+/// It was done elsewhere meanwhile, and the answer that was kept for its repetition is forgotten.
+#[tokio::test]
+async fn a_proposal_that_lay_in_a_cut_link_is_not_done_again() {
+    const TTL: Duration = Duration::from_secs(4);
+    // Longer than any silence that a node lets pass.
+    const CUT: Duration = Duration::from_secs(12);
+    let cluster = Cluster::start(3).await;
+    let network = Network::of(&cluster).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let add = |name: &str| {
+        let body = serde_json::json!({"then": [{"add": {"key": "count", "by": 1}}]});
+        let request = cluster.request("POST", name, "/v1/txn").json(&body);
+        let request = request.header("Idempotency-Key", "once");
+        request.header("Idempotency-TTL", TTL.as_secs()).send()
+    };
+    // Links that were never used have nothing in them.
+    only(&cluster, &follower).put("warm", "up").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    network.isolate(&[id_of(&follower)]);
+    let cut = Instant::now();
+    let lost = add(&follower).await.unwrap();
+    assert_eq!(lost.status(), 503, "it lies in the link");
+    assert_eq!(add(&leader).await.unwrap().status(), 200);
+    tokio::time::sleep_until((cut + CUT).into()).await;
+    // Time goes on for the cluster with what is written.
+    cluster
+        .client_of(vec![cluster.address(&leader).to_owned()])
+        .put("later", "x")
+        .await
+        .unwrap();
+    network.heal();
+    all_agree_on_a_leader(&cluster).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let count = cluster.client().get("count").await.unwrap().unwrap();
+    assert_eq!(count.value.as_deref(), Some(b"1".as_slice()));
+}

@@ -195,6 +195,8 @@ impl Stream {
             match step {
                 Step::Idle => {}
                 Step::Changes(deliveries) => return Some(self.changes(deliveries)),
+                // A node that is cut off has nothing to tell, and whoever watches it must notice and go elsewhere.
+                Step::Progress(_) | Step::Waiting(_) if !self.api.store.is_in_touch() => {}
                 Step::Progress(revision) => return Some(progress(revision)),
                 Step::Waiting(revision) => return Some(event(EVENT_PROGRESS, None, &Position { revision })),
                 Step::Compacted(compacted_revision) => {

@@ -66,12 +66,7 @@ fn refuse_txn(token: &Token, txn: &Txn) -> Option<Refusal> {
         .iter()
         .find_map(|condition| need(token, &condition.key, Access::Read));
     conditions.or_else(|| {
-        let ops = txn
-            .then
-            .iter()
-            .chain(&txn.otherwise)
-            .chain(txn.failed.iter().flatten());
-        ops.into_iter().find_map(|op| match op {
+        txn.ops().find_map(|op| match op {
             Op::Put { key, .. } | Op::Delete { key } | Op::Add { key, .. } => need(token, key, Access::Write),
             Op::DeletePrefix { prefix } => need(token, prefix, Access::Write),
             Op::Get { key } | Op::GetPrefix { prefix: key, .. } => need(token, key, Access::Read),

@@ -189,17 +189,10 @@ fn refuse_lease_use<B: Base>(
     match action {
         Action::Put { lease, .. } | Action::Create { lease, .. } => refuse(*lease),
         Action::LeaseRenew { id } | Action::LeaseRevoke { id } => refuse(*id),
-        Action::Txn(txn) => {
-            let ops = txn
-                .then
-                .iter()
-                .chain(&txn.otherwise)
-                .chain(txn.failed.iter().flatten());
-            ops.into_iter().find_map(|op| match op {
-                crate::command::Op::Put { lease, .. } => refuse(*lease),
-                _ => None,
-            })
-        }
+        Action::Txn(txn) => txn.ops().find_map(|op| match op {
+            crate::command::Op::Put { lease, .. } => refuse(*lease),
+            _ => None,
+        }),
         _ => None,
     }
 }

@@ -178,6 +178,11 @@ impl Machine {
         State::clone(&self.published.load())
     }
 
+    /// What the cluster's clock said at the last apply.
+    pub fn now_ms(&self) -> u64 {
+        self.published.load().now_ms
+    }
+
     pub fn tokens(&self) -> Arc<Tokens> {
         self.tokens.load_full()
     }

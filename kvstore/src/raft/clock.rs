@@ -44,7 +44,7 @@ impl Heard {
         }
     }
 
-    fn ago(&self) -> Duration {
+    pub fn ago(&self) -> Duration {
         match self.at_ms.load(Ordering::Relaxed) {
             NEVER => Duration::MAX,
             at_ms => self.origin.elapsed().saturating_sub(Duration::from_millis(at_ms)),

@@ -1,6 +1,8 @@
 //! What the leader does, for its own clients and for those of the others alike.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
@@ -18,6 +20,9 @@ use crate::command::{Action, Actor, Answer, Command, MirrorsWere, Refusal, Reply
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
+/// A follower that has heard its leader within this time is in touch with the cluster.
+const IN_TOUCH: Duration = Duration::from_secs(1);
+
 pub struct Desk {
     pub raft: Raft,
     pub intake: Intake,
@@ -26,8 +31,10 @@ pub struct Desk {
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
     pub heard: Heard,
+    /// Too full to take what needs room.
+    pub disk_full: AtomicBool,
     /// So long after a majority has answered the leader, no timeout can have made another.
-    pub undisputed: std::time::Duration,
+    pub undisputed: Duration,
 }
 
 impl Desk {
@@ -80,6 +87,15 @@ impl Desk {
         view.leader.filter(|_| !alone)
     }
 
+    /// Whether what this node has is what the cluster had not long ago: it leads, or hears who does.
+    pub fn is_in_touch(&self) -> bool {
+        let view = view::view(&self.raft);
+        if view.is_leader() {
+            return self.leader_to_tell(&view).is_some();
+        }
+        self.heard.ago() < IN_TOUCH
+    }
+
     pub fn standing(&self) -> Standing {
         let view = view::view(&self.raft);
         let progress = self.machine.progress_now();
@@ -95,6 +111,7 @@ impl Desk {
         Health {
             sync_us: u64::try_from(pace.as_micros()).unwrap_or(u64::MAX),
             marks: self.machine.agreement.marks(),
+            disk_full: self.disk_full.load(Ordering::Relaxed),
         }
     }
 

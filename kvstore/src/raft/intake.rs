@@ -12,9 +12,11 @@ use openraft::errors::{ClientWriteError, RaftError};
 use service::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::hours::Hours;
 use super::network::message::NotNow;
 use super::types::Raft;
 use crate::command::{Proposal, Reply, count_commands, merge_commands};
+use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
 /// Entries under way. Another one leaves only when it is as large as the last: small ones would cost more than
@@ -58,6 +60,8 @@ pub struct Intake {
 
 struct Gatherer {
     raft: Raft,
+    machine: Arc<Machine>,
+    hours: Hours,
     tasks: Tasks,
     metrics: Arc<NodeMetrics>,
     queue: mpsc::Receiver<Batch>,
@@ -93,10 +97,12 @@ impl Filling {
 }
 
 impl Intake {
-    pub fn start(raft: Raft, tasks: &Tasks, metrics: Arc<NodeMetrics>) -> Self {
+    pub fn start(raft: Raft, machine: Arc<Machine>, tasks: &Tasks, metrics: Arc<NodeMetrics>) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
         let gatherer = Gatherer {
             raft,
+            machine,
+            hours: Hours::default(),
             tasks: tasks.clone(),
             metrics,
             queue,
@@ -148,7 +154,14 @@ impl Gatherer {
             self.last = filling.commands;
             let going = Going::begin(&self.under_way);
             let batches = std::mem::take(&mut filling).batches;
-            let writing = write(self.raft.clone(), Arc::clone(&self.metrics), batches, going);
+            let at_ms = self.hours.now_ms(self.machine.now_ms());
+            let writing = write(
+                self.raft.clone(),
+                Arc::clone(&self.metrics),
+                at_ms,
+                batches,
+                going,
+            );
             self.tasks.spawn("proposal", writing);
         }
     }
@@ -174,10 +187,10 @@ impl Gatherer {
     }
 }
 
-async fn write(raft: Raft, metrics: Arc<NodeMetrics>, batches: Vec<Batch>, going: Going) {
+async fn write(raft: Raft, metrics: Arc<NodeMetrics>, at_ms: u64, batches: Vec<Batch>, going: Going) {
     let merged = merge_commands(batches.iter().map(|batch| batch.commands.as_ref()));
     let started = Instant::now();
-    let proposal = Proposal::new(service::time::now_ms(), &merged);
+    let proposal = Proposal::new(at_ms, &merged);
     let mut writing = std::pin::pin!(raft.client_write(proposal));
     let written = if let Ok(written) = tokio::time::timeout(HOLD, &mut writing).await {
         written

@@ -87,7 +87,7 @@ impl Desk {
         }
         let member = view.members.get(&id).ok_or(MemberRefused::NotFound)?;
         if view.is_voter(id) {
-            return Ok(());
+            return self.finish_change().await;
         }
         let end = view.last_log.map_or(0, |last| last + 1);
         let lag = end.saturating_sub(view.matched.get(&id).map_or(0, |matched| matched + 1));
@@ -101,6 +101,16 @@ impl Desk {
             .await
             .map(drop)
             .map_err(refused)
+    }
+
+    /// A leader may have died between the two steps of a change; nothing but another change would take the second.
+    pub async fn finish_change(&self) -> Result<(), MemberRefused> {
+        if !view::view(&self.raft).joint {
+            return Ok(());
+        }
+        let nobody: ChangeMembers<u64, Member> = ChangeMembers::AddVoterIds([].into());
+        let finished = self.raft.change_membership(nobody, true).await;
+        finished.map(drop).map_err(refused)
     }
 
     pub(super) async fn remove(&self, id: u64) -> Result<(), MemberRefused> {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod entry;
+pub mod hours;
 pub mod identity;
 pub mod intake;
 pub mod log;

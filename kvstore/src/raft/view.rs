@@ -21,6 +21,8 @@ pub struct RaftView {
     pub snapshot: Option<u64>,
     pub members: BTreeMap<u64, Member>,
     pub voters: Vec<u64>,
+    /// A change of the voters has begun and is not over.
+    pub joint: bool,
     /// On the leader: how far each member has the log.
     pub matched: BTreeMap<u64, u64>,
     /// On the leader: how long ago the latest question was asked that a majority has answered.
@@ -102,6 +104,7 @@ pub fn view(raft: &Raft) -> RaftView {
             .map(|(id, member)| (*id, member.clone()))
             .collect(),
         voters: membership.voter_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
         matched: matched
             .filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index)))
             .collect(),

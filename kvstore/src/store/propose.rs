@@ -16,7 +16,8 @@ use service::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
-use crate::command::{Action, Answer, Command, Op, Refusal, Reply, encode_commands};
+use super::weight::{BATCH_READING_MAX, reads, weight};
+use crate::command::{Answer, Command, Refusal, Reply, encode_commands};
 use crate::raft::desk::Desk;
 use crate::raft::network::link::AskError;
 use crate::raft::network::message::{Ask, NotNow, Proposed, Told};
@@ -153,7 +154,7 @@ impl Batcher {
 
     /// Takes what is queued, letting handlers that are ready add theirs.
     async fn gather(&mut self, first: Waiting) -> VecDeque<Waiting> {
-        let (mut batch, mut bytes, mut next) = (VecDeque::new(), 0, Some(first));
+        let (mut batch, mut bytes, mut reading, mut next) = (VecDeque::new(), 0, 0, Some(first));
         for round in 0..=YIELDS {
             while let Some(waiting) = next.take().or_else(|| self.queue.try_recv().ok()) {
                 if waiting.since.elapsed() > self.age_max {
@@ -161,8 +162,12 @@ impl Batcher {
                     continue;
                 }
                 bytes += waiting.bytes;
+                reading += usize::from(reads(&waiting.command));
                 batch.push_back(waiting);
-                if bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_COMMANDS_MAX {
+                if bytes >= BATCH_BYTES_MAX
+                    || batch.len() >= BATCH_COMMANDS_MAX
+                    || reading >= BATCH_READING_MAX
+                {
                     return batch;
                 }
             }
@@ -338,28 +343,6 @@ fn settled(reply: Reply, again: bool) -> Result<Reply, WriteError> {
         return Err(WriteError::OutcomeUnknown);
     }
     Ok(reply)
-}
-
-/// Roughly the bytes that a command takes up in the queue and in the log.
-fn weight(command: &Command) -> usize {
-    let of_op = |op: &Op| match op {
-        Op::Put { key, value, .. } => key.len() + value.len() + 16,
-        Op::Delete { key } | Op::Get { key } | Op::Add { key, .. } => key.len() + 32,
-        Op::DeletePrefix { prefix } | Op::GetPrefix { prefix, .. } => prefix.len() + 16,
-    };
-    64 + match &command.action {
-        Action::Put { key, value, .. } => key.len() + value.len(),
-        Action::Create { prefix, value, .. } => prefix.len() + value.len(),
-        Action::Txn(txn) => {
-            let ops = txn
-                .then
-                .iter()
-                .chain(&txn.otherwise)
-                .chain(txn.failed.iter().flatten());
-            txn.conditions.len() * 48 + ops.map(of_op).sum::<usize>()
-        }
-        _ => 64,
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What members ask each other about their health: whether their states are the same, and how fast their disks are.
 //!
 //! A member whose state differs from that of most voters ends and stays away. A leader whose disk has become much
-//! slower than another's lets that one lead. Neither touches the rules of the log.
+//! slower than another's, or has no room where another has, lets that one lead. Neither touches the rules of the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,20 +139,38 @@ impl Upkeep {
             );
             return;
         };
+        if self.give_away(heir, "this disk has become slow").await {
+            self.desk.metrics.health.slow_disk_handovers.inc();
+        }
+    }
+
+    /// A leader without room refuses what others could take, and would end when others go on sending it their writes.
+    pub(super) async fn flee_full_disk(&self) {
+        let view = view::view(&self.desk.raft);
+        let answers = self.ask_all().await;
+        let heirs = answers.into_iter().filter(|(id, _)| view.is_voter(*id));
+        let roomy = heirs.filter(|(_, health)| !health.disk_full);
+        if let Some((heir, _)) = roomy.min_by_key(|(_, health)| health.sync_us) {
+            self.give_away(heir, "this disk is almost full").await;
+        } else {
+            tracing::warn!("this disk is almost full, and no voter is known to have more room");
+        }
+    }
+
+    async fn give_away(&self, heir: u64, why: &str) -> bool {
         match self.desk.hand_over(heir).await {
             Ok(()) => {
-                self.desk.metrics.health.slow_disk_handovers.inc();
-                tracing::warn!(
-                    node.leader = heir,
-                    disk.sync_ms = pace.as_millis(),
-                    "this disk has become slow: handed over the lead"
-                );
+                tracing::warn!(node.leader = heir, "{why}: handed over the lead");
+                true
             }
-            Err(refused) => tracing::warn!(
-                node.id = heir,
-                ?refused,
-                "this disk is slow, and that voter did not take over"
-            ),
+            Err(refused) => {
+                tracing::warn!(
+                    node.id = heir,
+                    ?refused,
+                    "{why}, and that voter did not take over"
+                );
+                false
+            }
         }
     }
 }

@@ -75,6 +75,33 @@ pub(crate) async fn wipe_a_member() {
     verify(&cluster, &rest, load.stop().await).await;
 }
 
+/// What is left of such a folder looks like a member, and has forgotten its votes.
+#[tokio::test]
+async fn a_member_that_lost_only_its_log_does_not_start() {
+    let cluster = Cluster::start(3).await;
+    let load = Load::start(&cluster, Plan::default());
+    load.progress(Instant::now(), 200).await;
+    let wiped = cluster.follower().await;
+    // What it applied is on disk once it has been stopped properly.
+    cluster.term(&wiped).await;
+    std::fs::remove_dir_all(cluster.data().join(&wiped).join("raft")).unwrap();
+    cluster.start_node(&wiped).await;
+    wait_until("it says what is wrong", Duration::from_secs(30), async || {
+        let log = cluster.log(&wiped);
+        log.contains("the log of this node is gone")
+            .then_some(())
+            .ok_or(log)
+    })
+    .await;
+    cluster.kill(&wiped).await;
+    load.progress(Instant::now(), 200).await;
+    let rest: Vec<&str> = ["n1", "n2", "n3"]
+        .into_iter()
+        .filter(|name| *name != wiped)
+        .collect();
+    verify(&cluster, &rest, load.stop().await).await;
+}
+
 #[tokio::test]
 async fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
     let cluster = three_and_newcomers(1).await;

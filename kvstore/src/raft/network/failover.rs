@@ -28,9 +28,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Of them, so many give way to one whose log is no longer than one's own: it may not know that the leader is gone.
 const LOOKS_COURTEOUS: u32 = 3;
 
-/// Called when an append stream from `leader` has ended.
-pub async fn on_stream_end(desk: Arc<Desk>, leader: u64) {
+/// Called when an append stream from `leader` has ended. `may_lead` tells whether this node has all that it ever
+/// acknowledged.
+pub async fn on_stream_end(desk: Arc<Desk>, leader: u64, may_lead: impl Fn() -> bool) {
     for look in 0..LOOKS {
+        if !may_lead() {
+            return;
+        }
         let view = view::view(&desk.raft);
         if view.leader != Some(leader) || !view.is_voter(view.me) {
             return;

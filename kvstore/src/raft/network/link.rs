@@ -1,11 +1,13 @@
 //! Questions to one peer over one connection, many under way at once, each told apart by a number.
 //!
 //! The connection is made on demand. What was not sent surely did not happen; what was sent and not
-//! answered is unknown: the two are told apart here, since nobody above could.
+//! answered is unknown: the two are told apart here, since nobody above could. While nothing is asked the other end is
+//! asked something all the same, so that silence means a cut to both: see `super::server`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use service::tasks::Tasks;
@@ -19,6 +21,12 @@ use super::stream::{Outgoing, write_flushed};
 
 /// Questions waiting to be written; more make the asker wait.
 const QUEUE: usize = 256;
+/// How often the other end is asked something that needs no answer.
+const WARM_EVERY: Duration = Duration::from_secs(3);
+/// Without any answer for so long, nobody is there, or nothing comes through.
+const SILENT_MAX: Duration = Duration::from_secs(8);
+/// No question of an asker's has this number.
+const WARMING: u64 = 0;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -96,8 +104,15 @@ impl Link {
             questions,
             pending: Arc::clone(&pending),
         });
-        self.tasks
-            .spawn("peer-link", serve(connection, queue, pending, self.tasks.clone()));
+        let warming = keep_warm(made.questions.downgrade());
+        let tasks = self.tasks.clone();
+        self.tasks.spawn("peer-link", async move {
+            tokio::select! {
+                () = serve(connection, queue, pending, tasks) => {}
+                // Nobody holds this link any more.
+                () = warming => {}
+            }
+        });
         *live = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -110,7 +125,7 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
     } = connection;
     let writing = write_all(writer, queue);
     let reading = async {
-        while let Ok(Some(frame)) = reader.next().await {
+        while let Ok(Ok(Some(frame))) = tokio::time::timeout(SILENT_MAX, reader.next()).await {
             let Some((number, told)) = split(&frame) else {
                 break;
             };
@@ -131,6 +146,19 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
         () = tasks.stopping() => {}
     }
     pending.lock().expect(POISON).take();
+}
+
+/// Ends when the link is gone.
+async fn keep_warm(questions: mpsc::WeakSender<(u64, Bytes)>) {
+    let question = Bytes::from(message::encode(&Ask::LastLog));
+    loop {
+        tokio::time::sleep(WARM_EVERY).await;
+        let Some(questions) = questions.upgrade() else {
+            return;
+        };
+        // A full queue is as good a sign of life.
+        questions.try_send((WARMING, question.clone())).ok();
+    }
 }
 
 fn split(frame: &[u8]) -> Option<(u64, Told)> {

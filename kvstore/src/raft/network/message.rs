@@ -192,6 +192,8 @@ pub struct Health {
     /// What syncing the log takes, on average.
     pub sync_us: u64,
     pub marks: Vec<Mark>,
+    /// It takes no writes that need room. A member of before does not say so.
+    pub disk_full: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

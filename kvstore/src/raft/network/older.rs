@@ -22,7 +22,8 @@ mod tests {
 
     use super::*;
     use crate::command::{Answer, MirrorsWere, Reply};
-    use crate::raft::network::message::{Moment, NotNow};
+    use crate::machine::agreement::Mark;
+    use crate::raft::network::message::{MemberRefused, Moment, NotNow, Standing};
     use crate::raft::types::LogId;
 
     /// As the previous program wrote them.
@@ -33,6 +34,9 @@ mod tests {
         ReadIndex(Result<u64, NotNow>),
         Proposed(Result<Vec<Reply>, NotNow>),
         LastLog { last: Option<LogId> },
+        Member(Result<(), MemberRefused>),
+        Standing(Standing),
+        Health { sync_us: u64, marks: Vec<Mark> },
     }
 
     #[test]
@@ -62,6 +66,17 @@ mod tests {
         );
         let refused = told(&Old::Proposed(Err(NotNow::Unknown)));
         assert!(matches!(refused, Told::Proposed(Err(NotNow::Unknown))));
+        let health = told(&Old::Health {
+            sync_us: 700,
+            marks: vec![Mark { revision: 1, hash: 2 }],
+        });
+        let Told::Health(health) = health else {
+            panic!("not the health of a member");
+        };
+        assert_eq!(
+            (health.sync_us, health.marks.len(), health.disk_full),
+            (700, 1, false)
+        );
         assert!(decode_told(&[]).is_err() || decode_told(&[200]).is_err());
     }
 }

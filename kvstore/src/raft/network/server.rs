@@ -1,7 +1,11 @@
 //! The peer port: takes connections of other members and hands what they say to Raft.
+//!
+//! Invariant: no proposal is taken in that lay in a cut network or in a paused process for long. Whoever asked has asked
+//! somebody else meanwhile; an answer that was kept for the repetition would be forgotten, and the write done twice.
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt};
@@ -11,12 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::failover;
-use super::frame::{FrameReader, append_frame};
+use super::frame::{FRAME_BYTES_MAX, FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
 use super::link::write_all;
-use super::message::{self, Ask, Control, Controlled, Streamed, transfer_request};
+use super::message::{self, Ask, Control, Controlled, NotNow, Streamed, Told, transfer_request};
 use super::stream::write_flushed;
 use super::transfer;
+use crate::machine::host::Machine;
 use crate::raft::desk::Desk;
 use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 
@@ -24,6 +29,13 @@ use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 const CONNECTIONS_MAX: usize = 256;
 /// Questions of one peer that are answered at the same time.
 const QUESTIONS_MAX: usize = 512;
+/// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
+/// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// Only an asker that keeps its connection warm can be expected to; the program of before does not.
+const WARM_AFTER: Duration = Duration::from_secs(2);
+/// With the number of its question it fits into a frame.
+const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 8;
 
 pub struct PeerServer {
     pub desk: Arc<Desk>,
@@ -69,7 +81,7 @@ impl PeerServer {
             };
             let Ok((stream, _)) = accepted else {
                 // Out of descriptors, most likely: let some connections end first.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let server = Arc::clone(&self);
@@ -115,6 +127,7 @@ impl PeerServer {
         let desk = Arc::clone(&self.desk);
         let (fast_failover, tasks, checks) =
             (self.fast_failover, self.tasks.clone(), Arc::clone(&self.checks));
+        let lost_up_to = self.lost_up_to;
         let requests = futures_util::stream::unfold(reader, move |mut reader: FrameReader<_>| {
             let (desk, tasks, checks) = (Arc::clone(&desk), tasks.clone(), Arc::clone(&checks));
             async move {
@@ -130,7 +143,9 @@ impl PeerServer {
                     && let Ok(permit) = checks.try_acquire_owned()
                 {
                     tasks.spawn("failover", async move {
-                        failover::on_stream_end(desk, peer).await;
+                        let machine = Arc::clone(&desk.machine);
+                        let may_lead = || has_all(&machine, lost_up_to);
+                        failover::on_stream_end(desk, peer, may_lead).await;
                         drop(permit);
                     });
                 }
@@ -207,7 +222,7 @@ impl PeerServer {
     /// A vote stands for everything this node ever acknowledged; with part of that lost, it would lie.
     fn may_vote(&self) -> Result<(), String> {
         match self.lost_up_to {
-            Some(end) if self.desk.machine.progress_now().applied_end < end => Err(format!(
+            Some(end) if !has_all(&self.desk.machine, self.lost_up_to) => Err(format!(
                 "this node lost entries before {end} and does not vote until it has them again"
             )),
             _ => Ok(()),
@@ -241,19 +256,34 @@ impl PeerServer {
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
         let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
         let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
+        let (mut heard, mut is_kept_warm) = (Instant::now(), false);
         while let Some(frame) = reader.next().await? {
             let Some((number, body)) = frame.split_at_checked(8) else {
                 break;
             };
             let number = u64::from_le_bytes(number.try_into().expect("split at eight"));
             let question: Ask = message::decode(body).map_err(io::Error::other)?;
+            let silent = heard.elapsed();
+            heard = Instant::now();
+            if is_kept_warm && silent > SILENT_MAX {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "what comes may be old"));
+            }
+            is_kept_warm |= matches!(question, Ask::LastLog) && silent > WARM_AFTER;
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                 break;
             };
             let (desk, answers) = (Arc::clone(&self.desk), answers.clone());
             self.tasks.spawn("peer-question", async move {
                 let _permit = permit;
-                let told = message::encode(&desk.answer(question).await);
+                let mut told = message::encode(&desk.answer(question).await);
+                if told.len() > ANSWER_BYTES_MAX {
+                    // It was done; what it answered cannot be told.
+                    tracing::error!(
+                        bytes = told.len(),
+                        "the answers to a batch are too large to be sent"
+                    );
+                    told = message::encode(&Told::Proposed(Err(NotNow::Unknown)));
+                }
                 // The asker has gone away; nobody misses the answer.
                 answers.send((number, told.into())).await.ok();
             });
@@ -261,6 +291,11 @@ impl PeerServer {
         writing.abort();
         Ok(())
     }
+}
+
+/// Whether what was lost is there again.
+fn has_all(machine: &Machine, lost_up_to: Option<u64>) -> bool {
+    lost_up_to.is_none_or(|end| machine.progress_now().applied_end >= end)
 }
 
 fn streamed(answer: StreamAppendResult<TypeConfig>) -> Streamed {

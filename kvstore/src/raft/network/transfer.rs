@@ -4,6 +4,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::frame::{append_frame, write_frame};
 use super::handshake::Connection;
@@ -15,6 +18,8 @@ use crate::storage::damage::Damage;
 use crate::storage::files;
 
 const CHUNK_BYTES: usize = 1 << 20;
+/// A sender that says nothing for so long does not keep others from sending theirs.
+const SILENT_MAX: Duration = Duration::from_secs(20);
 
 fn malformed(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
@@ -89,16 +94,20 @@ fn read_full(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+async fn next_piece(connection: &mut Connection) -> io::Result<Option<Bytes>> {
+    match tokio::time::timeout(SILENT_MAX, connection.reader.next()).await {
+        Ok(piece) => piece,
+        Err(_late) => Err(io::Error::new(io::ErrorKind::TimedOut, "the sender fell silent")),
+    }
+}
+
 /// Receives into `folder`, which is emptied first. What comes back is whole, verified and synced.
 pub async fn receive(
     connection: &mut Connection,
     folder: PathBuf,
 ) -> io::Result<(Vote, SnapshotMeta, PathBuf)> {
-    let head = connection
-        .reader
-        .next()
-        .await?
-        .ok_or_else(|| malformed("a snapshot without a head"))?;
+    let head = next_piece(connection).await?;
+    let head = head.ok_or_else(|| malformed("a snapshot without a head"))?;
     let head: SnapshotHead = message::decode(&head).map_err(io::Error::other)?;
     let (meta, manifest): (SnapshotMeta, Manifest) = (head.meta()?, serde_json::from_slice(&head.manifest)?);
     files::remove_folder(&folder)?;
@@ -110,11 +119,8 @@ pub async fn receive(
         let mut target = File::create(folder.join(&file.name))?;
         let (mut bytes, mut crc) = (0, 0);
         while bytes < file.bytes {
-            let chunk = connection
-                .reader
-                .next()
-                .await?
-                .ok_or_else(|| malformed("a snapshot was cut short"))?;
+            let chunk = next_piece(connection).await?;
+            let chunk = chunk.ok_or_else(|| malformed("a snapshot was cut short"))?;
             bytes += chunk.len() as u64;
             crc = crc32c::crc32c_append(crc, &chunk);
             target = tokio::task::spawn_blocking(move || target.write_all(&chunk).map(|()| target))

@@ -2,6 +2,8 @@
 //!
 //! Invariant: they may tell what any key held, so only who may read all keys gets them.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -47,14 +49,22 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
     let level = params.level()?;
     let point = api.read_point(level).await?;
     caller.may_read_prefix(&api, b"")?;
+    let generation = Arc::clone(&point.generation);
     let reading = api.store.edge().spawn_blocking("answers", move || {
-        let found = point.generation.db().kept_after(after.as_ref(), BYTES_MAX);
-        (found, point.revision)
+        generation.db().kept_after(after.as_ref(), BYTES_MAX)
     });
-    let (found, revision) = reading
+    let found = reading
         .await
         .map_err(|error| Problem::internal("list the kept answers", error))?;
     let more = found.iter().map(|(id, kept)| kept.bytes(id)).sum::<u64>() >= BYTES_MAX;
-    let answers = found.into_iter().map(|(id, kept)| wire(id, kept)).collect();
-    Ok(reply::found(revision, level, &KeptAnswers { answers, more }))
+    let answers: Vec<KeptAnswer> = found.into_iter().map(|(id, kept)| wire(id, kept)).collect();
+    let newest = answers.iter().map(|answer| answer.revision).max();
+    if api.is_newer(&point, newest.unwrap_or(0)).await? {
+        caller.may_read_prefix(&api, b"")?;
+    }
+    Ok(reply::found(
+        point.revision,
+        level,
+        &KeptAnswers { answers, more },
+    ))
 }

@@ -1,8 +1,8 @@
 //! Who is calling, and what they may read.
 //!
 //! Invariant: a read is checked against the rules as they are once its read point was reached, so that a
-//! change of rules is ordered with what is read. Whether a write is allowed is decided when it is applied,
-//! not here.
+//! change of rules is ordered with what is read; once more when what was read turns out to be newer than that. Whether a
+//! write is allowed is decided when it is applied, not here.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{Api, reply};
 use crate::command::{Access, Actor};
 use crate::machine::access;
 use crate::machine::state::{Token, Tokens, prefix_end};
-use crate::store::Level;
+use crate::store::{Level, ReadPoint};
 
 /// A token that was valid when the request came.
 pub(super) struct Caller {
@@ -66,6 +66,17 @@ impl Api {
             .ok_or_else(|| bearer::unauthorized("This token is not known here."))
     }
 
+    /// Whether what was read is newer than its read point. Then the rules that were in force before it are known here,
+    /// and must be asked again.
+    pub(super) async fn is_newer(&self, point: &ReadPoint, revision: u64) -> Result<bool> {
+        if revision <= point.revision {
+            return Ok(false);
+        }
+        let published = self.store.wait_published(revision).await;
+        published.map_err(reply::read_problem)?;
+        Ok(true)
+    }
+
     /// For what only root may ask and no command decides.
     pub(super) async fn root(&self, headers: &HeaderMap) -> Result<Caller> {
         let caller = self.caller(headers).await?;
@@ -86,6 +97,10 @@ impl Api {
 impl Caller {
     pub(super) fn actor(&self) -> Actor {
         Actor::Token(self.token.number)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.token.name
     }
 
     /// The token as this node has it now.

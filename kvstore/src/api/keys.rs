@@ -131,6 +131,9 @@ pub(super) async fn read(State(api): State<Shared>, request: Request) -> Result<
     let point = api.read_point(level).await?;
     caller.may_read_key(&api, &key)?;
     let mut got = api.store.get(&point, &key, at).map_err(reply::read_problem)?;
+    if api.is_newer(&point, got.revision).await? {
+        caller.may_read_key(&api, &key)?;
+    }
     got = shown_at_once(&point, got);
     api.may_show(&point, got.revision).await?;
     let Some(record) = got.record else {

@@ -5,19 +5,21 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::lease::{Lease as LeaseAnswer, LeaseStatus};
 use serde_json::Value;
-use service::body;
+use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
 
+use super::auth::Caller;
 use super::fields::Fields;
 use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
 use super::params::{Params, parse_number, segment};
 use super::{Api, Shared, reply};
-use crate::command::{Access, Action, Answer, Reply};
+use crate::command::{Access, Action, Answer, Once, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
 use crate::machine::host::Machine;
-use crate::machine::state::{Lease, Token};
+use crate::machine::state::{KeptId, Lease, Token};
+use crate::store::Asker;
 
 const TTL_MS_MIN: u64 = 500;
 const TTL_MS_MAX: u64 = 24 * 3600 * 1000;
@@ -30,18 +32,20 @@ pub(super) fn new_id() -> u64 {
     (random >> (u64::BITS - ID_BITS)).max(1)
 }
 
-fn id_of(uri: &Uri) -> Result<u64> {
+pub(super) fn id_of(uri: &Uri) -> Result<u64> {
     parse_number(&segment(uri, "/v1/leases/", "id")?, "id")
 }
 
-pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result<Response> {
-    let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers).await?;
-    let body = api.json_body(&parts.headers, body).await?;
-    let once = once(&api, &parts, &body)?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
+/// A lease that is asked for.
+pub(super) struct Wish {
+    ttl_ms: u64,
+    /// The revision to keep readable, if any.
+    pin: Option<u64>,
+}
+
+pub(super) fn parse(document: &Value, limits: &LimitsConfig) -> Result<Wish> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
     let ttl_ms = fields.number(root, "", "ttl_ms");
     let pin = fields.optional_number(root, "", "pin");
     if root.get("ttl_ms").is_some_and(Value::is_u64) && !(TTL_MS_MIN..=TTL_MS_MAX).contains(&ttl_ms) {
@@ -51,6 +55,23 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
         );
     }
     fields.finish()?;
+    Ok(Wish { ttl_ms, pin })
+}
+
+pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let once = once(&api, &parts, &body)?;
+    let document = api.json(&parts.headers, &body)?;
+    let Wish { ttl_ms, pin } = parse(&document, &api.limits)?;
+    if !has_room(&api) && !is_repeated(&api, &caller, once.as_ref()) {
+        let detail = format!(
+            "The store has {} leases already, as many as it may; this one was not granted. Let others end.",
+            api.limits.leases_max
+        );
+        return Err(Problem::new(problem::OVERLOADED, detail));
+    }
     let reply = api
         .write(
             &caller,
@@ -69,6 +90,24 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// Every node keeps all leases in memory. Decided here and not where it is applied, since nodes of other versions know no
+/// such limit; so those that are granted at the same time may pass it a little.
+pub(super) fn has_room(api: &Api) -> bool {
+    api.store.machine().leases.len() < api.limits.leases_max
+}
+
+/// A lease that was granted under this key takes no more room, and is told again.
+fn is_repeated(api: &Api, caller: &Caller, once: Option<&Once>) -> bool {
+    let generation = api.store.machine().generation();
+    once.is_some_and(|once| {
+        let id = KeptId {
+            owner: caller.name().to_owned(),
+            key: once.key.clone(),
+        };
+        generation.db().kept(&id).is_some()
+    })
 }
 
 fn lease_answer(api: &Api, status: StatusCode, reply: &Reply) -> Response {
@@ -142,18 +181,21 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
 
 /// The caller's own leases; all of them for who may read all keys.
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
+    api.in_time(list_of(&api, request)).await
+}
+
+async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let level = Params::of(&parts.uri).level()?;
     let point = api.read_point(level).await?;
-    let token = caller.present(&api)?;
+    let token = caller.present(api)?;
+    let (asker, _waiting) = Asker::new();
     let machine = std::sync::Arc::clone(api.store.machine());
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
-        let own = db
-            .leases()
-            .into_iter()
-            .filter(|(_, lease)| may_see(lease, &token));
+        let leases = db.leases().into_iter().take_while(|_| asker.is_waiting());
+        let own = leases.filter(|(_, lease)| may_see(lease, &token));
         let leases: Vec<LeaseStatus> = own
             .map(|(id, lease)| status(&machine, id, &lease, db.lease_keys(id)))
             .collect();

@@ -9,7 +9,7 @@ use kvstore_client::wire::cluster::{Compaction, Hash, NodeStatus};
 use kvstore_client::wire::kv::RevisionAnswer;
 use serde::Serialize;
 use serde_json::Value;
-use service::body;
+use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
 
 use super::cluster::wire_role;
@@ -17,7 +17,7 @@ use super::fields::Fields;
 use super::keys::unexpected;
 use super::once::once;
 use super::params::Params;
-use super::{Shared, reply};
+use super::{Api, Shared, reply};
 use crate::command::{Action, Answer};
 use crate::store::Level;
 
@@ -37,12 +37,16 @@ pub(super) async fn revision(State(api): State<Shared>, request: Request) -> Res
 }
 
 pub(super) async fn hash(State(api): State<Shared>, request: Request) -> Result<Response> {
+    api.in_time(hash_of(&api, request)).await
+}
+
+async fn hash_of(api: &Api, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let params = Params::of(&parts.uri);
     let (level, at) = (params.level()?, params.revision()?);
     let point = api.read_point(level).await?;
-    caller.present(&api)?;
+    caller.present(api)?;
     let (revision, hash) = api
         .store
         .hash(point.clone(), at)
@@ -59,16 +63,22 @@ pub(super) async fn hash(State(api): State<Shared>, request: Request) -> Result<
     ))
 }
 
+/// The revision up to which history may go.
+pub(super) fn parse_compaction(document: &Value, limits: &LimitsConfig) -> Result<u64> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
+    let revision = fields.number(root, "", "revision");
+    fields.finish()?;
+    Ok(revision)
+}
+
 pub(super) async fn compact(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
     let once = once(&api, &parts, &body)?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
-    let revision = fields.number(root, "", "revision");
-    fields.finish()?;
+    let document = api.json(&parts.headers, &body)?;
+    let revision = parse_compaction(&document, &api.limits)?;
     let reply = api.write(&caller, Action::Compact { revision }, once).await?;
     let Answer::Compacted { revision } = reply.answer else {
         unexpected(&reply)

@@ -37,11 +37,12 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use bytes::Bytes;
 use prometheus::{IntCounter, IntCounterVec};
+use serde_json::Value;
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
 use service::{body, problem};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::store::Store;
 
@@ -77,6 +78,18 @@ impl Api {
         Instant::now() + Duration::from_millis(self.limits.request_ms_max)
     }
 
+    /// What a read answers, unless that takes longer than a request may; with it ends the walk behind it.
+    async fn in_time<T>(&self, reading: impl Future<Output = problem::Result<T>>) -> problem::Result<T> {
+        let Ok(answer) = timeout_at(self.deadline(), reading).await else {
+            let detail = format!(
+                "This took longer than the {} ms that a request may. Ask for less at once.",
+                self.limits.request_ms_max
+            );
+            return Err(problem::Problem::new(problem::TIMEOUT, detail));
+        };
+        answer
+    }
+
     /// A body of at most `bytes_max` bytes.
     async fn body(&self, headers: &HeaderMap, body: Body, bytes_max: usize) -> problem::Result<Bytes> {
         let deadline = self.deadline();
@@ -97,6 +110,10 @@ impl Api {
 
     async fn json_body(&self, headers: &HeaderMap, body: Body) -> problem::Result<Bytes> {
         self.body(headers, body, self.limits.request_bytes_max).await
+    }
+
+    fn json(&self, headers: &HeaderMap, body: &Bytes) -> problem::Result<Value> {
+        body::json_to_depth(headers, body, self.limits.json_depth_max)
     }
 }
 

@@ -43,14 +43,18 @@ struct Asked {
 }
 
 pub(super) async fn range(State(api): State<Shared>, request: Request) -> Result<Response> {
+    api.in_time(answer(&api, request)).await
+}
+
+async fn answer(api: &Shared, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
-    let asked = ask(&api, &Params::of(&parts.uri))?;
+    let asked = ask(api, &Params::of(&parts.uri))?;
     let (answer, revision) = match &asked.cursor {
-        None => first_page(&api, &caller, &asked).await?,
-        Some(cursor) => next_page(&api, &caller, &asked, cursor).await?,
+        None => first_page(api, &caller, &asked).await?,
+        Some(cursor) => next_page(api, &caller, &asked, cursor).await?,
     };
-    page_response(&api, &parts.uri, asked.level, revision, answer).await
+    page_response(api, &parts.uri, asked.level, revision, answer).await
 }
 
 fn ask(api: &Api, params: &Params<'_>) -> Result<Asked> {
@@ -155,7 +159,7 @@ async fn read(
     api: &Api,
     caller: &Caller,
     asked: &Asked,
-    point: ReadPoint,
+    point: &ReadPoint,
     span: Span,
     at: Option<u64>,
     pinned: bool,
@@ -176,7 +180,12 @@ async fn read(
         count_all: asked.cursor.is_none() && !asked.uncounted,
         pinned,
     };
-    api.store.range(point, query).await.map_err(reply::read_problem)
+    let page = api.store.range(point.clone(), query).await;
+    let page = page.map_err(reply::read_problem)?;
+    if api.is_newer(point, page.revision).await? {
+        caller.may_read_range(api, &question.from, question.to.as_deref())?;
+    }
+    Ok(page)
 }
 
 fn span_of(question: &Question) -> Span {
@@ -194,16 +203,8 @@ fn span_of(question: &Question) -> Span {
 
 async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Found, u64)> {
     let point = api.read_point(asked.level).await?;
-    let page = read(
-        api,
-        caller,
-        asked,
-        point.clone(),
-        span_of(&asked.question),
-        asked.at,
-        false,
-    )
-    .await?;
+    let span = span_of(&asked.question);
+    let page = read(api, caller, asked, &point, span, asked.at, false).await?;
     api.may_show(&point, page.revision).await?;
     let count = page.count.unwrap_or(page.rows.len() as u64);
     let more = page.more && !asked.count_only;
@@ -244,7 +245,7 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
         span.from.push(0);
     }
     let pinned = is_pinned(api, cursor);
-    let page = read(api, caller, asked, point, span, Some(cursor.revision), pinned).await?;
+    let page = read(api, caller, asked, &point, span, Some(cursor.revision), pinned).await?;
     // The pin may have ended while the page was read, and the collector begun right behind it.
     let compacted = api.store.machine().progress_now().compacted;
     if cursor.revision < compacted && !is_pinned(api, cursor) {
@@ -280,7 +281,7 @@ fn is_pinned(api: &Api, cursor: &Cursor) -> bool {
 
 /// The lease that pins `revision`; 0 when there is none to be had, in which case the walk takes its chances.
 async fn take_pin(api: &Api, revision: u64) -> u64 {
-    if api.store.leader_client_address().is_none() {
+    if api.store.leader_client_address().is_none() || !super::leases::has_room(api) {
         return 0;
     }
     let grant = Action::LeaseGrant {

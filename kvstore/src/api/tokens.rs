@@ -11,7 +11,6 @@ use kvstore_client::wire::kv::RevisionAnswer;
 use kvstore_client::wire::level::Consistency;
 use kvstore_client::wire::tokens::{Access as WireAccess, NewToken, Rule as WireRule, TokenRules};
 use serde_json::Value;
-use service::body;
 use service::problem::Result;
 use service::secrets::Secret;
 
@@ -100,7 +99,7 @@ pub(super) async fn make(State(api): State<Shared>, request: Request) -> Result<
     let caller = api.caller(&parts.headers).await?;
     let name = name_of(&parts.uri)?;
     let body = api.json_body(&parts.headers, body).await?;
-    let document: Value = body::json(&parts.headers, &body)?;
+    let document = api.json(&parts.headers, &body)?;
     let mut rules = parse(&document, &api.limits)?;
     if name == ROOT {
         rules = vec![Rule {

@@ -4,8 +4,6 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use kvstore_client::wire::txn::{Branch as WireBranch, OpResult as WireResult, TxnAnswer};
-use serde_json::Value;
-use service::body;
 use service::problem::Result;
 
 use super::Shared;
@@ -20,7 +18,7 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
     let caller = api.caller(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
     let once = once(&api, &parts, &body)?;
-    let document: Value = body::json(&parts.headers, &body)?;
+    let document = api.json(&parts.headers, &body)?;
     let txn = parse(&document, &api.limits)?;
     let has_failed = txn.failed.is_some();
     let mut reply = api.write(&caller, Action::Txn(txn), once).await?;

@@ -1,6 +1,6 @@
 //! What applying a command may ask of the state it meets.
 //!
-//! Two implementations: the database, and the map in memory that the property tests compare with.
+//! Two implementations: the database, and a map in memory that counts for tests what is read of it.
 
 use std::ops::ControlFlow;
 
@@ -20,8 +20,9 @@ pub trait Base {
         Some(head.with_value(self.value(key, head.modified)))
     }
 
-    /// Live keys from `from` up to but not including `to`, in order, until the visitor breaks.
-    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>);
+    /// Live keys from `from` up to but not including `to`, in order, until the visitor breaks. Whoever wants a value
+    /// asks for it, so that a walk over many keys reads few.
+    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], Head) -> ControlFlow<()>);
 
     fn lease(&self, id: u64) -> Option<Lease>;
 

@@ -4,16 +4,15 @@
 //! hash, the counters and the lease index always agree with the records of the draft.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::agreement::Met;
 use super::base::Base;
+use super::overlay::{self, Changes, Visit};
 use super::state::{
     Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Superseded, Token, Tokens,
-    prefix_end,
 };
 use crate::command::Record;
 
@@ -28,7 +27,7 @@ const MINUTE_MS: u64 = 60_000;
 pub struct Effects {
     pub heads: BTreeMap<Bytes, Option<Head>>,
     /// The changed keys with their values, for what comes later in the batch.
-    pub records: BTreeMap<Bytes, Option<Record>>,
+    pub records: Changes,
     /// One per changed key and revision, in order of revision.
     pub events: Vec<Event>,
     /// One for each event.
@@ -93,28 +92,13 @@ impl<'a, B: Base> Draft<'a, B> {
         }
     }
 
-    /// Live keys under `prefix`, base and draft merged in order.
-    pub fn under(&self, prefix: &[u8]) -> BTreeMap<Bytes, Record> {
-        let end = prefix_end(prefix);
-        let mut rows = BTreeMap::new();
-        self.base.range(prefix, end.as_deref(), &mut |key, record| {
-            rows.insert(key, record);
-            ControlFlow::Continue(())
-        });
-        for (key, changed) in self.effects.records.range(Bytes::copy_from_slice(prefix)..) {
-            if !key.starts_with(prefix) {
-                break;
-            }
-            match changed {
-                Some(record) => rows.insert(key.clone(), record.clone()),
-                None => rows.remove(key),
-            };
-        }
-        rows
+    /// Live keys under `prefix` in order, as a transaction sees them that wrote `own`.
+    pub fn visit_under(&self, prefix: &[u8], own: &Changes, visit: Visit<'_>) {
+        overlay::visit_under(self.base, [&self.effects.records, own], prefix, visit);
     }
 
     /// Writes one transaction's final word on each key; a revision is used up only if one changes.
-    pub fn commit(&mut self, changes: BTreeMap<Bytes, Option<Record>>) {
+    pub fn commit(&mut self, changes: Changes) {
         let revision = self.state.revision + 1;
         let mut changed = false;
         for (key, new) in changes {

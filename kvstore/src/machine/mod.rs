@@ -1,6 +1,6 @@
 //! The replicated state machine: what the log's entries mean.
 //!
-//! Reading order: `state` (what is kept), `base` and `draft` (what is met and what changes), `access`,
+//! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `adapter` (openraft's side), `snapshot`,
 //! `hub` (watchers), `leases` (the leader's clock) and `agreement` (with the other members).
 
@@ -14,6 +14,7 @@ pub mod host;
 pub mod hub;
 pub mod leases;
 mod mirrors;
+pub mod overlay;
 mod recent;
 pub mod snapshot;
 pub mod state;

@@ -12,7 +12,6 @@ use quick_cache::unsync::Cache;
 use super::base::Base;
 use super::draft::Effects;
 use super::state::{Head, Kept, KeptId, Lease};
-use crate::command::Record;
 use crate::storage::machine_db::MachineDb;
 
 /// A head, its place in the cache, and the handle of its key.
@@ -79,7 +78,7 @@ impl Base for WithRecent<'_> {
         self.db.value(key, modified)
     }
 
-    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>) {
+    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], Head) -> ControlFlow<()>) {
         self.db.range(from, to, visit);
     }
 

@@ -1,18 +1,20 @@
 //! One transaction against a draft: conditions, ops, and the branch that catches a failure.
 //!
-//! Pure. A branch works on writes of its own, so that a failing op leaves no trace.
+//! Pure. A branch works on writes of its own, so that a failing op leaves no trace. Invariant: however many keys
+//! there are, no more rows are held than may be answered.
 
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::base::Base;
 use super::draft::Draft;
+use super::overlay::Changes;
 use super::state::Head;
 use crate::command::{Answer, Branch, Condition, Op, OpResult, Order, Record, Refusal, Test, Txn};
 
 /// Bytes of rows that one transaction may answer.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Rows that one `get` by prefix may answer.
 const ROWS_MAX: usize = 10_000;
 
@@ -28,7 +30,7 @@ enum Stop {
 pub struct Writes<'d, 'b, B> {
     draft: &'d Draft<'b, B>,
     revision: u64,
-    pub changes: BTreeMap<Bytes, Option<Record>>,
+    pub changes: Changes,
     answer_bytes: usize,
 }
 
@@ -37,7 +39,7 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
         Self {
             draft,
             revision: draft.state.revision + 1,
-            changes: BTreeMap::new(),
+            changes: Changes::new(),
             answer_bytes: 0,
         }
     }
@@ -84,25 +86,41 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
     }
 
     pub fn delete_prefix(&mut self, prefix: &[u8]) -> u64 {
-        let keys: Vec<Bytes> = self.under(prefix).into_keys().collect();
-        for key in &keys {
-            self.changes.insert(key.clone(), None);
-        }
-        keys.len() as u64
+        let mut keys = Vec::new();
+        self.draft
+            .visit_under(prefix, &self.changes, &mut |key, _record| {
+                keys.push(Bytes::copy_from_slice(key));
+                ControlFlow::Continue(())
+            });
+        let count = keys.len() as u64;
+        self.changes.extend(keys.into_iter().map(|key| (key, None)));
+        count
     }
 
-    fn under(&self, prefix: &[u8]) -> BTreeMap<Bytes, Record> {
-        let mut rows = self.draft.under(prefix);
-        for (key, changed) in self.changes.range(Bytes::copy_from_slice(prefix)..) {
-            if !key.starts_with(prefix) {
-                break;
+    /// The first rows, and how many there are: the answer counts all of them, so all keys are passed.
+    fn get_prefix(&mut self, prefix: &[u8], limit: u32) -> Result<OpResult, Stop> {
+        let rows_max = if limit == 0 {
+            ROWS_MAX
+        } else {
+            ROWS_MAX.min(limit as usize)
+        };
+        let (mut rows, mut count, mut bytes) = (Vec::new(), 0, self.answer_bytes);
+        self.draft.visit_under(prefix, &self.changes, &mut |key, record| {
+            count += 1;
+            if rows.len() < rows_max {
+                let record = record();
+                bytes += row_bytes(key, &record);
+                rows.push((Bytes::copy_from_slice(key), record));
             }
-            match changed {
-                Some(record) => rows.insert(key.clone(), record.clone()),
-                None => rows.remove(key),
-            };
-        }
-        rows
+            // What is refused needs no count.
+            if bytes > ANSWER_BYTES_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        self.weigh(bytes - self.answer_bytes)?;
+        Ok(OpResult::Got { rows, count })
     }
 
     fn run(&mut self, op: &Op) -> Result<OpResult, Stop> {
@@ -122,30 +140,13 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
                 count: self.delete_prefix(prefix),
             },
             Op::Get { key } => {
-                let rows: Vec<_> = self
-                    .get(key)
-                    .map(|record| (key.clone(), record))
-                    .into_iter()
-                    .collect();
+                let row = self.get(key).map(|record| (key.clone(), record));
+                let rows: Vec<_> = row.into_iter().collect();
+                self.weigh(rows.iter().map(|(key, record)| row_bytes(key, record)).sum())?;
                 let count = rows.len() as u64;
-                OpResult::Got {
-                    rows: self.weigh(rows)?,
-                    count,
-                }
+                OpResult::Got { rows, count }
             }
-            Op::GetPrefix { prefix, limit } => {
-                let rows = self.under(prefix);
-                let count = rows.len() as u64;
-                let limit = if *limit == 0 {
-                    ROWS_MAX
-                } else {
-                    ROWS_MAX.min(*limit as usize)
-                };
-                OpResult::Got {
-                    rows: self.weigh(rows.into_iter().take(limit).collect())?,
-                    count,
-                }
-            }
+            Op::GetPrefix { prefix, limit } => self.get_prefix(prefix, *limit)?,
             Op::Add { key, by, min, max } => {
                 let value = self.add(key, *by, *min, *max).ok_or(Stop::Failed)?;
                 OpResult::Added { value }
@@ -153,15 +154,12 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
         })
     }
 
-    fn weigh(&mut self, rows: Vec<(Bytes, Record)>) -> Result<Vec<(Bytes, Record)>, Stop> {
-        self.answer_bytes += rows
-            .iter()
-            .map(|(key, record)| key.len() + record.value.len() + 64)
-            .sum::<usize>();
+    fn weigh(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.answer_bytes += bytes;
         if self.answer_bytes > ANSWER_BYTES_MAX {
             return Err(Stop::Refused(Refusal::AnswerTooLarge));
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn add(&mut self, key: &Bytes, by: i64, min: Option<i64>, max: Option<i64>) -> Option<i64> {
@@ -178,6 +176,11 @@ impl<'d, 'b, B: Base> Writes<'d, 'b, B> {
         self.put(key.clone(), Bytes::from(value.to_string()), lease);
         Some(value)
     }
+}
+
+/// What a row counts towards the bound of an answer.
+fn row_bytes(key: &[u8], record: &Record) -> usize {
+    key.len() + record.value.len() + 64
 }
 
 /// A decimal 64-bit integer, and nothing else.

@@ -70,15 +70,14 @@ impl Base for MachineDb {
         decode_record(&version.expect("compaction keeps the newest version of a live key")).value
     }
 
-    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(Bytes, Record) -> ControlFlow<()>) {
+    fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], Head) -> ControlFlow<()>) {
         let mut cursor = self.db.raw_iterator_cf(self.table(HEADS));
         cursor.seek(from);
         while let Some((key, value)) = cursor.item() {
             if to.is_some_and(|to| key >= to) {
                 break;
             }
-            let head: Head = decode(value);
-            if visit(to_bytes(key), head.with_value(self.value(key, head.modified))).is_break() {
+            if visit(key, decode(value)).is_break() {
                 break;
             }
             cursor.next();

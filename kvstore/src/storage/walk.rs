@@ -2,7 +2,7 @@
 //!
 //! To the past there are two ways. Not long after, most keys are as they were: walk the living, and look up only what
 //! changed since. Later, walk all versions; that costs as much as all that ever lived in the range, also if it is gone.
-//! Invariant: both ways find the same.
+//! Invariant: both ways find the same, and neither goes on when nobody waits for it any more.
 
 use std::collections::BTreeSet;
 use std::collections::btree_set::IntoIter;
@@ -26,6 +26,8 @@ const CHANGED_MAX: usize = 200_000;
 const NEAR: u32 = 4;
 /// So often in a row the next version was far away before each is got by itself: keys that are written again and again.
 const FAR_MAX: u32 = 8;
+/// Keys that are passed, living or not, between two looks at whether somebody still waits.
+const LOOK_EVERY: u32 = 1024;
 
 /// Which end a range is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +71,32 @@ pub(crate) enum Want {
 /// Sees a key, and of its record what was wanted; says what it wants of the next one.
 type Visit<'v> = &'v mut dyn FnMut(&[u8], Option<Record>) -> ControlFlow<(), Want>;
 
+/// Where a walk leads, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk<'w> {
+    pub(crate) span: &'w Span,
+    /// Of the first key; the visitor says what it wants of the others.
+    pub(crate) want: Want,
+    /// Whether somebody still waits for the end.
+    pub(crate) is_awaited: &'w dyn Fn() -> bool,
+}
+
+impl Walk<'_> {
+    /// Whether the walk goes on after so many keys.
+    fn goes_on(&self, passed: &mut u32) -> bool {
+        *passed = passed.wrapping_add(1);
+        !passed.is_multiple_of(LOOK_EVERY) || (self.is_awaited)()
+    }
+}
+
 type Snapshot<'d> = SnapshotWithThreadMode<'d, rocksdb::DB>;
 
 impl MachineDb {
     /// Visits the live keys of one consistent present; answers the revision it is of.
-    pub(crate) fn visit_present(&self, span: &Span, want: Want, visit: Visit<'_>) -> u64 {
+    pub(crate) fn visit_present(&self, walk: Walk<'_>, visit: Visit<'_>) -> u64 {
         let present = self.db.snapshot();
         let revision = self.revision_in(&present);
-        self.visit_living(&present, BTreeSet::new(), span, revision, want, visit);
+        self.visit_living(&present, BTreeSet::new(), walk, revision, visit);
         revision
     }
 
@@ -86,20 +106,20 @@ impl MachineDb {
     }
 
     /// Visits the keys that were alive at `revision`.
-    pub(crate) fn visit_past(&self, span: &Span, revision: u64, want: Want, visit: Visit<'_>) {
+    pub(crate) fn visit_past(&self, walk: Walk<'_>, revision: u64, visit: Visit<'_>) {
         let present = self.db.snapshot();
         let newest = self.revision_in(&present);
         let recent = newest.saturating_sub(revision) <= RECENT_MAX;
         let changed = if recent {
-            self.changed_after(&present, span, revision)
+            self.changed_after(&present, walk.span, revision)
         } else {
             None
         };
         if let Some(changed) = changed {
-            self.visit_living(&present, changed, span, revision, want, visit);
+            self.visit_living(&present, changed, walk, revision, visit);
         } else {
             drop(present);
-            self.visit_versions(span, revision, want, visit);
+            self.visit_versions(walk, revision, visit);
         }
     }
 
@@ -131,11 +151,11 @@ impl MachineDb {
         &self,
         present: &Snapshot<'_>,
         changed: BTreeSet<Bytes>,
-        span: &Span,
+        walk: Walk<'_>,
         revision: u64,
-        mut want: Want,
         visit: Visit<'_>,
     ) {
+        let (span, mut want, mut passed) = (walk.span, walk.want, 0);
         let mut changed = Changed {
             keys: changed.into_iter(),
             direction: span.direction,
@@ -157,7 +177,7 @@ impl MachineDb {
             Direction::Ascending => cursor.seek(&span.from),
             Direction::Descending => seek_before(&mut cursor, span.to.as_deref()),
         }
-        loop {
+        while walk.goes_on(&mut passed) {
             let living = cursor.item().filter(|(key, _)| span.holds(key));
             let (is_passed, answer) = match (living, &changed.next) {
                 (None, None) => break,
@@ -208,7 +228,8 @@ impl MachineDb {
     }
 
     /// The long way, over all versions of all keys that ever were.
-    pub(crate) fn visit_versions(&self, span: &Span, revision: u64, mut want: Want, visit: Visit<'_>) {
+    pub(crate) fn visit_versions(&self, walk: Walk<'_>, revision: u64, visit: Visit<'_>) {
+        let (span, mut want, mut passed) = (walk.span, walk.want, 0);
         let mut cursor = self.db.raw_iterator_cf(self.table(VERSIONS));
         match span.direction {
             Direction::Ascending => cursor.seek(keys::version_floor(&span.from)),
@@ -218,7 +239,7 @@ impl MachineDb {
             ),
         }
         while let Some((key, _)) = cursor.key().and_then(keys::parse_version) {
-            if !span.holds(&key) {
+            if !span.holds(&key) || !walk.goes_on(&mut passed) {
                 break;
             }
             let group = keys::version_group(&key);

@@ -9,10 +9,7 @@ use super::read::{ReadError, ReadPoint, check_past};
 use super::{Span, Store};
 use crate::command::Record;
 use crate::machine::state::record_hash;
-use crate::storage::walk::Want;
-
-/// Rows between two looks at whether somebody still waits.
-const LOOK_EVERY: u64 = 1024;
+use crate::storage::walk::{Walk, Want};
 
 /// What of each row is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,28 +41,27 @@ pub struct RangePage {
     pub more: bool,
 }
 
-struct Gathering {
-    query: RangeQuery,
-    asker: Asker,
-    rows: Vec<(Bytes, Record)>,
-    bytes: usize,
-    count: u64,
-    more: bool,
-}
-
-/// Whoever waits for the walk. A long one ends when nobody does any more, for they may ask again meanwhile.
-struct Asker(oneshot::Sender<()>);
+/// Whoever waits for a walk. A long one ends when nobody does any more, for they may ask again meanwhile.
+pub struct Asker(oneshot::Sender<()>);
 
 impl Asker {
     /// Who drops the second half waits no longer.
-    fn new() -> (Self, oneshot::Receiver<()>) {
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
         let (asker, waiting) = oneshot::channel();
         (Self(asker), waiting)
     }
 
-    fn is_gone(&self) -> bool {
-        self.0.is_closed()
+    pub fn is_waiting(&self) -> bool {
+        !self.0.is_closed()
     }
+}
+
+struct Gathering {
+    query: RangeQuery,
+    rows: Vec<(Bytes, Record)>,
+    bytes: usize,
+    count: u64,
+    more: bool,
 }
 
 impl Gathering {
@@ -85,9 +81,6 @@ impl Gathering {
 
     fn visit(&mut self, key: &[u8], record: Option<Record>) -> ControlFlow<(), Want> {
         self.count += 1;
-        if self.count.is_multiple_of(LOOK_EVERY) && self.asker.is_gone() {
-            return ControlFlow::Break(());
-        }
         if let Some(mut record) = record {
             if self.query.with == With::Keys {
                 record.value = Bytes::new();
@@ -115,20 +108,24 @@ impl Store {
             let span = query.span.clone();
             let mut gathering = Gathering {
                 query,
-                asker,
                 rows: Vec::new(),
                 bytes: 0,
                 count: 0,
                 more: false,
             };
-            let (at, want) = (gathering.query.at, gathering.wants());
+            let at = gathering.query.at;
+            let walk = Walk {
+                span: &span,
+                want: gathering.wants(),
+                is_awaited: &|| asker.is_waiting(),
+            };
             let mut visit = |key: &[u8], record| gathering.visit(key, record);
             let revision = match at {
                 Some(revision) => {
-                    db.visit_past(&span, revision, want, &mut visit);
+                    db.visit_past(walk, revision, &mut visit);
                     revision
                 }
-                None => db.visit_present(&span, want, &mut visit),
+                None => db.visit_present(walk, &mut visit),
             };
             let counted = gathering.query.count_all || gathering.query.with == With::CountOnly;
             let count = counted.then_some(gathering.count);
@@ -161,17 +158,18 @@ impl Store {
                 to: None,
                 direction: super::Direction::Ascending,
             };
-            let (mut hash, mut seen) = (0_u128, 0_u64);
+            let walk = Walk {
+                span: &everything,
+                want: Want::Values,
+                is_awaited: &|| asker.is_waiting(),
+            };
+            let mut hash = 0_u128;
             point
                 .generation
                 .db()
-                .visit_past(&everything, revision, Want::Values, &mut |key, record| {
+                .visit_past(walk, revision, &mut |key, record| {
                     if let Some(record) = record {
                         hash = hash.wrapping_add(record_hash(key, &record));
-                    }
-                    seen += 1;
-                    if seen % LOOK_EVERY == 0 && asker.is_gone() {
-                        return ControlFlow::Break(());
                     }
                     ControlFlow::Continue(Want::Values)
                 });
@@ -180,43 +178,5 @@ impl Store {
         let hash = reading.await.map_err(|_stopped| ReadError::Stopping)?;
         self.check_still_there(revision)?;
         Ok((revision, hash))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Direction;
-
-    #[test]
-    fn a_walk_that_nobody_waits_for_ends() {
-        let (asker, waiting) = Asker::new();
-        let span = Span {
-            from: Vec::new(),
-            to: None,
-            direction: Direction::Ascending,
-        };
-        let mut gathering = Gathering {
-            query: RangeQuery {
-                span,
-                rows_max: 1,
-                bytes_max: 1,
-                with: With::CountOnly,
-                at: None,
-                count_all: true,
-                pinned: false,
-            },
-            asker,
-            rows: Vec::new(),
-            bytes: 0,
-            count: 0,
-            more: false,
-        };
-        for _ in 0..3 * LOOK_EVERY {
-            assert!(gathering.visit(b"k", None).is_continue());
-        }
-        drop(waiting);
-        let more = (0..=LOOK_EVERY).take_while(|_| gathering.visit(b"k", None).is_continue());
-        assert!(more.count() as u64 <= LOOK_EVERY);
     }
 }

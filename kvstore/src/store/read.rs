@@ -99,19 +99,7 @@ impl Store {
                     applied.await.ok().and_then(Result::ok).ok_or(ReadError::Stale)?;
                 }
             }
-            Level::AtLeast(revision) => {
-                let mut progress = machine.progress();
-                let reached = progress.wait_for(|progress| progress.revision >= revision);
-                match tokio::time::timeout(CATCH_UP, reached).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) => return Err(ReadError::Stopping),
-                    Err(_) => {
-                        return Err(ReadError::Behind {
-                            present: machine.progress_now().revision,
-                        });
-                    }
-                }
-            }
+            Level::AtLeast(revision) => self.wait_published(revision).await?,
         }
         Ok(present(machine))
     }
@@ -119,6 +107,20 @@ impl Store {
     async fn wait_applied(&self, end: u64) -> Result<(), ReadError> {
         let mut progress = self.machine().progress();
         let reached = progress.wait_for(|progress| progress.applied_end >= end);
+        match tokio::time::timeout(CATCH_UP, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopping),
+            Err(_) => Err(ReadError::Behind {
+                present: self.machine().progress_now().revision,
+            }),
+        }
+    }
+
+    /// Waits until this revision is published, and with it every change of the rules that came before it: the present
+    /// that is read may be ahead of that for a moment.
+    pub async fn wait_published(&self, revision: u64) -> Result<(), ReadError> {
+        let mut progress = self.machine().progress();
+        let reached = progress.wait_for(|progress| progress.revision >= revision);
         match tokio::time::timeout(CATCH_UP, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopping),

@@ -20,6 +20,7 @@ mod events;
 mod idempotency;
 mod keys;
 mod leases;
+mod limits;
 mod mirrors;
 mod openapi;
 mod ranges;

@@ -85,6 +85,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         connections_max 1, 1_000_000;
         connections_per_address_max 1, 1_000_000;
         answers_bytes_max 64 KIB, 16 GIB;
+        leases_max 16, 10_000_000;
         json_depth_max 4, 100;
         disk_free_bytes_min 0, 1024 GIB;
     }

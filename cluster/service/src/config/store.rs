@@ -119,6 +119,8 @@ pub struct LimitsConfig {
     pub connections_per_address_max: usize,
     /// What the remembered answers to idempotency keys may take.
     pub answers_bytes_max: usize,
+    /// All of them are in the memory of every node.
+    pub leases_max: usize,
     pub json_depth_max: usize,
     /// Below this much free disk a node refuses writes.
     pub disk_free_bytes_min: u64,
@@ -142,6 +144,7 @@ impl Default for LimitsConfig {
             connections_max: 10_000,
             connections_per_address_max: 10_000,
             answers_bytes_max: 256 * MIB,
+            leases_max: 100_000,
             json_depth_max: crate::body::JSON_DEPTH_MAX,
             disk_free_bytes_min: 512 << 20,
         }

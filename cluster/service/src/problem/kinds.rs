@@ -17,7 +17,7 @@ macro_rules! kinds {
 
 kinds! {
     MALFORMED_JSON 400 "malformed-json" "Malformed JSON"
-    "The body is not valid JSON, or it is nested deeper than 64 levels. Check the brackets, quotes and commas \
+    "The body is not valid JSON, or it is nested deeper than is allowed here. Check the brackets, quotes and commas \
      at the place the detail names. Nothing was read or written; send the corrected request."
     MALFORMED_PARAMETER 400 "malformed-parameter" "Malformed parameter"
     "A part of the path or of the query cannot be read: a number that is none, a word that is not among the \
@@ -244,7 +244,7 @@ kinds! {
     "No model gave an answer that counts within the time of a round: they are down, too slow, ejected, or there are \
      none. GET /models shows how they are. Nothing was stored."
     OVERLOADED 503 "overloaded" "Overloaded"
-    "There is more to do than this node may queue, so it refused the request at once. It surely had no \
+    "There is more to do or to keep than this node may, so it refused the request at once. It surely had no \
      effect. Wait as long as Retry-After says, then repeat, with growing pauses."
     MIRROR_LOST 503 "mirror-lost" "Mirror lost"
     "A synchronous mirror is gone, and the store was told to write nothing without it (`on_loss = \"block\"`). Nothing \

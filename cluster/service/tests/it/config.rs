@@ -271,6 +271,7 @@ fn numbers_have_bounds_and_relations() {
     cluster.toml:1: store.election_min_ms = 200 must be more than twice store.heartbeat_ms = 150, or one lost heartbeat begins an election
     cluster.toml:3: store.election_max_ms = 199 must not be less than store.election_min_ms = 200
     ");
+    assert_snapshot!(refused("[limits]\nleases_max = 15\n"), @"cluster.toml:2: limits.leases_max = 15 must be between 16 and 10000000");
     assert_snapshot!(refused("[limits]\nvalue_bytes_max = 8388608\n"), @"cluster.toml:2: limits.value_bytes_max must not be more than limits.request_bytes_max, or the largest value fits in no request");
     assert_snapshot!(refused("node = []\n[cluster]\nname = \"two words\"\n"), @r#"
     cluster.toml:3: cluster.name = "two words" must be 1 to 63 letters, digits, hyphens or underscores

@@ -5,6 +5,8 @@
 
 mod generate;
 mod model;
+mod ranges;
+mod walks;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_com
 use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
 use crate::storage::machine_db::{EVENTS, VERSIONS};
-use crate::storage::walk::{Direction, Span, Want};
+use crate::storage::walk::{Direction, Span, Walk, Want};
 use generate::action;
 use model::{Model, Rows};
 
@@ -82,14 +84,14 @@ impl Real {
         let generation = self.machine.generation();
         let db = generation.db();
         let rows = gathered(Want::Values, |want, visit| {
-            db.visit_past(span, revision, want, visit);
+            db.visit_past(walk(span, want), revision, visit);
         });
         let the_long_way = gathered(Want::Values, |want, visit| {
-            db.visit_versions(span, revision, want, visit);
+            db.visit_versions(walk(span, want), revision, visit);
         });
         assert_eq!(rows, the_long_way, "{span:?} at revision {revision}");
         let mut count = 0;
-        db.visit_past(span, revision, Want::Count, &mut |_, record| {
+        db.visit_past(walk(span, Want::Count), revision, &mut |_, record| {
             assert_eq!(record, None, "only a count was wanted");
             count += 1;
             ControlFlow::Continue(Want::Count)
@@ -100,6 +102,15 @@ impl Real {
 }
 
 type Visit<'v> = &'v mut dyn FnMut(&[u8], Option<Record>) -> ControlFlow<(), Want>;
+
+/// One that somebody waits for.
+fn walk(span: &Span, want: Want) -> Walk<'_> {
+    Walk {
+        span,
+        want,
+        is_awaited: &|| true,
+    }
+}
 
 fn gathered<T>(want: Want, walk: impl FnOnce(Want, Visit<'_>) -> T) -> Vec<(Bytes, Record)> {
     let mut rows = Vec::new();
@@ -132,12 +143,12 @@ fn check_present(real: &Real, model: &Model) {
     let generation = real.machine.generation();
     let mut revision = 0;
     let rows = gathered(Want::Values, |want, visit| {
-        revision = generation.db().visit_present(&all, want, visit);
+        revision = generation.db().visit_present(walk(&all, want), visit);
     });
     let rows: Rows = rows.into_iter().collect();
     assert_eq!((revision, &rows), (model.revision(), model.present()));
     let heads = gathered(Want::Heads, |want, visit| {
-        generation.db().visit_present(&all, want, visit)
+        generation.db().visit_present(walk(&all, want), visit)
     });
     let without_values = model.present().iter().map(|(key, record)| {
         let value = Bytes::new();

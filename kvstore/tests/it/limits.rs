@@ -1,0 +1,104 @@
+//! Limits of `cluster.toml` that are not those of one kind of request.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Cluster, wait_for};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_is_nested_as_deep_as_is_configured() {
+    let cluster = Cluster::start_with(1, |config| config.limits.json_depth_max = 4).await;
+    let client = cluster.client(0);
+    let put = json!({"then": [{"put": {"key": client.key("k"), "value": "v"}}]});
+    client.txn(&put).await.expect(200);
+    let deeper = json!({"then": [{"put": {"key": client.key("k"), "value": "v", "surprise": []}}]});
+    let refused = client.txn(&deeper).await.refused(400, "malformed-json");
+    assert!(
+        refused.text().contains("deeper than 4 levels"),
+        "{}",
+        refused.text()
+    );
+    cluster.stop().await;
+}
+
+async fn grant(client: &Client, once: &str) -> crate::harness::Answer {
+    let request = client.request(Method::POST, "/v1/leases");
+    let request = request.header("idempotency-key", once);
+    client.send(request.json(&json!({"ttl_ms": 60_000}))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_as_many_as_are_configured() {
+    const LEASES_MAX: usize = 16;
+    let cluster = Cluster::start_with(1, |config| config.limits.leases_max = LEASES_MAX).await;
+    let client = cluster.client(0);
+    let mut granted = Vec::new();
+    for n in 0..LEASES_MAX {
+        let answer = grant(&client, &client.key(&n.to_string())).await;
+        granted.push(answer.expect(201).json());
+    }
+    let refused = grant(&client, &client.key("more"))
+        .await
+        .refused(503, "overloaded");
+    assert!(!refused.header("retry-after").is_empty());
+    // What was granted is told again, and goes on.
+    let again = grant(&client, &client.key("3")).await.expect(201);
+    assert_eq!(
+        (again.header("idempotent-replayed"), again.json()),
+        ("true", granted[3].clone())
+    );
+    let id = &granted[0]["id"];
+    let keepalive = format!("/v1/leases/{id}/keepalive");
+    client.post(&keepalive, &json!({})).await.expect(200);
+    // A walk over pages goes without a pin.
+    for name in ["a", "b"] {
+        client.put(name, "v").await;
+    }
+    let page = client
+        .get(&format!("/v1/kv?prefix={}&limit=1", client.key("")))
+        .await;
+    let cursor = page.expect(200).json()["cursor"].as_str().unwrap().to_owned();
+    let next = client.get(&format!("/v1/kv?cursor={cursor}")).await.expect(200);
+    assert_eq!(next.json()["kvs"][0]["key"], client.key("b"));
+
+    client.delete(&format!("/v1/leases/{id}")).await.expect(200);
+    grant(&client, &client.key("more")).await.expect(201);
+    cluster.stop().await;
+}
+
+/// Keys that take far longer to hash than a request may. Answers the revision they are of.
+async fn fill(client: &Client) -> u64 {
+    let value = "v".repeat(100);
+    for part in 0..400 {
+        let puts =
+            (0..128).map(|n| json!({"put": {"key": client.key(&format!("{part}/{n}")), "value": value}}));
+        let txn = json!({"then": puts.collect::<Vec<Value>>()});
+        // The body may be late too.
+        wait_for("keys to be written", async || {
+            let answer = client.txn(&txn).await;
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+    client.revision().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_takes_too_long_is_given_up() {
+    let cluster = Cluster::start_with(1, |config| config.limits.request_ms_max = 10).await;
+    let client = cluster.client(0);
+    let past = fill(&client).await;
+    client.put("later", "").await;
+    wait_for("a read to take too long", async || {
+        let answer = client.get(&format!("/v1/hash?revision={past}")).await;
+        if answer.status == 503 {
+            Ok(answer)
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await
+    .refused(503, "timeout");
+    client.read("later").await.expect(200);
+    cluster.stop().await;
+}

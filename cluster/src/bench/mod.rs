@@ -4,11 +4,13 @@
 //! since on a small machine whatever it burns is missing to what it measures.
 
 mod cards;
+mod chart;
 mod closed_loop;
 mod compare;
 mod connection;
 mod drive;
 mod failover;
+mod goal;
 mod kv;
 mod pay;
 mod predict;
@@ -22,7 +24,7 @@ use crate::context::{Context, block_on};
 use crate::kv::reach::Reach;
 
 pub(crate) use cards::open_cards;
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, Outcome};
 pub(crate) use shop::Keeper;
 
 #[derive(Args)]

@@ -109,6 +109,10 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
             "{row}"
         );
         assert_eq!(row["to_etcd"].is_number(), beside_etcd, "{row}");
+        for round in row["menagerie"]["rounds"].as_array().unwrap() {
+            let counted = round["figures"]["operations"].as_u64().unwrap();
+            assert!(round["operations_in_all"].as_u64().unwrap() >= counted, "{round}");
+        }
     }
     let rate = rows.iter().find(|row| row["name"] == "open-put-1000").unwrap();
     let rate = rate["menagerie"]["operations_per_s"]["median"].as_f64().unwrap();
@@ -145,6 +149,8 @@ async fn failover_takes_leaders_away_on_servers_of_its_own() {
         "--how",
         "kill,term,pause",
         "--without-etcd",
+        "--out",
+        "report",
     ];
     let report = cluster.run(&arguments).await.json();
     let kinds = report["kinds"].as_array().unwrap();
@@ -156,4 +162,29 @@ async fn failover_takes_leaders_away_on_servers_of_its_own() {
             "{kind}"
         );
     }
+    let goals = report["goals"].as_array().unwrap();
+    assert_eq!(
+        goals.len(),
+        4,
+        "the gaps of each kind, and failed requests: {report}"
+    );
+    for goal in goals {
+        assert!(goal["what"].is_string() && goal["reached"].is_boolean(), "{goal}");
+        assert!(
+            goal["measured"].is_number() && goal["wanted"].is_number(),
+            "{goal}"
+        );
+        assert_eq!(goal["at_most"], true, "{goal}");
+    }
+    let folder = cluster.folder().join("report");
+    let written = std::fs::read(folder.join("failover.json")).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&written).unwrap(),
+        report
+    );
+    let chart = std::fs::read_to_string(folder.join("failover.svg")).unwrap();
+    assert!(
+        chart.starts_with("<svg") && chart.contains("menagerie"),
+        "{chart}"
+    );
 }

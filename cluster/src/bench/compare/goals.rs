@@ -1,18 +1,8 @@
 //! What the store is to reach, in ratios of one run, and whether it did.
 //! Invariant: what was not measured is not judged.
 
-use serde::Serialize;
-
+use super::super::goal::Goal;
 use super::report::{Figure, Middle, Report};
-
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Goal {
-    pub(super) what: String,
-    pub(super) measured: f64,
-    pub(super) wanted: f64,
-    pub(super) at_most: bool,
-    pub(super) reached: bool,
-}
 
 /// What is divided by what.
 enum Ratio {
@@ -106,17 +96,10 @@ const GOALS: [(&str, Ratio, f64, bool); 13] = [
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
     let goals = GOALS.into_iter().filter_map(|(what, ratio, wanted, at_most)| {
         let measured = ratio.measured(report)?;
-        let reached = if at_most {
-            measured <= wanted
+        Some(if at_most {
+            Goal::at_most(what, measured, wanted)
         } else {
-            measured >= wanted
-        };
-        Some(Goal {
-            what: what.to_owned(),
-            measured,
-            wanted,
-            at_most,
-            reached,
+            Goal::at_least(what, measured, wanted)
         })
     });
     goals.collect()

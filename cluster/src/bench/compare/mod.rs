@@ -4,7 +4,6 @@
 
 mod cases;
 mod ceilings;
-mod chart;
 mod goals;
 mod page;
 mod report;
@@ -65,7 +64,7 @@ impl Compare {
             left_out.push("the services: left out by --without-services".to_owned());
         } else {
             let seconds = self.seconds_each().ceil();
-            report.services = services::measure(context, &folder, self.quick, seconds).await?;
+            report.services = services::measure(context, &folder, self.quick, self.rounds, seconds).await?;
         }
         report.left_out = left_out;
         report.goals = goals::judge(&report);

@@ -5,42 +5,31 @@ use anyhow::Context as _;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 
-use super::chart::{Bar, Group, bars};
+use super::super::chart::{Bar, Group, bars};
+use super::super::goal;
 use super::report::{Figure, Middle, Report, Row};
 use crate::context::Context;
 
 const PAGE: &str = include_str!("report.html");
 
+const COLUMNS: [&str; 12] = [
+    "CASE", "SIDE", "OPS/S", "SPREAD", "P50", "P99", "P99.9", "CPU/OP", "B/OP", "ERRORS", "× ETCD", "× NO-OP",
+];
+
 pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     let output = context.output;
-    output.table(
-        [
-            "CASE",
-            "OPS/S",
-            "P50",
-            "P99",
-            "P99.9",
-            "ETCD OPS/S",
-            "P50",
-            "P99",
-            "× ETCD",
-            "× NO-OP",
-            "SPREAD",
-            "ERRORS",
-        ],
-        report.rows.iter().map(cells),
-    )?;
+    output.table(COLUMNS, report.rows.iter().flat_map(lines))?;
     if !report.services.is_empty() {
         output.line("")?;
         output.table(
-            ["SERVICE", "OPS/S", "P50", "P99", "SPREAD", "ERRORS"],
+            ["SERVICE", "OPS/S", "SPREAD", "P50", "P99", "ERRORS"],
             report.services.iter().map(|row| {
                 [
                     row.name.clone(),
                     format!("{:.0}", row.operations_per_s.median),
+                    spread(row.operations_per_s),
                     ms(row.p50_ms),
                     ms(row.p99_ms),
-                    format!("{:.0} %", row.operations_per_s.spread_percent()),
                     row.errors.to_string(),
                 ]
             }),
@@ -48,22 +37,25 @@ pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     }
     output.line("")?;
     output.table(
-        ["GOAL", "MEASURED", "WANTED", ""],
-        report.goals.iter().map(|goal| {
-            let sign = if goal.at_most { "≤" } else { "≥" };
+        ["MEMORY OF ONE SERVER AT", "MENAGERIE", "ETCD"],
+        report.memory.iter().map(|memory| {
             [
-                goal.what.clone(),
-                format!("{:.2}", goal.measured),
-                format!("{sign} {}", goal.wanted),
-                if goal.reached { "reached" } else { "NOT REACHED" }.to_owned(),
+                format!("{} keys", memory.keys),
+                mebibytes(memory.menagerie_bytes),
+                memory.etcd_bytes.map_or_else(String::new, mebibytes),
             ]
         }),
     )?;
+    output.line("")?;
+    goal::show(context, &report.goals)?;
     let ceilings = &report.ceilings;
     output.line(format_args!(
         "\nthis machine: {} cores, {:.0} fdatasyncs a second, {:.0} synced batches of 64 records a second",
         ceilings.cores, ceilings.fdatasyncs_per_s.median, ceilings.synced_batches_per_s.median
     ))?;
+    if let Some(version) = &report.etcd_version {
+        output.line(format_args!("beside etcd {version}"))?;
+    }
     for left_out in &report.left_out {
         output.line(format_args!("left out: {left_out}"))?;
     }
@@ -71,29 +63,45 @@ pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
 }
 
 fn ms(middle: Middle) -> String {
-    format!("{:.2} ms", middle.median)
+    let digits = if middle.median < 100.0 { 2 } else { 0 };
+    format!("{:.digits$} ms", middle.median)
+}
+
+fn spread(middle: Middle) -> String {
+    format!("{:.0} %", middle.spread_percent())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
 }
 
-fn cells(row: &Row) -> [String; 12] {
-    let etcd = |cell: fn(&Figure) -> String| row.etcd.as_ref().map_or_else(String::new, cell);
-    let errors = |figure: &Option<Figure>| figure.as_ref().map_or(0, |figure| figure.errors);
+/// A line for each side, one below the other, so that the two can be compared by eye.
+fn lines(row: &Row) -> Vec<[String; COLUMNS.len()]> {
+    let ours = cells(row, "menagerie", &row.menagerie, [row.to_etcd, row.to_ceiling]);
+    let etcd = row.etcd.as_ref();
+    let etcd = etcd.map(|figure| cells(row, "etcd", figure, [None, None]));
+    std::iter::once(ours).chain(etcd).collect()
+}
+
+fn cells(row: &Row, side: &str, figure: &Figure, ratios: [Option<f64>; 2]) -> [String; COLUMNS.len()] {
+    let [to_etcd, to_ceiling] = ratios.map(ratio);
     [
         row.name.clone(),
-        format!("{:.0}", row.menagerie.operations_per_s.median),
-        ms(row.menagerie.p50_ms),
-        ms(row.menagerie.p99_ms),
-        ms(row.menagerie.p999_ms),
-        etcd(|figure| format!("{:.0}", figure.operations_per_s.median)),
-        etcd(|figure| ms(figure.p50_ms)),
-        etcd(|figure| ms(figure.p99_ms)),
-        ratio(row.to_etcd),
-        ratio(row.to_ceiling),
-        format!("{:.0} %", row.menagerie.operations_per_s.spread_percent()),
-        format!("{}+{}", row.menagerie.errors, errors(&row.etcd)),
+        side.to_owned(),
+        format!("{:.0}", figure.operations_per_s.median),
+        spread(figure.operations_per_s),
+        ms(figure.p50_ms),
+        ms(figure.p99_ms),
+        ms(figure.p999_ms),
+        format!("{:.0} µs", figure.cpu_us_per_operation.median),
+        format!("{:.0}", figure.written_bytes_per_operation.median),
+        figure.errors.to_string(),
+        to_etcd,
+        to_ceiling,
     ]
 }
 
@@ -158,5 +166,118 @@ fn group(row: &Row, of: fn(&Figure) -> Middle, unit: &str) -> Group {
     Group {
         name: row.name.clone(),
         bars: sides.into_iter().filter_map(bar).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::closed_loop::Figures;
+    use super::super::super::drive::Seen;
+    use super::super::cases::CASES;
+    use super::super::report::{Ceilings, Memory, Round, ServiceRow};
+    use super::*;
+    use crate::arena::Usage;
+
+    fn round(operations_per_s: f64) -> Round {
+        Round {
+            seen: Seen {
+                figures: Figures {
+                    seconds: 4.0,
+                    operations: 1000,
+                    operations_per_s,
+                    p50_ms: 99.99,
+                    p99_ms: 10_000.0,
+                    p999_ms: 60_000.0,
+                    max_ms: 60_000.0,
+                    stall_ms: 60_000.0,
+                },
+                operations_in_all: 2000,
+                errors: [("no answer".to_owned(), 4321)].into(),
+                generator_cpu_s: 1.0,
+            },
+            usage: Usage {
+                cpu_s: 30.0,
+                written_bytes: 400_000_000,
+                resident_bytes: 1 << 30,
+            },
+        }
+    }
+
+    fn figure() -> Figure {
+        Figure::of([100_001.0, 123_456.0, 150_002.0].map(round).to_vec()).unwrap()
+    }
+
+    fn report() -> Report {
+        let rows = CASES.into_iter().map(|case| Row {
+            name: case.name.to_owned(),
+            what: case.what.to_owned(),
+            clients: case.clients,
+            rate: case.rate,
+            keys: case.stage.keys(),
+            menagerie: figure(),
+            etcd: case.quick.then(figure),
+            ceiling: case.ceiling.then(figure),
+            to_etcd: case.quick.then_some(136.0),
+            to_ceiling: case.ceiling.then_some(0.75),
+        });
+        let middle = Middle::of([10.0, 20.0, 31.0]).unwrap();
+        Report {
+            version: "1.0.0",
+            etcd_version: Some("3.5.1".to_owned()),
+            left_out: vec!["the moon".to_owned()],
+            rounds: 3,
+            seconds_each: 4.0,
+            ceilings: Ceilings {
+                cores: 2,
+                fdatasyncs_per_s: middle,
+                synced_batches_per_s: middle,
+            },
+            rows: rows.collect(),
+            services: vec![ServiceRow {
+                name: "predictions".to_owned(),
+                what: "predictions".to_owned(),
+                operations_per_s: middle,
+                p50_ms: middle,
+                p99_ms: middle,
+                errors: 0,
+            }],
+            memory: vec![Memory {
+                keys: 1000,
+                menagerie_bytes: 50 << 20,
+                etcd_bytes: Some(60 << 20),
+            }],
+            goals: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn large_figures_fit_into_120_columns() {
+        let mut widths = COLUMNS.map(|name| name.chars().count());
+        for cells in report().rows.iter().flat_map(lines) {
+            for (width, cell) in widths.iter_mut().zip(&cells) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        // Two spaces follow each column.
+        let width: usize = widths.iter().map(|width| width + 2).sum();
+        assert!(width <= 120, "{width}: {widths:?}");
+    }
+
+    #[test]
+    fn what_servers_used_is_of_all_operations() {
+        let [.., cpu, bytes, _, _, _] = cells(&report().rows[0], "menagerie", &figure(), [None, None]);
+        assert_eq!((cpu.as_str(), bytes.as_str()), ("15000 µs", "200000"));
+    }
+
+    #[test]
+    fn the_page_tells_how_far_rounds_lay_apart() {
+        let page = render(&report()).unwrap();
+        let row = page.split("<tr>").find(|row| row.contains("put-1<br>")).unwrap();
+        assert_eq!(
+            row.matches("123456<br><small>100001–150002</small>").count(),
+            2,
+            "{row}"
+        );
+        assert!(page.contains("20<br><small>10–31</small>"), "{page}");
     }
 }

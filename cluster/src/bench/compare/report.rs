@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::super::drive::Seen;
-use super::goals::Goal;
+use super::super::goal::Goal;
 use crate::arena::Usage;
 
 /// One measurement of one side.
@@ -74,10 +74,10 @@ impl Figure {
             p999_ms: middle(|round| round.seen.figures.p999_ms)?,
             errors: rounds.iter().flat_map(|round| round.seen.errors.values()).sum(),
             cpu_us_per_operation: middle(|round| {
-                1e6 * round.usage.cpu_s / round.seen.figures.operations as f64
+                1e6 * round.usage.cpu_s / round.seen.operations_in_all as f64
             })?,
             written_bytes_per_operation: middle(|round| {
-                round.usage.written_bytes as f64 / round.seen.figures.operations as f64
+                round.usage.written_bytes as f64 / round.seen.operations_in_all as f64
             })?,
             resident_bytes: rounds.last()?.usage.resident_bytes,
             rounds,

@@ -16,7 +16,6 @@ use super::report::{Middle, ServiceRow};
 use crate::arena::Folder;
 use crate::context::Context;
 
-const ROUNDS: usize = 3;
 /// Name, words for people, and arguments; whether `--quick` has it too.
 const WORKS: [(&str, &str, &[&str], bool); 5] = [
     (
@@ -78,6 +77,7 @@ pub(super) async fn measure(
     context: &Context,
     folder: &Folder,
     quick: bool,
+    rounds: u32,
     seconds: f64,
 ) -> anyhow::Result<Vec<ServiceRow>> {
     let folder = folder.path().join("services");
@@ -93,7 +93,7 @@ pub(super) async fn measure(
     };
     context.output.note("the services are started");
     system.menagerie(&["up", "--detach"]).await?;
-    let rows = rows(&system, &config, quick, seconds).await;
+    let rows = rows(&system, &config, quick, rounds, seconds).await;
     let stopped = system.menagerie(&["down"]).await;
     let rows = rows?;
     stopped?;
@@ -104,6 +104,7 @@ async fn rows(
     system: &System<'_>,
     config: &Config,
     quick: bool,
+    rounds: u32,
     seconds: f64,
 ) -> anyhow::Result<Vec<ServiceRow>> {
     let seconds = format!("{seconds:.0}");
@@ -121,7 +122,7 @@ async fn rows(
         all.extend(arguments);
         all.extend(["--clients", "64", "--seconds", &seconds]);
         let (mut figures, mut errors) = (Vec::new(), 0);
-        for _ in 0..if quick { 1 } else { ROUNDS } {
+        for _ in 0..rounds {
             let output = system.menagerie(&all).await?;
             let told: Value = serde_json::from_slice(&output.stdout).context("read what a generator says")?;
             let counts = told["errors"]

@@ -6,7 +6,8 @@
 mod caller;
 mod watchers;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use caller::Caller;
 const WARM_UP: Duration = Duration::from_millis(300);
 /// After an error, so that a refused connection is not a busy loop.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+/// In an open loop, how long after the end an answer still counts.
+const LATE_MAX: Duration = Duration::from_mins(1);
 const ORDER_BYTES_MAX: u64 = 1 << 20;
 
 /// Whom it is done to.
@@ -90,7 +93,9 @@ pub(super) struct Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub(super) figures: Figures,
-    pub(super) errors: std::collections::BTreeMap<String, u64>,
+    /// With those that are not among the figures, since servers have worked for them too.
+    pub(super) operations_in_all: u64,
+    pub(super) errors: BTreeMap<String, u64>,
     /// Of the generator itself, from its start.
     pub(super) generator_cpu_s: f64,
 }
@@ -108,21 +113,14 @@ impl Drive {
         let input = std::io::stdin().take(ORDER_BYTES_MAX).read_to_string(&mut text);
         input.context("read the order")?;
         let order: Order = serde_json::from_str(&text).context("read the order")?;
-        let (figures, errors) = block_on(order.carry_out())?;
-        let generator_cpu_s = Usage::of([std::process::id()]).cpu_s;
-        let seen = Seen {
-            figures,
-            errors,
-            generator_cpu_s,
-        };
+        let mut seen = block_on(order.carry_out())?;
+        seen.generator_cpu_s = Usage::of([std::process::id()]).cpu_s;
         Ok(context.output.json_line(&seen)?)
     }
 }
 
-type Ended = (Figures, std::collections::BTreeMap<String, u64>);
-
 impl Order {
-    async fn carry_out(&self) -> anyhow::Result<Ended> {
+    async fn carry_out(&self) -> anyhow::Result<Seen> {
         match self.work {
             Work::Watch { watchers } => watchers::watch(self, watchers).await,
             Work::Fill { .. } => self.fill().await,
@@ -130,22 +128,22 @@ impl Order {
         }
     }
 
-    async fn load(&self) -> anyhow::Result<Ended> {
+    async fn load(&self) -> anyhow::Result<Seen> {
         let callers = self.callers()?;
         let warm = Instant::now();
         let start = warm + WARM_UP;
         let end = start + Duration::from_secs_f64(self.seconds);
-        let tally = RefCell::new(Tally::new(start)?);
+        let notes = Notes::new(start, self.rate.map(|_| end + LATE_MAX))?;
         let clients = (0..).zip(&callers).map(async |(number, caller)| {
             if let Some(rate) = self.rate {
                 let schedule = Schedule::new(warm, rate, self.clients, number);
-                open(caller, schedule, start, end, &tally).await;
+                open(caller, schedule, end, &notes).await;
             } else {
-                closed(caller, start, end, &tally).await;
+                closed(async |n| caller.call(n).await, end, &notes).await;
             }
         });
         join_all(clients).await;
-        Ok(tally.into_inner().end(start.elapsed()))
+        Ok(notes.end(start.elapsed()))
     }
 
     fn callers(&self) -> anyhow::Result<Vec<Caller>> {
@@ -155,13 +153,13 @@ impl Order {
     }
 
     /// Writes every key, many at once; what fails is written again.
-    async fn fill(&self) -> anyhow::Result<Ended> {
+    async fn fill(&self) -> anyhow::Result<Seen> {
         const AT_ONCE: u32 = 100;
         const TRIES_MAX: u32 = 50;
         let callers = self.callers()?;
         let start = Instant::now();
-        let tally = RefCell::new(Tally::new(start)?);
-        let next = std::cell::Cell::new(0);
+        let notes = Notes::new(start, None)?;
+        let next = Cell::new(0);
         let clients = callers.iter().map(async |caller| {
             while next.get() < self.keys {
                 let from = next.replace(next.get() + AT_ONCE);
@@ -169,7 +167,7 @@ impl Order {
                 loop {
                     let begin = Instant::now();
                     let outcome = caller.fill(from, AT_ONCE.min(self.keys - from)).await;
-                    tally.borrow_mut().note(outcome, begin, Instant::now());
+                    notes.note(outcome, begin, Instant::now());
                     if outcome == Outcome::Done {
                         break;
                     }
@@ -183,18 +181,63 @@ impl Order {
         for filled in join_all(clients).await {
             filled?;
         }
-        Ok(tally.into_inner().end(start.elapsed()))
+        Ok(notes.end(start.elapsed()))
     }
 }
 
-async fn closed(caller: &Caller, start: Instant, end: Instant, tally: &RefCell<Tally>) {
+/// What the callers of one order see together. They run on one thread.
+struct Notes {
+    start: Instant,
+    /// Answers that come later do not count.
+    answered_until: Option<Instant>,
+    tally: RefCell<Tally>,
+    operations_in_all: Cell<u64>,
+}
+
+impl Notes {
+    fn new(start: Instant, answered_until: Option<Instant>) -> anyhow::Result<Self> {
+        Ok(Self {
+            start,
+            answered_until,
+            tally: RefCell::new(Tally::new(start)?),
+            operations_in_all: Cell::new(0),
+        })
+    }
+
+    /// What began before the warm-up was over is not among the figures.
+    fn note(&self, outcome: Outcome, begin: Instant, now: Instant) {
+        let done = outcome == Outcome::Done;
+        if done {
+            self.operations_in_all.update(|count| count + 1);
+        }
+        let too_late = done && self.answered_until.is_some_and(|until| now > until);
+        if begin >= self.start && !too_late {
+            self.tally.borrow_mut().note(outcome, begin, now);
+        }
+    }
+
+    fn end(self, elapsed: Duration) -> Seen {
+        let (figures, errors) = self.tally.into_inner().end(elapsed);
+        Seen {
+            figures,
+            operations_in_all: self.operations_in_all.get(),
+            errors,
+            generator_cpu_s: 0.0,
+        }
+    }
+}
+
+/// No call begins after the end, but the last ones are waited for and count: or a stall across the end, the longest
+/// latency of all, would be in no figure. The time that the rate is of lasts until they have ended too.
+async fn closed(call: impl AsyncFn(u32) -> Outcome, end: Instant, notes: &Notes) {
     for n in 0.. {
         let begin = Instant::now();
         if begin >= end {
             return;
         }
-        let outcome = caller.call(n).await;
-        note(tally, outcome, begin, start, end).await;
+        let outcome = call(n).await;
+        notes.note(outcome, begin, Instant::now());
+        pause_after_error(outcome).await;
     }
 }
 
@@ -219,7 +262,7 @@ impl Schedule {
     }
 }
 
-async fn open(caller: &Caller, schedule: Schedule, start: Instant, end: Instant, tally: &RefCell<Tally>) {
+async fn open(caller: &Caller, schedule: Schedule, end: Instant, notes: &Notes) {
     for n in 0.. {
         let intended = schedule.at(n);
         if intended >= end {
@@ -228,16 +271,12 @@ async fn open(caller: &Caller, schedule: Schedule, start: Instant, end: Instant,
         // One that is late begins at once, and its lateness counts.
         tokio::time::sleep_until(intended.into()).await;
         let outcome = caller.call(n).await;
-        note(tally, outcome, intended, start, end + Duration::from_mins(1)).await;
+        notes.note(outcome, intended, Instant::now());
+        pause_after_error(outcome).await;
     }
 }
 
-/// What began before the warm-up was over, or was answered after the end, does not count.
-async fn note(tally: &RefCell<Tally>, outcome: Outcome, begin: Instant, start: Instant, end: Instant) {
-    let now = Instant::now();
-    if begin >= start && (outcome != Outcome::Done || now <= end) {
-        tally.borrow_mut().note(outcome, begin, now);
-    }
+async fn pause_after_error(outcome: Outcome) {
     if outcome != Outcome::Done {
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
@@ -246,6 +285,51 @@ async fn note(tally: &RefCell<Tally>, outcome: Outcome, begin: Instant, start: I
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_warm_up_counts_only_in_all() {
+        let warm = Instant::now();
+        let start = warm + SECOND;
+        let notes = Notes::new(start, None).unwrap();
+        notes.note(Outcome::Done, warm, start + SECOND / 2);
+        notes.note(Outcome::Broken, warm, start + SECOND / 2);
+        notes.note(Outcome::Done, start, start + SECOND / 100);
+        notes.note(Outcome::Broken, start, start + SECOND / 100);
+        let seen = notes.end(SECOND);
+        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 2));
+        assert!(seen.figures.max_ms < 11.0, "{seen:?}");
+        assert_eq!(seen.errors, BTreeMap::from([("no answer".to_owned(), 1)]));
+    }
+
+    #[tokio::test]
+    async fn a_stall_across_the_end_is_seen() {
+        let start = Instant::now();
+        let (end, answered) = (start + SECOND, start + 2 * SECOND);
+        let notes = Notes::new(start, None).unwrap();
+        let stalled = async |_| {
+            tokio::time::sleep_until(answered.into()).await;
+            Outcome::Done
+        };
+        closed(stalled, end, &notes).await;
+        let seen = notes.end(start.elapsed());
+        assert_eq!(seen.figures.operations, 1);
+        assert!(seen.figures.max_ms > 900.0, "{seen:?}");
+        assert!(seen.figures.operations_per_s <= 0.5, "{seen:?}");
+    }
+
+    #[test]
+    fn an_open_loop_waits_for_late_answers_only_so_long() {
+        let start = Instant::now();
+        let notes = Notes::new(start, Some(start + SECOND)).unwrap();
+        notes.note(Outcome::Done, start, start + SECOND);
+        notes.note(Outcome::Done, start, start + 2 * SECOND);
+        notes.note(Outcome::Broken, start, start + 2 * SECOND);
+        let seen = notes.end(SECOND);
+        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 2));
+        assert_eq!(seen.errors.len(), 1, "{seen:?}");
+    }
 
     #[test]
     fn clients_take_turns_at_the_rate() {

@@ -2,7 +2,6 @@
 //! Invariant: the next change is made only once all have seen the last, so that a delivery that is late is a long
 //! one and not a lost one; a watcher that ends fails the run.
 
-use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -13,8 +12,7 @@ use futures_util::stream::{self, BoxStream};
 use reqwest::{Method, Url};
 use service::http::{self, Timeouts};
 
-use super::{Ended, Order, Target};
-use crate::bench::closed_loop::Tally;
+use super::{Notes, Order, Seen, Target};
 use crate::bench::connection::{Connection, Outcome};
 use crate::etcd::{Call, Client};
 
@@ -49,14 +47,14 @@ impl Writer {
     }
 }
 
-pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Ended> {
+pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
     let (writer, mut watchers) = match &order.target {
         Target::Store { endpoints, token } => over_http(endpoints, token, count).await?,
         Target::Etcd { endpoints } => over_etcd(endpoints, count).await?,
     };
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(order.seconds);
-    let tally = RefCell::new(Tally::new(start)?);
+    let notes = Notes::new(start, None)?;
     for change in 1.. {
         let begin = Instant::now();
         if begin >= end {
@@ -65,7 +63,7 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Ended> {
         let seen = join_all(watchers.iter_mut().map(async |watcher| {
             while let Some(value) = watcher.next().await {
                 if value == change {
-                    tally.borrow_mut().note(Outcome::Done, begin, Instant::now());
+                    notes.note(Outcome::Done, begin, Instant::now());
                     return true;
                 }
             }
@@ -81,7 +79,7 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Ended> {
             bail!("a watch has ended");
         }
     }
-    Ok(tally.into_inner().end(start.elapsed()))
+    Ok(notes.end(start.elapsed()))
 }
 
 async fn over_http(endpoints: &[String], token: &str, count: u32) -> anyhow::Result<(Writer, Vec<Values>)> {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use rustix::process::Signal;
-use serde::Serialize;
 
+use super::comparison::{Comparison, Kind};
 use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
 use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
 use crate::bench::connection::{Connection, Outcome};
@@ -26,22 +26,12 @@ enum Side {
     Etcd(Etcd),
 }
 
-#[derive(Serialize)]
-struct Comparison {
-    kinds: Vec<Kind>,
-    left_out: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Kind {
-    how: How,
-    menagerie: Report,
-    etcd: Option<Report>,
-    /// Median to median.
-    to_etcd: Option<f64>,
-}
-
-pub(super) async fn run(context: &Context, kills: u32, hows: &[How], with_etcd: bool) -> anyhow::Result<()> {
+pub(super) async fn run(
+    context: &Context,
+    kills: u32,
+    hows: &[How],
+    with_etcd: bool,
+) -> anyhow::Result<Comparison> {
     let mut left_out = Vec::new();
     let mut hows = hows.to_vec();
     let network = match Network::hindrance() {
@@ -57,12 +47,13 @@ pub(super) async fn run(context: &Context, kills: u32, hows: &[How], with_etcd: 
     let folder = Folder::beside(&context.data)?;
     let store = Store::start(folder.path(), network.as_ref(), 0, |_| {}).await?;
     let mut store = Stage::new(Side::Store(Box::new(store)), network.as_ref(), 0);
-    let mut etcd = None;
+    let (mut etcd, mut etcd_version) = (None, None);
     match Etcd::find() {
         _ if !with_etcd => left_out.push("etcd: left out by --without-etcd".to_owned()),
         None => left_out.push("etcd: there is none here; `.ci/setup bench` installs it".to_owned()),
         Some(program) => {
             let started = Etcd::start(&program, folder.path(), network.as_ref(), SERVERS).await?;
+            etcd_version = Some(started.version.clone());
             etcd = Some(Stage::new(Side::Etcd(started), network.as_ref(), SERVERS));
         }
     }
@@ -86,59 +77,11 @@ pub(super) async fn run(context: &Context, kills: u32, hows: &[How], with_etcd: 
             ),
             None => None,
         };
-        let to_etcd = etcd.as_ref().map(|etcd| menagerie.median_ms / etcd.median_ms);
-        kinds.push(Kind {
-            how,
-            menagerie,
-            etcd,
-            to_etcd,
-        });
+        kinds.push(Kind::new(how, menagerie, etcd));
         progress.inc(u64::from(kills));
     }
     progress.finish_and_clear();
-    show(context, &Comparison { kinds, left_out })
-}
-
-fn show(context: &Context, comparison: &Comparison) -> anyhow::Result<()> {
-    if context.output.json {
-        return Ok(context.output.document(comparison)?);
-    }
-    let mut rows = Vec::new();
-    for kind in &comparison.kinds {
-        let sides = [("menagerie", Some(&kind.menagerie)), ("etcd", kind.etcd.as_ref())];
-        for (side, report) in sides
-            .into_iter()
-            .filter_map(|(side, report)| Some((side, report?)))
-        {
-            let ratio = kind.to_etcd.filter(|_| side == "menagerie");
-            rows.push([
-                format!("{:?}", kind.how).to_lowercase(),
-                side.to_owned(),
-                report.faults.len().to_string(),
-                format!("{:.1} ms", report.min_ms),
-                format!("{:.1} ms", report.median_ms),
-                format!("{:.1} ms", report.p90_ms),
-                format!("{:.1} ms", report.max_ms),
-                report.failures.failed_tries.to_string(),
-                report.failures.unreached_tries.to_string(),
-                ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
-            ]);
-        }
-    }
-    let header = [
-        "FAULT",
-        "SIDE",
-        "TIMES",
-        "SHORTEST",
-        "MEDIAN",
-        "P90",
-        "LONGEST",
-        "FAILED TRIES",
-        "UNREACHED",
-        "TO ETCD",
-    ];
-    context.output.table(header, rows)?;
-    Ok(())
+    Ok(Comparison::new(etcd_version, kinds, left_out))
 }
 
 /// One side and its place in the network.

@@ -3,9 +3,12 @@
 //! Invariant: the clock starts before the fault is caused, and every fault is healed before the next.
 
 mod arena;
+mod comparison;
+mod goals;
 mod running;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -41,6 +44,14 @@ pub(crate) struct Failover {
     /// Leave etcd out
     #[arg(long, conflicts_with = "running")]
     without_etcd: bool,
+    /// Where failover.json and failover.svg go
+    #[arg(
+        long,
+        default_value = "bench-report",
+        value_name = "DIR",
+        conflicts_with = "running"
+    )]
+    out: PathBuf,
     #[command(flatten)]
     reach: Reach,
 }
@@ -76,7 +87,9 @@ impl Failover {
         } else {
             self.how
         };
-        Box::pin(arena::run(context, self.kills, &hows, !self.without_etcd)).await
+        let comparison = Box::pin(arena::run(context, self.kills, &hows, !self.without_etcd)).await?;
+        comparison.write(&self.out)?;
+        comparison.show(context, &self.out)
     }
 }
 

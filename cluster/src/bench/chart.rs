@@ -1,4 +1,4 @@
-//! Bars, as SVG.
+//! Bars, as SVG: for a page that says how they look, or as a picture of their own.
 //! Invariant: bars of one chart share one scale that begins at zero, so that lengths can be compared by eye.
 
 use std::fmt::Write as _;
@@ -8,6 +8,9 @@ const LABELS: f64 = 150.0;
 const NUMBERS: f64 = 110.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 12.0;
+const TITLE: f64 = 24.0;
+/// How a picture looks that no page is around.
+const LOOK: &str = r##"<style>svg { font: 11px system-ui, sans-serif } line { stroke: #222; stroke-width: 1.5 } .ours { fill: #2f7d5b } .etcd { fill: #4a78b5 }</style><rect width="100%" height="100%" fill="#fff"/>"##;
 
 /// One group of bars under one name: class for its colour, value, and how far its rounds lay apart.
 pub(super) struct Group {
@@ -24,13 +27,23 @@ pub(super) struct Bar {
 }
 
 pub(super) fn bars(title: &str, groups: &[Group]) -> String {
+    draw(title, groups, String::new(), 4.0)
+}
+
+/// With its title and its look inside.
+pub(super) fn picture(title: &str, groups: &[Group]) -> String {
+    let head = format!(r#"{LOOK}<text x="0" y="14">{}</text>"#, escape(title));
+    draw(title, groups, head, TITLE)
+}
+
+fn draw(title: &str, groups: &[Group], head: String, top: f64) -> String {
     let values = groups
         .iter()
         .flat_map(|group| &group.bars)
         .map(|bar| bar.value.max(bar.max));
     let longest = values.fold(f64::MIN_POSITIVE, f64::max);
     let scale = (WIDTH - LABELS - NUMBERS) / longest;
-    let (mut body, mut y) = (String::new(), 4.0);
+    let (mut body, mut y) = (head, top);
     for group in groups {
         let name = escape(&group.name);
         // A string takes everything that is written into it.
@@ -86,5 +99,15 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("a&lt;b"), "{svg}");
+        assert!(!svg.contains("<style>"), "its page has a style: {svg}");
+        let group = Group {
+            name: "one".to_owned(),
+            bars: vec![bar(1.0)],
+        };
+        let alone = picture("a & b", &[group]);
+        assert!(
+            alone.contains("<style>") && alone.contains(">a &amp; b</text>"),
+            "{alone}"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::linear::Operation;
+use super::order::{Acknowledged, Look};
 
 /// So many violations are told; more of them say nothing new.
 const VIOLATIONS_MAX: usize = 20;
@@ -19,8 +20,9 @@ pub(super) struct Book {
 #[derive(Default)]
 pub(super) struct Pages {
     pub(super) histories: BTreeMap<String, Vec<Operation>>,
-    /// Revision, key and value of each write that was acknowledged; no value is a deletion.
-    pub(super) acknowledged: Vec<(u64, String, Option<String>)>,
+    pub(super) acknowledged: Vec<Acknowledged>,
+    /// Reads of levels that promise less than the newest.
+    pub(super) looks: Vec<Look>,
     /// When something succeeded, in milliseconds from the begin.
     pub(super) successes: Vec<u64>,
     pub(super) counts: BTreeMap<&'static str, u64>,
@@ -64,8 +66,16 @@ impl Book {
         pages.histories.entry(key.to_owned()).or_default().push(operation);
     }
 
-    pub(super) fn acknowledged(&self, revision: u64, key: &str, value: Option<String>) {
-        self.pages().acknowledged.push((revision, key.to_owned(), value));
+    /// A write that began at `start` and was acknowledged just now.
+    pub(super) fn acknowledged(&self, start: u64, revision: u64, key: &str, value: Option<String>) {
+        let end = self.now();
+        self.pages().acknowledged.push(Acknowledged {
+            revision,
+            key: key.to_owned(),
+            value,
+            start,
+            end,
+        });
     }
 
     pub(super) fn violation(&self, what: String) {

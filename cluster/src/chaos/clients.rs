@@ -1,4 +1,5 @@
-//! Clients of registers and counters: reads on every node, writes, deletions, compare-and-set, bounded additions.
+//! Clients of registers and counters: reads on every node at every level, writes, deletions, compare-and-set, bounded
+//! additions.
 //! Keys change every few seconds, so that each has a history of its own that is short enough to be judged exactly.
 //! Invariant: every value is written at most once, so that each read tells which write it saw.
 
@@ -6,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kvstore_client::{Error, KvClient, PutOptions, Reads};
+use kvstore_client::wire::level::Consistency;
+use kvstore_client::{Error, KvClient, PutOptions, ReadOptions, Reads};
 use service::tasks::Tasks;
 
 use super::book::Book;
 use super::linear::{Did, Held, Operation};
+use super::order::{Floor, Look};
 use super::random::Random;
 
 pub(super) const PREFIX: &str = "chaos/";
@@ -21,6 +24,8 @@ const GENERATION: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(4);
 const DEADLINE: Duration = Duration::from_secs(4);
 const COUNTER_MAX: i64 = 60;
+/// What a bounded read allows.
+const AGE_MAX: Duration = Duration::from_millis(500);
 
 struct Client {
     /// Any node, by its own choice.
@@ -31,6 +36,8 @@ struct Client {
     tasks: Tasks,
     values: Arc<AtomicI64>,
     random: Random,
+    /// The highest revision that it was told of.
+    seen: u64,
 }
 
 /// What a compare-and-set expects to find.
@@ -72,6 +79,7 @@ pub(super) fn start(
             tasks: tasks.clone(),
             values: Arc::clone(&values),
             random: Random::from(seed ^ (number + 1) << 32),
+            seen: 0,
         };
         tasks.spawn("chaos client", client.run());
     }
@@ -85,7 +93,13 @@ impl Client {
             let generation = self.book.elapsed().as_millis() / GENERATION.as_millis();
             let key = format!("{PREFIX}r/{generation:05}/{}", self.random.below(KEYS));
             match self.random.below(100) {
-                0..40 => last = (key.clone(), self.read(&key).await),
+                0..30 => last = (key.clone(), self.read(&key).await),
+                30..36 => self.look(&key, Floor::Revision(self.seen)).await,
+                36..40 => {
+                    let age_max = u64::try_from(AGE_MAX.as_nanos()).unwrap_or(u64::MAX);
+                    let moment = self.book.now().saturating_sub(age_max);
+                    self.look(&key, Floor::Before(moment)).await;
+                }
                 40..62 => self.put(&key, PutOptions::default(), Expected::Anything).await,
                 62..84 => {
                     let (key, known) = last.clone();
@@ -115,6 +129,7 @@ impl Client {
         match node.get(key).await {
             Ok(found) => {
                 let seen = found.map(|kv| (number(&kv.bytes()), kv.mod_revision));
+                self.heard(seen.map_or(0, |(_, revision)| revision));
                 self.done(key, start, Did::Read(seen.map(|(value, _)| value)), "reads");
                 seen
             }
@@ -124,6 +139,43 @@ impl Client {
                 None
             }
         }
+    }
+
+    /// A read that may show something old, but not older than it says.
+    async fn look(&mut self, key: &str, floor: Floor) {
+        let (consistency, what) = match floor {
+            Floor::Revision(revision) => (Consistency::AtLeast(revision), "reads at least"),
+            Floor::Before(_) => {
+                let age_ms_max = u64::try_from(AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+                (Consistency::Bounded { age_ms_max }, "bounded reads")
+            }
+        };
+        let options = ReadOptions {
+            consistency,
+            revision: None,
+        };
+        let node = self.random.choose(&self.nodes).clone();
+        match node.get_with(key, options).await {
+            Ok(found) => {
+                let seen = found.map(|kv| kv.mod_revision);
+                self.heard(seen.unwrap_or(0));
+                let key = key.to_owned();
+                self.book.pages().looks.push(Look { key, floor, seen });
+                self.book.success();
+                self.book.count(what);
+            }
+            // It is not as fresh as it was asked to be, and says so.
+            Err(Error::Problem(problem)) if ["stale", "behind"].contains(&problem.code.as_str()) => {
+                self.book.count("reads that were refused as old");
+            }
+            Err(error) => {
+                let _surely_not = self.failed(&error, "reads that failed");
+            }
+        }
+    }
+
+    fn heard(&mut self, revision: u64) {
+        self.seen = self.seen.max(revision);
     }
 
     async fn put(&mut self, key: &str, options: PutOptions, expected: Expected) {
@@ -136,7 +188,9 @@ impl Client {
         };
         match self.any.put_with(key, new.to_string(), options).await {
             Ok(put) => {
-                self.book.acknowledged(put.revision, key, Some(new.to_string()));
+                self.book
+                    .acknowledged(start, put.revision, key, Some(new.to_string()));
+                self.heard(put.revision);
                 let what = if swaps { "swaps" } else { "writes" };
                 self.done(key, start, did(Some(true)), what);
             }
@@ -152,7 +206,8 @@ impl Client {
         match self.any.delete(key).await {
             Ok(deleted) => {
                 if deleted.deleted > 0 {
-                    self.book.acknowledged(deleted.revision, key, None);
+                    self.book.acknowledged(start, deleted.revision, key, None);
+                    self.heard(deleted.revision);
                 }
                 self.done(key, start, Did::Write(None), "deletions");
             }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ground::Ground;
 use super::random::Random;
+use super::shim::Order;
 use crate::arena::SERVERS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,12 +39,14 @@ pub(super) enum Kind {
     DiskFull,
     SlowSync,
     FailedSync,
+    FailedWrite,
     ClockJump,
+    ClockDrift,
     CutLog,
     FlippedBit,
 }
 
-pub(super) const ALL: [Kind; 25] = [
+pub(super) const ALL: [Kind; 27] = [
     Kind::KillLeader,
     Kind::KillFollower,
     Kind::KillTwo,
@@ -66,7 +69,9 @@ pub(super) const ALL: [Kind; 25] = [
     Kind::DiskFull,
     Kind::SlowSync,
     Kind::FailedSync,
+    Kind::FailedWrite,
     Kind::ClockJump,
+    Kind::ClockDrift,
     Kind::CutLog,
     Kind::FlippedBit,
 ];
@@ -89,7 +94,9 @@ impl Kind {
             | Self::SlowLink
             | Self::LossyLink => ground.network.is_some(),
             Self::PowerLossOfOne | Self::PowerLossOfAll | Self::DiskFull => !ground.disks.is_empty(),
-            Self::SlowSync | Self::FailedSync | Self::ClockJump => !ground.shims.is_empty(),
+            Self::SlowSync | Self::FailedSync | Self::FailedWrite | Self::ClockJump | Self::ClockDrift => {
+                !ground.shims.is_empty()
+            }
             _ => true,
         }
     }
@@ -103,36 +110,51 @@ impl Kind {
         random: &mut Random,
     ) -> anyhow::Result<String> {
         let follower = (leader + 1 + usize::try_from(random.below(2))?) % SERVERS;
+        let either = *random.choose(&[leader, follower]);
         let short = Duration::from_millis(300 + random.below(1700));
         match self {
-            Self::KillLeader => processes::kill(ground, &[leader]).await,
-            Self::KillFollower => processes::kill(ground, &[follower]).await,
-            Self::KillTwo => processes::kill(ground, &[leader, follower]).await,
-            Self::KillAll => processes::kill(ground, &[0, 1, 2]).await,
-            Self::PauseLeader => processes::pause(ground, leader, short).await,
-            Self::PauseFollower => processes::pause(ground, follower, short).await,
+            Self::KillLeader => processes::kill(ground, &[leader], random).await,
+            Self::KillFollower => processes::kill(ground, &[follower], random).await,
+            Self::KillTwo => processes::kill(ground, &[leader, follower], random).await,
+            Self::KillAll => processes::kill(ground, &[0, 1, 2], random).await,
+            Self::PauseLeader => processes::pause(ground, leader, pause(random)).await,
+            Self::PauseFollower => processes::pause(ground, follower, pause(random)).await,
             Self::RollingRestart => processes::restart_all(ground).await,
-            Self::Membership => processes::leave_and_come_back(ground, follower).await,
+            Self::Membership => processes::leave_and_come_back(ground, either).await,
             Self::Overload => processes::overload(ground).await,
             Self::LeaderCutOff => links::cut_off(ground, leader, short).await,
             Self::FollowerCutOff => links::cut_off(ground, follower, short).await,
             Self::LeaderWithoutPeers => links::without_peers(ground, leader, short).await,
-            Self::Ring => links::ring(ground, leader, short).await,
-            Self::OneWay => links::one_way(ground, leader, follower, short).await,
+            Self::Ring => links::ring(ground, either, short).await,
+            Self::OneWay => {
+                let (from, to) = *random.choose(&[(leader, follower), (follower, leader)]);
+                links::one_way(ground, from, to, short).await
+            }
             Self::EverybodyAlone => links::everybody_alone(ground, short).await,
-            Self::SlowLink => links::slow(ground, leader, short).await,
-            Self::LossyLink => links::lossy(ground, leader, short).await,
-            Self::PowerLossOfOne => disks::power_loss(ground, &[*random.choose(&[leader, follower])]).await,
+            Self::SlowLink => links::slow(ground, either, short).await,
+            Self::LossyLink => links::lossy(ground, either, short).await,
+            Self::PowerLossOfOne => disks::power_loss(ground, &[either]).await,
             Self::PowerLossOfAll => disks::power_loss(ground, &[0, 1, 2]).await,
             Self::DiskFull => disks::full(ground, leader).await,
-            Self::SlowSync => disks::slow_sync(ground, leader, short).await,
-            Self::FailedSync => disks::failed_sync(ground, *random.choose(&[leader, follower])).await,
+            Self::SlowSync => disks::slow_sync(ground, either, short).await,
+            Self::FailedSync => disks::failing(ground, either, Order::SyncFails).await,
+            Self::FailedWrite => disks::failing(ground, either, Order::WriteFails).await,
             Self::ClockJump => {
                 let hour = *random.choose(&[-3600, 3600]);
-                disks::clock_jump(ground, leader, hour, short).await
+                disks::clock_jump(ground, (either, leader), hour, short).await
+            }
+            Self::ClockDrift => {
+                let permille = *random.choose(&[-100, 100]);
+                disks::clock_drift(ground, either, permille, 2 * short).await
             }
             Self::CutLog => disks::damage(ground, follower, disks::Damage::CutEnd, random).await,
             Self::FlippedBit => disks::damage(ground, follower, disks::Damage::FlipBit, random).await,
         }
     }
+}
+
+/// Mostly shorter than a lease of a client, now and then longer than anything waits.
+fn pause(random: &mut Random) -> Duration {
+    let (least, most) = *random.choose(&[(100, 2000), (100, 2000), (100, 2000), (3000, 7000)]);
+    Duration::from_millis(least + random.below(most - least))
 }

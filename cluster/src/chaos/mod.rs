@@ -1,7 +1,7 @@
 //! `menagerie chaos`: three nodes on disks and in a network of their own, clients at work, and everything broken that
 //! can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything.
-//! `linear` and `watchers` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
+//! `linear`, `order` and `watchers` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
 
 mod book;
 mod checkouts;
@@ -12,6 +12,7 @@ mod ground;
 mod leases;
 mod linear;
 mod money;
+mod order;
 mod power;
 mod random;
 mod shim;
@@ -82,6 +83,8 @@ struct Verdict {
     not_caused: Vec<String>,
     /// What this machine does not let us cause.
     left_out: Vec<String>,
+    /// Faults for which there was no time; the next seed may begin with them.
+    not_reached: Vec<String>,
     /// How often each fault happened.
     faults: std::collections::BTreeMap<String, u64>,
     operations: std::collections::BTreeMap<&'static str, u64>,
@@ -180,6 +183,12 @@ impl Chaos {
                     ]
                 }),
             )?;
+            if !verdict.not_reached.is_empty() {
+                context.output.line(format_args!(
+                    "\nno time was left for {}",
+                    verdict.not_reached.join(", ")
+                ))?;
+            }
             let operations: u64 = verdict.operations.values().sum();
             context.output.line(format_args!(
                 "\n{} faults, {operations} operations, {} keys with a history\nagain with: {}\ntimeline: {}",
@@ -318,6 +327,8 @@ impl Run {
             *faults.entry(event.fault.word()).or_default() += 1;
         }
         let violations = pages.violations.clone();
+        let not_reached = self.kinds.iter().map(|kind| kind.word());
+        let not_reached = not_reached.filter(|word| !faults.contains_key(word)).collect();
         Verdict {
             passed: violations.is_empty() && self.not_caused.is_empty() && !self.events.is_empty(),
             seed,
@@ -326,6 +337,7 @@ impl Run {
             violations,
             not_caused: self.not_caused,
             left_out: ground.left_out.clone(),
+            not_reached,
             faults,
             operations: pages.counts.clone(),
             histories: pages.histories.len(),

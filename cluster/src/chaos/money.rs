@@ -1,5 +1,6 @@
 //! Transfers between a few accounts, two keys at once. Whether money was made or lost is judged by the watchers, who
-//! see every revision. Invariant: a transfer never takes more than there is, and its two sides are one transaction.
+//! see every revision. Invariant: a transfer never takes more than there is; its two sides, and the number under which
+//! it is remembered, are one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,22 +35,31 @@ pub(super) async fn open(client: &KvClient) -> kvstore_client::Result<()> {
 pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
     for number in 0..PAYERS {
         let random = Random::from(seed ^ (number + 100) << 32);
+        let payer = format!("chaos/paid/{number}");
         tasks.spawn(
             "chaos payer",
-            pay(client.clone(), tasks.clone(), Arc::clone(book), random),
+            pay(client.clone(), tasks.clone(), Arc::clone(book), random, payer),
         );
     }
 }
 
-async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random) {
-    while !tasks.is_stopping() {
+async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random, payer: String) {
+    for number in 0_u64.. {
+        if tasks.is_stopping() {
+            return;
+        }
         let from = random.below(ACCOUNTS);
         let to = (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS;
         let amount = 1 + i64::try_from(random.below(300)).unwrap_or(0);
         let take = Op::add(&account(from), -amount, Some(0), None);
         let give = Op::add(&account(to), amount, None, None);
-        match client.txn(Txn::new().then(take).then(give)).await {
+        let remember = Op::put(&payer, number.to_string());
+        let start = book.now();
+        match client.txn(Txn::new().then(take).then(give).then(remember)).await {
             Ok(answer) => {
+                if answer.succeeded {
+                    book.acknowledged(start, answer.revision, &payer, Some(number.to_string()));
+                }
                 book.success();
                 book.count(if answer.succeeded {
                     "transfers"

@@ -1,19 +1,23 @@
-/* Laid under a node by LD_PRELOAD: a clock that is wrong, and syncs that are slow or fail, as a shared page says.
+/* Laid under a node by LD_PRELOAD: a clock that is wrong or goes wrong, syncs that are slow or fail, and writes to the
+   log that fail, as a shared page says.
    Invariant: what is not asked for is passed on unchanged; each time something was, it is counted. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+/* Orders, and behind them in the same order how often each had an effect. */
 struct control {
-    volatile int64_t clock_offset_s, sync_delay_us, sync_fails;
-    volatile int64_t clocks_shifted, syncs_delayed, syncs_failed;
+    volatile int64_t clock_offset_s, sync_delay_us, sync_fails, write_fails, clock_drift_permille, clock_drift_from_s;
+    volatile int64_t clocks_shifted, syncs_delayed, syncs_failed, writes_failed, clocks_drifted, unused;
 };
 
 static struct control nothing;
@@ -30,11 +34,19 @@ __attribute__((constructor)) static void begin(void) {
 
 int clock_gettime(clockid_t id, struct timespec *now) {
     long result = syscall(SYS_clock_gettime, id, now);
-    if (result == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) && control->clock_offset_s) {
+    if (result != 0 || (id != CLOCK_REALTIME && id != CLOCK_REALTIME_COARSE)) return (int)result;
+    if (control->clock_offset_s) {
         now->tv_sec += control->clock_offset_s;
         control->clocks_shifted++;
     }
-    return (int)result;
+    if (control->clock_drift_permille) {
+        int64_t passed_us = (now->tv_sec - control->clock_drift_from_s) * 1000000 + now->tv_nsec / 1000;
+        int64_t at_us = now->tv_sec * 1000000 + now->tv_nsec / 1000 + passed_us * control->clock_drift_permille / 1000;
+        now->tv_sec = at_us / 1000000;
+        now->tv_nsec = at_us % 1000000 * 1000;
+        control->clocks_drifted++;
+    }
+    return 0;
 }
 
 int gettimeofday(struct timeval *now, void *zone) {
@@ -68,3 +80,29 @@ static int spoiled(void) {
 
 int fsync(int fd) { return spoiled() ? -1 : (int)syscall(SYS_fsync, fd); }
 int fdatasync(int fd) { return spoiled() ? -1 : (int)syscall(SYS_fdatasync, fd); }
+
+/* Only the log: everything else may fail for reasons that are not asked about here. */
+static int refused(int fd) {
+    char link[32], path[512];
+    if (!control->write_fails) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    if (!strstr(path, "/raft/db/") || !strstr(path, ".log")) return 0;
+    control->writes_failed++;
+    errno = EIO;
+    return 1;
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    return refused(fd) ? -1 : syscall(SYS_write, fd, bytes, count);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t place) {
+    return refused(fd) ? -1 : syscall(SYS_pwrite64, fd, bytes, count, place);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t place) {
+    return refused(fd) ? -1 : syscall(SYS_pwrite64, fd, bytes, count, place);
+}

@@ -18,12 +18,19 @@ pub(super) enum Order {
     ClockOffsetS = 0,
     SyncDelayUs = 1,
     SyncFails = 2,
+    /// Of writes to the files of the log.
+    WriteFails = 3,
+    /// How much faster than the others it goes, from `ClockDriftFromS` on.
+    ClockDriftPermille = 4,
+    ClockDriftFromS = 5,
 }
 
+const ORDERS: u64 = 6;
+
 impl Order {
-    /// How often it had an effect stands three fields behind it.
+    /// How often it had an effect stands behind all orders.
     fn effect(self) -> u64 {
-        8 * (self as u64 + 3)
+        8 * (self as u64 + ORDERS)
     }
 }
 

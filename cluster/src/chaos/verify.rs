@@ -4,10 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kvstore_client::KvClient;
+
 use super::Stage;
-use super::clients::PREFIX;
+use super::book::Book;
+use super::clients::{PREFIX, number};
 use super::ground::Ground;
-use super::linear::{self, Fault};
+use super::linear::{self, Did, Fault, Operation};
+use super::order;
 use crate::arena::wait_for;
 
 /// Leases run out in full after the last change of leader.
@@ -16,8 +20,10 @@ const LEASES_GONE: Duration = Duration::from_secs(20);
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 10] = [
     "reads",
+    "reads at least",
+    "bounded reads",
     "writes",
     "swaps",
     "deletions",
@@ -85,7 +91,11 @@ async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
         for watcher in watchers {
             faults.extend(watcher.judge(&pages, &watchers[0]));
         }
+        faults.extend(order::real_time(&pages.acknowledged));
+        let looks = order::stale(&pages.looks, &pages.acknowledged, &watchers[0].by_key());
+        faults.extend(looks);
     }
+    read_all(client, book).await?;
     let mut hashes = BTreeMap::new();
     for (index, watcher) in watchers.iter().enumerate() {
         let node = ground.only(index)?.with_deadline(CAUGHT_UP);
@@ -111,6 +121,23 @@ async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
     }
     for fault in faults {
         book.violation(fault);
+    }
+    Ok(())
+}
+
+/// Reads every key with a history once more: what was acknowledged last must be there, also if nobody came after it.
+async fn read_all(client: &KvClient, book: &Book) -> anyhow::Result<()> {
+    let start = book.now();
+    let scan = client.scan(PREFIX).await?;
+    let end = Some(book.now());
+    let held: BTreeMap<String, i64> = scan
+        .kvs
+        .iter()
+        .map(|kv| (kv.key.clone(), number(&kv.bytes())))
+        .collect();
+    for (key, history) in &mut book.pages().histories {
+        let did = Did::Read(held.get(key).copied());
+        history.push(Operation { start, end, did });
     }
     Ok(())
 }

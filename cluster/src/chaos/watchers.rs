@@ -121,18 +121,15 @@ impl Watcher {
     pub(super) fn judge(&self, pages: &Pages, other: &Self) -> Vec<String> {
         let seen = self.seen();
         let mut faults = Vec::new();
-        for (revision, key, value) in &pages.acknowledged {
-            let changes = seen.revisions.get(revision);
+        for write in &pages.acknowledged {
+            let changes = seen.revisions.get(&write.revision);
             let found = changes.is_some_and(|changes| {
                 changes
                     .iter()
-                    .any(|change| (&change.0, &change.1) == (key, value))
+                    .any(|change| (&change.0, &change.1) == (&write.key, &write.value))
             });
             if !found {
-                faults.push(format!(
-                    "{}: {key} was acknowledged as {value:?} at revision {revision}; seen there: {changes:?}",
-                    self.name
-                ));
+                faults.push(format!("{}: seen instead of {write:?}: {changes:?}", self.name));
             }
         }
         if self.name != other.name && seen.revisions != other.seen().revisions {
@@ -142,6 +139,20 @@ impl Watcher {
             ));
         }
         faults
+    }
+
+    /// Of each key, the revisions that changed it, and whether it was there from then on.
+    pub(super) fn by_key(&self) -> BTreeMap<String, BTreeMap<u64, bool>> {
+        let mut by_key: BTreeMap<String, BTreeMap<u64, bool>> = BTreeMap::new();
+        for (revision, changes) in &self.seen().revisions {
+            for (key, value) in changes {
+                by_key
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(*revision, value.is_some());
+            }
+        }
+        by_key
     }
 
     /// The state that follows from all changes.
@@ -160,6 +171,7 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::order::Acknowledged;
 
     fn put(key: &str, value: &str) -> (String, Option<String>) {
         (key.to_owned(), Some(value.to_owned()))
@@ -189,11 +201,18 @@ mod tests {
         one.take(3, vec![put("a", "1")]).unwrap();
         other.take(3, vec![put("a", "1")]).unwrap();
         let mut pages = Pages::default();
-        pages.acknowledged.push((3, "a".to_owned(), Some("1".to_owned())));
+        let write = |revision, key: &str| Acknowledged {
+            revision,
+            key: key.to_owned(),
+            value: Some("1".to_owned()),
+            start: 1,
+            end: 2,
+        };
+        pages.acknowledged.push(write(3, "a"));
         assert!(one.judge(&pages, &other).is_empty());
         other.take(4, vec![put("b", "1")]).unwrap();
         assert_eq!(one.judge(&pages, &other).len(), 1);
-        pages.acknowledged.push((4, "b".to_owned(), Some("1".to_owned())));
+        pages.acknowledged.push(write(4, "b"));
         assert_eq!(one.judge(&pages, &one).len(), 1);
         assert_eq!(other.state().len(), 2);
     }

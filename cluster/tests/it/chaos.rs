@@ -41,3 +41,41 @@ async fn only_the_faults_that_are_asked_for_happen() {
         assert!(told.contains(word), "{told}");
     }
 }
+
+/// What the long test does for longer, by every kind of fault and by more seeds.
+#[tokio::test]
+async fn a_minute_of_faults_breaks_nothing() {
+    const SEED: &str = "11";
+    let cluster = Cluster::new(1);
+    let only = [
+        "kill-leader",
+        "kill-two",
+        "kill-all",
+        "pause-leader",
+        "pause-follower",
+        "rolling-restart",
+        "leader-cut-off",
+        "leader-without-peers",
+        "ring",
+        "one-way",
+        "power-loss-of-one",
+        "power-loss-of-all",
+        "slow-sync",
+        "clock-jump",
+    ];
+    let arguments = [
+        "--json",
+        "chaos",
+        "--seed",
+        SEED,
+        "--minutes",
+        "1",
+        "--only",
+        &only.join(","),
+    ];
+    let verdict = cluster.run(&arguments).await.json();
+    assert_eq!(verdict["passed"], true, "{verdict}");
+    assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
+    let of = |field: &str| verdict[field].as_object().map_or(0, serde_json::Map::len);
+    assert!(of("faults") >= 4, "hardly anything was broken: {verdict}");
+}

@@ -7,7 +7,7 @@ use crate::load::say;
 const SEEDS: [Option<&str>; 3] = [Some("1"), Some("7"), None];
 const MINUTES: &str = "2";
 /// So many kinds of fault there are.
-const KINDS: usize = 25;
+const KINDS: usize = 27;
 
 #[tokio::test]
 async fn all_faults_by_three_seeds_break_nothing() {
@@ -25,6 +25,7 @@ async fn all_faults_by_three_seeds_break_nothing() {
         assert_eq!(verdict["passed"], true, "{verdict}");
         assert_eq!(verdict["left_out"], serde_json::json!([]), "{verdict}");
         assert_eq!(verdict["not_caused"], serde_json::json!([]), "{verdict}");
+        assert_eq!(verdict["not_reached"], serde_json::json!([]), "{verdict}");
         let faults = verdict["faults"].as_object().unwrap();
         assert_eq!(faults.len(), KINDS, "{verdict}");
     }

@@ -12,8 +12,9 @@ use crate::harness::{Cluster, SOON, let_in, three_and_newcomers};
 use crate::load::say;
 use crate::power_loss;
 
-/// Runs the test with the bug in every process, and demands that it fails.
-async fn is_found(bug: Bug, test: impl Future<Output = ()>) {
+/// Runs the test with the bug in every process, and demands that it fails, and with these words: one that fails for
+/// another reason has found nothing.
+async fn is_found(bug: Bug, words: &str, test: impl Future<Output = ()>) {
     plant(bug);
     let Err(said) = AssertUnwindSafe(test).catch_unwind().await else {
         panic!("{bug:?} was planted, and the test found nothing");
@@ -23,6 +24,10 @@ async fn is_found(bug: Bug, test: impl Future<Output = ()>) {
         .cloned()
         .or_else(|| said.downcast_ref::<&str>().map(|said| (*said).to_owned()));
     let said = said.unwrap_or_default();
+    assert!(
+        said.contains(words),
+        "{bug:?} was planted, and the test failed for another reason: {said}"
+    );
     say(&format!(
         "{bug:?} was found: {}",
         said.lines().next().unwrap_or_default()
@@ -31,38 +36,87 @@ async fn is_found(bug: Bug, test: impl Future<Output = ()>) {
 
 #[tokio::test]
 async fn an_answer_before_its_sync_is_found() {
-    is_found(Bug::SyncAfterAnswer, power_loss::all_lose_power()).await;
+    is_found(
+        Bug::SyncAfterAnswer,
+        "was acknowledged",
+        power_loss::all_lose_power(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn stale_reads_of_followers_are_found() {
-    is_found(Bug::StaleReads, pause::pause_the_leader()).await;
+    is_found(Bug::StaleReads, "is not linearizable", pause::pause_the_leader()).await;
 }
 
 #[tokio::test]
 async fn answers_that_a_snapshot_lost_are_found() {
-    is_found(Bug::AnswersLostOnSnapshot, replay::repeat_after_a_snapshot()).await;
+    is_found(
+        Bug::AnswersLostOnSnapshot,
+        "the answer was forgotten",
+        replay::repeat_after_a_snapshot(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn repeats_without_their_key_are_found() {
     let kills = async { crash::kill_leaders(&Cluster::start(3).await, 10).await };
-    is_found(Bug::RetryWithoutKey, kills).await;
+    is_found(Bug::RetryWithoutKey, "load/counter/", kills).await;
 }
 
 #[tokio::test]
 async fn an_applied_id_that_comes_late_is_found() {
-    is_found(Bug::AppliedIdLate, replay::replay_after_restarts()).await;
+    is_found(Bug::AppliedIdLate, "after round", replay::replay_after_restarts()).await;
 }
 
 #[tokio::test]
 async fn a_reused_number_is_found() {
-    is_found(Bug::NodeIdReused, membership::wipe_a_member()).await;
+    is_found(
+        Bug::NodeIdReused,
+        "the empty disk is refused",
+        membership::wipe_a_member(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn rules_that_are_asked_only_at_the_edge_are_found() {
-    is_found(Bug::RulesAtTheEdge, rules::withdraw_rights()).await;
+    is_found(Bug::RulesAtTheEdge, "round ", rules::withdraw_rights()).await;
+}
+
+/// The verdict of `menagerie chaos` itself must be able to fail, by what the clients saw and by what is left in the end.
+async fn chaos_finds(bug: Bug, only: &str, words: &str) {
+    plant(bug);
+    let cluster = Cluster::new(1);
+    let arguments = ["chaos", "--seed", "5", "--minutes", "0.5", "--only", only];
+    let told = cluster.run(&arguments).await.fails(1);
+    assert!(told.contains(words), "it failed for another reason: {told}");
+}
+
+#[tokio::test]
+async fn chaos_finds_stale_reads() {
+    chaos_finds(
+        Bug::StaleReads,
+        "pause-follower,kill-follower",
+        "is not linearizable",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn chaos_finds_an_answer_before_its_sync() {
+    chaos_finds(Bug::SyncAfterAnswer, "power-loss-of-all", "seen instead of").await;
+}
+
+#[tokio::test]
+async fn chaos_finds_repeats_without_their_key() {
+    chaos_finds(
+        Bug::RetryWithoutKey,
+        "kill-leader,kill-all",
+        "is not linearizable",
+    )
+    .await;
 }
 
 /// The bug is in one member only: the others are right, and it has to find out by itself.

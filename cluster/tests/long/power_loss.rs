@@ -193,6 +193,16 @@ async fn lost(cluster: &Cluster, book: Book) -> String {
         .scan("load/")
         .await;
     let Ok(scan) = scan else {
+        // What makes it stay away must be what the nodes miss, not how slow the machine is.
+        let logs = ALL.map(|name| cluster.log(name));
+        let misses = ["are gone", "damaged", "DAMAGED", "orrupt"];
+        let missing = logs
+            .iter()
+            .filter(|log| misses.iter().any(|word| log.contains(word)));
+        assert!(
+            missing.count() > 0,
+            "the store does not come back, and says nothing is missing: {scan:?}"
+        );
         return format!("the store does not come back at all: {scan:?}");
     };
     let found: Vec<&str> = scan.kvs.iter().map(|kv| kv.key.as_str()).collect();

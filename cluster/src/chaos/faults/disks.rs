@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::arena::wait_for;
+use crate::bench::{Connection, Outcome};
 use crate::chaos::ground::{FREE_MIN, Ground};
 use crate::chaos::random::Random;
 use crate::chaos::shim::{Order, Shim};
@@ -39,23 +40,33 @@ pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow
     Ok(format!("power loss of {}", names.join(", ")))
 }
 
+/// The others have room, so that the lead goes to one of them; its own clients are told.
 pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
-    let client = ground.only(victim)?.with_deadline(Duration::from_millis(500));
+    const FULL: u16 = 507;
+    // Not by a client that would go to whoever leads next.
+    let connection = Connection::new(ground.store.token(), Duration::from_millis(500))?;
+    let endpoint = &ground.store.endpoints()[victim];
+    let url = reqwest::Url::parse(&format!("http://{endpoint}/v1/kv/chaos-full")).context("make a URL")?;
     let disk = &ground.disks[victim];
     disk.fill_up_to(FREE_MIN / 2)?;
     let refused = wait_for(
         "a node to refuse writes for want of room",
         STEP_DEADLINE,
         async || {
-            let put = client.put("chaos-full", "x").await;
-            put.is_err_and(|error| error.code() == "disk-full").then_some(())
+            let value = Some(bytes::Bytes::from_static(b"x"));
+            let put = connection
+                .send(reqwest::Method::PUT, url.clone(), value, None)
+                .await;
+            (put == Outcome::Refused(FULL)).then_some(())
         },
     )
     .await;
+    let led = ground.store.ready().await;
     disk.free()?;
     refused?;
+    let leads = led.map_or_else(|_| "nobody".to_owned(), |leader| format!("n{}", leader + 1));
     Ok(format!(
-        "the disk of n{} was full, and it refused writes",
+        "the disk of n{} was full, and it refused writes; then {leads} led",
         victim + 1
     ))
 }
@@ -81,45 +92,78 @@ async fn affected(shim: &Shim, order: Order, before: u64, what: &str) -> anyhow:
     .await
 }
 
-/// A sync that failed must be the end of the process.
-pub(super) async fn failed_sync(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
-    let before = ground.shims[victim].effects(Order::SyncFails)?;
-    ground.shims[victim].set(Order::SyncFails, 1)?;
+/// A sync or a write of the log that failed must be the end of the process.
+pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) -> anyhow::Result<String> {
+    let what = match order {
+        Order::WriteFails => "a write to the log",
+        _ => "a sync",
+    };
+    let before = ground.shims[victim].effects(order)?;
+    ground.shims[victim].set(order, 1)?;
     let server = ground.server(victim);
-    let ended = wait_for("a node whose sync failed to end", STEP_DEADLINE, async || {
+    let ended = wait_for("a node whose log failed to end", STEP_DEADLINE, async || {
         server.has_ended().then_some(())
     })
     .await;
-    ground.shims[victim].set(Order::SyncFails, 0)?;
-    let failed = ground.shims[victim].effects(Order::SyncFails)? - before;
+    ground.shims[victim].set(order, 0)?;
+    let failed = ground.shims[victim].effects(order)? - before;
     ground.server(victim).kill()?;
     ground.server(victim).start()?;
-    ensure!(failed > 0, "syncs were to fail, and none did");
+    ensure!(failed > 0, "{what} was to fail, and none did");
     if ended.is_err() {
         bail!(
-            "VIOLATION: n{} lived on after {failed} syncs had failed",
+            "VIOLATION: n{} lived on after {what} had failed {failed} times",
             victim + 1
         );
     }
-    Ok(format!("a sync of n{} failed, and it ended", victim + 1))
+    Ok(format!("{what} of n{} failed, and it ended", victim + 1))
 }
 
+/// While one clock is wrong the leader dies, so that whoever leads next may be the one that has it.
 pub(super) async fn clock_jump(
     ground: &mut Ground,
-    victim: usize,
+    (victim, leader): (usize, usize),
     seconds: i64,
     time: Duration,
 ) -> anyhow::Result<String> {
-    let shim = &ground.shims[victim];
-    let before = shim.effects(Order::ClockOffsetS)?;
-    shim.set(Order::ClockOffsetS, seconds)?;
+    let before = ground.shims[victim].effects(Order::ClockOffsetS)?;
+    ground.shims[victim].set(Order::ClockOffsetS, seconds)?;
     tokio::time::sleep(time).await;
+    ground.server(leader).kill()?;
+    tokio::time::sleep(time).await;
+    ground.server(leader).start()?;
+    let shim = &ground.shims[victim];
     let shifted = affected(shim, Order::ClockOffsetS, before, "a look at a wrong clock").await;
     shim.set(Order::ClockOffsetS, 0)?;
     let shifted = shifted?;
     Ok(format!(
-        "the clock of n{} was {seconds} s off, and was looked at {shifted} times",
-        victim + 1
+        "the clock of n{} was {seconds} s off while n{}, who led, was killed; it was looked at {shifted} times",
+        victim + 1,
+        leader + 1
+    ))
+}
+
+/// It goes faster or slower than the others, and in the end jumps back to what they say.
+pub(super) async fn clock_drift(
+    ground: &mut Ground,
+    victim: usize,
+    permille: i64,
+    time: Duration,
+) -> anyhow::Result<String> {
+    let shim = &ground.shims[victim];
+    let before = shim.effects(Order::ClockDriftPermille)?;
+    let now_s = i64::try_from(service::time::now_ms() / 1000)?;
+    shim.set(Order::ClockDriftFromS, now_s)?;
+    shim.set(Order::ClockDriftPermille, permille)?;
+    tokio::time::sleep(time).await;
+    let what = "a look at a clock that goes wrong";
+    let drifted = affected(shim, Order::ClockDriftPermille, before, what).await;
+    shim.set(Order::ClockDriftPermille, 0)?;
+    let drifted = drifted?;
+    Ok(format!(
+        "the clock of n{} went {permille} ‰ wrong for {} ms, and was looked at {drifted} times",
+        victim + 1,
+        time.as_millis()
     ))
 }
 
@@ -130,7 +174,7 @@ pub(super) async fn damage(
     kind: Damage,
     random: &mut Random,
 ) -> anyhow::Result<String> {
-    for _ in 0..TRIES {
+    for attempt in 1..=TRIES {
         ground.server(victim).kill()?;
         let said_before = said(ground, victim);
         let folder = ground
@@ -147,7 +191,7 @@ pub(super) async fn damage(
         .await;
         if noticed.is_ok() {
             return Ok(format!(
-                "{kind:?} at {place} in the log of n{}, and it noticed",
+                "{kind:?} at {place} in the log of n{}, and it noticed (try {attempt})",
                 victim + 1
             ));
         }

@@ -20,6 +20,15 @@ fn others(server: usize) -> impl Iterator<Item = usize> {
     (0..SERVERS).filter(move |other| *other != server)
 }
 
+/// Or its being cut would show nothing.
+fn ensure_carries(network: &Network, from: usize, to: usize) -> anyhow::Result<()> {
+    ensure!(
+        network.reaches(from, to, PEER_PORT),
+        "a link was to be cut, and carried nothing before"
+    );
+    Ok(())
+}
+
 fn ensure_cut(network: &Network, from: usize, to: usize) -> anyhow::Result<()> {
     ensure!(
         !network.reaches(from, to, PEER_PORT),
@@ -30,6 +39,7 @@ fn ensure_cut(network: &Network, from: usize, to: usize) -> anyhow::Result<()> {
 
 pub(super) async fn cut_off(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
     let network = ground.network()?;
+    others(victim).try_for_each(|other| ensure_carries(network, other, victim))?;
     network.cut(victim)?;
     let cut = others(victim).try_for_each(|other| ensure_cut(network, other, victim));
     tokio::time::sleep(time).await;
@@ -46,6 +56,7 @@ pub(super) async fn without_peers(
 ) -> anyhow::Result<String> {
     let client = ground.only(victim)?.with_deadline(TRY);
     let network = ground.network()?;
+    others(victim).try_for_each(|other| ensure_carries(network, other, victim))?;
     let cut = others(victim).try_for_each(|other| {
         network.deafen(victim, other)?;
         network.deafen(other, victim)?;
@@ -80,19 +91,20 @@ async fn serves_nothing(client: &KvClient) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The leader and one other see each other no longer, and the third sees both.
-pub(super) async fn ring(ground: &mut Ground, leader: usize, time: Duration) -> anyhow::Result<String> {
-    let other = (leader + 1) % SERVERS;
+/// Two see each other no longer, and the third sees both.
+pub(super) async fn ring(ground: &mut Ground, one: usize, time: Duration) -> anyhow::Result<String> {
+    let other = (one + 1) % SERVERS;
     let network = ground.network()?;
-    network.deafen(leader, other)?;
-    network.deafen(other, leader)?;
-    let cut = ensure_cut(network, other, leader);
+    ensure_carries(network, other, one)?;
+    network.deafen(one, other)?;
+    network.deafen(other, one)?;
+    let cut = ensure_cut(network, other, one);
     tokio::time::sleep(time).await;
     network.heal()?;
     cut?;
     Ok(format!(
         "n{} and n{} did not see each other for {} ms",
-        leader + 1,
+        one + 1,
         other + 1,
         time.as_millis()
     ))
@@ -100,29 +112,33 @@ pub(super) async fn ring(ground: &mut Ground, leader: usize, time: Duration) -> 
 
 pub(super) async fn one_way(
     ground: &mut Ground,
-    leader: usize,
-    follower: usize,
+    from: usize,
+    to: usize,
     time: Duration,
 ) -> anyhow::Result<String> {
     let network = ground.network()?;
-    network.deafen(leader, follower)?;
-    let cut = ensure_cut(network, leader, follower);
+    ensure_carries(network, from, to)?;
+    network.deafen(from, to)?;
+    let cut = ensure_cut(network, from, to);
     tokio::time::sleep(time).await;
     network.heal()?;
     cut?;
-    let (leader, follower) = (leader + 1, follower + 1);
-    Ok(format!(
-        "n{follower} did not hear n{leader}, who led, for {} ms",
-        time.as_millis()
-    ))
+    let (from, to) = (from + 1, to + 1);
+    Ok(format!("n{to} did not hear n{from} for {} ms", time.as_millis()))
 }
 
 pub(super) async fn everybody_alone(ground: &mut Ground, time: Duration) -> anyhow::Result<String> {
     let network = ground.network()?;
+    let pairs = (0..SERVERS).map(|one| (one, (one + 1) % SERVERS));
+    pairs
+        .clone()
+        .try_for_each(|(one, other)| ensure_carries(network, one, other))?;
     for victim in 0..SERVERS {
         network.cut(victim)?;
     }
-    let cut = ensure_cut(network, 0, 1);
+    let cut = pairs
+        .clone()
+        .try_for_each(|(one, other)| ensure_cut(network, one, other));
     tokio::time::sleep(time).await;
     network.heal()?;
     cut?;

@@ -8,8 +8,9 @@ use kvstore_client::wire::cluster::NewMember;
 use rustix::process::Signal;
 
 use crate::arena::{SERVERS, wait_for};
-use crate::bench::Connection;
+use crate::bench::{Connection, Outcome};
 use crate::chaos::ground::Ground;
+use crate::chaos::random::Random;
 
 const STEP_DEADLINE: Duration = Duration::from_secs(40);
 /// Far more at once than the cluster has under way when it is well.
@@ -22,16 +23,28 @@ fn names(ground: &Ground, servers: &[usize]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-pub(super) async fn kill(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
+/// At any phase of a heartbeat, and for a time in which little or much goes on without them.
+pub(super) async fn kill(
+    ground: &mut Ground,
+    victims: &[usize],
+    random: &mut Random,
+) -> anyhow::Result<String> {
+    const HEARTBEAT_US: u64 = 50_000;
+    tokio::time::sleep(Duration::from_micros(random.below(HEARTBEAT_US))).await;
+    let down = Duration::from_millis(50 + random.below(1500));
     for victim in victims {
         // The kill is waited for, so that it has happened.
         ground.server(*victim).kill()?;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(down).await;
     for victim in victims {
         ground.server(*victim).start()?;
     }
-    Ok(format!("kill -9 of {}", names(ground, victims)))
+    Ok(format!(
+        "kill -9 of {}, down for {} ms",
+        names(ground, victims),
+        down.as_millis()
+    ))
 }
 
 pub(super) async fn pause(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
@@ -121,17 +134,28 @@ pub(super) async fn overload(ground: &mut Ground) -> anyhow::Result<String> {
     }
     let value = bytes::Bytes::from(vec![b'f'; FLOOD_VALUE_BYTES]);
     let flood = clients.iter().map(async |(connection, url)| {
+        let (mut done, mut refused) = (0, 0);
         for _ in 0..FLOOD_EACH {
-            // Any outcome will do: the clients that are judged see what it does to them.
-            connection
-                .send(reqwest::Method::PUT, url.clone(), Some(value.clone()), None)
-                .await;
+            let put = connection.send(reqwest::Method::PUT, url.clone(), Some(value.clone()), None);
+            match put.await {
+                Outcome::Done => done += 1,
+                Outcome::Refused(_) => refused += 1,
+                Outcome::Broken | Outcome::Unreached => {}
+            }
         }
+        (done, refused)
     });
-    join_all(flood).await;
-    ensure!(!clients.is_empty(), "a flood has clients");
+    let told = join_all(flood).await;
+    let (done, refused) = told
+        .iter()
+        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let sent = FLOOD_CLIENTS * FLOOD_EACH;
+    // What came through is what the nodes had to do beside everything else.
+    ensure!(
+        2 * (done + refused) > sent,
+        "of a flood of {sent} puts only {done} were done and {refused} refused"
+    );
     Ok(format!(
-        "{FLOOD_CLIENTS} more clients sent {} puts of 4 KiB",
-        FLOOD_CLIENTS * FLOOD_EACH
+        "{FLOOD_CLIENTS} more clients sent {sent} puts of 4 KiB: {done} done, {refused} refused"
     ))
 }

@@ -30,7 +30,11 @@ pub(crate) async fn repeat_after_a_snapshot() {
     load.progress(Instant::now(), 100).await;
     load.stop().await;
     cluster.run(&["kv", "leader", "--to", &away]).await.ok();
-    assert_eq!(once.add("once", 1, None, None).await.unwrap(), first);
+    assert_eq!(
+        once.add("once", 1, None, None).await.unwrap(),
+        first,
+        "the answer was forgotten"
+    );
     let stands = cluster.client().get("once").await.unwrap().unwrap();
     assert_eq!(stands.bytes(), "1", "the addition was done again");
     equal_everywhere(&cluster, &ALL).await;

@@ -49,5 +49,9 @@ pub(crate) async fn withdraw_rights() {
         let kv = root.get(&format!("room/{round}")).await.unwrap().unwrap();
         assert_eq!(kv.bytes(), "allowed", "round {round}");
     }
-    assert_eq!(accepted, Vec::<usize>::new());
+    assert_eq!(
+        accepted,
+        Vec::<usize>::new(),
+        "writes were taken by a right that was withdrawn"
+    );
 }

@@ -5,6 +5,12 @@
 //! `points` (where tests take hold).
 //! Any number of processes share the store, and none keeps anything between requests: each may die at any instruction.
 
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent_requests.rs"]
+mod bent_requests;
 mod demo;
 mod domain;
 mod http;

@@ -4,9 +4,17 @@
 //! everything stands), `shop` (the use cases), `http` (the contract), `run` (the process), `demo`, `points`.
 //! Any number of instances share the store, and none keeps anything that another could not take over.
 
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent_requests.rs"]
+mod bent_requests;
 mod demo;
 mod domain;
 mod http;
+#[cfg(test)]
+mod nowhere;
 mod points;
 mod run;
 mod shop;

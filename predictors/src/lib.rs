@@ -4,6 +4,12 @@
 //! are pure. `model` is the process of one model, `consensus` the one that asks them all and settles; `process` is what
 //! both share, `wire` what travels. All state of both is in the store, so any process may die at any instruction.
 
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../../cluster/service/tests/it/bent_requests.rs"]
+mod bent_requests;
 pub mod consensus;
 pub mod data;
 pub mod evaluate;

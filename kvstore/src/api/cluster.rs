@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::cluster::{Cluster, Member, Role as WireRole};
 use serde_json::{Map, Value};
-use service::body;
+use service::config::LimitsConfig;
 use service::problem::Result;
 
 use super::fields::{Fields, place};
@@ -56,7 +56,7 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
     Ok(reply::json(StatusCode::OK, &cluster))
 }
 
-fn id_of(uri: &Uri) -> Result<u64> {
+pub(super) fn id_of(uri: &Uri) -> Result<u64> {
     parse_number(&segment(uri, MEMBERS, "id")?, "id")
 }
 
@@ -80,14 +80,16 @@ fn address(fields: &mut Fields<'_>, root: &Map<String, Value>, name: &str) -> St
     address.to_owned()
 }
 
-/// Adds a learner.
-pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<Response> {
-    let (parts, body) = request.into_parts();
-    api.root(&parts.headers).await?;
-    let body = api.json_body(&parts.headers, body).await?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
+/// A member that is to be added.
+pub(super) struct NewMember {
+    id: u64,
+    peer: String,
+    client: String,
+}
+
+pub(super) fn parse_member(document: &Value, limits: &LimitsConfig) -> Result<NewMember> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
     let id = fields.number(root, "", "id");
     if root.get("id").is_some_and(Value::is_u64) && !(1..=ID_MAX).contains(&id) {
         fields.fault("/id", "must be 1 to 2^53 - 1");
@@ -95,6 +97,16 @@ pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<R
     let peer = address(&mut fields, root, "peer_address");
     let client = address(&mut fields, root, "client_address");
     fields.finish()?;
+    Ok(NewMember { id, peer, client })
+}
+
+/// Adds a learner.
+pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    api.root(&parts.headers).await?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let document = api.json(&parts.headers, &body)?;
+    let NewMember { id, peer, client } = parse_member(&document, &api.limits)?;
     api.store
         .add_member(id, peer, client)
         .await
@@ -124,15 +136,21 @@ fn answer(api: &Api, outcome: std::result::Result<(), MemberError>) -> Result<Re
     Ok(changed(api, StatusCode::OK))
 }
 
+/// Whom to hand leadership to.
+pub(super) fn parse_transfer(document: &Value, limits: &LimitsConfig) -> Result<u64> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
+    let to = fields.number(root, "", "to");
+    fields.finish()?;
+    Ok(to)
+}
+
 /// Hands leadership over.
 pub(super) async fn transfer(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     api.root(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
-    let to = fields.number(root, "", "to");
-    fields.finish()?;
+    let document = api.json(&parts.headers, &body)?;
+    let to = parse_transfer(&document, &api.limits)?;
     answer(&api, api.store.transfer_leader(to).await)
 }

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use kvstore_client::wire::mirror::MirrorStatus;
 use serde_json::{Map, Value};
-use service::body;
+use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
 
 use super::auth::Caller;
@@ -23,7 +23,7 @@ use crate::store::HearError;
 const NAME_BYTES_MAX: usize = 63;
 const INCARNATION_BYTES_MAX: usize = 64;
 
-fn name_of(uri: &Uri) -> Result<String> {
+pub(super) fn name_of(uri: &Uri) -> Result<String> {
     let name = segment(uri, "/v1/mirrors/", "name")?;
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(sound) {
@@ -77,20 +77,58 @@ fn incarnation(fields: &mut Fields<'_>, root: &Map<String, Value>) -> String {
     }
 }
 
-pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Result<Response> {
-    let (parts, body) = request.into_parts();
-    let caller = api.caller(&parts.headers).await?;
-    let name = name_of(&parts.uri)?;
-    let body = api.json_body(&parts.headers, body).await?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
+/// What a mirror says of itself.
+pub(super) struct Announced {
+    mode: MirrorMode,
+    on_loss: OnLoss,
+    incarnation: String,
+}
+
+pub(super) fn parse_announcement(document: &Value, limits: &LimitsConfig) -> Result<Announced> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
     let modes = [("sync", MirrorMode::Sync), ("async", MirrorMode::Async)];
     let mode = word(&mut fields, root, "mode", modes, None);
     let losses = [("degrade", OnLoss::Degrade), ("block", OnLoss::Block)];
     let on_loss = word(&mut fields, root, "on_loss", losses, Some(OnLoss::Degrade));
     let incarnation = incarnation(&mut fields, root);
     fields.finish()?;
+    Ok(Announced {
+        mode,
+        on_loss,
+        incarnation,
+    })
+}
+
+/// How far a mirror has come.
+pub(super) struct Acknowledged {
+    revision: u64,
+    incarnation: String,
+}
+
+pub(super) fn parse_acknowledgement(document: &Value, limits: &LimitsConfig) -> Result<Acknowledged> {
+    let mut fields = Fields::new(limits);
+    let root = fields.object(document, "");
+    let revision = fields.number(root, "", "revision");
+    let incarnation = incarnation(&mut fields, root);
+    fields.finish()?;
+    Ok(Acknowledged {
+        revision,
+        incarnation,
+    })
+}
+
+pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let caller = api.caller(&parts.headers).await?;
+    let name = name_of(&parts.uri)?;
+    let body = api.json_body(&parts.headers, body).await?;
+    let document = api.json(&parts.headers, &body)?;
+    let Announced {
+        mode,
+        on_loss,
+        incarnation,
+    } = parse_announcement(&document, &api.limits)?;
     let action = Action::MirrorPut {
         name: name.clone(),
         mode,
@@ -124,13 +162,12 @@ pub(super) async fn acknowledge(State(api): State<Shared>, request: Request) -> 
     let name = name_of(&parts.uri)?;
     may_speak(&api, &caller, &name)?;
     let body = api.json_body(&parts.headers, body).await?;
-    let document: Value = body::json(&parts.headers, &body)?;
-    let mut fields = Fields::new(&api.limits);
-    let root = fields.object(&document, "");
-    let revision = fields.number(root, "", "revision");
-    let incarnation = incarnation(&mut fields, root);
-    fields.finish()?;
-    let heard = api.store.hear_mirror(&name, &incarnation, revision).await;
+    let document = api.json(&parts.headers, &body)?;
+    let told = parse_acknowledgement(&document, &api.limits)?;
+    let heard = api
+        .store
+        .hear_mirror(&name, &told.incarnation, told.revision)
+        .await;
     let view = heard.map_err(|error| hear_problem(error, &name))?;
     Ok(reply::json(StatusCode::OK, &status(view)))
 }

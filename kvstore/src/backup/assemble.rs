@@ -165,7 +165,7 @@ impl Filling {
     }
 }
 
-fn kept(answer: KeptAnswer) -> anyhow::Result<(KeptId, Kept)> {
+pub(super) fn kept(answer: KeptAnswer) -> anyhow::Result<(KeptId, Kept)> {
     let told: Reply = postcard::from_bytes(&answer.reply).context("read a kept answer")?;
     ensure!(
         told.revision == answer.revision,

@@ -16,6 +16,8 @@ use crate::raft::types::LogId;
 
 pub(super) const BEGIN: &[u8; 8] = b"MNGBACK1";
 pub(super) const END: &[u8; 8] = b"MNGBEND1";
+/// The checksum over all, and the mark.
+pub(super) const END_BYTES: u64 = 32 + END.len() as u64;
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// A head names files; a longer one is none of ours.
 const HEAD_BYTES_MAX: u32 = 16 << 20;
@@ -54,19 +56,25 @@ impl Head {
 }
 
 /// A backup that is being read, front to back.
-pub struct Reader {
+pub struct Reader<R> {
     pub head: Head,
-    from: BufReader<File>,
+    from: R,
     read: Sha256,
     bytes: u64,
     done: u64,
 }
 
-impl Reader {
+impl Reader<BufReader<File>> {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         let bytes = file.metadata().context("look at the file")?.len();
-        let mut from = BufReader::with_capacity(PIECE_BYTES, file);
+        Self::begin(BufReader::with_capacity(PIECE_BYTES, file), bytes)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the head. `bytes` is for telling progress alone.
+    pub(super) fn begin(mut from: R, bytes: u64) -> anyhow::Result<Self> {
         let mut read = Sha256::new();
         let mark = take::<8>(&mut from, &mut read)?;
         ensure!(&mark == BEGIN, "this is no backup of a Menagerie store");
@@ -85,6 +93,9 @@ impl Reader {
             let plain = !file.name.is_empty() && !file.name.contains('/') && !file.name.starts_with('.');
             ensure!(plain, "the backup names a file outside of its folder");
         }
+        let mut sizes = head.files.iter().map(|file| file.bytes);
+        let sum = sizes.try_fold(0_u64, u64::checked_add);
+        ensure!(sum.is_some(), "the backup tells of more bytes than there can be");
         Ok(Self {
             head,
             from,
@@ -125,9 +136,12 @@ impl Reader {
         }
         let wanted: [u8; 32] = self.read.finalize().into();
         let mut rest = Vec::new();
-        self.from.read_to_end(&mut rest).context("read the end")?;
-        ensure!(rest.len() >= 40, "the backup is cut short");
-        ensure!(rest.len() == 40, "something stands behind the end of the backup");
+        // One byte more tells that something stands behind the end; how much need not be known, or held.
+        let mut last = self.from.take(END_BYTES + 1);
+        last.read_to_end(&mut rest).context("read the end")?;
+        let read = rest.len() as u64;
+        ensure!(read >= END_BYTES, "the backup is cut short");
+        ensure!(read == END_BYTES, "something stands behind the end of the backup");
         ensure!(
             rest[..32] == wanted && rest[32..] == *END,
             "the end of the backup is damaged"

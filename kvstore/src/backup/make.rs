@@ -13,7 +13,7 @@ use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
 
 use super::Progress;
-use super::format::{END, Head, PIECE_BYTES};
+use super::format::{END, END_BYTES, Head, PIECE_BYTES};
 use crate::machine::host::Machine;
 use crate::machine::snapshot::{self, ManifestFile};
 use crate::raft::identity::random_name;
@@ -91,7 +91,7 @@ impl Source {
 
     /// How many bytes there are in all.
     pub fn bytes(&self) -> io::Result<u64> {
-        Ok(self.head.encode()?.len() as u64 + self.head.files_bytes() + 40)
+        Ok(self.head.encode()?.len() as u64 + self.head.files_bytes() + END_BYTES)
     }
 
     /// The next piece; `None` after the last.

@@ -6,6 +6,8 @@
 //! old one belongs.
 
 mod assemble;
+#[cfg(test)]
+mod bent;
 mod format;
 mod make;
 mod recover;

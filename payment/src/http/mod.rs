@@ -3,6 +3,8 @@
 //! first; no card number leaves the request it came in, neither into a log nor into an answer.
 //! It must not know keys or transactions.
 
+#[cfg(test)]
+mod bent;
 mod caller;
 mod cards;
 mod ledger;

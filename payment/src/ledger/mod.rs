@@ -64,6 +64,13 @@ impl Ledger {
         }
     }
 
+    /// For tests that need none: there is no store.
+    #[cfg(test)]
+    pub(crate) fn nowhere(config: &PaymentConfig) -> Self {
+        let client = KvClient::builder(["127.0.0.1:1"]).build();
+        Self::new(client.expect("it is an address"), config, Points::none())
+    }
+
     /// The same ledger with more time for each request to the store.
     pub(crate) fn with_deadline(&self, deadline: Duration) -> Self {
         Self {

@@ -4,6 +4,12 @@
 //! It keeps nothing: the registry stands in the store, under leases. It must not know what a shop does,
 //! but for the one form that may be sent again since it carries the key of its order.
 
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent_requests.rs"]
+mod bent_requests;
 mod http;
 mod refresh;
 mod roster;

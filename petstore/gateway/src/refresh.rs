@@ -69,7 +69,7 @@ async fn look(client: &KvClient, roster: &Roster) -> Option<Revision> {
 }
 
 /// What does not read as a registration was not made by one of ours, and must not stop the others.
-fn read(key: &str, value: &[u8]) -> Option<Registration> {
+pub(crate) fn read(key: &str, value: &[u8]) -> Option<Registration> {
     let read: Result<Registration, _> = serde_json::from_slice(value);
     let registration = read
         .inspect_err(|error| tracing::debug!(key, %error, "an entry of the registry cannot be read"))

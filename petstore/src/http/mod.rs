@@ -4,6 +4,8 @@
 //! answer of another route. It must not know keys or transactions.
 
 mod about;
+#[cfg(test)]
+mod bent;
 mod caller;
 mod carts;
 mod events;

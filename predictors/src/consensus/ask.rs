@@ -142,7 +142,7 @@ impl Asker {
         self.read(&body)
     }
 
-    fn read(&self, body: &[u8]) -> Result<Forecast, Absence> {
+    pub(super) fn read(&self, body: &[u8]) -> Result<Forecast, Absence> {
         let said: Said = serde_json::from_slice(body)
             .map_err(|_error| invalid("its answer has no list of numbers called `probabilities`"))?;
         if said.classes.is_some_and(|classes| classes != self.classes) {

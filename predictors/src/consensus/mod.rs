@@ -6,6 +6,8 @@
 //! keep one ledger; nothing is kept between requests, so each may die at any instruction.
 
 mod ask;
+#[cfg(test)]
+mod bent;
 mod history;
 mod http;
 mod keys;

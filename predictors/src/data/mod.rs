@@ -3,6 +3,8 @@
 //! that a seed decides).
 //! It must not know any model.
 
+#[cfg(test)]
+mod bent;
 mod csv;
 mod draw;
 mod iris;

@@ -25,6 +25,26 @@ pub(crate) struct Recipe {
     pub(crate) table: Table,
 }
 
+pub(super) fn read_card(bytes: &[u8]) -> anyhow::Result<Card> {
+    let card: Card = serde_json::from_slice(bytes).context("read the model card")?;
+    ensure!(
+        !card.features.is_empty() && !card.classes.is_empty(),
+        "the model card names no features or no classes"
+    );
+    Ok(card)
+}
+
+/// The hash tells what was damaged, but not who made it: whatever is in it must fit the card.
+pub(super) fn read_model(card: &Card, bytes: &[u8]) -> anyhow::Result<Fitted> {
+    ensure!(version(bytes) == card.version, "the stored model is damaged");
+    let fitted = Fitted::from_bytes(bytes)?;
+    ensure!(
+        fitted.fits(card.features.len(), card.classes.len()),
+        "the stored model does not fit its card"
+    );
+    Ok(fitted)
+}
+
 impl Recipe {
     /// Reads the table, which may take a while.
     pub(crate) fn read(config: &PredictorConfig) -> anyhow::Result<Self> {
@@ -67,15 +87,16 @@ impl Recipe {
         let Some(kv) = client.get(&self.card_key()).await.context("look for the model")? else {
             return Ok(None);
         };
-        let card: Card = serde_json::from_slice(&kv.bytes()).context("read the model card")?;
-        let mut bytes = Vec::with_capacity(card.bytes);
+        let card = read_card(&kv.bytes())?;
+        // As large as what is there, whatever the card says.
+        let mut bytes = Vec::new();
         for part in 0..card.bytes.div_ceil(PART_BYTES) {
             let key = self.part_key(&card.version, part);
             let kv = client.get(&key).await.context("read the stored model")?;
             bytes.extend_from_slice(&kv.with_context(|| format!("{key} is missing"))?.bytes());
         }
-        ensure!(version(&bytes) == card.version, "the stored model is damaged");
-        Ok(Some((card, Fitted::from_bytes(&bytes)?)))
+        let fitted = read_model(&card, &bytes)?;
+        Ok(Some((card, fitted)))
     }
 
     /// Fits the model. For a thread of its own.

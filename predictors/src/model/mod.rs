@@ -4,6 +4,8 @@
 //! Invariant: nothing is answered before the model is whole; the process keeps nothing that the store does not have.
 
 mod behave;
+#[cfg(test)]
+mod bent;
 mod card;
 mod http;
 mod load;

@@ -66,6 +66,12 @@ impl Bayes {
         })
     }
 
+    pub(super) fn fits(&self, features: usize, classes: usize) -> bool {
+        let mut seen = self.classes.iter().flatten();
+        let sound = |class: &Class| class.means.len() == features && class.variances.len() == features;
+        self.classes.len() == classes && self.classes.iter().any(Option::is_some) && seen.all(sound)
+    }
+
     pub(super) fn predict(&self, row: &[f64]) -> Vec<f64> {
         let logs: Vec<f64> = self
             .classes

@@ -55,6 +55,17 @@ impl Fitted {
         postcard::from_bytes(rest).context("read the stored model")
     }
 
+    /// Whether it takes rows of so many features, and answers each of them with a share for so many classes.
+    pub fn fits(&self, features: usize, classes: usize) -> bool {
+        match &self.0 {
+            Inner::Bayes(model) => model.fits(features, classes),
+            Inner::Neighbours(model) => model.fits(features, classes),
+            Inner::Logistic(model) => model.fits(features, classes),
+            Inner::Tree(model) => model.fits(features, classes),
+            Inner::Forest(model) => model.fits(features, classes),
+        }
+    }
+
     /// For many rows, as an evaluation has them. Each must have as many finite numbers as there are features.
     pub fn predict_all(&self, rows: &[Vec<f64>]) -> anyhow::Result<Vec<Vec<f64>>> {
         let each = |predict: &dyn Fn(&[f64]) -> Vec<f64>| rows.iter().map(|row| predict(row)).collect();

@@ -49,6 +49,10 @@ impl Forest {
         })
     }
 
+    pub(super) fn fits(&self, features: usize, classes: usize) -> bool {
+        self.classes as usize == classes && self.trees.iter().all(|tree| tree.fits(features, classes))
+    }
+
     pub(super) fn predict(&self, row: &[f64]) -> Vec<f64> {
         let mut votes = vec![0.0; self.classes as usize];
         for tree in &self.trees {

@@ -47,6 +47,15 @@ impl Logistic {
         Ok(Self { scale, classes })
     }
 
+    pub(super) fn fits(&self, features: usize, classes: usize) -> bool {
+        let mut seen = self.classes.iter().flatten();
+        let sound = |class: &Class| class.weights.len() == features;
+        self.scale.fits(features)
+            && self.classes.len() == classes
+            && self.classes.iter().any(Option::is_some)
+            && seen.all(sound)
+    }
+
     pub(super) fn predict(&self, row: &[f64]) -> Vec<f64> {
         let scaled = self.scale.apply(row);
         let logs: Vec<f64> = self

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use super::fitted::matrix;
-use super::number::{Scale, shares};
+use super::number::{Scale, is_clamped, shares};
 use crate::data::Table;
 
 const NEIGHBOURS: usize = 5;
@@ -40,6 +40,16 @@ impl Neighbours {
             classes: number(table.classes.len()),
             scale,
         }
+    }
+
+    pub(super) fn fits(&self, features: usize, classes: usize) -> bool {
+        let sound = |row: &Vec<f64>| row.len() == features && row.iter().copied().all(is_clamped);
+        self.classes as usize == classes
+            && self.scale.fits(features)
+            && !self.rows.is_empty()
+            && self.rows.iter().all(sound)
+            && self.labels.len() == self.rows.len()
+            && self.labels.iter().all(|label| *label < self.classes)
     }
 
     /// For many rows at once: the index lives as long as this call.

@@ -34,6 +34,14 @@ impl Scale {
         }
     }
 
+    pub(super) fn fits(&self, features: usize) -> bool {
+        let sound = |deviation: &f64| deviation.is_finite() && *deviation > 0.0;
+        self.means.len() == features
+            && self.deviations.len() == features
+            && self.means.iter().all(|mean| mean.is_finite())
+            && self.deviations.iter().all(sound)
+    }
+
     pub(super) fn apply(&self, row: &[f64]) -> Vec<f64> {
         let scaled = row.iter().zip(&self.means).zip(&self.deviations);
         scaled
@@ -48,6 +56,10 @@ impl Scale {
 
 pub(super) fn clamp(number: f64) -> f64 {
     number.clamp(-FAR, FAR)
+}
+
+pub(super) fn is_clamped(number: f64) -> bool {
+    number.abs() <= FAR
 }
 
 /// Probabilities of their logarithms, up to a constant. At least one must be finite.
@@ -65,6 +77,11 @@ pub(super) fn smoothed(counts: &[f64]) -> Vec<f64> {
     let even = 1.0 / counts.len() as f64;
     let sum = 1.0 + counts.iter().sum::<f64>();
     counts.iter().map(|count| (count + even) / sum).collect()
+}
+
+/// Whether these are shares of so many classes.
+pub(super) fn are_shares(numbers: &[f64], classes: usize) -> bool {
+    numbers.len() == classes && numbers.iter().all(|share| (0.0..=1.0).contains(share))
 }
 
 /// Counts as shares of their sum; even ones where nothing was counted.

@@ -10,7 +10,7 @@ use linfa_trees::{DecisionTree, DecisionTreeParams, TreeNode};
 use serde::{Deserialize, Serialize};
 
 use super::fitted::{labels_of, matrix_of};
-use super::number::{shares, smoothed};
+use super::number::{are_shares, shares, smoothed};
 use crate::data::Table;
 
 /// Up to so many rows a tree may grow as deep as it likes.
@@ -230,6 +230,18 @@ impl Tree {
             }
         }
         number(place)
+    }
+
+    pub(super) fn fits(&self, features: usize, classes: usize) -> bool {
+        // Paths lead to nodes that stand behind, so that each of them ends.
+        let behind = |place: usize, next: u32| (place + 1..self.nodes.len()).contains(&(next as usize));
+        let sound = |(place, node): (usize, &Node)| match node {
+            Node::Leaf(shares) => are_shares(shares, classes),
+            Node::Split {
+                feature, left, right, ..
+            } => (*feature as usize) < features && behind(place, *left) && behind(place, *right),
+        };
+        !self.nodes.is_empty() && self.nodes.iter().enumerate().all(sound)
     }
 
     pub(super) fn predict(&self, row: &[f64]) -> &[f64] {

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::routing::post;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::stream;
 use insta::assert_snapshot;
 use serde::Deserialize;
-use service::body;
+use service::fields::Fields;
 use service::problem::{Problem, Result};
+use service::query::Query;
+use service::{bearer, body, edge, idempotency};
 use tokio::time::Instant;
 
+use crate::bent_requests::{feed_requests, runtime};
 use crate::harness::Server;
 
 #[derive(Debug, Deserialize)]
@@ -178,4 +181,41 @@ async fn a_refused_body_is_taken_off_the_wire() {
     let told = server.exchange((first + second).as_bytes()).await;
     assert!(told.starts_with("HTTP/1.1 413"), "{told}");
     assert!(told.ends_with("alive\n"), "{told}");
+}
+
+#[test]
+fn bent_requests_are_read_or_refused() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let typed = async |headers: HeaderMap, body: Body| {
+        let body = body::read(body, 10_000, soon()).await?;
+        body::json::<Lease>(&headers, &body).map(|lease| lease.ttl_ms.to_string())
+    };
+    let members = async |headers: HeaderMap, body: Bytes| {
+        let mut fields = Fields::read(&headers, &body)?;
+        let (_name, _count) = (
+            fields.text("name"),
+            fields.optional::<u8>("count", "a small number"),
+        );
+        fields.finish().map(|()| "read")
+    };
+    let asked = async |uri: Uri, headers: HeaderMap| {
+        let query = Query::of(&uri);
+        let (_text, _number, _flag) = (query.text("text")?, query.number("number")?, query.flag("flag")?);
+        let (_token, _key) = (bearer::token(&headers)?, idempotency::key(&headers)?);
+        Ok::<_, Problem>("read")
+    };
+    let routes = Router::new().route("/typed", post(typed));
+    let routes = routes
+        .route("/members", post(members))
+        .route("/asked", get(asked));
+    let whole = [
+        r#"POST /typed
+content-type: application/json
+
+{"ttl_ms": 500, "ops": [{"put": {"key": "a\u00e9~/"}}], "new": {"in": [[[2030]]]}}"#,
+        "POST /members\n\n{\"name\": \"a\", \"count\": 255, \"more\": -1e400}",
+        "GET /asked?text=a+b%2B%c3%a9&number=18446744073709551615&flag=1\nauthorization: Bearer x\nidempotency-key: k\n\n",
+    ];
+    feed_requests(&edge::wrap(routes, "test"), &whole.map(str::to_owned));
 }

@@ -7,6 +7,7 @@
 )]
 
 mod bent;
+mod bent_requests;
 mod body;
 mod config;
 mod edge;

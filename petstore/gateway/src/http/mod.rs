@@ -1,6 +1,8 @@
 //! The routes of the gateway itself; every other path is passed on.
 //! Invariant: what it answers on its own says whether it rests on an old list.
 
+#[cfg(test)]
+mod bent;
 mod headers;
 mod mirror;
 mod pass;

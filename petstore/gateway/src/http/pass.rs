@@ -80,6 +80,10 @@ pub(super) async fn pass(
                 let copy = mirror::catalogue(&app, &outgoing.path, deadline).await;
                 return Ok(copy.unwrap_or(response));
             }
+            // It speaks for itself; an earlier one may have done what this one could not.
+            Ok(response) if may_be_done && response.status().is_server_error() => {
+                return Err(lost(&outgoing));
+            }
             Ok(response) => {
                 let passed = &app.counters.passed;
                 passed.with_label_values(&[instance.name.as_str()]).inc();
@@ -103,7 +107,7 @@ pub(super) async fn pass(
         return Ok(response);
     }
     match not_ready {
-        _ if may_be_done => Err(lost()),
+        _ if may_be_done => Err(lost(&outgoing)),
         Some(response) => Ok(response),
         None => Err(nobody(attempts)),
     }
@@ -154,6 +158,9 @@ impl Outgoing {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| *peer);
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // `OPTIONS *` is about a server as a whole. Behind the address of an instance it would make no URL at all, and
+        // the instances would be blamed for that.
+        let path = if path.starts_with('/') { path } else { "/" };
         let repeatable = headers::is_repeatable(&parts.method, parts.uri.path(), &parts.headers);
         let mut onward = parts.headers;
         headers::onward(&mut onward, peer, &edge::request_id());
@@ -219,7 +226,7 @@ async fn attempt(
     Ok(response)
 }
 
-fn says_not_ready(status: StatusCode, body: &[u8]) -> bool {
+pub(super) fn says_not_ready(status: StatusCode, body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Code {
         code: String,
@@ -273,12 +280,15 @@ async fn whole_or_stream(
     Ok(Told::Streamed(Body::from_stream(pieces.take_until(stopped))))
 }
 
-fn lost() -> Problem {
-    Problem::new(
-        problem::OUTCOME_UNKNOWN,
+fn lost(outgoing: &Outgoing) -> Problem {
+    let detail = if outgoing.repeatable {
+        "A shop instance that had this request gave no answer, and no other could say what became of it. Send it again \
+         with the same key: it is done once."
+    } else {
         "The shop instance that had this request gave no answer, and the request may have been carried out. Look \
-         before you send it again; with an `Idempotency-Key` it would have been repeated safely.",
-    )
+         before you send it again; with an `Idempotency-Key` it would have been repeated safely."
+    };
+    Problem::new(problem::OUTCOME_UNKNOWN, detail)
 }
 
 fn nobody(tried: usize) -> Problem {

@@ -149,6 +149,25 @@ async fn what_an_instance_that_is_ready_says_is_passed_on() {
     assert_eq!(system.health().await, ["up", "up"]);
 }
 
+/// That nothing was done is true of the one that says so, not of the one that had the request before.
+#[tokio::test]
+async fn a_refusal_does_not_hide_that_another_instance_may_have_done_it() {
+    let system = System::start(2).await;
+    let client = system.client();
+    system.shops[0].set(Mode::BreaksOff);
+    system.shops[1].set(Mode::Lacks);
+    for n in 0..REQUESTS {
+        let before = system.shops[0].seen().len();
+        let keyed = client.request(Method::POST, "/orders");
+        let keyed = keyed.header("idempotency-key", format!("k{n}")).body("{}");
+        let answer = client.send(keyed).await;
+        let broke_off = system.shops[0].seen().len() > before;
+        let code = if broke_off { "outcome-unknown" } else { "not-ready" };
+        assert_eq!(answer.expect(503).json()["code"], code);
+    }
+    assert_eq!(system.shops[0].seen().len(), 1, "it was left out from then on");
+}
+
 #[tokio::test]
 async fn one_that_stands_still_is_waited_for_only_once() {
     let system = System::start_with(2, |config| config.read_ms_max = 200).await;

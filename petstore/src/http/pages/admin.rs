@@ -5,7 +5,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use kvstore_client::Freshness;
-use payment_client::Money;
+use payment_client::{Currency, Money};
+use service::config::ShopConfig;
 use service::problem::{self, Problem};
 use service::time::now_ms;
 
@@ -14,6 +15,14 @@ use crate::domain::{Product, Texts, check_text};
 use crate::http::Result;
 use crate::http::caller::Caller;
 use crate::shop::{Change, DeadLetter, NewProduct, Shop};
+
+/// The texts of a product; only the first can be edited later.
+pub(super) const NAMES: [(&str, Texts); 4] = [
+    ("name", Texts::Name),
+    ("species", Texts::Species),
+    ("category", Texts::Category),
+    ("description", Texts::Description),
+];
 
 #[derive(Template)]
 #[template(path = "admin.html")]
@@ -103,7 +112,11 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
 }
 
 /// The fields of a product, with every fault at once.
-fn read_change(shop: &Shop, form: &Form<'_>, names: &[(&str, Texts)]) -> Result<Change> {
+pub(super) fn read_change(
+    (config, currency): (&ShopConfig, Currency),
+    form: &Form<'_>,
+    names: &[(&str, Texts)],
+) -> Result<Change> {
     let mut refused = Problem::new(
         problem::INVALID_REQUEST,
         "Something is not as it must be; nothing was changed.",
@@ -123,15 +136,15 @@ fn read_change(shop: &Shop, form: &Form<'_>, names: &[(&str, Texts)]) -> Result<
             Err(fault) => refused = refused.fault(*name, fault.to_string()),
         }
     }
-    match Money::of_literal(&form.text("price")?, shop.currency) {
-        Ok(price) if (1..=bound(shop.config.price_minor_max)).contains(&price.minor) => {
+    match Money::of_literal(&form.text("price")?, currency) {
+        Ok(price) if (1..=bound(config.price_minor_max)).contains(&price.minor) => {
             change.price_minor = Some(price.minor);
         }
         Ok(_) => refused = refused.fault("price", "is too little or too much"),
         Err(fault) => refused = refused.fault("price", fault.to_string()),
     }
     match form.whole("stock", 0) {
-        Ok(stock) if (0..=bound(shop.config.stock_max)).contains(&stock) => change.stock = Some(stock),
+        Ok(stock) if (0..=bound(config.stock_max)).contains(&stock) => change.stock = Some(stock),
         _ => refused = refused.fault("stock", "must be a whole number, and not too large"),
     }
     if refused.errors.is_empty() {
@@ -146,13 +159,7 @@ fn bound(max: u64) -> i64 {
 }
 
 async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
-    let names = [
-        ("name", Texts::Name),
-        ("species", Texts::Species),
-        ("category", Texts::Category),
-        ("description", Texts::Description),
-    ];
-    let change = read_change(shop, form, &names)?;
+    let change = read_change((&shop.config, shop.currency), form, &NAMES)?;
     let new = NewProduct {
         product: Product {
             name: change.name.unwrap_or_default(),
@@ -169,7 +176,7 @@ async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
 
 /// Only if nobody sold or edited it since the page was laid out: the form sets the stock it shows.
 async fn edit(shop: &Shop, form: &Form<'_>) -> Result<()> {
-    let change = read_change(shop, form, &[("name", Texts::Name)])?;
+    let change = read_change((&shop.config, shop.currency), form, &NAMES[..1])?;
     let tag = format!("\"{}\"", form.text("tag")?);
     let done = shop.change(&form.text("id")?, &change, Some(&tag), None).await;
     done.map(drop).map_err(|refused| {

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use kvstore_client::Freshness;
-use payment_client::Money;
+use payment_client::{Currency, Money};
 use service::problem::{self, Problem};
 use zeroize::Zeroizing;
 
@@ -118,6 +118,20 @@ pub(super) async fn show(State(app): State<Shared>, headers: HeaderMap) -> Page 
     }
 }
 
+/// What a form asks for.
+pub(super) fn change_of(action: &str, product: String, quantity: i64) -> Result<CartChange> {
+    let least = i64::from(action == "add");
+    if !(least..=QUANTITY_MAX).contains(&quantity) {
+        let detail = format!("A quantity is a whole number from {least} to {QUANTITY_MAX}.");
+        return Err(Problem::new(problem::INVALID_REQUEST, detail));
+    }
+    Ok(match action {
+        "add" => CartChange::Add { product, quantity },
+        "remove" => CartChange::Remove { product },
+        _ => CartChange::Set { product, quantity },
+    })
+}
+
 /// `POST /shop/cart`
 pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page {
     let (shop, read) = (app.shop()?, app.form(request).await?);
@@ -128,18 +142,9 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
     };
     let form = Form::of(&read);
     let (action, product) = (form.text("action")?, form.text("product")?);
-    let quantity = form.whole("quantity", 1)?;
-    let least = i64::from(action == "add");
-    let change = if (least..=QUANTITY_MAX).contains(&quantity) {
-        match action.as_str() {
-            "add" => CartChange::Add { product, quantity },
-            "remove" => CartChange::Remove { product },
-            _ => CartChange::Set { product, quantity },
-        }
-    } else {
-        let detail = format!("A quantity is a whole number from {least} to {QUANTITY_MAX}.");
-        let refused = Problem::new(problem::INVALID_REQUEST, detail);
-        return Ok(page(shop, visit.frame, &user, None, Some(&refused)).await?);
+    let change = match change_of(&action, product, form.whole("quantity", 1)?) {
+        Ok(change) => change,
+        Err(refused) => return Ok(page(shop, visit.frame, &user, None, Some(&refused)).await?),
     };
     match shop.change_cart(&user, &change, None).await {
         Ok(_) => Ok(see("/shop/cart")),
@@ -166,6 +171,30 @@ fn new_key() -> String {
     crate::domain::hex(&bytes)
 }
 
+/// The form of the checkout.
+pub(super) struct Paying {
+    key: String,
+    number: Zeroizing<String>,
+    /// The sum that was seen, if it can be read.
+    total_minor: Option<i64>,
+}
+
+pub(super) fn read_paying(form: &Form<'_>, currency: Currency) -> Result<Paying> {
+    let key = form.text("key")?;
+    if key.is_empty() {
+        // The gateway repeats this form at another instance when one dies, and does so because of its key.
+        let detail = "The form of the checkout carries the key of its order.";
+        return Err(Problem::new(problem::INVALID_REQUEST, detail));
+    }
+    let number = Zeroizing::new(form.text("cardNumber")?);
+    let total = Money::of_literal(&form.text("expectedTotal")?, currency);
+    Ok(Paying {
+        key,
+        number,
+        total_minor: total.ok().map(|total| total.minor),
+    })
+}
+
 /// `POST /shop/checkout`
 pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
     let (shop, read) = (app.shop()?, app.form(request).await?);
@@ -174,15 +203,11 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
         Ok(user) => user,
         Err(sign_in) => return Ok(*sign_in),
     };
-    let form = Form::of(&read);
-    let key = form.text("key")?;
-    if key.is_empty() {
-        // The gateway repeats this form at another instance when one dies, and does so because of its key.
-        let detail = "The form of the checkout carries the key of its order.";
-        return Err(Problem::new(problem::INVALID_REQUEST, detail).into());
-    }
-    let number = Zeroizing::new(form.text("cardNumber")?);
-    let total = Money::of_literal(&form.text("expectedTotal")?, shop.currency);
+    let Paying {
+        key,
+        number,
+        total_minor,
+    } = read_paying(&Form::of(&read), shop.currency)?;
     let owner = format!("page {}", visit.caller.owner());
     let parts: [&[u8]; 2] = [user.as_str().as_bytes(), &read.body];
     let once = Some(Once::new(&shop.secret, &owner, key.as_bytes(), &parts));
@@ -190,7 +215,7 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
         user: user.clone(),
         wanted: Wanted::Cart,
         card: Some(Card::Number(number)),
-        total_minor: total.ok().map(|total| total.minor),
+        total_minor,
         once,
     };
     match shop.order(wish, true).await {

@@ -4,6 +4,8 @@
 
 mod account;
 mod admin;
+#[cfg(test)]
+mod bent;
 mod cart;
 mod goods;
 mod orders;

@@ -4,6 +4,8 @@
 
 mod about;
 pub(super) mod answers;
+#[cfg(test)]
+mod bent;
 mod caller;
 mod models;
 mod page;

@@ -3,6 +3,8 @@
 //! for the word of the consensus first.
 
 mod about;
+#[cfg(test)]
+mod bent;
 mod infer;
 mod predict;
 mod state;

@@ -160,9 +160,10 @@ async fn a_proposal_that_lay_in_a_cut_link_is_not_done_again() {
         let request = request.header("Idempotency-Key", "once");
         request.header("Idempotency-TTL", TTL.as_secs()).send()
     };
-    // Links that were never used have nothing in them.
-    only(&cluster, &follower).put("warm", "up").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // A link that is cut in the middle of its work, and was never idle.
+    for _ in 0..20 {
+        only(&cluster, &follower).put("warm", "up").await.unwrap();
+    }
     network.isolate(&[id_of(&follower)]);
     let cut = Instant::now();
     let lost = add(&follower).await.unwrap();

@@ -25,8 +25,8 @@ const QUEUE: usize = 256;
 const WARM_EVERY: Duration = Duration::from_secs(3);
 /// Without any answer for so long, nobody is there, or nothing comes through.
 const SILENT_MAX: Duration = Duration::from_secs(8);
-/// No question of an asker's has this number.
-const WARMING: u64 = 0;
+/// No question of an asker's has this number; it tells the other end that silence means something.
+pub(super) const WARMING: u64 = 0;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -151,13 +151,12 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
 /// Ends when the link is gone.
 async fn keep_warm(questions: mpsc::WeakSender<(u64, Bytes)>) {
     let question = Bytes::from(message::encode(&Ask::LastLog));
-    loop {
-        tokio::time::sleep(WARM_EVERY).await;
-        let Some(questions) = questions.upgrade() else {
-            return;
-        };
+    // The first one is at once, so that a connection that is cut while it is young is known too.
+    while let Some(questions) = questions.upgrade() {
         // A full queue is as good a sign of life.
         questions.try_send((WARMING, question.clone())).ok();
+        drop(questions);
+        tokio::time::sleep(WARM_EVERY).await;
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use super::failover;
 use super::frame::{FRAME_BYTES_MAX, FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
-use super::link::write_all;
+use super::link::{WARMING, write_all};
 use super::message::{self, Ask, Control, Controlled, NotNow, Streamed, Told, transfer_request};
 use super::stream::write_flushed;
 use super::transfer;
@@ -32,8 +32,6 @@ const QUESTIONS_MAX: usize = 512;
 /// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
 /// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
 const SILENT_MAX: Duration = Duration::from_secs(10);
-/// Only an asker that keeps its connection warm can be expected to; the program of before does not.
-const WARM_AFTER: Duration = Duration::from_secs(2);
 /// With the number of its question it fits into a frame.
 const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 8;
 
@@ -256,6 +254,7 @@ impl PeerServer {
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
         let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
         let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
+        // The program of before does not keep its connections warm, and may be silent for as long as it likes.
         let (mut heard, mut is_kept_warm) = (Instant::now(), false);
         while let Some(frame) = reader.next().await? {
             let Some((number, body)) = frame.split_at_checked(8) else {
@@ -268,7 +267,7 @@ impl PeerServer {
             if is_kept_warm && silent > SILENT_MAX {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "what comes may be old"));
             }
-            is_kept_warm |= matches!(question, Ask::LastLog) && silent > WARM_AFTER;
+            is_kept_warm |= number == WARMING;
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                 break;
             };

@@ -30,7 +30,8 @@ use super::once::single;
 use super::params::{self, Params, malformed};
 use super::range::row;
 use super::{Api, Shared, answers, reply};
-use crate::machine::watcher::{self, Delivery, Noted, Selector, Step, Watcher};
+use crate::machine::interest::Selector;
+use crate::machine::watcher::{self, Delivery, Noted, Step, Watcher};
 
 pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();

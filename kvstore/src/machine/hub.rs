@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
+use super::interest::{Interest, Interests, Selector};
 use super::state::Event;
 
 /// All changes of one revision.
@@ -20,6 +21,7 @@ pub struct Change {
 pub struct Hub {
     ring: RwLock<Ring>,
     bytes_max: usize,
+    interests: Arc<Interests>,
 }
 
 #[derive(Default)]
@@ -42,7 +44,13 @@ impl Hub {
                 ..Ring::default()
             }),
             bytes_max,
+            interests: Arc::new(Interests::new(revision)),
         }
+    }
+
+    /// To be told of changes of these keys from now on.
+    pub(super) fn interest(&self, selector: Selector) -> Interest {
+        self.interests.open(selector)
     }
 
     /// Takes the events of an apply, in order of revision.
@@ -50,6 +58,7 @@ impl Hub {
         if events.is_empty() {
             return;
         }
+        self.interests.tell(&events);
         let mut ring = self.ring.write().expect(POISON);
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.next() {
@@ -84,6 +93,8 @@ impl Hub {
             epoch: ring.epoch + 1,
             ..Ring::default()
         };
+        drop(ring);
+        self.interests.tell_all(revision);
     }
 
     /// Changes from revision `from` up to `upto`, at most `limit`; `None` if the ring has lost some of them.

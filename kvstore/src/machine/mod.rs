@@ -2,7 +2,7 @@
 //!
 //! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `adapter` (openraft's side), `snapshot`,
-//! `hub` (watchers), `leases` (the leader's clock) and `agreement` (with the other members).
+//! `hub`, `interest` and `watcher` (watches), `leases` (the leader's clock) and `agreement` (with the other members).
 
 pub mod access;
 pub mod adapter;
@@ -12,6 +12,7 @@ pub mod base;
 pub mod draft;
 pub mod host;
 pub mod hub;
+pub mod interest;
 pub mod leases;
 mod mirrors;
 pub mod overlay;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::base::Base as _;
 use super::host::{Generation, Machine, Progress};
 use super::hub::Change;
+use super::interest::{Interest, Selector};
 use super::state::{Event, Kept, KeptId, Lease};
 use crate::command::Record;
 
@@ -25,21 +25,6 @@ const TICK: Duration = Duration::from_millis(400);
 /// how long. A near cache that must see the newest revision before it answers cannot wait so long.
 pub const QUIET: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(4);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    Key(Bytes),
-    Prefix(Bytes),
-}
-
-impl Selector {
-    fn matches(&self, key: &[u8]) -> bool {
-        match self {
-            Self::Key(wanted) => wanted == key,
-            Self::Prefix(prefix) => key.starts_with(prefix),
-        }
-    }
-}
 
 #[derive(Debug)]
 pub struct Noted {
@@ -87,7 +72,7 @@ pub enum Step {
 pub struct Watcher {
     machine: Arc<Machine>,
     progress: watch::Receiver<Progress>,
-    selector: Selector,
+    interest: Interest,
     with_previous: bool,
     with_aside: bool,
     /// The first revision that was not looked at yet.
@@ -112,8 +97,8 @@ impl Watcher {
         Self {
             progress: machine.progress(),
             epoch: 0,
+            interest: machine.hub.interest(selector),
             machine,
-            selector,
             with_previous,
             with_aside: false,
             next,
@@ -146,7 +131,9 @@ impl Watcher {
         let until = Instant::now() + TICK;
         loop {
             let present = *self.progress.borrow_and_update();
-            if self.next <= present.revision {
+            if self.next <= present.revision && !self.interest.may_have(self.next) {
+                self.passed(None, present.revision);
+            } else if self.next <= present.revision {
                 match self.read(present.revision).await {
                     Ok(deliveries) if deliveries.is_empty() => {}
                     Ok(deliveries) => return Step::Changes(deliveries),
@@ -164,11 +151,22 @@ impl Watcher {
                 let alarm = self
                     .quiet_since
                     .map_or(until, |since| until.min(since + self.quiet_max));
-                // Either a new revision or the alarm; the loop finds out which.
-                if let Ok(Err(_closed)) = timeout_at(alarm, self.progress.changed()).await {
+                // Either there is news or the alarm; the loop finds out which.
+                if let Ok(Err(_closed)) = timeout_at(alarm, self.news()).await {
                     return Step::Idle;
                 }
             }
+        }
+    }
+
+    /// Waits for a change that concerns this watcher; while all before it was told, for any, since that one is to be
+    /// told of too, in its time. Other changes do not wake it: there may be many, and many watchers.
+    async fn news(&mut self) -> Result<(), watch::error::RecvError> {
+        let is_coming = self.interest.may_have(self.next);
+        let all_told = self.quiet_since.is_none();
+        tokio::select! {
+            () = self.interest.woken(), if !is_coming => Ok(()),
+            changed = self.progress.changed(), if is_coming || all_told => changed,
         }
     }
 
@@ -200,7 +198,7 @@ impl Watcher {
         let changes = match found {
             Some(changes) => {
                 self.live = true;
-                Found::in_ring(&changes, upto, &self.selector)
+                Found::in_ring(&changes, upto, self.interest.selector())
             }
             None if self.live => return Err(Step::Lagging(self.next)),
             None => self.catch_up(&generation, upto).await?,
@@ -255,7 +253,7 @@ impl Watcher {
             !events.is_empty(),
             "every revision that was not compacted has events: {from}..={upto}"
         );
-        Ok(Found::in_database(events, &self.selector))
+        Ok(Found::in_database(events, self.interest.selector()))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::client::Shared;
 use crate::endpoints::{Prefer, Tried};
 use crate::error::{Error, Result, Trouble};
 use crate::verdict::{self, Verdict};
+use crate::wire::problem::Problem;
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -98,6 +99,7 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         shared,
         request: &request,
         tried: Tried::default(),
+        without_room: 0,
         may_have_happened: false,
     };
     // Half of a short deadline, so that there is time for a second try.
@@ -146,6 +148,8 @@ struct Call<'a> {
     shared: &'a Shared,
     request: &'a Request,
     tried: Tried,
+    /// How often a node said that it had none; a full disk concerns that node alone.
+    without_room: usize,
     /// Some attempt of a write may have taken effect, or may yet.
     may_have_happened: bool,
 }
@@ -191,12 +195,15 @@ impl Call<'_> {
         match verdict {
             Verdict::Done(answer) => Settled::Yes(Ok(answer)),
             Verdict::Refused(error) => Settled::Yes(Err(error)),
-            // This attempt did nothing, but it says nothing about an earlier one.
-            Verdict::TurnedAway(problem) => Settled::Yes(Err(if self.may_have_happened {
-                self.give_up(Trouble::Problem(problem))
-            } else {
-                verdict::error_of(problem, None)
-            })),
+            Verdict::TurnedAway(problem) => self.turned_away(problem),
+            Verdict::NoRoom(problem) => {
+                self.without_room += 1;
+                if self.without_room < self.shared.endpoints.count() {
+                    Settled::No(Trouble::Problem(problem))
+                } else {
+                    self.turned_away(problem)
+                }
+            }
             Verdict::NotTaken(trouble) => Settled::No(trouble),
             Verdict::Open(trouble) => {
                 self.may_have_happened |= self.is_write();
@@ -209,6 +216,15 @@ impl Call<'_> {
                 Error::Problem(problem)
             })),
         }
+    }
+
+    /// This attempt did nothing, but it says nothing about an earlier one.
+    fn turned_away(&self, problem: Box<Problem>) -> Settled {
+        Settled::Yes(Err(if self.may_have_happened {
+            self.give_up(Trouble::Problem(problem))
+        } else {
+            verdict::error_of(problem, None)
+        }))
     }
 
     fn is_write(&self) -> bool {

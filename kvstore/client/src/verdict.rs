@@ -15,6 +15,8 @@ pub(crate) enum Verdict {
     Refused(Error),
     /// Refused at the door, before the store could look whether it has been done already.
     TurnedAway(Box<Problem>),
+    /// Surely not done by this attempt: the node has no room on its disk. Another may have.
+    NoRoom(Box<Problem>),
     /// Surely not done by this attempt; another one may succeed.
     NotTaken(Trouble),
     /// May have been done, or may yet be; another attempt may find out.
@@ -34,7 +36,8 @@ pub(crate) fn of(answer: Answer, absent_is_fine: bool) -> Verdict {
     }
     match (status.as_u16(), problem.code.as_str()) {
         // An operator's call about another member: asking again would not bring that member back.
-        (401 | 403 | 507, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
+        (401 | 403, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
+        (507, _) => Verdict::NoRoom(problem),
         (429, _)
         | (
             503,

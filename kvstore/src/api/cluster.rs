@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::cluster::{Cluster, Member, Role as WireRole};
+use kvstore_client::wire::level::Consistency;
 use serde_json::{Map, Value};
 use service::config::LimitsConfig;
 use service::problem::Result;
@@ -52,8 +53,9 @@ fn wire_cluster(view: ClusterView) -> Cluster {
 pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
-    let cluster = wire_cluster(api.store.cluster_live().await);
-    Ok(reply::json(StatusCode::OK, &cluster))
+    let view = api.store.cluster_live().await;
+    let revision = view.revision;
+    Ok(reply::found(revision, Consistency::Local, &wire_cluster(view)))
 }
 
 pub(super) fn id_of(uri: &Uri) -> Result<u64> {

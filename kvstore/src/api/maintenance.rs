@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use kvstore_client::wire::cluster::{Compaction, Hash, NodeStatus};
 use kvstore_client::wire::kv::RevisionAnswer;
+use kvstore_client::wire::level::Consistency;
 use serde::Serialize;
 use serde_json::Value;
 use service::config::LimitsConfig;
@@ -119,7 +120,7 @@ pub(super) async fn status(State(api): State<Shared>, request: Request) -> Resul
         cluster_id: view.cluster_id,
         keys: view.keys,
     };
-    Ok(reply::json(StatusCode::OK, &answer))
+    Ok(reply::found(answer.node.revision, Consistency::Local, &answer))
 }
 
 pub(super) async fn metrics(State(api): State<Shared>, request: Request) -> Result<Response> {

@@ -24,6 +24,8 @@ pub struct ClusterView {
     pub cluster_id: Option<String>,
     pub leader: Option<u64>,
     pub term: u64,
+    /// Of this node.
+    pub revision: u64,
     pub members: Vec<MemberView>,
 }
 
@@ -115,6 +117,7 @@ impl Store {
             cluster_id: self.cluster_id(),
             leader,
             term: view.term,
+            revision: self.machine().state().revision,
             members: members.collect(),
         }
     }

@@ -82,7 +82,13 @@ async fn the_node_tells_how_it_is() {
     let cluster = Cluster::start(3).await;
     let client = cluster.client(1);
     client.put("k", "v").await;
-    let status = client.get("/v1/status").await.expect(200).json();
+    let status = client.get("/v1/status").await.expect(200);
+    for told in [&status, &client.get("/v1/cluster").await.expect(200)] {
+        // What one node knows by itself.
+        assert_eq!(told.header("x-kv-consistency"), "local");
+        told.number("x-kv-revision");
+    }
+    let status = status.json();
     assert_eq!((&status["id"], &status["name"]), (&2.into(), &"n2".into()));
     for number in [
         "term",

@@ -142,6 +142,28 @@ async fn refusals_are_final_and_keep_what_the_store_said() {
     }
 }
 
+/// A full disk concerns one node: the others are asked before a caller is told.
+#[tokio::test]
+async fn a_node_without_room_is_passed_over() {
+    const CLIENTS: usize = 32;
+    let full = Canned::start(|_| problem(507, "disk-full")).await;
+    let well = Canned::start(|_| put_answer()).await;
+    let client = |servers: [&Canned; 2]| {
+        let endpoints = servers.map(|server| server.address.clone());
+        KvClient::builder(endpoints).build().unwrap()
+    };
+    // Each begins at a node of its own choice.
+    for _ in 0..CLIENTS {
+        let written = client([&full, &well]).put("a", "1").await.unwrap();
+        assert_eq!(written.revision, 7);
+    }
+    assert!(!full.seen().is_empty(), "none began at the node that is full");
+    assert_eq!(well.seen().len(), CLIENTS);
+    let full_too = Canned::start(|_| problem(507, "disk-full")).await;
+    let error = client([&full, &full_too]).put("a", "1").await.unwrap_err();
+    assert_eq!(error.code(), "disk-full");
+}
+
 #[tokio::test]
 async fn a_conflict_tells_the_present_revision() {
     let body = json!({"code": "precondition-failed", "revision": 9}).to_string();

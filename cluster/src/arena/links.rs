@@ -20,6 +20,9 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A greeting and the proof that follows it have far less.
 const RECORDED_BYTES_MAX: usize = 4096;
 
+/// What waits for less was not held up by anybody's measure.
+const NOTICED: Duration = Duration::from_millis(1);
+
 /// What is wrong with the links.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Weather {
@@ -27,10 +30,31 @@ pub(crate) struct Weather {
     pub(crate) sides: BTreeMap<u64, u64>,
     /// From whom to whom nothing passes, although it does the other way.
     pub(crate) deaf: BTreeSet<(u64, u64)>,
+    /// Whom nobody reaches, not even clients, and who reaches nobody.
+    pub(crate) unreachable: BTreeSet<u64>,
     /// Each piece waits so long.
     pub(crate) delay: Duration,
     /// One piece in so many breaks its connection; 0 is none.
     pub(crate) break_one_in: u64,
+    pub(crate) narrow: Option<Narrow>,
+}
+
+/// What reaches one node passes pipes that take their time, each connection one of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Narrow {
+    pub(crate) to: u64,
+    /// A second.
+    pub(crate) kilobits: u32,
+    /// One piece in so many breaks its connection; 0 is none.
+    pub(crate) break_one_in: u64,
+}
+
+impl Narrow {
+    fn time_of(self, bytes: usize) -> Duration {
+        const BITS: u64 = 8;
+        let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(BITS);
+        Duration::from_micros(bits.saturating_mul(1000) / u64::from(self.kilobits.max(1)))
+    }
 }
 
 impl Weather {
@@ -47,6 +71,10 @@ impl Weather {
 struct Traffic {
     /// Between clients and nodes, both ways.
     client_bytes: AtomicU64,
+    /// Pieces that waited in a narrow pipe.
+    held_up: AtomicU64,
+    /// Connections that were broken.
+    broken: AtomicU64,
     /// How a connection to this node was opened, as somebody who listens in would write it down.
     openings: Mutex<BTreeMap<u64, Vec<u8>>>,
 }
@@ -98,6 +126,12 @@ impl Links {
 
     pub(crate) fn client_bytes(&self) -> u64 {
         self.traffic.client_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many pieces waited in a narrow pipe, and how many connections were broken, so far.
+    pub(crate) fn trouble(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.traffic.held_up), count(&self.traffic.broken))
     }
 
     /// How a connection to this node was opened.
@@ -160,7 +194,7 @@ impl Proxy {
             sender_of(&hello)?
         };
         let mut there = Link::new(from, self.to, &self);
-        there.open().await?;
+        there.open(hello.len()).await?;
         let mut upstream = TcpStream::connect(&self.address).await?;
         upstream.set_nodelay(true)?;
         stream.set_nodelay(true)?;
@@ -203,7 +237,7 @@ impl Link {
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
             let length = from.read(&mut buffer).await?;
-            self.open().await?;
+            self.open(length).await?;
             if length == 0 {
                 return to.shutdown().await;
             }
@@ -229,24 +263,37 @@ impl Link {
         }
     }
 
-    /// Waits until something may pass; an error is the end of the connection.
-    async fn open(&mut self) -> io::Result<()> {
+    /// Waits until so many bytes may pass; an error is the end of the connection.
+    async fn open(&mut self, bytes: usize) -> io::Result<()> {
         let (from, to) = (self.from, self.to);
         let passes = |weather: &Weather| {
             let side = |id| weather.sides.get(&id).copied().unwrap_or(0);
             let between_nodes = from != CLIENT && to != CLIENT;
-            !between_nodes || (side(from) == side(to) && !weather.deaf.contains(&(from, to)))
+            let reached = !weather.unreachable.contains(&from) && !weather.unreachable.contains(&to);
+            reached && (!between_nodes || (side(from) == side(to) && !weather.deaf.contains(&(from, to))))
         };
         // Whoever makes the weather is gone only when all is over.
         let _ = self.weather.wait_for(passes).await;
-        let (delay, break_one_in) = {
+        let (delay, mut break_one_in, narrow) = {
             let weather = self.weather.borrow();
-            (weather.delay, weather.break_one_in)
+            let narrow = weather.narrow.filter(|narrow| narrow.to == to);
+            (weather.delay, weather.break_one_in, narrow)
         };
+        if let Some(narrow) = narrow {
+            break_one_in = narrow.break_one_in;
+            let time = narrow.time_of(bytes);
+            if time >= NOTICED {
+                self.traffic.held_up.fetch_add(1, Ordering::Relaxed);
+            }
+            // Nobody is kept waiting once the pipe is gone.
+            let healed = self.weather.wait_for(|weather| weather.narrow.is_none());
+            let _ = tokio::time::timeout(time, healed).await;
+        }
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         if break_one_in > 0 && self.draw().is_multiple_of(break_one_in) {
+            self.traffic.broken.fetch_add(1, Ordering::Relaxed);
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! Invariant: whatever becomes of the run, its processes, links and files are gone once the arena is dropped.
 //! It must not know what is measured, nor by whom.
 
+mod doors;
 mod etcd;
 mod folder;
 mod links;
@@ -17,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+pub(crate) use doors::Doors;
 pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;
-pub(crate) use links::{Links, Weather};
+pub(crate) use links::{Links, Narrow, Weather};
 pub(crate) use network::Network;
 pub(crate) use server::{Server, Start};
 pub(crate) use store::Store;

@@ -30,7 +30,8 @@ pub(super) struct Checkouts {
     keeper: Keeper,
     /// User and number of each order that was acknowledged as paid.
     paid: Arc<Mutex<Vec<(String, String)>>>,
-    _servers: Vec<Server>,
+    pub(super) cards: Vec<String>,
+    servers: Vec<Server>,
 }
 
 impl Checkouts {
@@ -96,8 +97,13 @@ impl Checkouts {
         Ok(Self {
             keeper,
             paid,
-            _servers: servers,
+            cards,
+            servers,
         })
+    }
+
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.servers.iter().filter_map(Server::pid)
     }
 
     /// Waits until nothing is left to be done; then the books must agree, and hold every paid order.

@@ -2,6 +2,7 @@
 //! Invariant: it is unmounted when it is dropped; the node on it must be dead by then.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use super::power::pull_the_plug;
 use crate::arena::{wait_for, within_time};
 
 const BYTES: u64 = 640 << 20;
+/// What the names of a disk's file, and of the folder where it is mounted, end with.
+pub(super) const IMAGE: &str = "image";
+pub(super) const MOUNTED: &str = "mounted";
 const BALLAST: &str = "ballast";
 const LET_GO: Duration = Duration::from_secs(20);
 
@@ -23,8 +27,8 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let disk = Self {
-            image: folder.join(format!("{name}.image")),
-            mounted: folder.join(format!("{name}.mounted")),
+            image: folder.join(format!("{name}.{IMAGE}")),
+            mounted: folder.join(format!("{name}.{MOUNTED}")),
         };
         let image = File::create(&disk.image).context("make the image of a disk")?;
         image.set_len(BYTES).context("make the image of a disk")?;
@@ -53,6 +57,12 @@ impl Disk {
 
     fn sync(&self) -> anyhow::Result<()> {
         run("sync", &[Path::new("--file-system"), &self.mounted])
+    }
+
+    /// By which the kernel knows it.
+    pub(super) fn number(&self) -> anyhow::Result<u64> {
+        let folder = std::fs::metadata(&self.mounted).context("look at a disk")?;
+        Ok(folder.dev())
     }
 
     pub(super) fn free_bytes(&self) -> anyhow::Result<u64> {

@@ -1,9 +1,12 @@
-//! The faults: which there are, and what each needs. How they are caused stands in `processes`, `links` and `disks`.
+//! The faults: which there are, and what each needs. How each is caused stands in the folder.
 //! Invariant: a fault answers only when it was seen to have happened; one that cannot be caused is an error.
 
 mod disks;
+mod guests;
 mod links;
 mod processes;
+mod steps;
+mod together;
 
 use std::time::Duration;
 
@@ -44,9 +47,16 @@ pub(super) enum Kind {
     ClockDrift,
     CutLog,
     FlippedBit,
+    KillWhileCutOff,
+    KillWhileLossy,
+    PowerLossWhileSlow,
+    KillAtStep,
+    PowerLossAtStep,
+    Starved,
+    BadGuests,
 }
 
-pub(super) const ALL: [Kind; 27] = [
+pub(super) const ALL: [Kind; 34] = [
     Kind::KillLeader,
     Kind::KillFollower,
     Kind::KillTwo,
@@ -74,6 +84,13 @@ pub(super) const ALL: [Kind; 27] = [
     Kind::ClockDrift,
     Kind::CutLog,
     Kind::FlippedBit,
+    Kind::KillWhileCutOff,
+    Kind::KillWhileLossy,
+    Kind::PowerLossWhileSlow,
+    Kind::KillAtStep,
+    Kind::PowerLossAtStep,
+    Kind::Starved,
+    Kind::BadGuests,
 ];
 
 impl Kind {
@@ -85,17 +102,15 @@ impl Kind {
     /// Whether this machine lets us cause it.
     pub(super) fn is_possible(self, ground: &Ground) -> bool {
         match self {
-            Self::LeaderCutOff
-            | Self::LeaderWithoutPeers
-            | Self::FollowerCutOff
-            | Self::Ring
-            | Self::OneWay
-            | Self::EverybodyAlone
-            | Self::SlowLink
-            | Self::LossyLink => ground.network.is_some(),
             Self::PowerLossOfOne | Self::PowerLossOfAll | Self::DiskFull => !ground.disks.is_empty(),
-            Self::SlowSync | Self::FailedSync | Self::FailedWrite | Self::ClockJump | Self::ClockDrift => {
-                !ground.shims.is_empty()
+            Self::SlowSync
+            | Self::FailedSync
+            | Self::FailedWrite
+            | Self::ClockJump
+            | Self::ClockDrift
+            | Self::KillAtStep => !ground.shims.is_empty(),
+            Self::PowerLossWhileSlow | Self::PowerLossAtStep => {
+                !ground.disks.is_empty() && !ground.shims.is_empty()
             }
             _ => true,
         }
@@ -149,6 +164,19 @@ impl Kind {
             }
             Self::CutLog => disks::damage(ground, follower, disks::Damage::CutEnd, random).await,
             Self::FlippedBit => disks::damage(ground, follower, disks::Damage::FlipBit, random).await,
+            Self::KillWhileCutOff => together::kill_while_cut_off(ground, (leader, follower), random).await,
+            Self::KillWhileLossy => together::kill_while_lossy(ground, (leader, follower), random).await,
+            Self::PowerLossWhileSlow => {
+                let (one, other) = *random.choose(&[(leader, follower), (follower, leader)]);
+                together::power_loss_while_slow(ground, (one, other)).await
+            }
+            Self::KillAtStep => steps::end_at(ground, either, None, random).await,
+            Self::PowerLossAtStep => {
+                let disk = ground.disks[either].number()?;
+                steps::end_at(ground, either, Some(disk), random).await
+            }
+            Self::Starved => processes::starve(ground, either, 2 * short).await,
+            Self::BadGuests => guests::misbehave(ground, either).await,
         }
     }
 }

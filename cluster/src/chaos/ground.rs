@@ -1,4 +1,4 @@
-//! What can be broken: three nodes, each with a disk, a host and a shim of its own, as far as this machine lets us.
+//! What can be broken: three nodes, each with a disk, wires and a shim of its own, as far as this machine lets us.
 //! Invariant: what is left out is said; the fields are dropped in the order in which things must go.
 
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
@@ -11,7 +11,8 @@ use service::tasks::Tasks;
 
 use super::disk::Disk;
 use super::shim::{self, Shim};
-use crate::arena::{Folder, Network, SERVERS, Server, Store, free_address};
+use super::wires::Wires;
+use crate::arena::{Folder, SERVERS, Server, Store, free_address};
 
 /// Free room below which a node refuses writes; its disk has some four times that.
 pub(super) const FREE_MIN: u64 = 160 << 20;
@@ -21,24 +22,31 @@ pub(super) struct Ground {
     pub(super) client: KvClient,
     pub(super) shims: Vec<Shim>,
     pub(super) disks: Vec<Disk>,
-    pub(super) network: Option<Network>,
+    pub(super) wires: Wires,
     pub(super) left_out: Vec<String>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Ground {
-    pub(super) async fn open(data: &Path, tasks: &Tasks) -> anyhow::Result<Self> {
+    /// `as_root` only where root is root: what needs it is left out otherwise.
+    pub(super) async fn open(data: &Path, tasks: &Tasks, as_root: bool) -> anyhow::Result<Self> {
         let folder = Folder::beside(data)?;
         let mut left_out = Vec::new();
-        let network = match Network::hindrance() {
-            None => Some(Network::open(SERVERS)?),
-            Some(why) => {
-                left_out.push(format!("partitions, slow and lossy links: {why}"));
-                None
-            }
+        let (wires, hindrance) = Wires::open(as_root).await?;
+        if let Some(why) = hindrance {
+            left_out.push(format!(
+                "packets that get lost, for there are only proxies: {why}"
+            ));
+        }
+        let disks = if as_root {
+            disks(folder.path())
+        } else {
+            Err(anyhow::anyhow!("disks of their own need root"))
         };
-        let disks = disks(folder.path()).unwrap_or_else(|error| {
-            left_out.push(format!("power loss and full disks: {error:#}"));
+        let disks = disks.unwrap_or_else(|error| {
+            left_out.push(format!(
+                "power loss, at any moment or step, and full disks: {error:#}"
+            ));
             Vec::new()
         });
         let built = shim::build(folder.path());
@@ -49,7 +57,9 @@ impl Ground {
                     shims.push(Shim::new(folder.path().join(format!("shim{number}")))?);
                 }
             }
-            Err(error) => left_out.push(format!("wrong clocks, slow and failing syncs: {error:#}")),
+            Err(error) => left_out.push(format!(
+                "wrong clocks, slow and failing syncs, ends at a step: {error:#}"
+            )),
         }
         let environment = |index: usize| match (&built, shims.get(index)) {
             (Ok(library), Some(shim)) => vec![
@@ -60,6 +70,7 @@ impl Ground {
         };
         let (pay, shop) = (free_address()?, free_address()?);
         let change = |config: &mut service::config::Config| {
+            wires.put_before_nodes(config);
             // Snapshots happen also in short runs, and nodes that were away need them.
             config.store.snapshot_log_entries = 1000;
             config.store.log_keep_entries = 200;
@@ -67,25 +78,27 @@ impl Ground {
             config.payment.addresses = vec![pay];
             config.shop.addresses = vec![shop];
         };
-        let store = Store::start_with(folder.path(), network.as_ref(), 0, change, environment).await?;
+        let network = wires.network();
+        let store = Store::start_with(folder.path(), network, 0, change, environment).await?;
         let client = super::clients::client(&store.endpoints(), store.token(), tasks)?;
         Ok(Self {
             store,
             client,
             shims,
             disks,
-            network,
+            wires,
             left_out,
-            _folder: folder,
+            folder,
         })
+    }
+
+    /// Where all files of this run are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(super) fn server(&mut self, index: usize) -> &mut Server {
         &mut self.store.servers[index]
-    }
-
-    pub(super) fn network(&self) -> anyhow::Result<&Network> {
-        self.network.as_ref().context("there is no network to break")
     }
 
     /// A client of one node only.

@@ -1,12 +1,13 @@
-//! `menagerie chaos`: three nodes on disks and in a network of their own, clients at work, and everything broken that
-//! can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
+//! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
+//! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything.
-//! `linear`, `order` and `watchers` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
+//! `linear`, `order`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
 
 mod book;
 mod checkouts;
 mod clients;
 mod disk;
+mod exposed;
 mod faults;
 mod ground;
 mod leases;
@@ -19,6 +20,7 @@ mod shim;
 mod timeline;
 mod verify;
 mod watchers;
+mod wires;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +59,9 @@ pub(crate) struct Chaos {
     /// Only these faults, such as kill-leader,ring
     #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
     only: Vec<String>,
+    /// Break only what somebody who is not root can: links are proxies, and disks are left alone
+    #[arg(long)]
+    no_root: bool,
     /// Where verdict.json and timeline.html go
     #[arg(long, default_value = "chaos-report", value_name = "DIR")]
     out: PathBuf,
@@ -101,15 +106,16 @@ impl Chaos {
         let seed = self.seed.unwrap_or_else(|| service::time::now_ms() % 1_000_000);
         let wanted = self.wanted()?;
         let replay = format!(
-            "menagerie chaos --seed {seed} --minutes {}{}",
+            "menagerie chaos --seed {seed} --minutes {}{}{}",
             self.minutes,
-            self.only()
+            self.only(),
+            if self.no_root { " --no-root" } else { "" }
         );
         context
             .output
             .note(format_args!("seed {seed}; again with: {replay}"));
         let (workers, witnesses) = (Tasks::new(), Tasks::new());
-        let mut ground = Ground::open(&context.data, &witnesses).await?;
+        let mut ground = Ground::open(&context.data, &witnesses, !self.no_root).await?;
         for left_out in &ground.left_out {
             context.output.note(format_args!("left out: {left_out}"));
         }

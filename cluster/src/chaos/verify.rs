@@ -9,6 +9,7 @@ use kvstore_client::KvClient;
 use super::Stage;
 use super::book::Book;
 use super::clients::{PREFIX, number};
+use super::exposed;
 use super::ground::Ground;
 use super::linear::{self, Did, Fault, Operation};
 use super::order;
@@ -121,6 +122,9 @@ async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
     }
     for fault in faults {
         book.violation(fault);
+    }
+    for exposed in exposed::look(ground, &stage.checkouts).await? {
+        book.violation(exposed);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use crate::harness::Cluster;
 
-/// Every kind of fault that needs nothing but processes.
+/// Kinds of fault that need nothing but processes.
 const ALWAYS: [&str; 9] = [
     "kill-leader",
     "kill-follower",
@@ -40,6 +40,43 @@ async fn only_the_faults_that_are_asked_for_happen() {
     for word in ALWAYS {
         assert!(told.contains(word), "{told}");
     }
+}
+
+/// Links are proxies then, which nobody needs to be root for; all that is said of a cut must hold for them too.
+#[tokio::test]
+async fn without_root_links_are_broken_all_the_same() {
+    const LINKS: [&str; 9] = [
+        "leader-cut-off",
+        "leader-without-peers",
+        "follower-cut-off",
+        "ring",
+        "one-way",
+        "everybody-alone",
+        "slow-link",
+        "lossy-link",
+        "kill-while-cut-off",
+    ];
+    let cluster = Cluster::new(1);
+    let only = LINKS.join(",");
+    let arguments = [
+        "--json",
+        "chaos",
+        "--no-root",
+        "--seed",
+        "5",
+        "--minutes",
+        "0.5",
+        "--only",
+        &only,
+    ];
+    let verdict = cluster.run(&arguments).await.json();
+    assert_eq!(verdict["passed"], true, "{verdict}");
+    let faults = verdict["faults"].as_object().unwrap();
+    assert!(!faults.is_empty(), "no link was broken: {verdict}");
+    let left_out = verdict["left_out"].to_string();
+    assert!(left_out.contains("only proxies"), "{left_out}");
+    let replay = verdict["replay"].as_str().unwrap();
+    assert!(replay.ends_with("--no-root"), "{replay}");
 }
 
 /// What the long test does for longer, by every kind of fault and by more seeds.

@@ -71,16 +71,38 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     ))
 }
 
-pub(super) async fn slow_sync(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
+/// Syncs of one node take longer.
+pub(super) struct SlowSync;
+
+impl SlowSync {
     const DELAY_US: i64 = 60_000;
-    let shim = &ground.shims[victim];
-    let before = shim.effects(Order::SyncDelayUs)?;
-    shim.set(Order::SyncDelayUs, DELAY_US)?;
+
+    /// Sees one that took longer; whoever calls this ends it.
+    pub(super) async fn begin(ground: &Ground, victim: usize) -> anyhow::Result<()> {
+        let shim = &ground.shims[victim];
+        let before = shim.effects(Order::SyncDelayUs)?;
+        shim.set(Order::SyncDelayUs, Self::DELAY_US)?;
+        let what = "a sync that was made slow";
+        affected(shim, Order::SyncDelayUs, before, what).await.map(drop)
+    }
+
+    pub(super) fn end(ground: &Ground, victim: usize) -> anyhow::Result<()> {
+        ground.shims[victim].set(Order::SyncDelayUs, 0)
+    }
+}
+
+pub(super) async fn slow_sync(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
+    let before = ground.shims[victim].effects(Order::SyncDelayUs)?;
+    let seen = SlowSync::begin(ground, victim).await;
     tokio::time::sleep(time).await;
-    let delayed = affected(shim, Order::SyncDelayUs, before, "a sync that was made slow").await;
-    shim.set(Order::SyncDelayUs, 0)?;
-    let delayed = delayed?;
-    Ok(format!("{delayed} syncs of n{} took 60 ms more", victim + 1))
+    SlowSync::end(ground, victim)?;
+    seen?;
+    let delayed = ground.shims[victim].effects(Order::SyncDelayUs)? - before;
+    Ok(format!(
+        "{delayed} syncs of n{} took {} ms more",
+        victim + 1,
+        SlowSync::DELAY_US / 1000
+    ))
 }
 
 /// How often an order has had an effect since then. On a busy machine little is done: it lasts until it has had one.

@@ -5,45 +5,63 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
-use crate::arena::{Network, SERVERS, wait_for};
+use crate::arena::{SERVERS, wait_for};
 use crate::chaos::ground::Ground;
+use crate::chaos::wires::Wires;
 use kvstore_client::wire::level::Consistency;
 use kvstore_client::{KvClient, ReadOptions};
 
-const PEER_PORT: u16 = 7101;
 /// A leader that hears nobody falls silent within its lease; what was confirmed before may still be answered.
 const SILENT_AFTER: Duration = Duration::from_millis(700);
 const TRY: Duration = Duration::from_millis(500);
+/// On a busy machine an answer may be late once.
+const CARRY_DEADLINE: Duration = Duration::from_secs(3);
 const EFFECT_DEADLINE: Duration = Duration::from_secs(20);
 
 fn others(server: usize) -> impl Iterator<Item = usize> {
     (0..SERVERS).filter(move |other| *other != server)
 }
 
-/// Or its being cut would show nothing.
-fn ensure_carries(network: &Network, from: usize, to: usize) -> anyhow::Result<()> {
-    ensure!(
-        network.reaches(from, to, PEER_PORT),
-        "a link was to be cut, and carried nothing before"
-    );
+/// From the first to the second; a link that carries nothing before it is cut shows nothing by being cut.
+async fn ensure_carry(wires: &Wires, links: &[(usize, usize)]) -> anyhow::Result<()> {
+    for (from, to) in links {
+        let what = "a link that is to be cut to carry something before";
+        wait_for(what, CARRY_DEADLINE, async || {
+            wires.reaches(*from, *to).await.then_some(())
+        })
+        .await?;
+    }
     Ok(())
 }
 
-fn ensure_cut(network: &Network, from: usize, to: usize) -> anyhow::Result<()> {
-    ensure!(
-        !network.reaches(from, to, PEER_PORT),
-        "a link was cut, and still carries"
-    );
+async fn ensure_cut(wires: &Wires, links: &[(usize, usize)]) -> anyhow::Result<()> {
+    for (from, to) in links {
+        ensure!(
+            !wires.reaches(*from, *to).await,
+            "a link was cut, and still carries"
+        );
+    }
     Ok(())
+}
+
+/// Those from everybody else.
+fn links_to(server: usize) -> Vec<(usize, usize)> {
+    others(server).map(|other| (other, server)).collect()
+}
+
+/// Cuts a node off, and sees that it is; whoever calls this heals.
+pub(super) async fn cut(ground: &Ground, victim: usize) -> anyhow::Result<()> {
+    let wires = &ground.wires;
+    let links = links_to(victim);
+    ensure_carry(wires, &links).await?;
+    wires.cut(victim)?;
+    ensure_cut(wires, &links).await
 }
 
 pub(super) async fn cut_off(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
-    let network = ground.network()?;
-    others(victim).try_for_each(|other| ensure_carries(network, other, victim))?;
-    network.cut(victim)?;
-    let cut = others(victim).try_for_each(|other| ensure_cut(network, other, victim));
+    let cut = cut(ground, victim).await;
     tokio::time::sleep(time).await;
-    network.heal()?;
+    ground.wires.heal()?;
     cut?;
     Ok(format!("n{} cut off for {} ms", victim + 1, time.as_millis()))
 }
@@ -55,17 +73,18 @@ pub(super) async fn without_peers(
     time: Duration,
 ) -> anyhow::Result<String> {
     let client = ground.only(victim)?.with_deadline(TRY);
-    let network = ground.network()?;
-    others(victim).try_for_each(|other| ensure_carries(network, other, victim))?;
-    let cut = others(victim).try_for_each(|other| {
-        network.deafen(victim, other)?;
-        network.deafen(other, victim)?;
-        ensure_cut(network, other, victim)
+    let wires = &ground.wires;
+    let links = links_to(victim);
+    ensure_carry(wires, &links).await?;
+    let deafened = others(victim).try_for_each(|other| {
+        wires.deafen(victim, other)?;
+        wires.deafen(other, victim)
     });
+    let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time.max(SILENT_AFTER)).await;
     let told = serves_nothing(&client).await;
-    network.heal()?;
-    cut?;
+    wires.heal()?;
+    deafened.and(cut)?;
     told?;
     Ok(format!(
         "n{} without the others for {} ms",
@@ -94,14 +113,14 @@ async fn serves_nothing(client: &KvClient) -> anyhow::Result<()> {
 /// Two see each other no longer, and the third sees both.
 pub(super) async fn ring(ground: &mut Ground, one: usize, time: Duration) -> anyhow::Result<String> {
     let other = (one + 1) % SERVERS;
-    let network = ground.network()?;
-    ensure_carries(network, other, one)?;
-    network.deafen(one, other)?;
-    network.deafen(other, one)?;
-    let cut = ensure_cut(network, other, one);
+    let wires = &ground.wires;
+    let links = [(other, one)];
+    ensure_carry(wires, &links).await?;
+    let deafened = wires.deafen(one, other).and_then(|()| wires.deafen(other, one));
+    let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    network.heal()?;
-    cut?;
+    wires.heal()?;
+    deafened.and(cut)?;
     Ok(format!(
         "n{} and n{} did not see each other for {} ms",
         one + 1,
@@ -116,48 +135,39 @@ pub(super) async fn one_way(
     to: usize,
     time: Duration,
 ) -> anyhow::Result<String> {
-    let network = ground.network()?;
-    ensure_carries(network, from, to)?;
-    network.deafen(from, to)?;
-    let cut = ensure_cut(network, from, to);
+    let wires = &ground.wires;
+    let links = [(from, to)];
+    ensure_carry(wires, &links).await?;
+    wires.deafen(from, to)?;
+    let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    network.heal()?;
+    wires.heal()?;
     cut?;
     let (from, to) = (from + 1, to + 1);
     Ok(format!("n{to} did not hear n{from} for {} ms", time.as_millis()))
 }
 
 pub(super) async fn everybody_alone(ground: &mut Ground, time: Duration) -> anyhow::Result<String> {
-    let network = ground.network()?;
-    let pairs = (0..SERVERS).map(|one| (one, (one + 1) % SERVERS));
-    pairs
-        .clone()
-        .try_for_each(|(one, other)| ensure_carries(network, one, other))?;
-    for victim in 0..SERVERS {
-        network.cut(victim)?;
-    }
-    let cut = pairs
-        .clone()
-        .try_for_each(|(one, other)| ensure_cut(network, one, other));
+    let wires = &ground.wires;
+    let links: Vec<(usize, usize)> = (0..SERVERS).map(|one| (one, (one + 1) % SERVERS)).collect();
+    ensure_carry(wires, &links).await?;
+    let parted = (0..SERVERS).try_for_each(|victim| wires.cut(victim));
+    let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    network.heal()?;
-    cut?;
+    wires.heal()?;
+    parted.and(cut)?;
     Ok(format!("everybody alone for {} ms", time.as_millis()))
 }
 
 pub(super) async fn slow(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
     const KILOBITS: u32 = 1500;
-    let network = ground.network()?;
-    network.narrow(victim, KILOBITS, 2000)?;
+    let wires = &ground.wires;
+    let before = wires.trouble(victim)?.held_up;
+    wires.narrow(victim, KILOBITS)?;
     tokio::time::sleep(time).await;
-    let held_up = narrowed(
-        network,
-        victim,
-        "a slow link to hold something up",
-        |held_up, _| held_up,
-    )
-    .await;
-    network.heal()?;
+    let what = "a slow link to hold something up";
+    let held_up = more_than(before, what, || Ok(wires.trouble(victim)?.held_up)).await;
+    wires.heal()?;
     let held_up = held_up?;
     Ok(format!(
         "what reaches n{} went through {KILOBITS} kbit/s; held up {held_up} times",
@@ -166,28 +176,28 @@ pub(super) async fn slow(ground: &mut Ground, victim: usize, time: Duration) -> 
 }
 
 pub(super) async fn lossy(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
-    let network = ground.network()?;
-    network.narrow(victim, 3000, 2)?;
+    let lost = lose(ground, victim).await;
     tokio::time::sleep(time).await;
-    let dropped = narrowed(network, victim, "a lossy link to lose something", |_, dropped| {
-        dropped
-    })
-    .await;
-    network.heal()?;
-    let dropped = dropped?;
-    Ok(format!("{dropped} packets to n{} were lost", victim + 1))
+    ground.wires.heal()?;
+    lost
 }
 
-/// On a busy machine little is said: the fault lasts until it has had its effect.
-async fn narrowed(
-    network: &Network,
-    victim: usize,
-    what: &str,
-    effect: impl Fn(u64, u64) -> u64,
-) -> anyhow::Result<u64> {
+/// Makes what reaches this node get lost, and sees something lost; whoever calls this heals.
+pub(super) async fn lose(ground: &Ground, victim: usize) -> anyhow::Result<String> {
+    let wires = &ground.wires;
+    let before = wires.trouble(victim)?.lost;
+    wires.lose(victim)?;
+    let what = "a lossy link to lose something";
+    more_than(before, what, || Ok(wires.trouble(victim)?.lost)).await?;
+    let what = wires.what_is_lost();
+    Ok(format!("{what} to n{} were lost", victim + 1))
+}
+
+/// How much more it became. On a busy machine little is said: the fault lasts until it has had its effect.
+async fn more_than(before: u64, what: &str, count: impl Fn() -> anyhow::Result<u64>) -> anyhow::Result<u64> {
     wait_for(what, EFFECT_DEADLINE, async || {
-        let (held_up, dropped) = network.narrowed(victim).ok()?;
-        Some(effect(held_up, dropped)).filter(|count| *count > 0)
+        let more = count().ok()?.saturating_sub(before);
+        (more > 0).then_some(more)
     })
     .await
 }

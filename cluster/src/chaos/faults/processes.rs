@@ -1,6 +1,6 @@
 //! What happens to processes: killed, paused, restarted in turn, taken out of the cluster, drowned in work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::join_all;
@@ -68,6 +68,50 @@ pub(super) async fn pause(ground: &mut Ground, victim: usize, time: Duration) ->
         names(ground, &[victim]),
         time.as_millis()
     ))
+}
+
+/// It gets a twentieth of a processor's time: enough to be taken for alive, and too little to keep up.
+pub(super) async fn starve(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
+    const RUNS: Duration = Duration::from_millis(5);
+    const RESTS: Duration = Duration::from_millis(95);
+    /// In percent; on a busy machine it runs on for a moment before the signal arrives.
+    const SHARE_MAX: u128 = 25;
+    let server = ground.server(victim);
+    let pid = server.pid().context("a process that runs has a number")?;
+    let (begin, before) = (Instant::now(), processor_time(pid)?);
+    let mut signalled = Ok(());
+    while signalled.is_ok() && begin.elapsed() < time {
+        signalled = server.signal(Signal::STOP);
+        tokio::time::sleep(RESTS).await;
+        server.signal(Signal::CONT)?;
+        tokio::time::sleep(RUNS).await;
+    }
+    signalled?;
+    let (lasted, ran) = (begin.elapsed(), processor_time(pid)?.saturating_sub(before));
+    let share = 100 * ran.as_millis() / lasted.as_millis();
+    ensure!(
+        share <= SHARE_MAX,
+        "{} was to be starved, and had {share} % of a processor",
+        names(ground, &[victim])
+    );
+    Ok(format!(
+        "{} had {share} % of a processor for {} ms",
+        names(ground, &[victim]),
+        lasted.as_millis()
+    ))
+}
+
+/// What a process has had of the processors, in its own code and in the kernel.
+fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    const TICK_MS: u64 = 10;
+    /// Behind the name, which may hold anything.
+    const USER_AND_KERNEL: std::ops::Range<usize> = 11..13;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("look at a process")?;
+    let (_, fields) = stat.rsplit_once(')').context("look at a process")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let times = fields.get(USER_AND_KERNEL).context("look at a process")?;
+    let ticks: u64 = times.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(TICK_MS * ticks))
 }
 
 pub(super) async fn restart_all(ground: &mut Ground) -> anyhow::Result<String> {

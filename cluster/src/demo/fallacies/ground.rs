@@ -7,9 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kvstore_client::KvClient;
 use service::config::{MirrorConfig, MirrorEngine, MirrorMode, OnLoss};
-use tokio::net::TcpListener;
 
-use crate::arena::{Folder, Links, SERVERS, Server, Start, Store, free_address};
+use crate::arena::{Doors, Folder, Links, Server, Start, Store, free_address};
 
 const MIRROR: &str = "mirror";
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -28,18 +27,10 @@ impl Ground {
     pub(super) async fn open(data: &Path) -> anyhow::Result<Self> {
         let folder = Folder::beside(data)?;
         let links = Links::new();
-        let mut doors = Vec::new();
-        for _ in 0..SERVERS {
-            doors.push([door().await?, door().await?]);
-        }
+        let doors = Doors::open().await?;
         let mirror = free_address()?;
         let change = |config: &mut service::config::Config| {
-            for (node, [peers, clients]) in config.nodes.iter_mut().zip(doors) {
-                links.before_peers(node.id, peers.listener, node.peer.clone());
-                node.peer_listen = Some(std::mem::replace(&mut node.peer, peers.address));
-                links.before_clients(node.id, clients.listener, node.client.clone());
-                node.client_listen = Some(std::mem::replace(&mut node.client, clients.address));
-            }
+            doors.put_before_nodes(config, &links);
             config.limits.watch_buffer_bytes_max = WATCH_BUFFER_BYTES_MAX;
             config.mirrors = vec![MirrorConfig {
                 name: MIRROR.to_owned(),
@@ -112,18 +103,4 @@ impl Ground {
 fn client(endpoints: Vec<String>, token: &str) -> anyhow::Result<KvClient> {
     let builder = KvClient::builder(endpoints).token(token);
     Ok(builder.deadline(DEADLINE).build()?)
-}
-
-/// A port to be reached at, before it is known what stands behind it.
-struct Door {
-    listener: TcpListener,
-    address: String,
-}
-
-async fn door() -> anyhow::Result<Door> {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .context("find a free port")?;
-    let address = listener.local_addr().context("find a free port")?.to_string();
-    Ok(Door { listener, address })
 }

@@ -1,0 +1,203 @@
+//! What joins the nodes, and their clients to them: for root a network of hosts of their own, for others a proxy before
+//! each port. Invariant: both can do the same to a node, except that a proxy cannot lose a packet; it breaks connections.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use service::config::Config;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::arena::{Doors, Links, Narrow, Network, SERVERS, Weather};
+
+const PEER_PORT: u16 = 7101;
+/// How long something waits in the pipe of a slow network before it is dropped, and in that of a lossy one.
+const SLOW_WAIT_MS: u32 = 2000;
+const LOSSY_WAIT_MS: u32 = 2;
+const LOSSY_KILOBITS: u32 = 3000;
+const BREAK_ONE_IN: u64 = 40;
+const REACHED: Duration = Duration::from_millis(400);
+
+/// What links have done to what they were to carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trouble {
+    pub(super) held_up: u64,
+    pub(super) lost: u64,
+}
+
+pub(super) enum Wires {
+    Network(Network),
+    Proxies {
+        links: Links,
+        doors: Mutex<Option<Doors>>,
+        weather: Mutex<Weather>,
+        /// Where nodes reach each other, in the order of their numbers.
+        addresses: Mutex<Vec<String>>,
+    },
+}
+
+impl Wires {
+    /// And why it is no network, if it is none.
+    pub(super) async fn open(as_root: bool) -> anyhow::Result<(Self, Option<String>)> {
+        let hindrance = if as_root {
+            Network::hindrance()
+        } else {
+            Some("network namespaces need root".to_owned())
+        };
+        if hindrance.is_none() {
+            return Ok((Self::Network(Network::open(SERVERS)?), None));
+        }
+        let proxies = Self::Proxies {
+            links: Links::new(),
+            doors: Mutex::new(Some(Doors::open().await?)),
+            weather: Mutex::default(),
+            addresses: Mutex::default(),
+        };
+        Ok((proxies, hindrance))
+    }
+
+    pub(super) fn network(&self) -> Option<&Network> {
+        match self {
+            Self::Network(network) => Some(network),
+            Self::Proxies { .. } => None,
+        }
+    }
+
+    /// To be called once, before the nodes start.
+    pub(super) fn put_before_nodes(&self, config: &mut Config) {
+        let Self::Proxies {
+            links,
+            doors,
+            addresses,
+            ..
+        } = self
+        else {
+            return;
+        };
+        if let Some(doors) = lock(doors).take() {
+            doors.put_before_nodes(config, links);
+        }
+        *lock(addresses) = config.nodes.iter().map(|node| node.peer.clone()).collect();
+    }
+
+    /// Nothing reaches this node, and nothing it says reaches anybody, nor a client.
+    pub(super) fn cut(&self, node: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Network(network) => network.cut(node),
+            Self::Proxies { .. } => {
+                self.change(|weather| {
+                    weather.unreachable.insert(id(node));
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// What `from` says no longer reaches `to`; the other way all is well.
+    pub(super) fn deafen(&self, from: usize, to: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Network(network) => network.deafen(from, to),
+            Self::Proxies { .. } => {
+                self.change(|weather| {
+                    weather.deaf.insert((id(from), id(to)));
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// What reaches this node takes its time.
+    pub(super) fn narrow(&self, node: usize, kilobits: u32) -> anyhow::Result<()> {
+        self.squeeze(node, kilobits, SLOW_WAIT_MS, 0)
+    }
+
+    /// Some of what is sent to this node never comes.
+    pub(super) fn lose(&self, node: usize) -> anyhow::Result<()> {
+        self.squeeze(node, LOSSY_KILOBITS, LOSSY_WAIT_MS, BREAK_ONE_IN)
+    }
+
+    fn squeeze(&self, node: usize, kilobits: u32, wait_ms: u32, break_one_in: u64) -> anyhow::Result<()> {
+        match self {
+            Self::Network(network) => network.narrow(node, kilobits, wait_ms),
+            Self::Proxies { .. } => {
+                let narrow = Narrow {
+                    to: id(node),
+                    kilobits,
+                    break_one_in,
+                };
+                self.change(|weather| weather.narrow = Some(narrow));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn trouble(&self, node: usize) -> anyhow::Result<Trouble> {
+        let (held_up, lost) = match self {
+            Self::Network(network) => network.narrowed(node)?,
+            Self::Proxies { links, .. } => links.trouble(),
+        };
+        Ok(Trouble { held_up, lost })
+    }
+
+    pub(super) fn what_is_lost(&self) -> &'static str {
+        match self {
+            Self::Network(_) => "packets",
+            Self::Proxies { .. } => "connections",
+        }
+    }
+
+    /// Whether something that one node says comes to the port of another, and an answer back.
+    pub(super) async fn reaches(&self, from: usize, to: usize) -> bool {
+        match self {
+            Self::Network(network) => network.reaches(from, to, PEER_PORT),
+            Self::Proxies { addresses, .. } => {
+                let address = lock(addresses).get(to).cloned();
+                let asked = ask(address.unwrap_or_default(), id(from));
+                tokio::time::timeout(REACHED, asked)
+                    .await
+                    .is_ok_and(|answer| answer.is_ok())
+            }
+        }
+    }
+
+    /// All links carry again, both ways.
+    pub(super) fn heal(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Network(network) => network.heal(),
+            Self::Proxies { .. } => {
+                self.change(|weather| *weather = Weather::default());
+                Ok(())
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        if let Self::Proxies { links, weather, .. } = self {
+            let mut weather = lock(weather);
+            change(&mut weather);
+            links.set(weather.clone());
+        }
+    }
+}
+
+/// Opens a connection as a node would, but does not know what to say: whoever hears it hangs up.
+async fn ask(address: String, from: u64) -> anyhow::Result<()> {
+    /// Length, a checksum that is none, the protocol's version; then who it is.
+    const HEAD: [u8; 9] = [2, 0, 0, 0, 0, 0, 0, 0, 1];
+    let mut stream = TcpStream::connect(&address).await.context("connect")?;
+    let mut greeting = HEAD.to_vec();
+    greeting.push(u8::try_from(from)?);
+    stream.write_all(&greeting).await.context("greet")?;
+    // Whether it ends well or badly, the answer is that it ended.
+    let _ = stream.read(&mut [0; 1]).await;
+    Ok(())
+}
+
+fn id(node: usize) -> u64 {
+    node as u64 + 1
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

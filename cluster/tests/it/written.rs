@@ -1,5 +1,5 @@
-//! The lines of `petstore/EXERCISES.md`, run as they stand against the system that `cluster.toml` starts, in open mode.
-//! Invariant: a line that no longer works fails here, so that nobody learns from one that does not.
+//! The lines of `petstore/EXERCISES.md` and the calls of `README.md`, run as they stand against the system that
+//! `cluster.toml` starts. Invariant: a line that no longer works fails here, so that nobody learns from one that does not.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::process::Command;
 use crate::harness::{BINARY, Cluster, Ran, free_ports, wait_until};
 
 const LESSON: &str = include_str!("../../../petstore/EXERCISES.md");
+const README: &str = include_str!("../../../README.md");
 const CONFIG: &str = include_str!("../../../cluster.toml");
 /// What stands in the file, so that each can be given a free port in its place.
 const PORTS: [&str; 19] = [
@@ -90,11 +91,10 @@ async fn start_who_was_killed(cluster: &Cluster) {
     }
 }
 
-#[tokio::test]
-async fn every_line_works() {
-    let ports = free_ports(PORTS.len());
-    let mut parsed = config::parse(&translated(CONFIG, &ports), "cluster.toml").unwrap();
-    parsed.shop.auth = ShopAuth::Open;
+/// The system on these ports in the place of those in the file.
+async fn system(ports: &[u16], auth: ShopAuth) -> Cluster {
+    let mut parsed = config::parse(&translated(CONFIG, ports), "cluster.toml").unwrap();
+    parsed.shop.auth = auth;
     let cluster = Cluster::with(1, |config| {
         config.nodes = parsed.nodes;
         config.payment = parsed.payment;
@@ -108,6 +108,62 @@ async fn every_line_works() {
     std::fs::create_dir(&tools).unwrap();
     symlink(BINARY, tools.join("menagerie")).unwrap();
     cluster.up().await;
+    cluster
+}
+
+/// What the README has one type to a shell that can be checked by its end: calls, and what sets a variable for them.
+fn calls() -> Vec<String> {
+    let blocks = README.split("```sh\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    let mut calls: Vec<String> = Vec::new();
+    for line in blocks.flat_map(str::lines) {
+        match calls.last_mut().filter(|call| is_unfinished(call)) {
+            Some(call) => *call = format!("{call}\n{line}"),
+            None => calls.push(line.to_owned()),
+        }
+    }
+    let begins = [
+        "curl ",
+        "TOKEN=",
+        "menagerie kv put ",
+        "menagerie kv get ",
+        "menagerie check",
+    ];
+    calls.retain(|call| begins.iter().any(|begin| call.starts_with(begin)) && !call.contains("https://"));
+    calls
+}
+
+fn is_unfinished(call: &str) -> bool {
+    call.ends_with('\\') || !call.matches('\'').count().is_multiple_of(2)
+}
+
+#[tokio::test]
+async fn every_call_of_the_readme_works() {
+    let ports = free_ports(PORTS.len());
+    let cluster = system(&ports, ShopAuth::default()).await;
+    let calls = calls();
+    let counted = |begin: &str| calls.iter().filter(|call| call.starts_with(begin)).count();
+    assert!(
+        counted("curl ") >= 11 && counted("TOKEN=") == 1,
+        "the README was not understood: {calls:#?}"
+    );
+    let token = calls.iter().find(|call| call.starts_with("TOKEN=")).unwrap();
+    for call in &calls {
+        let text = translated(&format!("{token}\n{call}"), &ports);
+        wait_until(&text, PATIENCE, async || {
+            let ran = run(&cluster, &text).await;
+            (ran.code == Some(0))
+                .then_some(())
+                .ok_or_else(|| format!("{ran:?}"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn every_line_of_the_lesson_works() {
+    let ports = free_ports(PORTS.len());
+    let cluster = system(&ports, ShopAuth::Open).await;
     let lines = lines();
     assert!(
         lines.len() >= 60,

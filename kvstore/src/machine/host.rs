@@ -74,6 +74,7 @@ pub struct Machine {
     tokens: ArcSwap<Tokens>,
     mirrors: watch::Sender<Arc<Mirrors>>,
     progress: watch::Sender<Progress>,
+    revision: watch::Sender<u64>,
     pub hub: Hub,
     pub leases: LeaseClock,
     pub agreement: Agreement,
@@ -152,6 +153,7 @@ impl Machine {
             memory,
             tokens,
             mirrors,
+            revision: watch::Sender::new(progress.revision),
             progress: watch::Sender::new(progress),
             hub: Hub::new(state.revision, settings.ring_bytes),
             published: ArcSwap::from_pointee(state.clone()),
@@ -197,6 +199,11 @@ impl Machine {
 
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// The revision of `progress`, for those whom an apply that makes none is not to wake.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
     pub fn progress_now(&self) -> Progress {
@@ -256,9 +263,10 @@ impl Machine {
         }
         recent.learn(&effects);
         self.agreement.learn(&effects.met);
-        self.hub.publish(effects.events);
+        let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
         self.publish_progress(last_index + 1, &new_state);
+        concerned.wake();
         *state = new_state;
         self.metrics
             .apply_seconds
@@ -271,6 +279,10 @@ impl Machine {
             applied_end,
             revision: state.revision,
             compacted: state.compacted,
+        });
+        self.revision.send_if_modified(|revision| {
+            let before = std::mem::replace(revision, state.revision);
+            before != state.revision
         });
     }
 
@@ -294,7 +306,7 @@ impl Machine {
         self.mirrors.send_replace(Arc::new(db.mirrors()));
         self.leases.reset(db.leases());
         self.agreement.forget();
-        self.hub.reset(new_state.revision);
+        let concerned = self.hub.reset(new_state.revision);
         let generation = Generation {
             number,
             db: Some(db),
@@ -305,6 +317,7 @@ impl Machine {
         old.doomed.store(true, Ordering::Release);
         self.published.store(Arc::new(new_state.clone()));
         self.publish_progress(applied_end, &new_state);
+        concerned.wake();
         applying.state = new_state;
         applying.recent = RecentHeads::new(self.heads_bytes);
         Ok(())

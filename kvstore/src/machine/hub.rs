@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
-use super::interest::{Interest, Interests, Selector};
+use super::interest::{Concerned, Interest, Interests, Selector};
 use super::state::Event;
 
 /// All changes of one revision.
@@ -53,12 +53,12 @@ impl Hub {
         self.interests.open(selector)
     }
 
-    /// Takes the events of an apply, in order of revision.
-    pub fn publish(&self, events: Vec<Event>) {
+    /// Takes the events of an apply, in order of revision. Whom they concern is to be woken once progress tells of them.
+    pub fn publish(&self, events: Vec<Event>) -> Concerned {
         if events.is_empty() {
-            return;
+            return Concerned::default();
         }
-        self.interests.tell(&events);
+        let concerned = self.interests.tell(&events);
         let mut ring = self.ring.write().expect(POISON);
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.next() {
@@ -83,10 +83,11 @@ impl Hub {
             ring.bytes -= gone.bytes;
             ring.complete_after = gone.revision;
         }
+        concerned
     }
 
     /// Begins anew after a snapshot has replaced the state.
-    pub fn reset(&self, revision: u64) {
+    pub fn reset(&self, revision: u64) -> Concerned {
         let mut ring = self.ring.write().expect(POISON);
         *ring = Ring {
             complete_after: revision,
@@ -94,7 +95,7 @@ impl Hub {
             ..Ring::default()
         };
         drop(ring);
-        self.interests.tell_all(revision);
+        self.interests.tell_all(revision)
     }
 
     /// Changes from revision `from` up to `upto`, at most `limit`; `None` if the ring has lost some of them.
@@ -144,13 +145,14 @@ mod tests {
             (11..=20)
                 .flat_map(|revision| [event(revision), event(revision)])
                 .collect(),
-        );
+        )
+        .wake();
         assert!(read(11).is_none());
         let kept = read(20).expect("the newest is here");
         assert_eq!((kept.len(), kept[0].revision, kept[0].events.len()), (1, 20, 2));
         assert_eq!(read(21).expect("nothing is missing").len(), 0);
         let (before, _) = hub.read(21, 99, 9);
-        hub.reset(20);
+        hub.reset(20).wake();
         let (after, gone) = hub.read(20, 99, 9);
         assert!(
             gone.is_none() && after > before,

@@ -1,11 +1,11 @@
 //! Who watches which keys, so that a change wakes those whom it concerns, and nobody looks through changes of others.
 //!
-//! Invariant: before a revision is published as progress, every interest that one of its events concerns says so. So an
-//! interest that names no revision from N on has nothing to read up to what progress said before it was asked.
+//! Invariant: before a revision is published as progress, every interest that one of its events concerns has it noted. So
+//! what an interest does not have noted, up to what progress said before it was asked, does not concern it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -27,18 +27,46 @@ impl Selector {
     }
 }
 
+/// What was noted for a watcher since it had read everything. One lock for both, since a note must not fall between.
+#[derive(Debug)]
+struct Noted {
+    oldest: Option<u64>,
+    newest: u64,
+}
+
 #[derive(Debug)]
 struct Slot {
-    /// The newest revision that may concern it.
-    newest: AtomicU64,
+    noted: Mutex<Noted>,
     woken: Notify,
 }
 
 impl Slot {
-    fn tell(&self, revision: u64) {
-        self.newest.fetch_max(revision, Ordering::AcqRel);
-        self.woken.notify_one();
+    /// That revisions from `first` to `last` have something for it. They are noted in order.
+    fn note(&self, first: u64, last: u64) {
+        let mut noted = self.noted.lock().expect(POISON);
+        noted.oldest.get_or_insert(first);
+        noted.newest = noted.newest.max(last);
     }
+}
+
+/// Whoever was told something, to be woken once that can be read.
+#[must_use = "who is not woken sleeps on"]
+#[derive(Debug, Default)]
+pub struct Concerned(Vec<Arc<Slot>>);
+
+impl Concerned {
+    pub fn wake(self) {
+        for slot in self.0 {
+            slot.woken.notify_one();
+        }
+    }
+}
+
+/// The revisions of one batch that concern the watchers of one key or prefix.
+struct Span<'r> {
+    first: u64,
+    last: u64,
+    slots: &'r [Arc<Slot>],
 }
 
 type Slots = HashMap<Bytes, Vec<Arc<Slot>>>;
@@ -59,10 +87,10 @@ impl Registry {
         }
     }
 
-    fn concerned(&self, key: &[u8]) -> impl Iterator<Item = &Arc<Slot>> {
+    fn concerned(&self, key: &[u8]) -> impl Iterator<Item = &Vec<Arc<Slot>>> {
         let prefixes = self.lengths.keys().take_while(|length| **length <= key.len());
         let by_prefix = prefixes.filter_map(|length| self.prefixes.get(&key[..*length]));
-        self.keys.get(key).into_iter().chain(by_prefix).flatten()
+        self.keys.get(key).into_iter().chain(by_prefix)
     }
 }
 
@@ -87,7 +115,10 @@ impl Interests {
     pub(super) fn open(self: &Arc<Self>, selector: Selector) -> Interest {
         let mut registry = self.registry.write().expect(POISON);
         let slot = Arc::new(Slot {
-            newest: AtomicU64::new(self.newest.load(Ordering::Acquire)),
+            noted: Mutex::new(Noted {
+                oldest: Some(0),
+                newest: self.newest.load(Ordering::Acquire),
+            }),
             woken: Notify::new(),
         });
         if let Selector::Prefix(prefix) = &selector {
@@ -103,25 +134,47 @@ impl Interests {
         }
     }
 
-    pub(super) fn tell(&self, events: &[Event]) {
+    /// Each watcher is told once, however many of the events concern it: there may be many of both.
+    pub(super) fn tell(&self, events: &[Event]) -> Concerned {
+        let mut concerned = Concerned::default();
         let registry = self.registry.read().expect(POISON);
+        let mut spans: HashMap<*const Arc<Slot>, Span<'_>> = HashMap::new();
         for event in events {
-            for slot in registry.concerned(&event.key) {
-                slot.tell(event.record.modified);
+            let revision = event.record.modified;
+            for slots in registry.concerned(&event.key) {
+                let span = spans.entry(slots.as_ptr()).or_insert(Span {
+                    first: revision,
+                    last: revision,
+                    slots,
+                });
+                span.last = revision;
+            }
+        }
+        for Span { first, last, slots } in spans.into_values() {
+            for slot in slots {
+                slot.note(first, last);
+                concerned.0.push(Arc::clone(slot));
             }
         }
         if let Some(last) = events.last() {
             self.newest.store(last.record.modified, Ordering::Release);
         }
+        concerned
     }
 
     /// Anything may have happened up to this revision.
-    pub(super) fn tell_all(&self, revision: u64) {
+    pub(super) fn tell_all(&self, revision: u64) -> Concerned {
+        let mut concerned = Concerned::default();
         let registry = self.registry.read().expect(POISON);
         for slot in registry.keys.values().chain(registry.prefixes.values()).flatten() {
-            slot.tell(revision);
+            let mut noted = slot.noted.lock().expect(POISON);
+            noted.oldest = Some(0);
+            noted.newest = noted.newest.max(revision);
+            drop(noted);
+            concerned.0.push(Arc::clone(slot));
         }
         self.newest.store(revision, Ordering::Release);
+        concerned
     }
 }
 
@@ -138,9 +191,14 @@ impl Interest {
         &self.selector
     }
 
-    /// Whether revision `from` or a later one may concern it.
-    pub(super) fn may_have(&self, from: u64) -> bool {
-        self.slot.newest.load(Ordering::Acquire) >= from
+    /// The first revision from `from` on that may concern it, if there is one yet. All before `from` were read.
+    pub(super) fn first_from(&self, from: u64) -> Option<u64> {
+        let mut noted = self.slot.noted.lock().expect(POISON);
+        if noted.newest < from {
+            noted.oldest = None;
+            return None;
+        }
+        Some(noted.oldest.map_or(from, |oldest| oldest.max(from)))
     }
 
     /// Something that concerns it was told, now or since this was last asked.
@@ -214,20 +272,34 @@ mod tests {
             .into_iter()
             .map(|selector| interests.open(selector))
             .collect();
-        assert!(
-            opened
-                .iter()
-                .all(|interest| interest.may_have(10) && !interest.may_have(11)),
-            "what came before has to be looked for"
-        );
-        interests.tell(&[event("a/b", 11), event("z", 12)]);
         for interest in &opened {
-            let concerns = interest.selector().matches(b"a/b");
-            assert_eq!(interest.may_have(11), concerns, "{interest:?}");
+            assert_eq!(
+                interest.first_from(7),
+                Some(7),
+                "what came before has to be looked for"
+            );
+            assert_eq!(interest.first_from(11), None);
         }
-        assert!(opened[2].may_have(12), "the empty prefix has every key");
-        interests.tell_all(20);
-        assert!(opened.iter().all(|interest| interest.may_have(20)));
+        let events = [event("a/b", 11), event("z", 12), event("a/b", 13), event("z", 14)];
+        interests.tell(&events).wake();
+        for interest in &opened {
+            let expected = events
+                .iter()
+                .find(|event| interest.selector().matches(&event.key));
+            let expected = expected.map(|event| event.record.modified);
+            assert_eq!(interest.first_from(11), expected, "{interest:?}");
+        }
+        assert_eq!(opened[0].first_from(13), Some(13));
+        assert_eq!(opened[0].first_from(14), None, "14 is another key's");
+        assert_eq!(
+            opened[2].first_from(14),
+            Some(14),
+            "the empty prefix has every key"
+        );
+        interests.tell(&[event("a/b", 15), event("a/b", 16)]).wake();
+        assert_eq!(opened[0].first_from(14), Some(15), "14 need not be looked at");
+        interests.tell_all(20).wake();
+        assert!(opened.iter().all(|interest| interest.first_from(17) == Some(17)));
     }
 
     #[test]
@@ -237,8 +309,9 @@ mod tests {
         let mut opened: Vec<Interest> = selectors.map(|selector| interests.open(selector)).into();
         drop(opened.remove(0));
         drop(opened.remove(1));
-        interests.tell(&[event("a", 1)]);
-        assert!(opened[0].may_have(1) && opened[1].may_have(1) && !opened[2].may_have(1));
+        interests.tell(&[event("a", 1)]).wake();
+        let firsts: Vec<Option<u64>> = opened.iter().map(|interest| interest.first_from(1)).collect();
+        assert_eq!(firsts, [Some(1), Some(1), None]);
         drop(opened);
         let registry = interests.registry.read().unwrap();
         assert!(registry.keys.is_empty() && registry.prefixes.is_empty() && registry.lengths.is_empty());
@@ -248,9 +321,9 @@ mod tests {
     async fn whoever_was_told_before_it_waits_does_not_wait() {
         let interests = Arc::new(Interests::new(0));
         let interest = interests.open(key("a"));
-        interests.tell(&[event("a", 1)]);
+        interests.tell(&[event("a", 1)]).wake();
         interest.woken().await;
-        interests.tell(&[event("b", 2)]);
+        interests.tell(&[event("b", 2)]).wake();
         let woken = tokio::time::timeout(std::time::Duration::from_millis(20), interest.woken());
         assert!(woken.await.is_err(), "another key is no reason to wake up");
     }

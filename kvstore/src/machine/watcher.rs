@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::base::Base as _;
-use super::host::{Generation, Machine, Progress};
+use super::host::{Generation, Machine};
 use super::hub::Change;
 use super::interest::{Interest, Selector};
 use super::state::{Event, Kept, KeptId, Lease};
@@ -71,7 +71,8 @@ pub enum Step {
 
 pub struct Watcher {
     machine: Arc<Machine>,
-    progress: watch::Receiver<Progress>,
+    /// What may be read.
+    present: watch::Receiver<u64>,
     interest: Interest,
     with_previous: bool,
     with_aside: bool,
@@ -95,7 +96,7 @@ impl Watcher {
     pub fn open(machine: Arc<Machine>, selector: Selector, next: u64, with_previous: bool) -> Self {
         assert!(next > 0, "there is no revision 0 to deliver");
         Self {
-            progress: machine.progress(),
+            present: machine.revision(),
             epoch: 0,
             interest: machine.hub.interest(selector),
             machine,
@@ -130,11 +131,16 @@ impl Watcher {
     pub async fn next(&mut self) -> Step {
         let until = Instant::now() + TICK;
         loop {
-            let present = *self.progress.borrow_and_update();
-            if self.next <= present.revision && !self.interest.may_have(self.next) {
-                self.passed(None, present.revision);
-            } else if self.next <= present.revision {
-                match self.read(present.revision).await {
+            let present = *self.present.borrow_and_update();
+            if self.next <= present {
+                let first = self.interest.first_from(self.next);
+                let unconcerned = first.map_or(present, |first| present.min(first - 1));
+                if unconcerned >= self.next {
+                    self.passed(None, unconcerned);
+                }
+            }
+            if self.next <= present {
+                match self.read(present).await {
                     Ok(deliveries) if deliveries.is_empty() => {}
                     Ok(deliveries) => return Step::Changes(deliveries),
                     Err(end) => return end,
@@ -147,7 +153,9 @@ impl Watcher {
             if now >= until {
                 return Step::Idle;
             }
-            if self.next > present.revision {
+            if self.next > present {
+                // Whoever waits is not slow: what falls out of the ring meanwhile is read from the database.
+                self.live = false;
                 let alarm = self
                     .quiet_since
                     .map_or(until, |since| until.min(since + self.quiet_max));
@@ -162,15 +170,15 @@ impl Watcher {
     /// Waits for a change that concerns this watcher; while all before it was told, for any, since that one is to be
     /// told of too, in its time. Other changes do not wake it: there may be many, and many watchers.
     async fn news(&mut self) -> Result<(), watch::error::RecvError> {
-        let is_coming = self.interest.may_have(self.next);
+        let is_coming = self.interest.first_from(self.next).is_some();
         let all_told = self.quiet_since.is_none();
         tokio::select! {
             () = self.interest.woken(), if !is_coming => Ok(()),
-            changed = self.progress.changed(), if is_coming || all_told => changed,
+            changed = self.present.changed(), if is_coming || all_told => changed,
         }
     }
 
-    fn due(&mut self, now: Instant, present: Progress) -> Option<Step> {
+    fn due(&mut self, now: Instant, present: u64) -> Option<Step> {
         let delivered = self.next - 1;
         let quiet = self
             .quiet_since
@@ -179,8 +187,8 @@ impl Watcher {
             return None;
         }
         self.told_at = now;
-        if delivered > present.revision {
-            return Some(Step::Waiting(present.revision));
+        if delivered > present {
+            return Some(Step::Waiting(present));
         }
         self.told = delivered;
         self.quiet_since = None;

@@ -304,6 +304,31 @@ async fn a_reader_that_is_too_slow_is_told_where_to_go_on() {
     cluster.stop().await;
 }
 
+/// What fell out of the ring while nothing concerned it is no reason to call a reader slow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_whom_nothing_concerned_is_not_too_slow() {
+    let cluster = Cluster::start_with(1, |config| config.limits.watch_buffer_bytes_max = 4 << 10).await;
+    let client = cluster.client(0);
+    let mut events = Events::open(&client, &format!("key={}&progress_ms=5000", client.key("own"))).await;
+    assert_eq!(events.next().await.name, "progress");
+    for round in 0..5 {
+        client.put("own", format!("{round}")).await;
+        let change = events.changes(1).await;
+        assert_eq!(change[0].data["value"], json!(format!("{round}")));
+        for n in 0..10 {
+            client.put(&format!("foreign/{n}"), vec![b'x'; 1 << 10]).await;
+        }
+    }
+    // One revision that is larger than the ring, and has it among its own.
+    let puts: Vec<_> = (0..100)
+        .map(|n| json!({"put": {"key": client.key(&format!("own{n}")), "value": "x".repeat(100)}}))
+        .chain([json!({"put": {"key": client.key("own"), "value": "last"}})])
+        .collect();
+    client.txn(&json!({"then": puts})).await.expect(200);
+    assert_eq!(events.changes(1).await[0].data["value"], json!("last"));
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_under_whom_history_is_given_up_is_told() {
     let cluster = Cluster::start(1).await;

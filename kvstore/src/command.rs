@@ -11,7 +11,9 @@ use crate::machine::agreement::Mark;
 
 mod proposal;
 
-pub use proposal::{MalformedProposal, Proposal, count_commands, encode_commands, merge_commands};
+pub use proposal::{
+    MalformedProposal, Proposal, count_commands, decode_commands, encode_commands, merge_commands,
+};
 
 /// One client's wish: who, what, and under which idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +127,17 @@ pub enum Action {
         incarnation: String,
         state: MirrorState,
     },
+}
+
+impl Action {
+    /// Whether it needs room on the disk. What frees room must pass, or nobody could help.
+    pub fn grows(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Create { .. } | Self::LeaseGrant { .. } | Self::TokenPut { .. } => true,
+            Self::Txn(txn) => txn.ops().any(|op| matches!(op, Op::Put { .. } | Op::Add { .. })),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -139,7 +139,7 @@ impl Node {
         let (folder, config) = (&settings.data, &settings.config);
         let metrics = Arc::new(NodeMetrics::new());
         let identity = Identity::load_or_create(folder, settings.id)?;
-        let machine = open_machine(settings, &metrics)?;
+        let machine = open_machine(settings, &metrics, &identity)?;
         let snapshot = machine.snapshot_end();
         let (log, opened, log_failed) = LogStore::open(
             &folder.join("raft"),
@@ -268,14 +268,19 @@ impl Node {
     }
 }
 
-/// A folder that holds a state and no log is that of a node which has forgotten its votes.
-fn open_machine(settings: &Settings, metrics: &Arc<NodeMetrics>) -> anyhow::Result<Arc<Machine>> {
+/// A folder of a member that holds no log is that of a node which has forgotten its votes.
+fn open_machine(
+    settings: &Settings,
+    metrics: &Arc<NodeMetrics>,
+    identity: &Identity,
+) -> anyhow::Result<Arc<Machine>> {
     let folder = &settings.data;
     let machine = Machine::open(folder, machine_settings(&settings.config), Arc::clone(metrics));
     let machine = machine.context("open the state machine")?;
     let applied = machine.progress_now().applied_end;
+    let has_belonged = applied > 0 || identity.cluster_id().is_some();
     anyhow::ensure!(
-        applied == 0 || folder.join("raft/db/CURRENT").exists(),
+        !has_belonged || folder.join("raft/db/CURRENT").exists(),
         "the log of this node is gone, and with it its votes and what it acknowledged (its state has {applied} \
          entries): remove the node from the cluster, empty {} and let it join under a new id",
         folder.display()

@@ -3,6 +3,7 @@
 
 mod backup;
 mod gauges;
+mod membership;
 mod mirrors;
 mod propose;
 mod range;
@@ -21,12 +22,13 @@ use tokio::sync::Semaphore;
 
 pub use crate::storage::walk::{Direction, Span};
 pub use backup::Turn;
+pub use membership::{Keyed, MemberError};
 pub use mirrors::HearError;
 pub use range::{Asker, RangePage, RangeQuery, With};
 pub use read::{Got, Level, ReadError, ReadPoint};
-pub use standing::{ClusterView, MemberError, MemberView, Role, StatusView};
+pub use standing::{ClusterView, MemberView, Role, StatusView};
 
-use crate::command::{Action, Command, Op, Reply};
+use crate::command::{Command, Reply};
 use crate::machine::host::Machine;
 use crate::machine::state::Tokens;
 use crate::metrics::NodeMetrics;
@@ -105,7 +107,7 @@ impl Store {
 
     /// Runs a command through the log; the answer is what applying it answered.
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
-        if self.inner.desk.disk_full.load(Ordering::Relaxed) && grows(&command.action) {
+        if self.inner.desk.disk_full.load(Ordering::Relaxed) && command.action.grows() {
             return Err(WriteError::DiskFull);
         }
         if self.passes_mirrors(&command.action) {
@@ -163,16 +165,5 @@ impl Store {
                 tracing::info!("the disk has room again: this node takes writes");
             }
         }
-    }
-}
-
-/// Whether a command needs room on the disk. What frees room must pass, or nobody could help.
-fn grows(action: &Action) -> bool {
-    match action {
-        Action::Put { .. } | Action::Create { .. } | Action::LeaseGrant { .. } | Action::TokenPut { .. } => {
-            true
-        }
-        Action::Txn(txn) => txn.ops().any(|op| matches!(op, Op::Put { .. } | Op::Add { .. })),
-        _ => false,
     }
 }

@@ -25,6 +25,7 @@ use tower::Service as _;
 
 use crate::config::LimitsConfig;
 use crate::problem::{self, Problem};
+use crate::request_id;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
@@ -287,7 +288,11 @@ async fn answer(
 ) -> Response {
     if head_bytes(&request) > header_bytes_max {
         let detail = format!("The request line and headers exceed {header_bytes_max} bytes.");
-        return Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response();
+        let id = request_id::take_over_or_make(request.headers());
+        let refuse = || Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response();
+        let mut refused = request_id::CURRENT.sync_scope(id.clone(), refuse);
+        refused.headers_mut().insert(request_id::HEADER, id);
+        return refused;
     }
     request.extensions_mut().insert(ConnectInfo(peer));
     match app.call(request).await {

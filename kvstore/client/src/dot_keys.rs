@@ -48,7 +48,10 @@ impl KvClient {
             txn = txn.when(Condition::absent(key));
         }
         if let Some(revision) = options.if_match {
-            txn = txn.when(Condition::unchanged(key, revision));
+            // Without the second, the revision 0 would mean a key that is absent, which no tag does.
+            txn = txn
+                .when(Condition::unchanged(key, revision))
+                .when(Condition::exists(key));
         }
         let answer = self.txn(txn.otherwise(Op::get(key))).await?;
         match (answer.succeeded, answer.results.first()) {
@@ -66,7 +69,9 @@ impl KvClient {
     pub(crate) async fn delete_by_body(&self, key: &str, if_match: Option<Revision>) -> Result<Deleted> {
         let mut txn = Txn::new().then(Op::delete(key)).otherwise(Op::get(key));
         if let Some(revision) = if_match {
-            txn = txn.when(Condition::unchanged(key, revision));
+            txn = txn
+                .when(Condition::unchanged(key, revision))
+                .when(Condition::exists(key));
         }
         let answer = self.txn(txn).await?;
         match (answer.succeeded, answer.results.first()) {

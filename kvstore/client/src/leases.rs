@@ -20,7 +20,7 @@ impl KvClient {
         self.grant(ttl, None).await
     }
 
-    /// A lease that keeps `revision` readable: compaction stops before it while the lease lives.
+    /// A lease that keeps the history from `revision` on while it lives, for walks over pages that are under way.
     pub async fn lease_pin(&self, ttl: Duration, revision: Revision) -> Result<Lease> {
         self.grant(ttl, Some(revision)).await
     }

@@ -77,6 +77,12 @@ impl Api {
         Ok(true)
     }
 
+    /// Said before anything else is looked at; whether it holds is decided when the command is applied.
+    pub(super) fn root_only(&self, caller: &Caller) -> Result<()> {
+        let is_root = access::is_root(&*caller.present(self)?);
+        is_root.then_some(()).ok_or_else(not_root)
+    }
+
     /// For what only root may ask and no command decides.
     pub(super) async fn root(&self, headers: &HeaderMap) -> Result<Caller> {
         let caller = self.caller(headers).await?;
@@ -84,13 +90,8 @@ impl Api {
             .read_point(Level::Linearizable)
             .await
             .map_err(reply::read_problem)?;
-        if access::is_root(&*caller.present(self)?) {
-            return Ok(caller);
-        }
-        Err(Problem::new(
-            problem::FORBIDDEN,
-            "Only the token `root` may do this.",
-        ))
+        self.root_only(&caller)?;
+        Ok(caller)
     }
 }
 
@@ -125,6 +126,10 @@ impl Caller {
             .then_some(())
             .ok_or_else(|| not_readable("all keys of this range"))
     }
+}
+
+fn not_root() -> Problem {
+    Problem::new(problem::FORBIDDEN, "Only the token `root` may do this.")
 }
 
 fn not_readable(what: &str) -> Problem {

@@ -1,6 +1,7 @@
 //! The cluster: who its members are, and changes of them. Changes are for root alone.
 
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::cluster::{Cluster, Member, Role as WireRole};
@@ -9,10 +10,12 @@ use serde_json::{Map, Value};
 use service::config::LimitsConfig;
 use service::problem::Result;
 
+use super::auth::Caller;
 use super::fields::{Fields, place};
 use super::params::{parse_number, segment};
-use super::{Api, Shared, reply};
-use crate::store::{ClusterView, MemberError, MemberView, Role};
+use super::{Api, Shared, once, reply};
+use crate::raft::network::message::MemberChange;
+use crate::store::{ClusterView, Keyed, MemberView, Role};
 
 const MEMBERS: &str = "/v1/cluster/members/";
 /// Larger ids would not survive the JSON numbers of every client.
@@ -62,9 +65,30 @@ pub(super) fn id_of(uri: &Uri) -> Result<u64> {
     parse_number(&segment(uri, MEMBERS, "id")?, "id")
 }
 
-/// The cluster as this node sees it after a change.
-fn changed(api: &Api, status: StatusCode) -> Response {
-    reply::json(status, &wire_cluster(api.store.cluster()))
+fn keyed(api: &Api, caller: &Caller, parts: &Parts, body: &[u8]) -> Result<Option<Keyed>> {
+    let once = once::once(api, parts, body)?;
+    Ok(once.map(|once| Keyed {
+        owner: caller.name().to_owned(),
+        actor: caller.actor(),
+        once,
+    }))
+}
+
+/// Makes the change and shows the cluster as this node sees it then.
+async fn changed(
+    api: &Api,
+    status: StatusCode,
+    change: MemberChange,
+    keyed: Option<Keyed>,
+) -> Result<Response> {
+    let changed = api.store.change_members(change, keyed).await;
+    let made_before = changed.map_err(reply::member_problem)?;
+    let mut response = reply::json(status, &wire_cluster(api.store.cluster()));
+    if made_before {
+        let replayed = HeaderValue::from_static("true");
+        response.headers_mut().insert(reply::REPLAYED, replayed);
+    }
+    Ok(response)
 }
 
 /// `host:port`, as the members and the clients will connect to it.
@@ -105,15 +129,17 @@ pub(super) fn parse_member(document: &Value, limits: &LimitsConfig) -> Result<Ne
 /// Adds a learner.
 pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    api.root(&parts.headers).await?;
+    let caller = api.root(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
     let document = api.json(&parts.headers, &body)?;
     let NewMember { id, peer, client } = parse_member(&document, &api.limits)?;
-    api.store
-        .add_member(id, peer, client)
-        .await
-        .map_err(reply::member_problem)?;
-    let mut response = changed(&api, StatusCode::CREATED);
+    let change = MemberChange::Add {
+        id,
+        peer_address: peer,
+        client_address: client,
+    };
+    let keyed = keyed(&api, &caller, &parts, &body)?;
+    let mut response = changed(&api, StatusCode::CREATED, change, keyed).await?;
     let location =
         HeaderValue::try_from(format!("{MEMBERS}{id}")).expect("digits in a path are a header value");
     response.headers_mut().insert(header::LOCATION, location);
@@ -122,20 +148,25 @@ pub(super) async fn add(State(api): State<Shared>, request: Request) -> Result<R
 
 /// Makes a learner that has caught up a voter.
 pub(super) async fn promote(State(api): State<Shared>, request: Request) -> Result<Response> {
-    let (parts, _body) = request.into_parts();
-    api.root(&parts.headers).await?;
-    answer(&api, api.store.promote_member(id_of(&parts.uri)?).await)
+    let (parts, body) = request.into_parts();
+    let caller = api.root(&parts.headers).await?;
+    let change = MemberChange::Promote {
+        id: id_of(&parts.uri)?,
+    };
+    let body = api.json_body(&parts.headers, body).await?;
+    api.json(&parts.headers, &body)?;
+    let keyed = keyed(&api, &caller, &parts, &body)?;
+    changed(&api, StatusCode::OK, change, keyed).await
 }
 
 pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
-    api.root(&parts.headers).await?;
-    answer(&api, api.store.remove_member(id_of(&parts.uri)?).await)
-}
-
-fn answer(api: &Api, outcome: std::result::Result<(), MemberError>) -> Result<Response> {
-    outcome.map_err(reply::member_problem)?;
-    Ok(changed(api, StatusCode::OK))
+    let caller = api.root(&parts.headers).await?;
+    let change = MemberChange::Remove {
+        id: id_of(&parts.uri)?,
+    };
+    let keyed = keyed(&api, &caller, &parts, b"")?;
+    changed(&api, StatusCode::OK, change, keyed).await
 }
 
 /// Whom to hand leadership to.
@@ -150,9 +181,10 @@ pub(super) fn parse_transfer(document: &Value, limits: &LimitsConfig) -> Result<
 /// Hands leadership over.
 pub(super) async fn transfer(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    api.root(&parts.headers).await?;
+    let caller = api.root(&parts.headers).await?;
     let body = api.json_body(&parts.headers, body).await?;
     let document = api.json(&parts.headers, &body)?;
     let to = parse_transfer(&document, &api.limits)?;
-    answer(&api, api.store.transfer_leader(to).await)
+    let keyed = keyed(&api, &caller, &parts, &body)?;
+    changed(&api, StatusCode::OK, MemberChange::Lead { to }, keyed).await
 }

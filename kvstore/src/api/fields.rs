@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
 
-/// Faults told at most; the rest would only repeat them.
-const FAULTS_MAX: usize = 100;
+/// Faults told at most; what every op of a transaction has wrong is not yet so many.
+const FAULTS_MAX: usize = 2000;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {

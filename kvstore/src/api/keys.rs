@@ -18,7 +18,9 @@ use super::once::{once, single};
 use super::params::{self, Params, malformed};
 use super::reply::{self, etag};
 use super::{Api, Shared};
-use crate::command::{Action, Answer, Expect, Record, Reply};
+use crate::command::{
+    Action, Answer, Condition, Expect, Op, OpResult, Order, Record, Refusal, Reply, Test, Txn,
+};
 use crate::store::{Got, ReadPoint};
 
 const CREATE_REVISION: HeaderName = HeaderName::from_static(headers::CREATE_REVISION);
@@ -48,31 +50,29 @@ pub(super) async fn put(State(api): State<Shared>, request: Request) -> Result<R
     let expect = expectation(&parts.headers)?;
     let value = api.body(&parts.headers, body, api.limits.value_bytes_max).await?;
     let once = once(&api, &parts, &value)?;
-    let reply = api
-        .write(
-            &caller,
-            Action::Put {
-                key,
-                value,
-                lease,
-                expect,
-            },
-            once,
-        )
-        .await?;
-    let Answer::Put {
-        key,
-        version,
-        created,
-    } = &reply.answer
-    else {
-        unexpected(&reply)
+    let name = key.clone();
+    let action = match expect {
+        Some(expect) => Action::Put {
+            key,
+            value,
+            lease,
+            expect,
+        },
+        None => if_present(&name, Op::Put { key, value, lease }),
+    };
+    let reply = api.write(&caller, action, once).await?;
+    let (version, created) = match &reply.answer {
+        Answer::Put { version, created, .. } => (*version, *created),
+        _ => match present_result(&api, &reply)? {
+            OpResult::Put { version } => (*version, false),
+            _ => unexpected(&reply),
+        },
     };
     let answer = PutAnswer {
-        key: text_of(key),
+        key: text_of(&name),
         revision: reply.revision,
-        version: *version,
-        created: *created,
+        version,
+        created,
     };
     let mut response = api.written(StatusCode::OK, &reply, &answer);
     response.headers_mut().insert(header::ETAG, etag(reply.revision));
@@ -86,17 +86,42 @@ pub(super) fn unexpected(reply: &Reply) -> ! {
     )
 }
 
-/// `If-Match` and `If-None-Match` of a write.
-fn expectation(headers: &HeaderMap) -> Result<Expect> {
+/// What a write to one key does under `If-Match: *`: as a transaction, so that nodes of before understand it too.
+fn if_present(key: &Bytes, op: Op) -> Action {
+    let condition = Condition {
+        key: key.clone(),
+        test: Test::Version(0),
+        order: Order::Greater,
+    };
+    Action::Txn(Txn {
+        conditions: vec![condition],
+        then: vec![op],
+        ..Txn::default()
+    })
+}
+
+/// The one result of that, or that the key is not there.
+fn present_result<'r>(api: &Api, reply: &'r Reply) -> Result<&'r OpResult> {
+    match &reply.answer {
+        Answer::Txn { results, .. } => results
+            .first()
+            .ok_or_else(|| api.refused(reply, &Refusal::Precondition { modified: 0 })),
+        _ => unexpected(reply),
+    }
+}
+
+/// `If-Match` and `If-None-Match` of a write; `None` is `If-Match: *`, whatever is there.
+fn expectation(headers: &HeaderMap) -> Result<Option<Expect>> {
     let if_match = single(headers, "if-match")?;
     let if_none_match = single(headers, "if-none-match")?;
     match (if_match, if_none_match) {
-        (None, None) => Ok(Expect::Any),
-        (None, Some(b"*")) => Ok(Expect::Absent),
+        (None, None) => Ok(Some(Expect::Any)),
+        (None, Some(b"*")) => Ok(Some(Expect::Absent)),
+        (Some(b"*"), None) => Ok(None),
         (None, Some(_)) => Err(malformed(
             "On a write the header `If-None-Match` can only be `*`.",
         )),
-        (Some(tag), None) => expected_revision(tag).map(Expect::Modified),
+        (Some(tag), None) => expected_revision(tag).map(|revision| Some(Expect::Modified(revision))),
         (Some(_), Some(_)) => Err(malformed(
             "The headers `If-Match` and `If-None-Match` exclude each other.",
         )),
@@ -111,7 +136,7 @@ fn expected_revision(tag: &[u8]) -> Result<u64> {
     let digits = digits.filter(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
     let Some(digits) = digits else {
         return Err(malformed(
-            "The header `If-Match` must be one revision in quotes, such as \"42\".",
+            "The header `If-Match` must be one revision in quotes, such as \"42\", or `*`.",
         ));
     };
     let canonical = digits[0] != b'0' && !weak;
@@ -195,19 +220,34 @@ pub(super) async fn delete(State(api): State<Shared>, request: Request) -> Resul
     let caller = api.caller(&parts.headers).await?;
     let key = params::key(&parts.uri, api.limits.key_bytes_max)?;
     let expect = expectation(&parts.headers)?;
-    if expect == Expect::Absent {
+    if expect == Some(Expect::Absent) {
         return Err(malformed("Deleting takes `If-Match`, not `If-None-Match`."));
     }
     let body = api.json_body(&parts.headers, body).await?;
     let once = once(&api, &parts, &body)?;
-    let reply = api.write(&caller, Action::Delete { key, expect }, once).await?;
-    Ok(deleted(&api, &reply))
+    let action = match expect {
+        Some(expect) => Action::Delete { key, expect },
+        None => if_present(&key, Op::Delete { key: key.clone() }),
+    };
+    let reply = api.write(&caller, action, once).await?;
+    let count = match reply.answer {
+        Answer::Deleted { count } => count,
+        _ => match present_result(&api, &reply)? {
+            OpResult::Deleted { count } => *count,
+            _ => unexpected(&reply),
+        },
+    };
+    Ok(deleted_so_many(&api, &reply, count))
 }
 
 pub(super) fn deleted(api: &Api, reply: &Reply) -> Response {
     let Answer::Deleted { count } = reply.answer else {
         unexpected(reply)
     };
+    deleted_so_many(api, reply, count)
+}
+
+fn deleted_so_many(api: &Api, reply: &Reply, count: u64) -> Response {
     api.written(
         StatusCode::OK,
         reply,
@@ -229,7 +269,7 @@ pub(super) async fn delete_prefix(State(api): State<Shared>, request: Request) -
         return Err(Problem::new(problem::MISSING_PREFIX, detail));
     };
     params::check_bound(&prefix, api.limits.key_bytes_max)?;
-    if expectation(&parts.headers)? != Expect::Any {
+    if expectation(&parts.headers)? != Some(Expect::Any) {
         return Err(malformed(
             "Conditions in headers are for single keys; use POST /v1/txn.",
         ));
@@ -248,8 +288,9 @@ pub(super) async fn create(State(api): State<Shared>, request: Request) -> Resul
     let params = Params::of(&parts.uri);
     let prefix = params.text("prefix")?.unwrap_or_default();
     params::check_bound(&prefix, api.limits.key_bytes_max - MADE_BYTES)?;
+    params::check_location(&prefix)?;
     let lease = params.number("lease")?.unwrap_or(0);
-    if expectation(&parts.headers)? != Expect::Any {
+    if expectation(&parts.headers)? != Some(Expect::Any) {
         return Err(malformed(
             "The key is new in any case: this route takes no conditions.",
         ));

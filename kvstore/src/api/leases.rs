@@ -12,7 +12,7 @@ use super::auth::Caller;
 use super::fields::Fields;
 use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
-use super::params::{Params, parse_number, segment};
+use super::params::{Params, malformed, parse_number, segment};
 use super::{Api, Shared, reply};
 use crate::command::{Access, Action, Answer, Once, Reply};
 use crate::machine::access;
@@ -122,6 +122,7 @@ pub(super) async fn keepalive(State(api): State<Shared>, request: Request) -> Re
     let caller = api.caller(&parts.headers).await?;
     let id = id_of(&parts.uri)?;
     let body = api.json_body(&parts.headers, body).await?;
+    api.json(&parts.headers, &body)?;
     let once = once(&api, &parts, &body)?;
     let reply = api.write(&caller, Action::LeaseRenew { id }, once).await?;
     Ok(lease_answer(&api, StatusCode::OK, &reply))
@@ -179,6 +180,34 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
     ))
 }
 
+/// Leases of one page.
+const PAGE_MAX: u64 = 200;
+
+/// A part of the leases, in the order of their ids; all of them where nothing is said.
+struct Part {
+    after: u64,
+    limit: usize,
+}
+
+impl Part {
+    fn of(params: &Params<'_>) -> Result<Self> {
+        let (limit, after) = (params.number("limit")?, params.number("cursor")?);
+        if limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
+            return Err(malformed(format!("The parameter `limit` is 1 to {PAGE_MAX}.")));
+        }
+        let whole = limit.is_none() && after.is_none();
+        let limit = limit.unwrap_or(PAGE_MAX);
+        Ok(Self {
+            after: after.unwrap_or(0),
+            limit: if whole {
+                usize::MAX
+            } else {
+                usize::try_from(limit).unwrap_or(usize::MAX)
+            },
+        })
+    }
+}
+
 /// The caller's own leases; all of them for who may read all keys.
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     api.in_time(list_of(&api, request)).await
@@ -187,7 +216,9 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
 async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
-    let level = Params::of(&parts.uri).level()?;
+    let params = Params::of(&parts.uri);
+    let (level, part) = (params.level()?, Part::of(&params)?);
+    let limit = part.limit;
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
     let (asker, _waiting) = Asker::new();
@@ -195,14 +226,24 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
         let leases = db.leases().into_iter().take_while(|_| asker.is_waiting());
-        let own = leases.filter(|(_, lease)| may_see(lease, &token));
+        let own = leases.filter(|(id, lease)| *id > part.after && may_see(lease, &token));
+        // One more than the page holds tells that there is a next one.
         let leases: Vec<LeaseStatus> = own
+            .take(part.limit.saturating_add(1))
             .map(|(id, lease)| status(&machine, id, &lease, db.lease_keys(id)))
             .collect();
         (leases, point.revision)
     });
-    let (leases, revision) = reading
+    let (mut leases, revision) = reading
         .await
         .map_err(|error| Problem::internal("list the leases", error))?;
-    Ok(reply::found(revision, level, &leases))
+    let more = leases.len() > limit;
+    leases.truncate(limit);
+    let mut response = reply::found(revision, level, &leases);
+    if let Some(last) = leases.last().filter(|_| more) {
+        let link = format!("</v1/leases?limit={limit}&cursor={}>; rel=\"next\"", last.id);
+        let link = HeaderValue::try_from(link).expect("visible ASCII is a header value");
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
 }

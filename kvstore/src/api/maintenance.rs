@@ -76,6 +76,7 @@ pub(super) fn parse_compaction(document: &Value, limits: &LimitsConfig) -> Resul
 pub(super) async fn compact(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
+    api.root_only(&caller)?;
     let body = api.json_body(&parts.headers, body).await?;
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;

@@ -13,8 +13,8 @@ use service::problem::{self, Problem, Result};
 
 use super::auth::Caller;
 use super::fields::Fields;
-use super::params::{malformed, segment};
-use super::{Api, Shared, reply};
+use super::params::{Params, malformed, segment};
+use super::{Api, Shared, once, reply};
 use crate::command::{Access, Action, MirrorMode, MirrorState, OnLoss};
 use crate::machine::access;
 use crate::raft::network::message::MirrorView;
@@ -56,7 +56,7 @@ fn word<T: Copy>(
         Some(word) if word == first => one,
         Some(word) if word == second => other,
         _ => {
-            if let (None, Some(absent)) = (root.get(name), absent) {
+            if let (None | Some(Value::Null), Some(absent)) = (root.get(name), absent) {
                 return absent;
             }
             fields.fault(format!("/{name}"), format!("must be {first} or {second}"));
@@ -67,7 +67,7 @@ fn word<T: Copy>(
 
 fn incarnation(fields: &mut Fields<'_>, root: &Map<String, Value>) -> String {
     match root.get("incarnation") {
-        None => String::new(),
+        None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) if text.len() <= INCARNATION_BYTES_MAX => text.clone(),
         Some(_) => {
             let detail = format!("must be text of at most {INCARNATION_BYTES_MAX} bytes");
@@ -135,10 +135,12 @@ pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Res
         on_loss,
         incarnation,
     };
-    let reply = api.write(&caller, action, None).await?;
-    let views = api.store.mirrors().await.map_err(reply::read_problem)?;
+    let once = once::once(&api, &parts, &body)?;
+    let reply = api.write(&caller, action, once).await?;
+    // It is announced by now, whoever can tell how it stands.
+    let views = api.store.mirrors().await.unwrap_or_default();
     let view = views.into_iter().find(|view| view.name == name);
-    let view = view.ok_or_else(|| gone(&name))?;
+    let view = view.ok_or_else(reply::outcome_unknown)?;
     Ok(api.written(StatusCode::OK, &reply, &status(view)))
 }
 
@@ -146,8 +148,9 @@ pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Resul
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let name = name_of(&parts.uri)?;
+    let once = once::once(&api, &parts, b"")?;
     let reply = api
-        .write(&caller, Action::MirrorDelete { name: name.clone() }, None)
+        .write(&caller, Action::MirrorDelete { name: name.clone() }, once)
         .await?;
     Ok(api.written(
         StatusCode::OK,
@@ -175,9 +178,11 @@ pub(super) async fn acknowledge(State(api): State<Shared>, request: Request) -> 
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
+    let level = Params::of(&parts.uri).level()?;
+    let point = api.read_point(level).await?;
     let views = api.store.mirrors().await.map_err(reply::read_problem)?;
     let mirrors: Vec<MirrorStatus> = views.into_iter().map(status).collect();
-    Ok(reply::json(StatusCode::OK, &mirrors))
+    Ok(reply::found(point.revision, level, &mirrors))
 }
 
 fn status(view: MirrorView) -> MirrorStatus {

@@ -91,6 +91,16 @@ pub(super) fn check_bound(bound: &str, bytes_max: usize) -> Result<()> {
     Err(Problem::new(problem::INVALID_KEY, detail))
 }
 
+/// The folders of a key that is to be found by its path: who follows a link would leave out `.` and `..`.
+pub(super) fn check_location(prefix: &str) -> Result<()> {
+    let folders = prefix.rsplit_once('/').map_or("", |(folders, _)| folders);
+    if !folders.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Ok(());
+    }
+    let detail = "The path to this key would have a segment `.` or `..`, which URL libraries take out; use POST /v1/txn.";
+    Err(Problem::new(problem::INVALID_KEY, detail))
+}
+
 /// One segment of the path behind `before`, decoded.
 pub(super) fn segment<'u>(uri: &'u Uri, before: &str, name: &str) -> Result<Cow<'u, str>> {
     let rest = uri
@@ -164,6 +174,16 @@ mod tests {
                 key_in(key_path(key).strip_prefix(KEY_PATH).unwrap()).as_deref(),
                 Ok(key)
             );
+        }
+    }
+
+    #[test]
+    fn a_made_key_is_found_by_its_path() {
+        for fine in ["", "p/", "..", ".", "a/..", "...", "a/b./.c/"] {
+            assert!(check_location(fine).is_ok(), "{fine}");
+        }
+        for lost in ["../", "./", "a/../b", "a/./", "/../"] {
+            assert!(check_location(lost).is_err(), "{lost}");
         }
     }
 

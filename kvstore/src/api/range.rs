@@ -120,25 +120,19 @@ fn given_question(params: &Params<'_>, key_bytes_max: usize) -> Result<Given> {
     for bound in [&prefix, &from, &to].into_iter().flatten() {
         params::check_bound(bound, key_bytes_max)?;
     }
-    if prefix.is_some() && (from.is_some() || to.is_some()) {
-        return Err(malformed(
-            "The parameters `prefix` and `from`/`to` exclude each other.",
-        ));
-    }
     let descending = match params.text("order")?.as_deref() {
         None | Some("asc") => false,
         Some("desc") => true,
         Some(_) => return Err(malformed("The parameter `order` is `asc` or `desc`.")),
     };
     let has_range = prefix.is_some() || from.is_some() || to.is_some();
-    let (from, to) = if let Some(prefix) = prefix {
-        (prefix.as_bytes().to_vec(), prefix_end(prefix.as_bytes()))
-    } else {
-        let to = to.filter(|to| !to.is_empty()).map(|to| to.as_bytes().to_vec());
-        (from.unwrap_or_default().as_bytes().to_vec(), to)
-    };
+    // Where several bounds are given, the narrower ones count.
+    let prefix = prefix.unwrap_or_default();
+    let from = from.unwrap_or_default().max(prefix.clone());
+    let to = to.filter(|to| !to.is_empty()).map(|to| to.as_bytes().to_vec());
+    let to = to.into_iter().chain(prefix_end(prefix.as_bytes())).min();
     let question = Question {
-        from,
+        from: from.as_bytes().to_vec(),
         to,
         descending,
         keys_only: params.flag("keys_only")?,
@@ -271,12 +265,17 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
     ))
 }
 
+/// By the pin of the walk, or, where there was no room for that, by one of its caller's.
 fn is_pinned(api: &Api, cursor: &Cursor) -> bool {
-    let generation = api.store.machine().generation();
-    let lease = (cursor.pin != 0)
+    let machine = api.store.machine();
+    let generation = machine.generation();
+    let keeps = |pin: Option<u64>| pin.is_some_and(|pin| pin <= cursor.revision);
+    let own = (cursor.pin != 0)
         .then(|| generation.db().lease(cursor.pin))
         .flatten();
-    lease.is_some_and(|lease| lease.pin == Some(cursor.revision))
+    own.is_some_and(|lease| keeps(lease.pin))
+        || (cursor.revision < machine.progress_now().compacted
+            && generation.db().leases().iter().any(|(_, lease)| keeps(lease.pin)))
 }
 
 /// The lease that pins `revision`; 0 when there is none to be had, in which case the walk takes its chances.

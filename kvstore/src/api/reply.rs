@@ -22,7 +22,7 @@ pub(super) const REVISION: HeaderName = HeaderName::from_static(headers::REVISIO
 const CONSISTENCY: HeaderName = HeaderName::from_static(headers::CONSISTENCY);
 const LEADER: HeaderName = HeaderName::from_static(headers::LEADER);
 const MIRROR: HeaderName = HeaderName::from_static(headers::MIRROR);
-const REPLAYED: HeaderName = HeaderName::from_static(headers::IDEMPOTENT_REPLAYED);
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static(headers::IDEMPOTENT_REPLAYED);
 
 /// When a new leader or room in a queue may be there.
 const RETRY_MS: u64 = 50;
@@ -43,13 +43,18 @@ impl Api {
         let Answer::Refused(refusal) = &reply.answer else {
             return Ok(reply);
         };
+        Err(self.refused(&reply, refusal))
+    }
+
+    /// What the state said to a write, with what every answer to a write says.
+    pub(super) fn refused(&self, reply: &Reply, refusal: &Refusal) -> Problem {
         let mut refused = refusal_problem(refusal);
         let mut stamped = HeaderMap::new();
-        self.stamp_write(&reply, &mut stamped);
+        self.stamp_write(reply, &mut stamped);
         for (name, value) in stamped {
             refused = refused.header(name.expect("each header stands there once"), value);
         }
-        Err(refused)
+        refused
     }
 
     pub(super) async fn propose(
@@ -148,6 +153,10 @@ pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
 
 pub(super) fn etag(revision: u64) -> HeaderValue {
     HeaderValue::try_from(headers::etag(revision)).expect("digits in quotes are a header value")
+}
+
+pub(super) fn outcome_unknown() -> Problem {
+    write_problem(WriteError::OutcomeUnknown)
 }
 
 fn write_problem(error: WriteError) -> Problem {
@@ -314,5 +323,8 @@ pub(super) fn member_problem(error: MemberError) -> Problem {
             problem::OUTCOME_UNKNOWN,
             "The change may or may not have been done; look at GET /v1/cluster.",
         ),
+        MemberError::Key(refusal) => refusal_problem(&refusal),
+        MemberError::Write(error) => write_problem(error),
+        MemberError::Read(error) => read_problem(error),
     }
 }

@@ -97,6 +97,7 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
 pub(super) async fn make(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
+    api.root_only(&caller)?;
     let name = name_of(&parts.uri)?;
     let body = api.json_body(&parts.headers, body).await?;
     let document = api.json(&parts.headers, &body)?;
@@ -131,6 +132,7 @@ pub(super) async fn make(State(api): State<Shared>, request: Request) -> Result<
 pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
+    api.root_only(&caller)?;
     let name = name_of(&parts.uri)?;
     let reply = api.write(&caller, Action::TokenDelete { name }, None).await?;
     Ok(api.written(

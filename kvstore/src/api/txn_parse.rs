@@ -44,7 +44,8 @@ fn condition(fields: &mut Fields<'_>, value: &Value, at: &str) -> Option<Conditi
         "lease" => Test::Lease(number(fields, map, at)),
         "int" => Test::Int(fields.int(map, at, "operand")),
         "value" => Test::Value(fields.bytes(map, at, "operand")),
-        "" => return None,
+        // That it is missing, or no string, has been told already.
+        "" if !map.get("target").is_some_and(Value::is_string) => return None,
         _ => {
             fields.fault(
                 place(at, "target"),
@@ -107,15 +108,16 @@ fn op(fields: &mut Fields<'_>, value: &Value, at: &str, limits: &LimitsConfig) -
     }
     let mut named = OPS
         .iter()
-        .filter_map(|word| map.get(*word).map(|inner| (*word, inner)));
+        .filter_map(|word| map.get(*word).map(|inner| (*word, inner)))
+        .filter(|(_, inner)| !inner.is_null());
     let (Some((word, inner)), None) = (named.next(), named.next()) else {
         fields.fault(at, "must have exactly one of put, delete, get and add");
         return None;
     };
     let at = place(at, word);
+    let is_object = inner.is_object();
     let inner = fields.object(inner, &at);
-    if inner.is_empty() {
-        fields.fault(place(&at, "key"), "is missing");
+    if !is_object {
         return None;
     }
     Some(match word {
@@ -145,6 +147,10 @@ fn op(fields: &mut Fields<'_>, value: &Value, at: &str, limits: &LimitsConfig) -
 fn selects_prefix(fields: &mut Fields<'_>, map: &Map<String, Value>, at: &str) -> Option<bool> {
     let has = |name: &str| map.get(name).is_some_and(|value| !value.is_null());
     match (has("key"), has("prefix")) {
+        _ if map.is_empty() => {
+            fields.fault(place(at, "key"), "is missing");
+            None
+        }
         (true, false) => Some(false),
         (false, true) => Some(true),
         _ => {
@@ -203,9 +209,10 @@ mod tests {
     fn all_faults_are_told_at_once() {
         let document = json!({
             "if": [{"key": "", "target": "size", "op": "=", "operand": 1}, 7, {"target": "int", "op": "<", "operand": 1.5},
-                   {"key": "k", "target": "version", "op": "==", "operand": -1}],
+                   {"key": "k", "target": "version", "op": "==", "operand": -1}, {"key": "k", "target": "", "op": "==", "operand": 1}],
             "then": [{"put": {"key": 7}}, {"get": {"key": "a", "prefix": "b"}}, {"put": {}, "get": {}}, {"incr": {}},
-                     {"put": {"key": "k", "value": "v", "value_base64": "dg=="}}, {"get": {"prefix": "p", "limit": 0}}],
+                     {"put": {"key": "k", "value": "v", "value_base64": "dg=="}}, {"get": {"prefix": "p", "limit": 0}},
+                     {"put": {}}, {"add": {}}, {"put": 5}, {"put": null}],
             "else": {"get": {}},
             "failed": [{"add": {"key": "n", "by": "1", "min": 2, "max": 1}}, {"delete": {}}],
         });
@@ -218,6 +225,7 @@ mod tests {
         /if/2/key: is missing
         /if/2/operand: must be a 64-bit integer
         /if/3/operand: must be a whole number from 0 to 2^64 - 1
+        /if/4/target: must be version, create, mod, value, int or lease
         /then/0/put/key: must be a string
         /then/0/put/value: is missing
         /then/1/get: must have exactly one of key and prefix
@@ -225,6 +233,12 @@ mod tests {
         /then/3: must have exactly one of put, delete, get and add
         /then/4/put: `value` and `value_base64` exclude each other
         /then/5/get/limit: must be 1 to 10000
+        /then/6/put/key: is missing
+        /then/6/put/value: is missing
+        /then/7/add/key: is missing
+        /then/7/add/by: is missing
+        /then/8/put: must be an object
+        /then/9: must have exactly one of put, delete, get and add
         /else: must be an array
         /failed/0/add/by: must be a 64-bit integer
         /failed/0/add/min: must not be greater than max

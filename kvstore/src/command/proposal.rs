@@ -34,7 +34,7 @@ impl Proposal {
             return Err(MalformedProposal::Format(header[0]));
         }
         let at_ms = u64::from_le_bytes(header[1..].try_into().expect("the header has nine bytes"));
-        Ok((at_ms, postcard::from_bytes(body)?))
+        Ok((at_ms, decode_commands(body)?))
     }
 }
 
@@ -62,6 +62,10 @@ impl fmt::Display for Proposal {
 
 pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
     postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
+}
+
+pub fn decode_commands(list: &[u8]) -> Result<Vec<Command>, MalformedProposal> {
+    Ok(postcard::from_bytes(list)?)
 }
 
 /// How many commands an encoded list says it has; `None` if it does not even say that, or cannot have so many.

@@ -16,7 +16,9 @@ use super::network::message::{
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view::{self, RaftView};
-use crate::command::{Action, Actor, Answer, Command, MirrorsWere, Refusal, Reply, encode_commands};
+use crate::command::{
+    Action, Actor, Answer, Command, MirrorsWere, Refusal, Reply, decode_commands, encode_commands,
+};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
@@ -115,6 +117,13 @@ impl Desk {
         }
     }
 
+    /// Whether this disk is full and the commands need room on it; decoded only then.
+    fn has_no_room_for(&self, commands: &[u8]) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+            && decode_commands(commands)
+                .is_ok_and(|commands| commands.iter().any(|command| command.action.grows()))
+    }
+
     /// Answers a question of another member.
     pub async fn answer(&self, question: Ask) -> Told {
         match question {
@@ -122,6 +131,10 @@ impl Desk {
                 empty: !self.raft.is_initialized().await.unwrap_or(true),
             },
             Ask::ReadIndex => Told::ReadIndex(self.read_index().await),
+            // It is asked again, and by then another leads that has room.
+            Ask::Propose(commands) | Ask::ProposeUnheld(commands) if self.has_no_room_for(&commands) => {
+                Told::Proposed(Err(NotNow::Overloaded))
+            }
             Ask::Propose(commands) => Told::Proposed(self.propose(commands).await),
             Ask::ProposeUnheld(commands) => Told::Proposed(self.propose_unheld(commands).await),
             Ask::Mirror {

@@ -60,14 +60,20 @@ struct Gathering {
     query: RangeQuery,
     rows: Vec<(Bytes, Record)>,
     bytes: usize,
+    value_bytes: usize,
     count: u64,
     more: bool,
 }
 
 impl Gathering {
     fn is_full(&self) -> bool {
-        self.rows.len() >= self.query.rows_max
+        self.more
+            || self.rows.len() >= self.query.rows_max
             || (!self.rows.is_empty() && self.bytes >= self.query.bytes_max)
+    }
+
+    fn has_room_for(&self, value: &[u8]) -> bool {
+        self.rows.is_empty() || self.value_bytes + value.len() <= self.query.bytes_max
     }
 
     fn wants(&self) -> Want {
@@ -81,10 +87,11 @@ impl Gathering {
 
     fn visit(&mut self, key: &[u8], record: Option<Record>) -> ControlFlow<(), Want> {
         self.count += 1;
-        if let Some(mut record) = record {
+        if let Some(mut record) = record.filter(|record| self.has_room_for(&record.value)) {
             if self.query.with == With::Keys {
                 record.value = Bytes::new();
             }
+            self.value_bytes += record.value.len();
             self.bytes += key.len() + record.value.len() + 64;
             self.rows.push((Bytes::copy_from_slice(key), record));
         } else if self.query.with != With::CountOnly {
@@ -110,6 +117,7 @@ impl Store {
                 query,
                 rows: Vec::new(),
                 bytes: 0,
+                value_bytes: 0,
                 count: 0,
                 more: false,
             };

@@ -1,10 +1,9 @@
-//! How this node and the cluster stand, and the changes to who belongs to it.
+//! How this node and the cluster stand.
 
 use std::time::Duration;
 
-use super::{LEADER_WAIT, Store};
-use crate::raft::network::link::AskError;
-use crate::raft::network::message::{Ask, MemberChange, MemberRefused, Told};
+use super::Store;
+use crate::raft::network::message::{Ask, Told};
 use crate::raft::view::{self, Standing};
 use crate::storage::files;
 
@@ -59,28 +58,6 @@ pub struct StatusView {
     pub version: &'static str,
     pub state_hash: u128,
     pub cluster_id: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemberError {
-    #[error("no leader is known")]
-    NoLeader,
-    #[error("no such member")]
-    NotFound,
-    #[error("it is a member already")]
-    Exists,
-    #[error("the last voter cannot go")]
-    LastVoter,
-    #[error("it lacks {lag} entries")]
-    NotCaughtUp { lag: u64 },
-    #[error("another change is under way")]
-    InProgress,
-    #[error("the member does not answer")]
-    Unreachable,
-    #[error("the number belongs to another disk")]
-    DiskReused,
-    #[error("the change may have happened, or may still")]
-    Unknown,
 }
 
 impl Store {
@@ -210,85 +187,6 @@ impl Store {
             return Err(format!("this node has {behind} entries still to apply"));
         }
         Ok(())
-    }
-
-    pub async fn add_member(
-        &self,
-        id: u64,
-        peer_address: String,
-        client_address: String,
-    ) -> Result<(), MemberError> {
-        self.change(MemberChange::Add {
-            id,
-            peer_address,
-            client_address,
-        })
-        .await
-    }
-
-    pub async fn promote_member(&self, id: u64) -> Result<(), MemberError> {
-        self.change(MemberChange::Promote { id }).await
-    }
-
-    pub async fn remove_member(&self, id: u64) -> Result<(), MemberError> {
-        self.change(MemberChange::Remove { id }).await
-    }
-
-    pub async fn transfer_leader(&self, to: u64) -> Result<(), MemberError> {
-        self.change(MemberChange::Lead { to }).await
-    }
-
-    /// Asks whoever leads until somebody does.
-    async fn change(&self, change: MemberChange) -> Result<(), MemberError> {
-        let desk = &self.inner.desk;
-        let deadline = tokio::time::Instant::now() + 2 * LEADER_WAIT;
-        loop {
-            let view = view::view(&desk.raft);
-            let refused = match view
-                .leader
-                .and_then(|leader| Some((leader, view.members.get(&leader)?)))
-            {
-                None => MemberRefused::NotLeader,
-                Some((leader, _)) if leader == view.me => match desk.change_member(change.clone()).await {
-                    Ok(()) => return Ok(()),
-                    Err(refused) => refused,
-                },
-                Some((leader, member)) => {
-                    match desk
-                        .peers
-                        .link(leader, &member.peer_address)
-                        .ask(&Ask::Member(change.clone()))
-                        .await
-                    {
-                        Ok(Told::Member(Ok(()))) => return Ok(()),
-                        Ok(Told::Member(Err(refused))) => refused,
-                        Err(AskError::NotSent(_)) => MemberRefused::NotLeader,
-                        Ok(_) | Err(AskError::Lost) => MemberRefused::Unknown,
-                    }
-                }
-            };
-            let error = match refused {
-                MemberRefused::NotLeader if tokio::time::Instant::now() < deadline => {
-                    tokio::time::timeout(
-                        Duration::from_millis(20),
-                        view::leader_changes(&desk.raft, view.leader),
-                    )
-                    .await
-                    .ok();
-                    continue;
-                }
-                MemberRefused::NotLeader => MemberError::NoLeader,
-                MemberRefused::NotFound => MemberError::NotFound,
-                MemberRefused::Exists => MemberError::Exists,
-                MemberRefused::LastVoter => MemberError::LastVoter,
-                MemberRefused::NotCaughtUp { lag } => MemberError::NotCaughtUp { lag },
-                MemberRefused::InProgress => MemberError::InProgress,
-                MemberRefused::Unreachable => MemberError::Unreachable,
-                MemberRefused::DiskReused => MemberError::DiskReused,
-                MemberRefused::Unknown => MemberError::Unknown,
-            };
-            return Err(error);
-        }
     }
 }
 

@@ -124,8 +124,13 @@ async fn sizes_are_bounded(client: &Client) {
     }
     let large = client
         .request(Method::GET, &client.path("k"))
+        .header("x-request-id", "mine")
         .header("x-large", "x".repeat(17_000));
-    client.send(large).await.expect(431);
+    let refused = client.send(large).await.refused(431, "headers-too-large");
+    assert_eq!(
+        (refused.header("x-request-id"), &refused.json()["request_id"]),
+        ("mine", &json!("mine"))
+    );
     let long_path = client.get(&format!("/v1/kv/{}", "k".repeat(20_000))).await;
     assert!([414, 422, 431].contains(&long_path.status), "{long_path:?}");
     assert_eq!(

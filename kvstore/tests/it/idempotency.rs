@@ -11,6 +11,7 @@ cases! {
     a_key_is_for_one_request
     refusals_are_repeated_too
     what_the_store_makes_up_is_made_once
+    every_kind_of_write_is_repeated
     twins_at_the_same_time_are_one
     keys_belong_to_their_token
     answers_end_after_their_time
@@ -127,6 +128,46 @@ async fn what_the_store_makes_up_is_made_once(client: &Client) {
             .expect(201)
             .json(),
         lease
+    );
+}
+
+async fn every_kind_of_write_is_repeated(client: &Client) {
+    let lease = keyed(
+        client,
+        Method::POST,
+        "/v1/leases",
+        "grant",
+        r#"{"ttl_ms": 60000}"#,
+    )
+    .await;
+    let lease = format!("/v1/leases/{}", lease.expect(201).json()["id"]);
+    client.put("all/1", "v").await;
+    let revision = client.put("all/2", "v").await.number("x-kv-revision");
+    let prefix = format!("/v1/kv?prefix={}", client.key("all/"));
+    let compaction = json!({"revision": revision}).to_string();
+    let writes = [
+        (Method::POST, format!("{lease}/keepalive"), String::new()),
+        (Method::DELETE, lease.clone(), String::new()),
+        (Method::DELETE, prefix, String::new()),
+        (Method::POST, "/v1/compact".to_owned(), compaction),
+    ];
+    for (n, (method, target, body)) in writes.into_iter().enumerate() {
+        let key = format!("kind-{n}");
+        let write = async |client: &Client| {
+            keyed(client, method.clone(), &target, &key, &body)
+                .await
+                .expect(200)
+        };
+        let first = write(client).await;
+        client.put("all/3", "v").await;
+        let again = write(&client.elsewhere()).await;
+        assert_eq!(again.header("idempotent-replayed"), "true", "{method} {target}");
+        assert_eq!(again.json(), first.json(), "{method} {target}");
+    }
+    assert_eq!(
+        client.read("all/3").await.text(),
+        "v",
+        "the prefix was deleted once"
     );
 }
 

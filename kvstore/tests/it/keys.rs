@@ -112,6 +112,9 @@ async fn reading_what_is_known_costs_no_value(client: &Client) {
 }
 
 async fn the_store_makes_keys(client: &Client) {
+    let lost = format!("/v1/kv?prefix={}", client.key("../x/"));
+    let unfindable = client.send(client.request(Method::POST, &lost).body("v")).await;
+    unfindable.refused(422, "invalid-key");
     let target = format!("/v1/kv?prefix={}", client.key("made%20here/"));
     let mut keys = std::collections::BTreeSet::new();
     for _ in 0..10 {

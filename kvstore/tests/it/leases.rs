@@ -12,6 +12,7 @@ cases! {
     revoking_deletes_all_keys_in_one_revision
     a_lease_belongs_to_its_token
     a_key_leaves_its_lease
+    leases_are_listed_page_by_page
     bounds_are_told
 }
 
@@ -157,7 +158,52 @@ async fn a_key_leaves_its_lease(client: &Client) {
     client.read("k").await.expect(200);
 }
 
+async fn leases_are_listed_page_by_page(client: &Client) {
+    let own = client.token("own", &[("", "write")]).await;
+    let mut granted = Vec::new();
+    for _ in 0..5 {
+        granted.push(grant(&own, 60_000).await);
+    }
+    granted.sort_unstable();
+    let ids = |answer: &Answer| -> Vec<u64> {
+        let list = answer.json();
+        let ids = list.as_array().unwrap().iter();
+        ids.map(|lease| lease["id"].as_u64().unwrap()).collect()
+    };
+    let (mut listed, mut next) = (Vec::new(), "/v1/leases?limit=2".to_owned());
+    for sizes in [2, 2, 1] {
+        let page = own.get(&next).await.expect(200);
+        assert_eq!(ids(&page).len(), sizes);
+        listed.extend(ids(&page));
+        let link = page.header("link").split_once('>').unwrap_or_default().0;
+        link.trim_start_matches('<').clone_into(&mut next);
+    }
+    assert_eq!(
+        (listed, next.as_str()),
+        (granted.clone(), ""),
+        "the last page has no next one"
+    );
+    let whole = own.get("/v1/leases").await.expect(200);
+    assert_eq!((ids(&whole), whole.header("link")), (granted.clone(), ""));
+    let rest = own
+        .get(&format!("/v1/leases?cursor={}", granted[3]))
+        .await
+        .expect(200);
+    assert_eq!(ids(&rest), granted[4..]);
+    for bad in ["limit=0", "limit=201", "limit=x", "cursor=-1"] {
+        own.get(&format!("/v1/leases?{bad}"))
+            .await
+            .refused(400, "malformed-parameter");
+    }
+}
+
 async fn bounds_are_told(client: &Client) {
+    let lease = grant(client, 60_000).await;
+    let keepalive = client
+        .request(Method::POST, &format!("/v1/leases/{lease}/keepalive"))
+        .header("content-type", "application/json")
+        .body("{");
+    client.send(keepalive).await.refused(400, "malformed-json");
     for bad in [
         json!({"ttl_ms": 499}),
         json!({"ttl_ms": 86_400_001}),

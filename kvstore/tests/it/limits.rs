@@ -66,6 +66,86 @@ async fn leases_are_as_many_as_are_configured() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_kept_as_long_as_there_is_room_for_them() {
+    const BYTES_MAX: usize = 64 << 10;
+    let cluster = Cluster::start_with(1, |config| config.limits.answers_bytes_max = BYTES_MAX).await;
+    let client = cluster.client(0);
+    let put = async |key: &str| {
+        let request = client.request(Method::PUT, &client.path("k")).body("v");
+        let request = request.header("idempotency-ttl", "60");
+        client.send(request.header("idempotency-key", key)).await
+    };
+    let mut full = None;
+    for n in 0..BYTES_MAX {
+        let answer = put(&format!("{n:0>200}")).await;
+        if answer.status != 200 {
+            full = Some((n, answer));
+            break;
+        }
+    }
+    let (kept, refused) = full.expect("no table is without a bound");
+    assert!(kept * 200 < BYTES_MAX && kept > 50, "{kept} answers were kept");
+    let refused = refused.refused(503, "overloaded");
+    assert!(!refused.header("retry-after").is_empty());
+    let version = client.read("k").await.number("x-kv-version");
+    assert_eq!(version, kept as u64, "what was refused was not written");
+    // Those that are kept are told, and who needs none to be kept may write.
+    let again = put(&format!("{:0>200}", 0)).await.expect(200);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    client.put("k", "v").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_without_room_for_a_pin_is_kept_by_that_of_its_caller() {
+    let cluster = Cluster::start_with(1, |config| config.limits.leases_max = 16).await;
+    let client = cluster.client(0);
+    for n in 0..16 {
+        grant(&client, &client.key(&n.to_string())).await.expect(201);
+    }
+    let walk = async |name: &str| {
+        for n in 0..3 {
+            client.put(&format!("{name}/{n}"), "old").await;
+        }
+        let first = client
+            .get(&format!("/v1/kv?prefix={}&limit=1", client.key(name)))
+            .await;
+        first.expect(200).json()
+    };
+    let (lost, kept) = (walk("lost").await, walk("kept").await);
+    let leases = client.get("/v1/leases").await.expect(200).json();
+    assert!(
+        leases
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|lease| lease["pin"].is_null())
+    );
+    client
+        .delete(&format!("/v1/leases/{}", leases[0]["id"]))
+        .await
+        .expect(200);
+    let pin = json!({"ttl_ms": 60_000, "pin": kept["revision"]});
+    client.post("/v1/leases", &pin).await.expect(201);
+    let present = client.put("kept/1", "new").await.number("x-kv-revision");
+    client
+        .post("/v1/compact", &json!({"revision": present}))
+        .await
+        .expect(200);
+    let go_on = async |page: &Value| {
+        let cursor = page["cursor"].as_str().unwrap();
+        client.get(&format!("/v1/kv?cursor={cursor}")).await
+    };
+    let rest = go_on(&kept).await.expect(200).json();
+    assert_eq!(
+        (&rest["kvs"][0]["value"], &rest["more"]),
+        (&json!("old"), &json!(false))
+    );
+    go_on(&lost).await.refused(410, "compacted");
+    cluster.stop().await;
+}
+
 /// Keys that take far longer to hash than a request may. Answers the revision they are of.
 async fn fill(client: &Client) -> u64 {
     let value = "v".repeat(100);

@@ -332,3 +332,24 @@ async fn only_who_may_speaks_for_a_mirror() {
         .expect(200);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_removal_does_not_remove_what_was_announced_since() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    let keyed = async |method: Method, key: &str| {
+        let request = client.request(method, "/v1/mirrors/m");
+        let request = request.header("idempotency-key", key);
+        client.send(request.json(&json!({"mode": "async"}))).await
+    };
+    let replayed = |answer: Answer| answer.header("idempotent-replayed") == "true";
+    assert!(!replayed(keyed(Method::PUT, "first").await.expect(200)));
+    assert!(!replayed(keyed(Method::DELETE, "remove").await.expect(200)));
+    assert!(!replayed(keyed(Method::PUT, "second").await.expect(200)));
+    assert!(replayed(keyed(Method::DELETE, "remove").await.expect(200)));
+    assert_eq!(state(&client).await, "catching_up", "it is still there");
+    keyed(Method::PUT, "remove")
+        .await
+        .refused(422, "idempotency-key-reused");
+    cluster.stop().await;
+}

@@ -11,6 +11,7 @@ cases! {
     a_walk_shows_one_revision_while_others_write
     a_walk_outlives_compaction
     a_page_ends_at_four_mebibytes
+    a_row_that_has_no_room_is_on_the_next_page
     only_cursors_of_the_store_are_believed
     parameters_out_of_bounds_are_refused
 }
@@ -52,6 +53,18 @@ async fn a_range_is_a_prefix_or_two_ends(client: &Client) {
             "a0 a/2 a/1 a/ a",
         ),
         (format!("from={}&to={}", key("b"), key("a")), ""),
+        // The narrower bounds count.
+        (format!("prefix={}&from={}", key("a/"), key("a/1")), "a/1 a/2"),
+        (
+            format!("prefix={}&to={}&order=desc", key("a/"), key("a/2")),
+            "a/1 a/",
+        ),
+        (format!("prefix={}&from=&to=", key("a/")), "a/ a/1 a/2"),
+        (
+            format!("prefix={}&from={}&to={}", key("a"), key("0"), key("z")),
+            "a a/ a/1 a/2 a0",
+        ),
+        (format!("prefix={}&from={}", key("a/"), key("b")), ""),
         (format!("prefix={}&order=desc&limit=2", key("")), "b a0"),
         (
             format!("prefix={}&order=asc&limit=2&unknown=1", key("a/")),
@@ -260,6 +273,26 @@ async fn a_page_ends_at_four_mebibytes(client: &Client) {
     assert_eq!(keys(&bare).len(), 6, "values that are left out do not count");
 }
 
+async fn a_row_that_has_no_room_is_on_the_next_page(client: &Client) {
+    for n in 0..6 {
+        client.put(&format!("odd/{n}"), vec![b'x'; 900 << 10]).await;
+    }
+    let query = format!("prefix={}", client.key("odd/"));
+    for order in ["asc", "desc"] {
+        let query = format!("{query}&order={order}");
+        let first = range(client, &query).await;
+        assert_eq!(
+            (keys(&first).len(), &first["count"], &first["more"]),
+            (4, &json!(6), &json!(true)),
+            "a fifth row would make it 4.4 MiB"
+        );
+        let cursor = first["cursor"].as_str().unwrap();
+        let rest = range(client, &format!("{query}&cursor={cursor}")).await;
+        assert_eq!((keys(&rest).len(), &rest["more"]), (2, &json!(false)));
+        assert!(keys(&rest).iter().all(|key| !keys(&first).contains(key)));
+    }
+}
+
 async fn only_cursors_of_the_store_are_believed(client: &Client) {
     for n in 0..3 {
         client.put(&format!("c/{n}"), "v").await;
@@ -299,7 +332,6 @@ async fn parameters_out_of_bounds_are_refused(client: &Client) {
         "limit=1&limit=2",
         "order=up",
         "keys_only=yes",
-        "prefix=a&from=b",
         "prefix=%ff",
         "prefix=%f",
         "revision=-1",

@@ -179,6 +179,11 @@ async fn only_root_manages(client: &Client) {
         (put, "/v1/tokens/x", json!({"prefixes": []})),
         (Method::DELETE, "/v1/tokens/x", json!(null)),
         (post.clone(), "/v1/compact", json!({"revision": 0})),
+        // Who may not ask is told so, whatever is wrong with the question.
+        (post.clone(), "/v1/compact", json!({})),
+        (Method::PUT, "/v1/tokens/x", json!({})),
+        (Method::PUT, "/v1/tokens/a%20b", json!({"prefixes": []})),
+        (Method::DELETE, "/v1/tokens/a%20b", json!(null)),
         (
             post.clone(),
             "/v1/cluster/members",

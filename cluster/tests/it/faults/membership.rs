@@ -78,13 +78,25 @@ pub(crate) async fn wipe_a_member() {
 /// What is left of such a folder looks like a member, and has forgotten its votes.
 #[tokio::test]
 async fn a_member_that_lost_only_its_log_does_not_start() {
+    without_some_folders(&["raft"]).await;
+}
+
+/// It still shows the disk that the others know.
+#[tokio::test]
+async fn a_member_that_kept_only_its_name_does_not_start() {
+    without_some_folders(&["raft", "sm", "snapshots"]).await;
+}
+
+async fn without_some_folders(lost: &[&str]) {
     let cluster = Cluster::start(3).await;
     let load = Load::start(&cluster, Plan::default());
     load.progress(Instant::now(), 200).await;
     let wiped = cluster.follower().await;
     // What it applied is on disk once it has been stopped properly.
     cluster.term(&wiped).await;
-    std::fs::remove_dir_all(cluster.data().join(&wiped).join("raft")).unwrap();
+    for folder in lost {
+        std::fs::remove_dir_all(cluster.data().join(&wiped).join(folder)).unwrap();
+    }
     cluster.start_node(&wiped).await;
     wait_until("it says what is wrong", Duration::from_secs(30), async || {
         let log = cluster.log(&wiped);

@@ -1,4 +1,4 @@
-//! Changes of members as any program makes them: over HTTP, through any node, and asked for twice.
+//! Changes of members as any program makes them: over HTTP, through any node, and asked for twice, also under a key.
 //! Invariant: a repeat of a change that was made answers what the first did, or clearly that it is made.
 
 use reqwest::StatusCode;
@@ -13,6 +13,7 @@ const MEMBERS: &str = "/v1/cluster/members";
 struct Answer {
     status: StatusCode,
     location: Option<String>,
+    replayed: bool,
     body: Value,
 }
 
@@ -46,12 +47,59 @@ async fn ask(cluster: &Cluster, method: &str, through: &str, path: &str, body: V
     } else {
         request.json(&body)
     };
+    told(request).await
+}
+
+async fn told(request: reqwest::RequestBuilder) -> Answer {
     let answer = request.send().await.unwrap();
     let location = answer.headers().get("location");
     Answer {
         status: answer.status(),
         location: location.map(|location| location.to_str().unwrap().to_owned()),
+        replayed: answer
+            .headers()
+            .get("idempotent-replayed")
+            .is_some_and(|it| it == "true"),
         body: answer.json().await.unwrap(),
+    }
+}
+
+/// A learner that does not run, and whose address nobody else has.
+fn learner(id: u64) -> Value {
+    json!({"id": id, "peer_address": format!("127.0.0.1:{}", 60_000 + id), "client_address": "127.0.0.1:1"})
+}
+
+#[tokio::test]
+async fn a_change_under_a_key_is_made_once() {
+    let cluster = Cluster::start(3).await;
+    let keyed = async |through: &str, method: &str, path: &str, body: Value, key: &str| {
+        let request = cluster.request(method, through, path).json(&body);
+        told(request.header("idempotency-key", key)).await
+    };
+    let remove = format!("{MEMBERS}/9");
+    let first = keyed("n1", "POST", MEMBERS, learner(9), "add").await.fine(201);
+    assert!(!first.replayed && first.member(9).is_some(), "{}", first.body);
+    let again = keyed("n2", "POST", MEMBERS, learner(9), "add").await.fine(201);
+    assert!(again.replayed && again.member(9).is_some(), "{}", again.body);
+    keyed("n2", "POST", MEMBERS, learner(8), "add")
+        .await
+        .refused(422, "idempotency-key-reused");
+
+    for (through, replayed) in [("n1", false), ("n3", true)] {
+        let removed = keyed(through, "DELETE", &remove, Value::Null, "remove")
+            .await
+            .fine(200);
+        assert_eq!(removed.replayed, replayed);
+        assert!(removed.member(9).is_none(), "{}", removed.body);
+    }
+    // A late repeat of the first change does not bring back what was removed since.
+    let late = keyed("n1", "POST", MEMBERS, learner(9), "add").await.fine(201);
+    assert!(late.replayed && late.member(9).is_none(), "{}", late.body);
+    // What was refused is no removal that went.
+    for _ in 0..2 {
+        keyed("n1", "DELETE", &remove, Value::Null, "too late")
+            .await
+            .refused(404, "member-not-found");
     }
 }
 

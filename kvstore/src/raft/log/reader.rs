@@ -4,7 +4,10 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures_util::stream::{self, Stream};
+use openraft::entry::RaftEntry;
 use openraft::storage::RaftLogReader;
 
 use super::{Log, LogStore, io_error};
@@ -21,36 +24,63 @@ pub struct LogReader {
 
 impl Log {
     /// Entries `from..to` as far as `bytes_max` allows; at least one if there is one.
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    pub(super) fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         if from >= to {
             return Ok(Vec::new());
         }
         if let Some(found) = self.tail.read(from, to, bytes_max) {
             return Ok(found);
         }
-        // The tail only loses entries that are on disk, so disk then tail leaves no gap.
-        let on_disk = self
+        // The newer ones first and at once: what leaves the tail while the rest is read from disk is no gap then.
+        let (first, newer) = self.tail.read_from(from, to, bytes_max);
+        let older = self
             .db
-            .entries(from, to.min(self.tail.first()), bytes_max)
+            .entries(from, to.min(first), bytes_max)
             .map_err(io_error)?;
-        let mut found = Vec::with_capacity(on_disk.len());
-        let mut bytes = 0;
-        // What is on neither side of the tail's beginning was purged, or never was.
-        let mut next = if on_disk.is_empty() {
-            self.tail.first().max(from)
-        } else {
-            from
-        };
-        for (index, encoded) in on_disk {
+        let mut found = Vec::with_capacity(older.len() + newer.len());
+        let (mut bytes, mut end) = (0, None);
+        for (index, encoded) in older {
+            if end.is_some_and(|end| end != index) {
+                return Err(hole(index));
+            }
             bytes += encoded.len();
             found.push(entry::decode(&encoded).map_err(io_error)?);
-            next = index + 1;
+            end = Some(index + 1);
         }
-        if next < to && bytes < bytes_max {
-            found.extend(self.tail.read(next, to, bytes_max - bytes).unwrap_or_default());
+        // Where nothing is on disk before the tail, it was purged. Where that ends earlier there was no room for more, or
+        // the end was cut off meanwhile.
+        if end.is_none_or(|end| end == first) {
+            for (entry, size) in newer {
+                if !found.is_empty() && bytes + size > bytes_max {
+                    break;
+                }
+                bytes += size;
+                found.push(entry);
+            }
         }
         Ok(found)
     }
+
+    /// All that the log has of the range, or none of it: what is applied must leave nothing out, and openraft does not
+    /// look.
+    fn read_all(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let (begin, end) = (
+            from.max(self.purged.load(Ordering::Acquire)),
+            to.min(self.tail.end()),
+        );
+        let found = self.read(from, to, usize::MAX)?;
+        let indexes = found.iter().map(|entry| entry.log_id().index);
+        if (begin..end).eq(indexes) {
+            Ok(found)
+        } else {
+            Err(hole(begin))
+        }
+    }
+}
+
+fn hole(index: u64) -> io::Error {
+    let text = format!("entries around {index} are missing in the log");
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 impl RaftLogReader<TypeConfig> for LogReader {
@@ -60,6 +90,19 @@ impl RaftLogReader<TypeConfig> for LogReader {
     {
         let (from, to) = bounds(&range);
         self.log.read(from, to, usize::MAX)
+    }
+
+    /// For what is applied.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (from, to) = bounds(&range);
+        let (entries, failed) = match self.log.read_all(from, to) {
+            Ok(entries) => (entries, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        stream::iter(entries.into_iter().map(Ok).chain(failed))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

@@ -106,7 +106,29 @@ impl Tail {
         Some(found)
     }
 
-    /// Where the tail begins; before it, the database has everything.
+    /// Where the tail begins, before which the database has everything, and what of `from..to` is here, each with its size.
+    pub(super) fn read_from(&self, from: u64, to: u64, bytes_max: usize) -> (u64, Vec<(Entry, usize)>) {
+        let tail = self.entries.read().expect(POISON);
+        let from = from.max(tail.first);
+        let skip = usize::try_from(from - tail.first).expect("the tail fits into memory");
+        let wanted = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let within = |(_, size): &&(Entry, usize)| {
+            let before = bytes;
+            bytes += size;
+            before < bytes_max
+        };
+        let items = tail.items.iter().skip(skip).take(wanted);
+        (tail.first, items.take_while(within).cloned().collect())
+    }
+
+    /// Where the log ends.
+    pub(super) fn end(&self) -> u64 {
+        let tail = self.entries.read().expect(POISON);
+        tail.first + tail.items.len() as u64
+    }
+
+    #[cfg(test)]
     pub(super) fn first(&self) -> u64 {
         self.entries.read().expect(POISON).first
     }

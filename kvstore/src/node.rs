@@ -3,9 +3,11 @@
 //! Order of stopping: say "not ready", hand over the lead while still serving, drain clients, close the
 //! peer port, stop Raft, flush. The listeners close only after this node has stopped being needed.
 
+mod folder;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,6 +16,7 @@ use service::secrets::Secrets;
 use service::tasks::Tasks;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::api::{self, Api};
 use crate::command::{Access, Rule};
@@ -26,7 +29,7 @@ use crate::raft::clock::Heard;
 use crate::raft::desk::Desk;
 use crate::raft::identity::Identity;
 use crate::raft::intake::Intake;
-use crate::raft::log::LogStore;
+use crate::raft::log::{LogStore, Opened};
 use crate::raft::mirrors::MirrorDesk;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
@@ -37,6 +40,7 @@ use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
 use crate::raft::types::Raft;
 use crate::raft::view;
 use crate::storage::closing::Closed;
+use crate::storage::files;
 use crate::store::Store;
 use crate::upkeep::{self, Upkeep};
 
@@ -65,7 +69,7 @@ pub async fn run(
     tasks: Tasks,
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
-    let _lock = lock_folder(&settings.data)?;
+    let _lock = folder::lock(&settings.data)?;
     if !upkeep::wait_for_room(&settings.data, &settings.config.limits, &tasks).await {
         return Ok(());
     }
@@ -127,27 +131,64 @@ pub async fn run(
     outcome
 }
 
+/// What a node has on its disk.
+struct Storage {
+    identity: Identity,
+    machine: Arc<Machine>,
+    log: LogStore,
+    opened: Opened,
+    log_failed: oneshot::Receiver<std::io::Error>,
+}
+
+impl Storage {
+    /// Refuses a folder that is not what this node left.
+    fn open(settings: &Settings, metrics: &Arc<NodeMetrics>) -> anyhow::Result<Self> {
+        let data = &settings.data;
+        let identity = Identity::load_or_create(data, settings.id)?;
+        let machine = Machine::open(data, machine_settings(&settings.config), Arc::clone(metrics))
+            .context("open the state machine")?;
+        folder::has_its_log(data, &identity, &machine)?;
+        let snapshot = machine.snapshot_end();
+        let (log, opened, log_failed) = LogStore::open(
+            &data.join("raft"),
+            (snapshot, identity.starts()),
+            LOG_MEMTABLE_BYTES,
+            Arc::clone(metrics),
+        )
+        .context("open the log")?;
+        identity.count_start()?;
+        // As if they had been applied just now, so that the next snapshot is not later for the start.
+        machine.applied_bytes.store(opened.bytes, Ordering::Relaxed);
+        files::sync_folder(data)?;
+        folder::log_is_no_older(data, &machine, &opened, snapshot.as_ref())?;
+        Ok(Self {
+            identity,
+            machine,
+            log,
+            opened,
+            log_failed,
+        })
+    }
+}
+
 struct Node {
     desk: Arc<Desk>,
     server: Arc<PeerServer>,
     log_closed: Closed,
-    log_failed: tokio::sync::Mutex<tokio::sync::oneshot::Receiver<std::io::Error>>,
+    log_failed: tokio::sync::Mutex<oneshot::Receiver<std::io::Error>>,
 }
 
 impl Node {
     async fn open(settings: &Settings, tasks: &Tasks) -> anyhow::Result<Self> {
-        let (folder, config) = (&settings.data, &settings.config);
+        let config = &settings.config;
         let metrics = Arc::new(NodeMetrics::new());
-        let identity = Identity::load_or_create(folder, settings.id)?;
-        let machine = open_machine(settings, &metrics, &identity)?;
-        let snapshot = machine.snapshot_end();
-        let (log, opened, log_failed) = LogStore::open(
-            &folder.join("raft"),
-            snapshot,
-            LOG_MEMTABLE_BYTES,
-            Arc::clone(&metrics),
-        )
-        .context("open the log")?;
+        let Storage {
+            identity,
+            machine,
+            log,
+            opened,
+            log_failed,
+        } = Storage::open(settings, &metrics)?;
         let log_closed = log.closed();
         let bound = Arc::clone(&machine);
         let trust = Arc::new(Trust {
@@ -268,26 +309,6 @@ impl Node {
     }
 }
 
-/// A folder of a member that holds no log is that of a node which has forgotten its votes.
-fn open_machine(
-    settings: &Settings,
-    metrics: &Arc<NodeMetrics>,
-    identity: &Identity,
-) -> anyhow::Result<Arc<Machine>> {
-    let folder = &settings.data;
-    let machine = Machine::open(folder, machine_settings(&settings.config), Arc::clone(metrics));
-    let machine = machine.context("open the state machine")?;
-    let applied = machine.progress_now().applied_end;
-    let has_belonged = applied > 0 || identity.cluster_id().is_some();
-    anyhow::ensure!(
-        !has_belonged || folder.join("raft/db/CURRENT").exists(),
-        "the log of this node is gone, and with it its votes and what it acknowledged (its state has {applied} \
-         entries): remove the node from the cluster, empty {} and let it join under a new id",
-        folder.display()
-    );
-    Ok(machine)
-}
-
 /// Also the size of a WAL file: small, so that files are soon there to be written over.
 fn machine_settings(config: &Config) -> MachineSettings {
     MachineSettings {
@@ -299,19 +320,6 @@ fn machine_settings(config: &Config) -> MachineSettings {
 }
 
 const LOG_MEMTABLE_BYTES: usize = 16 << 20;
-
-/// Two processes on one folder would each believe to be this node.
-fn lock_folder(folder: &std::path::Path) -> anyhow::Result<std::fs::File> {
-    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let file = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("LOCK"))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another process uses {}", folder.display()))?;
-    Ok(file)
-}
 
 /// A leader that stops lets the most advanced voter lead first, so that nobody waits for a timeout.
 async fn hand_over(desk: &Desk) {

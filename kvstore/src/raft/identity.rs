@@ -16,6 +16,9 @@ struct Stored {
     id: u64,
     disk: String,
     cluster_id: Option<String>,
+    /// How often this node was started, as its log has counted too.
+    #[serde(default)]
+    starts: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ impl Identity {
                 id,
                 disk: random_name(),
                 cluster_id: None,
+                starts: 0,
             };
             files::write_atomically(
                 &path,
@@ -84,6 +88,26 @@ impl Identity {
         self.stored.lock().expect(POISON).cluster_id.clone()
     }
 
+    pub fn starts(&self) -> u64 {
+        self.stored.lock().expect(POISON).starts
+    }
+
+    /// Called once the log has counted this start.
+    pub fn count_start(&self) -> Result<(), IdentityError> {
+        let mut stored = self.stored.lock().expect(POISON);
+        let starts = stored.starts + 1;
+        self.replace(&mut stored, |stored| stored.starts = starts)
+    }
+
+    fn replace(&self, stored: &mut Stored, change: impl FnOnce(&mut Stored)) -> Result<(), IdentityError> {
+        let mut changed = stored.clone();
+        change(&mut changed);
+        let encoded = serde_json::to_vec_pretty(&changed).map_err(io::Error::from)?;
+        files::write_atomically(&self.path, &encoded)?;
+        *stored = changed;
+        Ok(())
+    }
+
     /// Joins a cluster for good; durable before it returns.
     pub fn adopt_cluster(&self, cluster_id: &str) -> Result<(), IdentityError> {
         let mut stored = self.stored.lock().expect(POISON);
@@ -93,18 +117,9 @@ impl Identity {
                 mine: mine.clone(),
                 theirs: cluster_id.to_owned(),
             }),
-            None => {
-                let joined = Stored {
-                    cluster_id: Some(cluster_id.to_owned()),
-                    ..stored.clone()
-                };
-                files::write_atomically(
-                    &self.path,
-                    &serde_json::to_vec_pretty(&joined).map_err(io::Error::from)?,
-                )?;
-                *stored = joined;
-                Ok(())
-            }
+            None => self.replace(&mut stored, |stored| {
+                stored.cluster_id = Some(cluster_id.to_owned());
+            }),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::damage::advise;
 use super::files;
 
 #[derive(Debug)]
@@ -19,6 +20,7 @@ impl Generations {
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
         let generations = Self { root };
+        generations.must_not_miss_current()?;
         let current = generations.current()?;
         for entry in fs::read_dir(&generations.root)? {
             let path = entry?.path();
@@ -27,6 +29,21 @@ impl Generations {
             }
         }
         Ok(generations)
+    }
+
+    /// Without `CURRENT` the first generation counts; where there is a later one instead, the file was lost.
+    fn must_not_miss_current(&self) -> io::Result<()> {
+        if self.root.join("CURRENT").exists() || self.folder(1).exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            if name.to_str().is_some_and(|name| name.parse::<u64>().is_ok()) {
+                let said = advise("files of this node's state", &"sm/CURRENT is missing");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, said));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn current(&self) -> io::Result<u64> {
@@ -63,5 +80,25 @@ impl Generations {
     /// The commit point of an install.
     pub(crate) fn switch(&self, next: u64) -> io::Result<()> {
         files::write_atomically(&self.root.join("CURRENT"), format!("{next}\n").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_whose_name_was_lost_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("sm");
+        fs::create_dir_all(root.join("2")).expect("made");
+        let error = Generations::open(root.clone()).expect_err("CURRENT is missing");
+        assert!(error.to_string().contains("sm/CURRENT is missing"), "{error}");
+        assert!(root.join("2").exists());
+        // A first install that did not come to its end.
+        fs::create_dir_all(root.join("1")).expect("made");
+        let generations = Generations::open(root.clone()).expect("it opens");
+        assert_eq!(generations.current().expect("read"), 1);
+        assert!(!root.join("2").exists());
     }
 }

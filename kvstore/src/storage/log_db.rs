@@ -157,6 +157,8 @@ impl LogDb {
 pub(crate) struct TailMark {
     file: File,
     marked: Marked,
+    /// Up to here entries were lost; until they are back the mark does not fall below, also not over a restart.
+    lost_up_to: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +179,18 @@ impl TailMark {
             .truncate(false)
             .open(path)?;
         let marked = read_mark(&file)?;
-        Ok(Self { file, marked })
+        Ok(Self {
+            file,
+            marked,
+            lost_up_to: 0,
+        })
+    }
+
+    /// The log ends there. Where the mark says that it once reached further, that is kept until it does again.
+    pub(crate) fn compare(&mut self, end: u64) -> Option<u64> {
+        let lost_up_to = Some(self.marked.end).filter(|marked| *marked > end);
+        self.lost_up_to = lost_up_to.unwrap_or(0);
+        lost_up_to
     }
 
     pub(crate) fn marked(&self) -> Marked {
@@ -190,8 +203,11 @@ impl TailMark {
             end: old_end,
             vote: old_vote,
         } = self.marked;
+        if end.is_some_and(|end| end >= self.lost_up_to) {
+            self.lost_up_to = 0;
+        }
         self.write(Marked {
-            end: end.unwrap_or(old_end),
+            end: end.unwrap_or(old_end).max(self.lost_up_to),
             vote: vote.unwrap_or(old_vote),
         })
     }

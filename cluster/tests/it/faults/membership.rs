@@ -75,45 +75,6 @@ pub(crate) async fn wipe_a_member() {
     verify(&cluster, &rest, load.stop().await).await;
 }
 
-/// What is left of such a folder looks like a member, and has forgotten its votes.
-#[tokio::test]
-async fn a_member_that_lost_only_its_log_does_not_start() {
-    without_some_folders(&["raft"]).await;
-}
-
-/// It still shows the disk that the others know.
-#[tokio::test]
-async fn a_member_that_kept_only_its_name_does_not_start() {
-    without_some_folders(&["raft", "sm", "snapshots"]).await;
-}
-
-async fn without_some_folders(lost: &[&str]) {
-    let cluster = Cluster::start(3).await;
-    let load = Load::start(&cluster, Plan::default());
-    load.progress(Instant::now(), 200).await;
-    let wiped = cluster.follower().await;
-    // What it applied is on disk once it has been stopped properly.
-    cluster.term(&wiped).await;
-    for folder in lost {
-        std::fs::remove_dir_all(cluster.data().join(&wiped).join(folder)).unwrap();
-    }
-    cluster.start_node(&wiped).await;
-    wait_until("it says what is wrong", Duration::from_secs(30), async || {
-        let log = cluster.log(&wiped);
-        log.contains("the log of this node is gone")
-            .then_some(())
-            .ok_or(log)
-    })
-    .await;
-    cluster.kill(&wiped).await;
-    load.progress(Instant::now(), 200).await;
-    let rest: Vec<&str> = ["n1", "n2", "n3"]
-        .into_iter()
-        .filter(|name| *name != wiped)
-        .collect();
-    verify(&cluster, &rest, load.stop().await).await;
-}
-
 #[tokio::test]
 async fn a_member_that_lost_its_disk_comes_back_under_a_new_number() {
     let cluster = three_and_newcomers(1).await;

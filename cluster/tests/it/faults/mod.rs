@@ -5,6 +5,7 @@
 mod bad_disk;
 mod checker;
 pub(crate) mod crash;
+mod folders;
 mod lag;
 pub(crate) mod membership;
 mod membership_http;

@@ -28,6 +28,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::NodeMetrics;
 use crate::storage::closing::{Closed, Joined};
 use crate::storage::damage::{advise, is_corruption};
+use crate::storage::files;
 use crate::storage::log_db::{LogBatch, LogDb, TailMark};
 
 /// Steps queued for the writer; a full queue makes openraft wait.
@@ -63,6 +64,10 @@ pub struct Opened {
     pub end: u64,
     /// Entries that were once on this disk and are not any more reach up to here.
     pub lost_up_to: Option<u64>,
+    /// Of the latest vote.
+    pub vote_term: u64,
+    /// Of the entries that no snapshot stands for.
+    pub bytes: u64,
 }
 
 fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -72,25 +77,29 @@ fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error 
 impl LogStore {
     /// Opens the log below `folder`, checks it, and starts the writer thread. The returned handle ends
     /// when the last store is dropped; an error of it is a disk that can no longer be trusted.
-    /// `snapshot` is the last entry that this node's snapshot holds: what is missing up to it is no loss.
+    /// `snapshot` is the last entry that this node's snapshot holds: what is missing up to it is no loss. `starts` is
+    /// how often the node has been started before, so far as its identity knows.
     pub fn open(
         folder: &Path,
-        snapshot: Option<LogId>,
+        (snapshot, starts): (Option<LogId>, u64),
         memtable_bytes: usize,
         metrics: Arc<NodeMetrics>,
     ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
-        Self::open_checked(folder, snapshot, memtable_bytes, metrics).map_err(explain)
+        Self::open_checked(folder, (snapshot, starts), memtable_bytes, metrics).map_err(explain)
     }
 
     fn open_checked(
         folder: &Path,
-        snapshot: Option<LogId>,
+        (snapshot, starts): (Option<LogId>, u64),
         memtable_bytes: usize,
         metrics: Arc<NodeMetrics>,
     ) -> io::Result<(Self, Opened, oneshot::Receiver<io::Error>)> {
         std::fs::create_dir_all(folder)?;
         let db = LogDb::open(&folder.join("db"), memtable_bytes).map_err(io_error)?;
-        let mark = TailMark::open(&folder.join("TAIL"))?;
+        let mut mark = TailMark::open(&folder.join("TAIL"))?;
+        // A folder that were lost with the power would take the votes with it.
+        files::sync_folder(folder)?;
+        count_start(folder, starts)?;
         let read = |name: &str| db.meta(name).map_err(io_error);
         let vote: Option<Vote> = read("vote")?
             .map(|bytes| serde_json::from_slice(&bytes))
@@ -102,12 +111,13 @@ impl LogStore {
         let committed: Option<LogId> = read("committed")?
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?;
-        let (purged, end) = match check_contiguity(&db, end_of(purged.as_ref())) {
-            Ok(end) => (purged, end),
+        let covered = end_of(snapshot.as_ref());
+        let (purged, (end, bytes)) = match check_contiguity(&db, end_of(purged.as_ref()), covered) {
+            Ok(checked) => (purged, checked),
             Err(gap) => drop_what_the_snapshot_covers(&db, snapshot, gap)?,
         };
         let purged_end = end_of(purged.as_ref());
-        let lost_up_to = Some(mark.marked().end).filter(|marked| *marked > end);
+        let lost_up_to = mark.compare(end);
         let log = Arc::new(Log {
             db,
             tail: Tail::new(end),
@@ -129,7 +139,12 @@ impl LogStore {
                 purged,
                 _writer: Arc::new(writer),
             },
-            Opened { end, lost_up_to },
+            Opened {
+                end,
+                lost_up_to,
+                bytes,
+                vote_term: vote.map_or(0, |vote| vote.leader_id.term),
+            },
             failed,
         ))
     }
@@ -153,6 +168,33 @@ impl LogStore {
         self.enqueue(make(done)).await?;
         waiting.await.map_err(io_error)
     }
+}
+
+/// A log that was put back from an old copy knows of fewer starts than the node's identity. Its own count goes first, so
+/// that it may be one ahead. It is no part of the database, whose end a damage may take.
+fn count_start(folder: &Path, known: u64) -> io::Result<()> {
+    let file = folder.join("STARTS");
+    let counted = match files::read_if_present(&file)? {
+        Some(bytes) => read_starts(&bytes),
+        None => Some(0),
+    };
+    // Damaged, it says nothing; the log and the state still have to agree.
+    let counted = counted.unwrap_or(known);
+    if counted < known {
+        let text = format!(
+            "the log was put back from an older copy: it knows of {counted} starts, and the node was started {known} times"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let starts = (known + 1).to_string();
+    let checked = format!("{starts} {:08x}\n", crc32c::crc32c(starts.as_bytes()));
+    files::write_atomically(&file, checked.as_bytes())
+}
+
+fn read_starts(content: &[u8]) -> Option<u64> {
+    let (starts, checksum) = std::str::from_utf8(content).ok()?.trim_end().split_once(' ')?;
+    let sound = format!("{:08x}", crc32c::crc32c(starts.as_bytes())) == checksum;
+    starts.parse().ok().filter(|_| sound)
 }
 
 /// A vote that the log lost is taken from the mark: forgotten, it could be given a second time.
@@ -193,11 +235,11 @@ fn drop_what_the_snapshot_covers(
     db: &LogDb,
     snapshot: Option<LogId>,
     gap: io::Error,
-) -> io::Result<(Option<LogId>, u64)> {
+) -> io::Result<(Option<LogId>, (u64, u64))> {
     let Some(snapshot) = snapshot else { return Err(gap) };
     let snapshot_end = end_of(Some(&snapshot));
     // Whatever the gap is, nothing after the snapshot may be missing.
-    let Ok(end) = check_contiguity(db, snapshot_end) else {
+    let Ok((end, bytes)) = check_contiguity(db, snapshot_end, snapshot_end) else {
         return Err(gap);
     };
     let mut batch = LogBatch::default();
@@ -208,15 +250,15 @@ fn drop_what_the_snapshot_covers(
         raft.index = snapshot.index,
         "the log has a gap, but the snapshot covers it: what is before is dropped"
     );
-    Ok((Some(snapshot), end.max(snapshot_end)))
+    Ok((Some(snapshot), (end.max(snapshot_end), bytes)))
 }
 
 /// An entry missing in the middle is damage that no vote and no replay may be built on. Answers the
-/// log's end.
-fn check_contiguity(db: &LogDb, purged_end: u64) -> io::Result<u64> {
+/// log's end, and the bytes of the entries from `covered` on.
+fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<(u64, u64)> {
     let damaged = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let end = db.last().map_err(io_error)?.map_or(0, |(last, _)| last + 1);
-    let mut expected = purged_end;
+    let (mut expected, mut counted) = (purged_end, 0);
     while expected < end {
         let chunk = db.entries(expected, end, 8 << 20).map_err(io_error)?;
         for (index, bytes) in &chunk {
@@ -226,6 +268,7 @@ fn check_contiguity(db: &LogDb, purged_end: u64) -> io::Result<u64> {
                 )));
             }
             entry::decode(bytes).map_err(io_error)?;
+            counted += if *index < covered { 0 } else { bytes.len() as u64 };
             expected += 1;
         }
         if chunk.is_empty() {
@@ -234,7 +277,7 @@ fn check_contiguity(db: &LogDb, purged_end: u64) -> io::Result<u64> {
             )));
         }
     }
-    Ok(expected)
+    Ok((expected, counted))
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {

@@ -22,7 +22,7 @@ const MEMTABLE: usize = 1 << 20;
 type Ended = oneshot::Receiver<io::Error>;
 
 fn open(folder: &Path) -> (LogStore, Opened, Ended) {
-    LogStore::open(&folder.join("raft"), None, MEMTABLE, Arc::default()).expect("the log opens")
+    LogStore::open(&folder.join("raft"), (None, 0), MEMTABLE, Arc::default()).expect("the log opens")
 }
 
 fn machine(folder: &Path) -> Arc<Machine> {
@@ -120,15 +120,59 @@ async fn forgetful(folder: &Path, from: u64, to: u64) {
 async fn a_log_that_lost_its_end_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     forgetful(folder.path(), 25, u64::MAX).await;
-    let (_, opened, _) = open(folder.path());
+    let (mut store, opened, ended) = open(folder.path());
     assert_eq!((opened.end, opened.lost_up_to), (25, Some(30)));
+    // A part of it has come back when the node starts once more.
+    store
+        .blocking_append([entry(25), entry(26)])
+        .await
+        .expect("appended");
+    store.truncate_after(Some(log_id(1, 1, 25))).await.expect("cut");
+    store.save_vote(&Vote::new(3, 2)).await.expect("saved");
+    close(store, ended).await;
+    let (mut store, opened, ended) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (26, Some(30)));
+    store
+        .blocking_append((26..30).map(entry))
+        .await
+        .expect("appended");
+    // Now it has had everything, and a cut that is asked for is none again.
+    store.truncate_after(Some(log_id(1, 1, 27))).await.expect("cut");
+    close(store, ended).await;
+    let (_, opened, _) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (28, None));
+}
+
+#[tokio::test]
+async fn a_log_that_was_put_back_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = |starts| {
+        LogStore::open(
+            &folder.path().join("raft"),
+            (None, starts),
+            MEMTABLE,
+            Arc::default(),
+        )
+    };
+    let (store, _, ended) = start(0).expect("the first start");
+    close(store, ended).await;
+    // It ended before its identity knew of that start; then it was started twice.
+    for starts in [0, 1] {
+        let (store, _, ended) = start(starts).expect("one start more or as many");
+        close(store, ended).await;
+    }
+    let error = start(4).err().expect("the log knows of fewer starts");
+    assert!(error.to_string().contains("put back"), "{error}");
+    // A damaged count is no older copy.
+    std::fs::write(folder.path().join("raft/STARTS"), "9 00000000").expect("written");
+    start(4).expect("it says nothing");
 }
 
 #[tokio::test]
 async fn an_entry_missing_in_the_middle_stops_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     forgetful(folder.path(), 10, 11).await;
-    let error = LogStore::open(&folder.path().join("raft"), None, MEMTABLE, Arc::default())
+    let error = LogStore::open(&folder.path().join("raft"), (None, 0), MEMTABLE, Arc::default())
         .err()
         .expect("refused");
     assert!(error.to_string().contains("no entry 10"), "{error}");
@@ -144,7 +188,12 @@ async fn a_purge_that_was_interrupted_after_a_snapshot_is_finished() {
     forgetful(folder.path(), 10, 20).await;
     let open_at = |index| {
         let snapshot = Some(log_id(1, 1, index));
-        LogStore::open(&folder.path().join("raft"), snapshot, MEMTABLE, Arc::default())
+        LogStore::open(
+            &folder.path().join("raft"),
+            (snapshot, 0),
+            MEMTABLE,
+            Arc::default(),
+        )
     };
     let short = open_at(18)
         .err()
@@ -171,6 +220,44 @@ async fn a_vote_that_the_log_lost_is_remembered() {
     drop(db);
     let (mut store, ..) = open(folder.path());
     assert_eq!(store.read_vote().await.expect("read"), Some(Vote::new(3, 2)));
+}
+
+/// What is read while the writer drops what it has synced: the range begins on disk and ends in the tail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_across_the_beginning_of_the_tail_leaves_nothing_out() {
+    const ENTRIES: u64 = 1500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, ..) = open(folder.path());
+    let large = |index| {
+        let proposal = Proposal::new(index, &vec![7; 64 << 10]);
+        Entry::new(log_id(1, 1, index), EntryPayload::Normal(proposal))
+    };
+    let log = Arc::clone(&store.log);
+    let reading = std::thread::spawn(move || {
+        let mut reads = 0;
+        loop {
+            let (first, end) = (log.tail.first(), *log.flushed.borrow());
+            if end == ENTRIES {
+                return reads;
+            }
+            // The writer drops about so many entries while this is read.
+            for before in [1, 8, 64] {
+                let from = first.saturating_sub(before);
+                let to = end.min(first + 64);
+                let read = log.read(from, to, usize::MAX).expect("read");
+                let indexes: Vec<u64> = read.iter().map(|entry| entry.log_id().index).collect();
+                assert_eq!(indexes, (from..to).collect::<Vec<u64>>(), "{from}..{to}");
+                reads += 1;
+            }
+        }
+    });
+    for index in (0..ENTRIES).step_by(4) {
+        store
+            .blocking_append((index..ENTRIES.min(index + 4)).map(large))
+            .await
+            .expect("appended");
+    }
+    assert!(reading.join().expect("nothing is left out") > 100);
 }
 
 /// Waits for the writer thread to let go of the database.

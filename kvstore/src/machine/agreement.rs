@@ -4,7 +4,8 @@
 //! kind. All members meet it at the same place of the log, so each knows its own hash there and compares. What
 //! follows from a difference is not decided here: the leader may be the one who is wrong.
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ impl Agreement {
     pub fn learn(&self, met: &[Met]) {
         for Met { here, said } in met {
             if let Some(said) = said
-                && self.at(said.revision).is_some_and(|hash| hash != said.hash)
+                && self.differs(said, here)
             {
                 self.doubt.send_replace(Some(*said));
             }
@@ -77,16 +78,39 @@ impl Agreement {
         self.marks.lock().expect(POISON).back().copied()
     }
 
-    fn at(&self, revision: u64) -> Option<u128> {
+    /// Whether what the leader had at an earlier place than this one is not what this member had there.
+    fn differs(&self, said: &Mark, here: &Mark) -> bool {
         let marks = self.marks.lock().expect(POISON);
-        let found = marks.iter().find(|mark| mark.revision == revision);
-        found.map(|mark| mark.hash)
+        let known = !marks.is_empty() && said.revision > here.revision;
+        known || known_of(marks.iter(), said.revision).is_some_and(|known| known != Known::Has(said.hash))
     }
 
     /// What the leader said and this member did not find so.
     pub fn doubts(&self) -> watch::Receiver<Option<Mark>> {
         self.doubt.subscribe()
     }
+}
+
+/// What a member knows of the place at which another had some revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Has(u128),
+    /// It was there, and had another revision: it left out, or did twice, what others did.
+    Lacks,
+}
+
+/// `None` where the place lies before or behind all that the member remembers. The places it remembers have no gap, and
+/// revisions only grow, so a revision within them is that of one of them.
+fn known_of<'m>(marks: impl IntoIterator<Item = &'m Mark>, revision: u64) -> Option<Known> {
+    let (mut before, mut behind) = (false, false);
+    for mark in marks {
+        match mark.revision.cmp(&revision) {
+            Ordering::Less => before = true,
+            Ordering::Equal => return Some(Known::Has(mark.hash)),
+            Ordering::Greater => behind = true,
+        }
+    }
+    (before && behind).then_some(Known::Lacks)
 }
 
 /// What is to be concluded from the marks of several members.
@@ -101,32 +125,44 @@ pub enum Verdict {
     Undecided(u64),
 }
 
-/// Judges by the newest revision at which members differ. `others` are the marks of voters, `we_vote` whether ours
+/// Judges by the newest place at which members differ and most voters agree. `others` are the marks of voters, `we_vote` whether ours
 /// count among the `voters`.
 pub fn judge(own: &[Mark], we_vote: bool, others: &[(u64, Vec<Mark>)], voters: usize) -> Verdict {
-    for mark in own.iter().rev() {
-        let theirs = others.iter().filter_map(|(id, marks)| {
-            let same = marks.iter().find(|theirs| theirs.revision == mark.revision);
-            same.map(|theirs| (*id, *theirs))
-        });
-        let theirs: Vec<(u64, Mark)> = theirs.collect();
-        let Some((other, _)) = theirs.iter().find(|(_, theirs)| theirs.hash != mark.hash) else {
+    let theirs = others.iter().flat_map(|(_, marks)| marks);
+    let places: BTreeSet<u64> = own.iter().chain(theirs).map(|mark| mark.revision).collect();
+    let mut undecided = None;
+    for revision in places.into_iter().rev() {
+        let Some(ours) = known_of(own, revision) else {
+            continue;
+        };
+        let theirs = others.iter();
+        let theirs = theirs.filter_map(|(id, marks)| Some((*id, known_of(marks, revision)?)));
+        let theirs: Vec<(u64, Known)> = theirs.collect();
+        let Some((other, _)) = theirs.iter().find(|(_, theirs)| *theirs != ours) else {
             continue;
         };
         let votes = |hash: u128| {
-            let with = theirs.iter().filter(|(_, theirs)| theirs.hash == hash).count();
-            with + usize::from(we_vote && hash == mark.hash)
+            let with = theirs
+                .iter()
+                .filter(|(_, theirs)| *theirs == Known::Has(hash))
+                .count();
+            with + usize::from(we_vote && ours == Known::Has(hash))
         };
-        if votes(mark.hash) > voters / 2 {
-            return Verdict::OtherIsWrong(*other);
+        let hashes = theirs.iter().map(|(_, theirs)| *theirs).chain([ours]);
+        let right = hashes
+            .filter_map(|known| match known {
+                Known::Has(hash) => Some(hash),
+                Known::Lacks => None,
+            })
+            .find(|hash| votes(*hash) > voters / 2);
+        match right {
+            Some(hash) if ours == Known::Has(hash) => return Verdict::OtherIsWrong(*other),
+            Some(hash) => return Verdict::WeAreWrong(Mark { revision, hash }),
+            // Of an earlier place more may know.
+            None => undecided = undecided.or(Some(*other)),
         }
-        let wins = |theirs: &&(u64, Mark)| votes(theirs.1.hash) > voters / 2;
-        return match theirs.iter().find(wins) {
-            Some((_, right)) => Verdict::WeAreWrong(*right),
-            None => Verdict::Undecided(*other),
-        };
     }
-    Verdict::Agreed
+    undecided.map_or(Verdict::Agreed, Verdict::Undecided)
 }
 
 #[cfg(test)]
@@ -150,10 +186,69 @@ mod tests {
         let doubts = agreement.doubts();
         agreement.learn(&[met(5, 50, None), met(9, 90, Some(mark(5, 50)))]);
         // Of a place that this member has not met it knows nothing.
-        agreement.learn(&[met(11, 110, Some(mark(7, 1)))]);
+        agreement.learn(&[met(11, 110, Some(mark(3, 1)))]);
         assert!(!doubts.has_changed().unwrap());
         agreement.learn(&[met(12, 120, Some(mark(9, 91)))]);
         assert_eq!(*doubts.borrow(), Some(mark(9, 91)));
+    }
+
+    #[test]
+    fn a_place_that_this_member_met_with_another_revision_is_a_doubt() {
+        let met_at = |revisions: &[u64]| {
+            let agreement = Agreement::default();
+            for revision in revisions {
+                agreement.learn(&[met(*revision, u128::from(*revision), None)]);
+            }
+            let doubts = agreement.doubts();
+            assert!(!doubts.has_changed().unwrap());
+            (agreement, doubts)
+        };
+        // It left something out: at 28 it has not yet been where the leader was before, at 38 it has passed by.
+        for here in [28, 38] {
+            let (agreement, doubts) = met_at(&[10, 20, 27]);
+            agreement.learn(&[met(here, 7, Some(mark(20, 20)))]);
+            assert!(!doubts.has_changed().unwrap());
+            agreement.learn(&[met(here, 7, Some(mark(30, 30)))]);
+            assert_eq!(*doubts.borrow(), Some(mark(30, 30)), "{here}");
+        }
+        // Whose state was replaced knows nothing of earlier places.
+        let (agreement, doubts) = met_at(&[20]);
+        agreement.learn(&[met(25, 25, Some(mark(15, 1)))]);
+        assert!(!doubts.has_changed().unwrap());
+    }
+
+    #[test]
+    fn who_was_at_no_place_of_the_others_is_wrong() {
+        let right = [mark(10, 1), mark(20, 2), mark(30, 3), mark(40, 4)];
+        let skipped = [mark(10, 1), mark(18, 5), mark(28, 6), mark(38, 7)];
+        let twice = [mark(10, 1), mark(21, 8), mark(31, 9), mark(41, 9)];
+        for wrong in [skipped, twice] {
+            let judged = judge(&wrong, true, &[(2, right.to_vec()), (3, right.to_vec())], 3);
+            assert!(
+                matches!(judged, Verdict::WeAreWrong(mark) if right.contains(&mark)),
+                "{judged:?}"
+            );
+            let others = [(2, right.to_vec()), (3, wrong.to_vec())];
+            assert_eq!(judge(&right, true, &others, 3), Verdict::OtherIsWrong(3));
+            assert!(matches!(
+                judge(&right, true, &[(2, wrong.to_vec())], 3),
+                Verdict::Undecided(2)
+            ));
+        }
+        // Whoever is behind, or remembers less, differs from nobody.
+        assert_eq!(
+            judge(
+                &right,
+                true,
+                &[(2, right[..2].to_vec()), (3, right[2..].to_vec())],
+                3
+            ),
+            Verdict::Agreed
+        );
+        assert_eq!(
+            judge(&right[..1], true, &[(2, right[3..].to_vec())], 3),
+            Verdict::Agreed
+        );
     }
 
     #[test]

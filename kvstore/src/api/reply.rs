@@ -313,7 +313,7 @@ pub(super) fn member_problem(error: MemberError) -> Problem {
         ),
         MemberError::Unreachable => Problem::new(
             problem::MEMBER_UNREACHABLE,
-            "The member does not answer; nothing was changed.",
+            "A member that the change needs does not answer; nothing was changed.",
         ),
         MemberError::DiskReused => Problem::new(
             problem::NODE_ID_REUSED,

@@ -8,14 +8,18 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 
 use super::desk::Desk;
 use super::network::handshake::{HandshakeError, Purpose, Refused, connect};
-use super::network::message::MemberRefused;
+use super::network::message::{Ask, MemberRefused};
 use super::types::{Member, TypeConfig};
-use super::view;
+use super::view::{self, RaftView};
 
 /// Entries that a learner may lack when it becomes a voter.
 const PROMOTION_LAG_MAX: u64 = 1000;
 /// How long a hand-over may take before its outcome is called unknown.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// The same for a change of the voters.
+const CHANGE: Duration = Duration::from_secs(5);
+/// Who does not answer within this is counted as gone.
+const ANSWER: Duration = Duration::from_millis(500);
 
 type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
@@ -64,17 +68,19 @@ impl Desk {
             Err(MemberRefused::Unreachable) | Ok(()) => {}
             Err(other) => return Err(other),
         }
-        self.raft
-            .add_learner(id, member, false)
-            .await
-            .map(drop)
-            .map_err(refused)
+        let adding = self.raft.add_learner(id, member, false);
+        match tokio::time::timeout(CHANGE, adding).await {
+            Ok(added) => added.map(drop).map_err(refused),
+            Err(_late) => Err(MemberRefused::Unknown),
+        }
     }
 
     /// Asks the node at `address` for the name of its disk.
     pub(super) async fn bind_by_asking(&self, id: u64, address: &str) -> Result<(), MemberRefused> {
         match connect(self.peers.trust(), id, address, Purpose::Ask).await {
-            Ok(connection) => self.bind(id, connection.peer_disk).await,
+            Ok(connection) => tokio::time::timeout(CHANGE, self.bind(id, connection.peer_disk))
+                .await
+                .unwrap_or(Err(MemberRefused::Unknown)),
             Err(HandshakeError::Refused(Refused::DiskReused)) => Err(MemberRefused::DiskReused),
             Err(_) => Err(MemberRefused::Unreachable),
         }
@@ -95,12 +101,16 @@ impl Desk {
             return Err(MemberRefused::NotCaughtUp { lag });
         }
         self.bind_by_asking(id, &member.peer_address).await?;
-        let change = ChangeMembers::AddVoterIds([id].into());
-        self.raft
-            .change_membership(change, true)
-            .await
-            .map(drop)
-            .map_err(refused)
+        self.change(ChangeMembers::AddVoterIds([id].into()), true).await
+    }
+
+    /// A change that cannot be finished now may be later, so its outcome is unknown.
+    async fn change(&self, change: ChangeMembers<u64, Member>, retain: bool) -> Result<(), MemberRefused> {
+        let changing = self.raft.change_membership(change, retain);
+        match tokio::time::timeout(CHANGE, changing).await {
+            Ok(changed) => changed.map(drop).map_err(refused),
+            Err(_late) => Err(MemberRefused::Unknown),
+        }
     }
 
     /// A leader may have died between the two steps of a change; nothing but another change would take the second.
@@ -108,9 +118,7 @@ impl Desk {
         if !view::view(&self.raft).joint {
             return Ok(());
         }
-        let nobody: ChangeMembers<u64, Member> = ChangeMembers::AddVoterIds([].into());
-        let finished = self.raft.change_membership(nobody, true).await;
-        finished.map(drop).map_err(refused)
+        self.change(ChangeMembers::AddVoterIds([].into()), true).await
     }
 
     pub(super) async fn remove(&self, id: u64) -> Result<(), MemberRefused> {
@@ -122,13 +130,7 @@ impl Desk {
             return Err(MemberRefused::NotFound);
         }
         if !view.is_voter(id) {
-            let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveNodes([id].into());
-            return self
-                .raft
-                .change_membership(change, false)
-                .await
-                .map(drop)
-                .map_err(refused);
+            return self.change(ChangeMembers::RemoveNodes([id].into()), false).await;
         }
         if view.voters.len() == 1 {
             return Err(MemberRefused::LastVoter);
@@ -144,12 +146,32 @@ impl Desk {
             self.hand_over(heir.ok_or(MemberRefused::LastVoter)?).await?;
             return Err(MemberRefused::NotLeader);
         }
-        let change: ChangeMembers<u64, Member> = ChangeMembers::RemoveVoters([id].into());
-        self.raft
-            .change_membership(change, false)
-            .await
-            .map(drop)
-            .map_err(refused)
+        self.majority_lives_without(id, &view).await?;
+        self.change(ChangeMembers::RemoveVoters([id].into()), false).await
+    }
+
+    /// Without a majority of those who stay, the change could neither be finished nor taken back.
+    async fn majority_lives_without(&self, id: u64, view: &RaftView) -> Result<(), MemberRefused> {
+        let staying = view.voters.iter().copied().filter(|voter| *voter != id);
+        let staying: Vec<u64> = staying.collect();
+        let living = staying.iter().map(|voter| async {
+            if *voter == view.me {
+                return true;
+            }
+            let Some(member) = view.members.get(voter) else {
+                return false;
+            };
+            let link = self.peers.link(*voter, &member.peer_address);
+            let answer = tokio::time::timeout(ANSWER, link.ask(&Ask::Standing)).await;
+            matches!(answer, Ok(Ok(_)))
+        });
+        let living = futures_util::future::join_all(living).await;
+        let living = living.into_iter().filter(|lives| *lives).count();
+        if living > staying.len() / 2 {
+            Ok(())
+        } else {
+            Err(MemberRefused::Unreachable)
+        }
     }
 
     /// Lets `to` lead, without a wait for timeouts.

@@ -1,12 +1,13 @@
 //! Changes to who belongs to the cluster and who leads it.
 //!
 //! They are no commands of the state machine, so an idempotency key is kept around them: one answer is kept before the
-//! change begins and one when it is done. A repeat that finds the first and not the second goes on with the change.
+//! change begins and one when it is done. A repeat that finds the first and not the second goes on with the change. What
+//! was refused is tried again.
 
 use std::time::Duration;
 
 use super::{LEADER_WAIT, Level, ReadError, Store, WriteError};
-use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Txn};
+use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Reply, Txn};
 use crate::machine::base::Base as _;
 use crate::machine::state::KeptId;
 use crate::raft::network::link::AskError;
@@ -15,9 +16,11 @@ use crate::raft::view;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Behind the caller's key, which holds no space: what became of the change.
+/// Behind the caller's key, which holds no space: what is known of the change.
+const BEGUN: &str = "";
+/// The member that is to be removed was there before it was removed under this key.
+const THERE: &str = " there";
 const DONE: &str = " done";
-const REFUSED: &str = " refused";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberError {
@@ -54,19 +57,8 @@ pub struct Keyed {
     pub once: Once,
 }
 
-/// How far a change under a key had come before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    /// It may have been made.
-    Begun,
-    /// It was not made.
-    Refused,
-    Done,
-}
-
 impl Store {
-    /// Makes the change, under a key at most once. Whether it had been made before.
+    /// Makes the change, under a key at most once. Whether it had been begun before.
     pub async fn change_members(
         &self,
         change: MemberChange,
@@ -75,62 +67,54 @@ impl Store {
         let Some(keyed) = keyed else {
             return self.change(change).await.map(|()| false);
         };
-        let before = self.begin(&keyed).await?;
-        if before == Before::Done {
+        let begun = self.note(&keyed, BEGUN).await?;
+        if let Answer::Refused(refusal) = begun.answer {
+            return Err(MemberError::Key(refusal));
+        }
+        if begun.replayed && self.noted(&keyed, DONE).await? {
             return Ok(true);
         }
-        let is_removal = matches!(change, MemberChange::Remove { .. });
-        let outcome = match self.change(change).await {
-            // It went the first time.
-            Err(MemberError::NotFound) if is_removal && before == Before::Begun => Ok(()),
-            outcome => outcome,
+        let removed = match &change {
+            MemberChange::Remove { id } => Some(*id),
+            _ => None,
         };
-        let said = match &outcome {
-            Ok(()) => DONE,
-            Err(MemberError::Unknown | MemberError::NoLeader) => return outcome.map(|()| false),
-            Err(_) => REFUSED,
-        };
+        if let Some(id) = removed
+            && view::view(&self.inner.desk.raft).members.contains_key(&id)
+        {
+            self.note(&keyed, THERE).await?;
+        }
+        match self.change(change).await {
+            // It went at an earlier attempt.
+            Err(MemberError::NotFound) if removed.is_some() && self.noted(&keyed, THERE).await? => {}
+            outcome => outcome?,
+        }
         // Lost, a repeat makes the change again, and finds it made.
-        self.note(&keyed, said).await.ok();
-        outcome.map(|()| before == Before::Begun)
+        self.note(&keyed, DONE).await.ok();
+        Ok(begun.replayed)
     }
 
-    async fn begin(&self, keyed: &Keyed) -> Result<Before, MemberError> {
-        let reply = self.note(keyed, "").await?;
-        match reply.answer {
-            Answer::Refused(refusal) => return Err(MemberError::Key(refusal)),
-            _ if !reply.replayed => return Ok(Before::Nothing),
-            _ => {}
-        }
+    async fn noted(&self, keyed: &Keyed, what: &str) -> Result<bool, MemberError> {
         let point = self.read_point(Level::Linearizable).await?;
-        let noted = |said| {
-            let id = KeptId {
-                owner: keyed.owner.clone(),
-                key: format!("{}{said}", keyed.once.key),
-            };
-            point.generation.db().kept(&id).is_some()
+        let id = KeptId {
+            owner: keyed.owner.clone(),
+            key: format!("{}{what}", keyed.once.key),
         };
-        Ok(if noted(DONE) {
-            Before::Done
-        } else if noted(REFUSED) {
-            Before::Refused
-        } else {
-            Before::Begun
-        })
+        Ok(point.generation.db().kept(&id).is_some())
     }
 
     /// Keeps an answer that says nothing but that it was kept.
-    async fn note(&self, keyed: &Keyed, said: &str) -> Result<crate::command::Reply, WriteError> {
+    async fn note(&self, keyed: &Keyed, what: &str) -> Result<Reply, WriteError> {
         let once = Once {
-            key: format!("{}{said}", keyed.once.key),
+            key: format!("{}{what}", keyed.once.key),
             ..keyed.once.clone()
         };
-        self.write(Command {
+        // A change of members waits for no mirror.
+        let note = Command {
             actor: keyed.actor,
             action: Action::Txn(Txn::default()),
             once: Some(once),
-        })
-        .await
+        };
+        self.inner.proposals.propose_unheld(note).await
     }
 
     /// Asks whoever leads until somebody does.

@@ -64,6 +64,30 @@ async fn told(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
+/// Of the three, one is dead already: without the other nothing could be committed, nor the change be taken back.
+#[tokio::test]
+async fn a_voter_that_is_needed_is_not_removed() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<&str> = ["n1", "n2", "n3"]
+        .into_iter()
+        .filter(|name| *name != leader)
+        .collect();
+    let path = |name: &str| format!("{MEMBERS}/{}", name.trim_start_matches('n'));
+    cluster.kill(others[0]).await;
+    ask(&cluster, "DELETE", &leader, &path(others[1]), Value::Null)
+        .await
+        .refused(503, "member-unreachable");
+    let client = cluster.client();
+    client.put("still", "written").await.unwrap();
+    // The dead one may go.
+    let left = ask(&cluster, "DELETE", &leader, &path(others[0]), Value::Null)
+        .await
+        .fine(200);
+    assert_eq!(left.body["members"].as_array().unwrap().len(), 2, "{}", left.body);
+    client.put("still", "written again").await.unwrap();
+}
+
 /// A learner that does not run, and whose address nobody else has.
 fn learner(id: u64) -> Value {
     json!({"id": id, "peer_address": format!("127.0.0.1:{}", 60_000 + id), "client_address": "127.0.0.1:1"})
@@ -97,7 +121,7 @@ async fn a_change_under_a_key_is_made_once() {
     assert!(late.replayed && late.member(9).is_none(), "{}", late.body);
     // What was refused is no removal that went.
     for _ in 0..2 {
-        keyed("n1", "DELETE", &remove, Value::Null, "too late")
+        keyed("n1", "DELETE", &remove, Value::Null, "too-late")
             .await
             .refused(404, "member-not-found");
     }

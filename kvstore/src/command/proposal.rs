@@ -34,7 +34,7 @@ impl Proposal {
             return Err(MalformedProposal::Format(header[0]));
         }
         let at_ms = u64::from_le_bytes(header[1..].try_into().expect("the header has nine bytes"));
-        Ok((at_ms, decode_commands(body)?))
+        Ok((at_ms, postcard::from_bytes(body)?))
     }
 }
 
@@ -44,6 +44,8 @@ pub enum MalformedProposal {
     Short,
     #[error("a proposal has format {0}, which this version cannot read")]
     Format(u8),
+    #[error("there are {0} bytes behind the commands of a proposal")]
+    Surplus(usize),
     #[error("a proposal does not decode")]
     Body(#[from] postcard::Error),
 }
@@ -64,8 +66,14 @@ pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
     postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
 }
 
+/// The commands of a list that holds nothing else.
 pub fn decode_commands(list: &[u8]) -> Result<Vec<Command>, MalformedProposal> {
-    Ok(postcard::from_bytes(list)?)
+    let (commands, rest) = postcard::take_from_bytes(list)?;
+    if rest.is_empty() {
+        Ok(commands)
+    } else {
+        Err(MalformedProposal::Surplus(rest.len()))
+    }
 }
 
 /// How many commands an encoded list says it has; `None` if it does not even say that, or cannot have so many.
@@ -116,6 +124,24 @@ mod tests {
         assert_eq!(merged, encode_commands(&renewals(0..400)));
         let proposal = Proposal::new(7, &merged);
         assert_eq!(proposal.decode().expect("it decodes"), (7, renewals(0..400)));
+    }
+
+    #[test]
+    fn a_list_holds_nothing_but_its_commands() {
+        let list = encode_commands(&renewals(0..3));
+        assert_eq!(decode_commands(&list).expect("it decodes"), renewals(0..3));
+        let surplus = [list.as_slice(), b"x"].concat();
+        assert!(matches!(
+            decode_commands(&surplus),
+            Err(MalformedProposal::Surplus(1))
+        ));
+        // They say how many they are, as a list does, and are none.
+        for bent in [[1, 0xff].as_slice(), &list[..list.len() - 1]] {
+            assert!(
+                count_commands(bent).is_some() && decode_commands(bent).is_err(),
+                "{bent:?}"
+            );
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Desk {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(Moment {
                 index: linearizer.read_log_id().index() + 1,
-                mirrored: self.mirrors.mirrored(),
+                mirrored: self.mirrors.mirrored(|| view::view(&self.raft).term),
             }),
             Err(_) => Err(NotNow::NotLeader),
         }
@@ -117,11 +117,20 @@ impl Desk {
         }
     }
 
-    /// Whether this disk is full and the commands need room on it; decoded only then.
-    fn has_no_room_for(&self, commands: &[u8]) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
-            && decode_commands(commands)
-                .is_ok_and(|commands| commands.iter().any(|command| command.action.grows()))
+    /// Whether what another member wants proposed can be applied by all, and has room here. What is not admitted is asked
+    /// for again, and by then another may lead that knows more, or has room.
+    fn admits(&self, commands: &[u8]) -> bool {
+        match decode_commands(commands) {
+            Ok(commands) => {
+                // With one that frees room, or keeps a lease alive, the others pass too.
+                !self.disk_full.load(Ordering::Relaxed)
+                    || !commands.iter().all(|command| command.action.grows())
+            }
+            Err(error) => {
+                tracing::error!(%error, "commands of a member do not decode; they are not proposed");
+                false
+            }
+        }
     }
 
     /// Answers a question of another member.
@@ -131,8 +140,7 @@ impl Desk {
                 empty: !self.raft.is_initialized().await.unwrap_or(true),
             },
             Ask::ReadIndex => Told::ReadIndex(self.read_index().await),
-            // It is asked again, and by then another leads that has room.
-            Ask::Propose(commands) | Ask::ProposeUnheld(commands) if self.has_no_room_for(&commands) => {
+            Ask::Propose(commands) | Ask::ProposeUnheld(commands) if !self.admits(&commands) => {
                 Told::Proposed(Err(NotNow::Overloaded))
             }
             Ask::Propose(commands) => Told::Proposed(self.propose(commands).await),
@@ -143,7 +151,7 @@ impl Desk {
                 revision,
             } => Told::Mirror(self.hear_mirror(&name, &incarnation, revision).await),
             Ask::Mirrors => Told::Mirrors(self.mirrors.views()),
-            Ask::Mirrored(revision) => Told::Mirrored(self.mirrors.wait(revision).await.map(drop)),
+            Ask::Mirrored(revision) => Told::Mirrored(self.mirrors.wait_for_read(revision).await.map(drop)),
             Ask::LastLog => Told::LastLog {
                 last: self.vote_and_last().await.and_then(|(_, last)| last),
             },
@@ -155,10 +163,11 @@ impl Desk {
 
     /// Only the leader waits for mirrors, so only its ear counts.
     pub async fn hear_mirror(&self, name: &str, incarnation: &str, revision: u64) -> MirrorHeard {
-        if view::leader(&self.raft) != Some(self.peers.trust().identity.id()) {
+        let view = view::view(&self.raft);
+        if view.leader != Some(view.me) {
             return MirrorHeard::NotLeader;
         }
-        self.mirrors.hear(name, incarnation, revision).await
+        self.mirrors.hear(view.term, name, incarnation, revision).await
     }
 
     /// `None` when Raft has stopped.

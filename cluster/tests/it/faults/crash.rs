@@ -26,6 +26,28 @@ async fn a_killed_leader_is_replaced_in_time_without_the_shortcut() {
     }
 }
 
+/// Who says nothing keeps no member out, and an election takes no longer for it.
+#[tokio::test]
+async fn strangers_at_the_peer_ports_do_not_hold_up_an_election() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let mut strangers = Vec::new();
+    for node in &cluster.config.nodes {
+        for _ in 0..270 {
+            if node.name() != leader {
+                strangers.push(std::net::TcpStream::connect(&node.peer).unwrap());
+            }
+        }
+    }
+    let held = Instant::now();
+    kill_leaders(&cluster, 1).await;
+    drop(strangers);
+    say(&format!(
+        "strangers were held for {:?} and a leader was found",
+        held.elapsed()
+    ));
+}
+
 pub(crate) async fn kill_leaders(cluster: &Cluster, kills: usize) {
     let load = Load::start(cluster, Plan::default());
     load.progress(Instant::now(), 200).await;

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod bent;
 pub mod client;
+mod doorway;
 pub mod failover;
 pub mod frame;
 pub mod handshake;

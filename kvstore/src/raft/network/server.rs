@@ -14,6 +14,7 @@ use service::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::doorway::{Doorway, Place};
 use super::failover;
 use super::frame::{FRAME_BYTES_MAX, FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
@@ -68,11 +69,8 @@ impl PeerServer {
 
     /// Serves until the tasks are told to stop.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (room, doorway) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Doorway::default());
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.tasks.stopping() => return,
@@ -82,26 +80,39 @@ impl PeerServer {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let server = Arc::clone(&self);
+            let (server, room, place) = (Arc::clone(&self), Arc::clone(&room), doorway.enter());
             self.tasks.spawn("peer-connection", async move {
-                let _permit = permit;
                 let stopping = server.tasks.clone();
                 tokio::select! {
-                    () = Arc::clone(&server).converse(stream) => {}
+                    () = server.welcome(stream, place, room) => {}
                     () = stopping.stopping() => {}
                 }
             });
         }
     }
 
-    async fn converse(self: Arc<Self>, stream: TcpStream) {
-        let connection = match accept(&self.trust, stream).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::debug!(%error, "a connection to the peer port was not trusted");
+    async fn welcome(self: Arc<Self>, stream: TcpStream, mut place: Place, room: Arc<Semaphore>) {
+        let accepted = tokio::select! {
+            accepted = accept(&self.trust, stream) => accepted,
+            () = place.lost() => {
+                tracing::debug!("a connection to the peer port had to make room before it proved anything");
                 return;
             }
         };
+        drop(place);
+        match accepted {
+            Ok(connection) => {
+                let Ok(_permit) = room.try_acquire() else {
+                    tracing::warn!(node.peer = connection.peer, "too many connections of members");
+                    return;
+                };
+                self.converse(connection).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection to the peer port was not trusted"),
+        }
+    }
+
+    async fn converse(self: Arc<Self>, connection: Connection) {
         let (peer, purpose) = (connection.peer, connection.purpose);
         let ended = match purpose {
             Purpose::Append => self.appends(connection).await,

@@ -6,6 +6,7 @@
 
 mod backups;
 mod health;
+mod snapshots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,9 +62,10 @@ impl Upkeep {
             "flushes",
             Arc::clone(&upkeep).flush_regularly(Duration::from_secs(store.flush_every_s)),
         );
-        upkeep
-            .tasks
-            .spawn("snapshots", Arc::clone(&upkeep).snapshot_when_due(store.clone()));
+        upkeep.tasks.spawn(
+            "snapshots",
+            Arc::clone(&upkeep).snapshot_when_due(store.clone(), config.limits.clone()),
+        );
         upkeep
             .tasks
             .spawn("compaction", Arc::clone(&upkeep).compact_when_due(store));
@@ -217,20 +219,6 @@ impl Upkeep {
                 Ok(Ok(())) => flushed = applied,
                 Ok(Err(error)) => tracing::error!(%error, "the state machine could not be flushed"),
                 Err(_) => return,
-            }
-        }
-    }
-
-    async fn snapshot_when_due(self: Arc<Self>, store: StoreConfig) {
-        while self.pause(Duration::from_millis(500)).await {
-            let view = view::view(&self.desk.raft);
-            let since = view
-                .applied
-                .unwrap_or(0)
-                .saturating_sub(view.snapshot.unwrap_or(0));
-            let bytes = self.desk.machine.applied_bytes.load(Ordering::Relaxed);
-            if since >= store.snapshot_log_entries || (bytes >= store.snapshot_log_bytes && since > 0) {
-                self.desk.raft.trigger().snapshot().await.ok();
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
@@ -238,6 +239,7 @@ impl Machine {
 
     fn build_snapshot(&self) -> anyhow::Result<(SnapshotMeta, std::path::PathBuf)> {
         let beside = self.snapshots.beside(u64::MAX)?;
+        let applied_bytes = self.applied_bytes.load(Ordering::Relaxed);
         let generation = self.generation();
         generation.db().checkpoint(&beside)?;
         let meta = {
@@ -262,7 +264,7 @@ impl Machine {
         let adopted = self
             .snapshots
             .adopt_described(&beside, meta, files, generation.number)?;
-        self.applied_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.snapshot_bytes.store(applied_bytes, Ordering::Relaxed);
         self.metrics.snapshots.with_label_values(&["built"]).inc();
         Ok(adopted)
     }

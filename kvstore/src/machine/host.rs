@@ -79,8 +79,9 @@ pub struct Machine {
     pub leases: LeaseClock,
     pub agreement: Agreement,
     pub metrics: Arc<NodeMetrics>,
-    /// Bytes of proposals applied since the last snapshot.
+    /// Bytes of proposals applied since this process began, and how many they were when the last snapshot was made.
     pub applied_bytes: AtomicU64,
+    pub snapshot_bytes: AtomicU64,
     pub(crate) snapshots: super::snapshot::Snapshots,
     pub(crate) damage: Arc<Damage>,
 }
@@ -166,6 +167,7 @@ impl Machine {
             agreement: Agreement::default(),
             metrics,
             applied_bytes: AtomicU64::new(0),
+            snapshot_bytes: AtomicU64::new(0),
             snapshots: super::snapshot::Snapshots::open(folder.join("snapshots"))?,
             damage,
         }))

@@ -21,6 +21,7 @@ mod idempotency;
 mod keys;
 mod leases;
 mod limits;
+mod log_size;
 mod mirrors;
 mod openapi;
 mod ranges;

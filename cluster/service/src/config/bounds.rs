@@ -58,6 +58,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         snapshot_log_entries 10, 100_000_000;
         snapshot_log_bytes 1 MIB, 64 GIB;
         log_keep_entries 0, 100_000_000;
+        log_keep_bytes 1 MIB, 1024 GIB;
         flush_every_s 1, 3600;
         memtable_mib 1, 4096;
         block_cache_mib 1, 1_048_576;

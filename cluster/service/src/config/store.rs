@@ -66,6 +66,8 @@ pub struct StoreConfig {
     pub snapshot_log_bytes: u64,
     /// Entries kept behind a snapshot for followers that are a little late.
     pub log_keep_entries: u64,
+    /// Bytes of entries after which those before an older snapshot are given up, however few they are.
+    pub log_keep_bytes: u64,
     pub flush_every_s: u64,
     pub memtable_mib: usize,
     pub block_cache_mib: usize,
@@ -90,6 +92,7 @@ impl Default for StoreConfig {
             snapshot_log_entries: 100_000,
             snapshot_log_bytes: 256 << 20,
             log_keep_entries: 20_000,
+            log_keep_bytes: 1 << 30,
             flush_every_s: 60,
             memtable_mib: 8,
             block_cache_mib: 32,

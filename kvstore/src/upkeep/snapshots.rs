@@ -1,0 +1,98 @@
+//! When a snapshot is taken, and what of the log is given up behind it.
+//!
+//! openraft keeps so many entries behind a snapshot, however large they are. Here the log is bounded in bytes too, and a
+//! full disk keeps nothing that a snapshot stands for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use service::config::{LimitsConfig, StoreConfig};
+
+use super::Upkeep;
+use crate::raft::view;
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two snapshots that are taken only because the disk is full.
+const FULL_REST: Duration = Duration::from_mins(1);
+
+/// Snapshots behind which entries may still be in the log: their last entry, and the bytes applied when they came.
+#[derive(Default)]
+struct Behind(VecDeque<(u64, u64)>);
+
+impl Behind {
+    fn note(&mut self, snapshot: Option<u64>, applied_bytes: u64) {
+        let Some(index) = snapshot else { return };
+        if self.0.back().is_none_or(|(newest, _)| index > *newest) {
+            self.0.push_back((index, applied_bytes));
+        }
+    }
+
+    /// The newest snapshot since which more was applied than is to be kept, once.
+    fn give_up(&mut self, applied_bytes: u64, keep: u64) -> Option<u64> {
+        let mut upto = None;
+        while let Some((index, at)) = self.0.front()
+            && applied_bytes - at >= keep
+        {
+            upto = Some(*index);
+            self.0.pop_front();
+        }
+        upto
+    }
+}
+
+impl Upkeep {
+    pub(super) async fn snapshot_when_due(self: Arc<Self>, store: StoreConfig, limits: LimitsConfig) {
+        let room = limits.disk_free_bytes_min / 2;
+        let (mut behind, mut full_at) = (Behind::default(), None::<Instant>);
+        while self.pause(LOOK_EVERY).await {
+            let view = view::view(&self.desk.raft);
+            let machine = &self.desk.machine;
+            let applied_bytes = machine.applied_bytes.load(Ordering::Relaxed);
+            let bytes = applied_bytes.saturating_sub(machine.snapshot_bytes.load(Ordering::Relaxed));
+            let (applied, snapshot) = (view.applied.unwrap_or(0), view.snapshot.unwrap_or(0));
+            let since = applied.saturating_sub(snapshot);
+            let is_full = self.desk.disk_full.load(Ordering::Relaxed);
+            let mut due = since >= store.snapshot_log_entries || bytes >= store.snapshot_log_bytes;
+            // One that finds no room at all would end the node.
+            let has_some = super::free_bytes(&self.folder).is_ok_and(|free| free >= room);
+            if is_full && has_some && full_at.is_none_or(|at| at.elapsed() > FULL_REST) {
+                (due, full_at) = (true, Some(Instant::now()));
+            }
+            if due && since > 0 {
+                self.desk.raft.trigger().snapshot().await.ok();
+            }
+            behind.note(view.snapshot, applied_bytes);
+            let keep = if is_full { 0 } else { store.log_keep_bytes };
+            if let Some(upto) = behind.give_up(applied_bytes, keep) {
+                tracing::debug!(
+                    raft.index = upto,
+                    "the log is given up as far as this snapshot stands for it"
+                );
+                self.desk.raft.trigger().purge_log(upto).await.ok();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_leaves_so_many_bytes() {
+        let mut behind = Behind::default();
+        behind.note(None, 0);
+        for (index, bytes) in [(10, 100), (10, 150), (20, 200), (30, 300)] {
+            behind.note(Some(index), bytes);
+        }
+        assert_eq!(behind.give_up(199, 100), None);
+        assert_eq!(behind.give_up(200, 100), Some(10), "100 bytes since it came");
+        assert_eq!(behind.give_up(299, 100), None, "each once");
+        assert_eq!(behind.give_up(500, 100), Some(30), "the newest of several");
+        behind.note(Some(40), 500);
+        assert_eq!(behind.give_up(500, 0), Some(40), "a full disk keeps nothing");
+        assert_eq!(behind.give_up(900, 0), None);
+    }
+}

@@ -17,6 +17,7 @@ use crate::copy::Head;
 use crate::progress::Progress;
 use crate::row::{Batch, Row};
 use crate::writer::{Order, Orders};
+use service::time::now_ms;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const PAGE_ROWS: u32 = 10_000;
@@ -132,7 +133,8 @@ impl Follower {
         loop {
             let batch = match stream.next_batch().await {
                 Ok(batch) => Batch::from(batch),
-                Err(Error::Compacted { .. }) => return End::Gone,
+                // Also what is too large to be told; read page by page, it is not.
+                Err(Error::Compacted { .. } | Error::Protocol { .. }) => return End::Gone,
                 Err(error) => return End::Failed(error.into()),
             };
             self.progress.note(batch.revision, batch.arrived);
@@ -224,8 +226,10 @@ impl Follower {
                 .last()
                 .map(|last| (last.owner.clone(), last.key.clone()));
             let told = |answer: &KeptAnswer| answer.revision <= revision;
-            self.order(Order::Answers(page.answers.into_iter().filter(told).collect()))
-                .await?;
+            let now_ms = now_ms();
+            let told = page.answers.into_iter().filter(told);
+            let told = told.map(|answer| answer.by_clock(now_ms)).collect();
+            self.order(Order::Answers(told)).await?;
             if !page.more {
                 return Ok(());
             }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::{EventKind, WatchBatch, WatchEvent};
+use service::time::now_ms;
 use tokio::time::Instant;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,11 @@ impl From<WatchBatch> for Batch {
     fn from(mut batch: WatchBatch) -> Self {
         Self {
             revision: batch.revision,
-            kept: batch.events.last_mut().and_then(|event| event.change.kept.take()),
+            kept: batch
+                .events
+                .last_mut()
+                .and_then(|event| event.change.kept.take())
+                .map(|kept| kept.by_clock(now_ms())),
             changes: batch.events.into_iter().map(Change::from).collect(),
             arrived: Instant::now(),
         }

@@ -107,6 +107,7 @@ pub(crate) fn start(writer: Writer, progress: Arc<Progress>, config: &MirrorConf
 
 impl Thread {
     fn run(mut self) {
+        let mut untidy = false;
         while !self.tasks.is_stopping() {
             let order = self.runtime.block_on(timeout(IDLE, self.orders.recv()));
             let next = match order {
@@ -118,8 +119,17 @@ impl Thread {
             if let Some(order) = next {
                 self.carry_out(order);
             }
-            if let Err(error) = self.writer.tidy() {
-                self.say(&error);
+            match self.writer.tidy() {
+                Err(error) => {
+                    self.say(&error);
+                    untidy = true;
+                }
+                // Nothing may come that would tell that it can be written again.
+                Ok(()) if untidy => {
+                    self.progress.update(|applied| applied.trouble = None);
+                    untidy = false;
+                }
+                Ok(()) => {}
             }
         }
     }

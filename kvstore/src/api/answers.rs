@@ -18,13 +18,15 @@ use crate::machine::state::{Kept, KeptId};
 /// Of one page.
 const BYTES_MAX: u64 = 1 << 20;
 
-pub(super) fn wire(id: KeptId, kept: Kept) -> KeptAnswer {
+/// `now_ms` is what the cluster's clock says.
+pub(super) fn wire(now_ms: u64, id: KeptId, kept: Kept) -> KeptAnswer {
     let told: Reply = postcard::from_bytes(&kept.reply).expect("a kept answer was encoded by this code");
     KeptAnswer {
         owner: id.owner,
         key: id.key,
         revision: told.revision,
         expires_ms: kept.expires_ms,
+        left_ms: Some(kept.expires_ms.saturating_sub(now_ms)),
         fingerprint: Bytes::copy_from_slice(&kept.fingerprint),
         reply: kept.reply,
     }
@@ -57,7 +59,9 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
         .await
         .map_err(|error| Problem::internal("list the kept answers", error))?;
     let more = found.iter().map(|(id, kept)| kept.bytes(id)).sum::<u64>() >= BYTES_MAX;
-    let answers: Vec<KeptAnswer> = found.into_iter().map(|(id, kept)| wire(id, kept)).collect();
+    let now_ms = api.store.machine().state().now_ms;
+    let answers = found.into_iter().map(|(id, kept)| wire(now_ms, id, kept));
+    let answers: Vec<KeptAnswer> = answers.collect();
     let newest = answers.iter().map(|answer| answer.revision).max();
     if api.is_newer(&point, newest.unwrap_or(0)).await? {
         caller.may_read_prefix(&api, b"")?;

@@ -32,8 +32,14 @@ pub(super) async fn revision(State(api): State<Shared>, request: Request) -> Res
     let level = Params::of(&parts.uri).level()?;
     let point = api.read_point(level).await?;
     caller.present(&api)?;
-    // Everything that was acknowledged is on the mirrors, so there is nothing to wait for.
-    let revision = point.revision.min(point.mirrored.unwrap_or(u64::MAX));
+    // What was acknowledged is on the mirrors, so there is nothing to wait for; unless nobody knows yet how much that is.
+    let revision = match point.mirrored {
+        Some(0) => {
+            api.may_show(&point, point.revision).await?;
+            point.revision
+        }
+        mirrored => point.revision.min(mirrored.unwrap_or(u64::MAX)),
+    };
     Ok(reply::found(revision, level, &RevisionAnswer { revision }))
 }
 

@@ -136,12 +136,19 @@ pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Res
         incarnation,
     };
     let once = once::once(&api, &parts, &body)?;
-    let reply = api.write(&caller, action, once).await?;
-    // It is announced by now, whoever can tell how it stands.
+    let written = api.write(&caller, action, once).await?;
+    // It is announced by now, whoever can tell how it stands; long ago, it may be gone again.
     let views = api.store.mirrors().await.unwrap_or_default();
     let view = views.into_iter().find(|view| view.name == name);
-    let view = view.ok_or_else(reply::outcome_unknown)?;
-    Ok(api.written(StatusCode::OK, &reply, &status(view)))
+    let absent = || {
+        if written.replayed {
+            gone(&name)
+        } else {
+            reply::outcome_unknown()
+        }
+    };
+    let view = view.ok_or_else(absent)?;
+    Ok(api.written(StatusCode::OK, &written, &status(view)))
 }
 
 pub(super) async fn remove(State(api): State<Shared>, request: Request) -> Result<Response> {

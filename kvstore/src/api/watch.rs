@@ -236,7 +236,8 @@ impl Stream {
                 };
                 let mut change = change(noted);
                 if n == last {
-                    let kept = kept.take().map(|(id, kept)| answers::wire(id, kept));
+                    let now_ms = self.api.store.machine().state().now_ms;
+                    let kept = kept.take().map(|(id, kept)| answers::wire(now_ms, id, kept));
                     // The key may have been used again since: what is kept now then tells of a later revision.
                     change.kept = kept.filter(|kept| kept.revision == revision);
                 }

@@ -107,6 +107,7 @@ fn kept_answers_of_a_mirror() {
         key: "once".to_owned(),
         revision: 7,
         expires_ms: 1,
+        left_ms: None,
         fingerprint: Bytes::from_static(&[7; 16]),
         reply: Bytes::copy_from_slice(reply),
     };

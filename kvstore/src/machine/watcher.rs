@@ -221,6 +221,14 @@ impl Watcher {
         if self.with_aside && !deliveries.is_empty() {
             // The present database, which has all that was delivered, also when a snapshot was installed meanwhile.
             deliveries = with_aside(self.machine.generation(), deliveries).await;
+            // What was kept beside is given up with the history, although the ring may still have the changes.
+            let compacted = self.machine.state().compacted;
+            if deliveries
+                .first()
+                .is_some_and(|first| first.revision <= compacted)
+            {
+                return Err(Step::Compacted(compacted));
+            }
         }
         self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
         Ok(deliveries)

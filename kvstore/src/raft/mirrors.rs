@@ -30,6 +30,8 @@ struct Heard {
     incarnation: String,
     revision: u64,
     at: Instant,
+    /// Of the leader that heard it: another may have waited for more since.
+    term: u64,
 }
 
 pub struct MirrorDesk {
@@ -90,7 +92,7 @@ impl MirrorDesk {
     }
 
     /// A mirror has everything up to `revision` on its disk, or says again that it has.
-    pub async fn hear(&self, name: &str, incarnation: &str, revision: u64) -> MirrorHeard {
+    pub async fn hear(&self, term: u64, name: &str, incarnation: &str, revision: u64) -> MirrorHeard {
         let mut progress = self.machine.progress();
         let reached = progress.wait_for(|progress| progress.revision >= revision);
         if timeout(AHEAD, reached).await.is_err() {
@@ -109,6 +111,7 @@ impl MirrorDesk {
             incarnation: mirror.incarnation.clone(),
             revision,
             at: Instant::now(),
+            term,
         };
         self.heard.send_modify(|all| {
             all.insert(name.to_owned(), heard);
@@ -195,11 +198,22 @@ impl MirrorDesk {
         blocking.any(|mirror| self.is_silent(mirror) || self.holds_up(mirror))
     }
 
-    /// Up to where reads may be shown without waiting; `None` when there is no mirror to wait for.
-    pub fn mirrored(&self) -> Option<u64> {
+    /// Up to where reads may be shown without waiting, which is no less than was ever acknowledged; `None` when there is
+    /// no mirror to wait for, and 0 when some of them has not been heard in this term: what earlier leaders have
+    /// acknowledged with it is not known then.
+    pub fn mirrored(&self, term: impl FnOnce() -> u64) -> Option<u64> {
         let mirrors = self.machine.mirrors();
-        let acknowledged = mirrors.required().map(|mirror| self.acknowledged(mirror)).min()?;
-        Some(acknowledged.max(self.released.load(Ordering::Acquire)))
+        let mut required = mirrors.required().peekable();
+        required.peek()?;
+        let term = term();
+        let level = |mirror: &Arc<Mirror>| {
+            let heard = self.heard_of(mirror).filter(|heard| heard.term == term)?;
+            // Before it was waited for, much was acknowledged without it.
+            Some(heard.revision.max(mirror.since))
+        };
+        let levels: Option<Vec<u64>> = required.map(level).collect();
+        let least = levels.and_then(|levels| levels.into_iter().min());
+        Some(least.map_or(0, |least| least.max(self.released.load(Ordering::Acquire))))
     }
 
     /// Waits until every mirror that is waited for has what the answers tell.
@@ -210,8 +224,20 @@ impl MirrorDesk {
         self.wait(told(replies)).await
     }
 
-    /// The same for what a read shows.
-    pub async fn wait(&self, revision: u64) -> Result<MirrorsWere, NotNow> {
+    /// The same for what a read shows, which this node may not have applied yet, nor that it is to be waited for.
+    pub async fn wait_for_read(&self, revision: u64) -> Result<MirrorsWere, NotNow> {
+        let mut progress = self.machine.progress();
+        let reached = progress.wait_for(|progress| progress.revision >= revision);
+        let is_here = timeout(HOLD_MAX, reached)
+            .await
+            .is_ok_and(|reached| reached.is_ok());
+        if !is_here {
+            return Err(NotNow::Unknown);
+        }
+        self.wait(revision).await
+    }
+
+    async fn wait(&self, revision: u64) -> Result<MirrorsWere, NotNow> {
         let (mut heard, mut mirrors) = (self.heard.subscribe(), self.machine.mirrors_changing());
         let began = Instant::now();
         let mut overdue = None;

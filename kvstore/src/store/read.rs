@@ -83,7 +83,9 @@ impl Store {
             Level::Linearizable => {
                 let moment = self.inner.read_indexes.read_index().await?;
                 self.wait_applied(moment.index).await?;
-                let mirrored = moment.mirrored;
+                // The leader may not have applied yet that a mirror is to be waited for; this node has.
+                let required = || machine.mirrors().required().next().map(|_| 0);
+                let mirrored = moment.mirrored.or_else(required);
                 return Ok(ReadPoint {
                     mirrored,
                     ..present(machine)
@@ -163,7 +165,9 @@ impl Store {
 
     /// Compaction may have passed while the past was read.
     pub(super) fn check_still_there(&self, revision: u64) -> Result<(), ReadError> {
-        let compacted = self.machine().progress_now().compacted;
+        // Also what is about to be published: the collector may have seen it.
+        let machine = self.machine();
+        let compacted = machine.progress_now().compacted.max(machine.state().compacted);
         if revision < compacted {
             Err(ReadError::Compacted { compacted })
         } else {

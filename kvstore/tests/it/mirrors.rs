@@ -302,9 +302,19 @@ async fn a_new_leader_waits_from_its_first_write() {
     })
     .await;
     assert!(!writing.is_finished(), "the new leader has not heard the mirror");
+    // Nor does it know what its predecessor has acknowledged with it: less than that it must not say.
+    let asking = Tasks::new().spawn("ask", {
+        let rest = rest.clone();
+        async move { rest.get("/v1/revision").await }
+    });
     let _mirror = Living::start(&rest, present(&rest).await.max(before + 1));
     let written = writing.await.unwrap().expect(200);
     assert_eq!(written.header("x-kv-mirror"), "ok");
+    let asked = asking.await.unwrap().expect(200).json();
+    assert!(
+        asked["revision"].as_u64().unwrap() >= before,
+        "{asked} after {before}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -347,7 +357,11 @@ async fn a_repeated_removal_does_not_remove_what_was_announced_since() {
     assert!(!replayed(keyed(Method::DELETE, "remove").await.expect(200)));
     assert!(!replayed(keyed(Method::PUT, "second").await.expect(200)));
     assert!(replayed(keyed(Method::DELETE, "remove").await.expect(200)));
-    assert_eq!(state(&client).await, "catching_up", "it is still there");
+    let all = client.get("/v1/mirrors").await.expect(200).json();
+    assert_eq!(all[0]["name"], "m", "it is still there");
+    keyed(Method::DELETE, "again").await.expect(200);
+    let long_ago = keyed(Method::PUT, "second").await;
+    long_ago.refused(404, "mirror-not-found");
     keyed(Method::PUT, "remove")
         .await
         .refused(422, "idempotency-key-reused");

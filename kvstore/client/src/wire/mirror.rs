@@ -12,11 +12,26 @@ pub struct KeptAnswer {
     pub key: String,
     /// The revision that the answer tells.
     pub revision: Revision,
+    /// By the store's clock, which may be behind the time of day.
     pub expires_ms: u64,
+    /// For how long it is still kept, when it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
     #[serde(with = "value::as_base64")]
     pub fingerprint: Bytes,
     #[serde(with = "value::as_base64")]
     pub reply: Bytes,
+}
+
+impl KeptAnswer {
+    /// The same with its end by a clock that says `now_ms`, for who keeps a copy of it.
+    #[must_use]
+    pub fn by_clock(mut self, now_ms: u64) -> Self {
+        if let Some(left_ms) = self.left_ms.take() {
+            self.expires_ms = now_ms.saturating_add(left_ms);
+        }
+        self
+    }
 }
 
 /// Answer of `GET /v1/answers`.
@@ -72,4 +87,23 @@ pub struct MirrorStatus {
     /// How long ago it was heard last.
     #[serde(default)]
     pub heard_ms_ago: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_goes_by_its_own_clock() {
+        // The store's clock is a day behind.
+        let kept = KeptAnswer {
+            expires_ms: 1_000,
+            left_ms: Some(500),
+            ..KeptAnswer::default()
+        };
+        let here = kept.by_clock(86_400_000);
+        assert_eq!((here.expires_ms, here.left_ms), (86_400_500, None));
+        // A store of before does not say how long.
+        assert_eq!(here.clone().by_clock(90_000_000), here);
+    }
 }

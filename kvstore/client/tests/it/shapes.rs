@@ -179,12 +179,13 @@ fn changes() {
             key: "once".to_owned(),
             revision: 2,
             expires_ms: 77,
+            left_ms: Some(5),
             fingerprint: "f".into(),
             reply: "\u{0}".into(),
         }),
         ..delete
     };
-    assert_snapshot!(json(&aside), @r#"{"key":"a","create_revision":1,"mod_revision":2,"version":0,"granted":{"id":9,"ttl_ms":500,"owner":"shop"},"kept":{"owner":"shop","key":"once","revision":2,"expires_ms":77,"fingerprint":"Zg==","reply":"AA=="}}"#);
+    assert_snapshot!(json(&aside), @r#"{"key":"a","create_revision":1,"mod_revision":2,"version":0,"granted":{"id":9,"ttl_ms":500,"owner":"shop"},"kept":{"owner":"shop","key":"once","revision":2,"expires_ms":77,"left_ms":5,"fingerprint":"Zg==","reply":"AA=="}}"#);
     assert_eq!(serde_json::from_str::<Change>(&json(&aside)).unwrap(), aside);
 }
 

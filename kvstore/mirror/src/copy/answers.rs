@@ -56,6 +56,7 @@ pub(super) fn all(connection: &Connection) -> anyhow::Result<Vec<KeptAnswer>> {
             key: row.get(1)?,
             revision: row.get::<_, i64>(2)?.unsigned_abs(),
             expires_ms: row.get::<_, i64>(3)?.unsigned_abs(),
+            left_ms: None,
             fingerprint: bytes(4)?,
             reply: bytes(5)?,
         })

@@ -308,7 +308,12 @@ fn write(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
         out.into_inner().context("write what is left")?.sync_all()?;
         Ok(std::fs::rename(&beside, path)?)
     };
-    write().with_context(|| format!("write {}", path.display()))
+    let written = write();
+    if written.is_err() {
+        // On a full disk it would take the room of what must be written.
+        std::fs::remove_file(&beside).ok();
+    }
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 /// A name is on the disk only when its folder is.

@@ -67,14 +67,15 @@ impl KvClient {
         let sent = Instant::now();
         let client = self.with_own_keys();
         let lease = client.lease_grant(ttl).await?;
-        let (lost_tx, lost) = watch::channel(false);
+        let expires = sent + Duration::from_millis(lease.ttl_ms);
+        let (told, lives_until) = watch::channel(Some(expires));
         let stop = CancellationToken::new();
         let keeper = Keeper {
             client: client.clone(),
             id: lease.id,
             ttl: Duration::from_millis(lease.ttl_ms),
-            expires: sent + Duration::from_millis(lease.ttl_ms),
-            lost: lost_tx,
+            expires,
+            told,
         };
         let (tasks, stopped) = (self.tasks().clone(), stop.clone());
         self.tasks().spawn("lease keep-alive", async move {
@@ -87,7 +88,7 @@ impl KvClient {
         Ok(LeaseHandle {
             id: lease.id,
             client,
-            lost,
+            lives_until,
             stop: stop.drop_guard(),
         })
     }
@@ -102,7 +103,8 @@ fn is_gone(error: &Error) -> bool {
 pub struct LeaseHandle {
     id: LeaseId,
     client: KvClient,
-    lost: watch::Receiver<bool>,
+    /// `None` once it is lost. Nobody need have looked for the time to be over.
+    lives_until: watch::Receiver<Option<Instant>>,
     stop: DropGuard,
 }
 
@@ -112,14 +114,18 @@ impl LeaseHandle {
     }
 
     pub fn is_lost(&self) -> bool {
+        let over = self
+            .lives_until
+            .borrow()
+            .is_none_or(|until| Instant::now() >= until);
         // The keeper's end, for whatever reason, means that nobody renews the lease.
-        *self.lost.borrow() || self.lost.has_changed().is_err()
+        over || self.lives_until.has_changed().is_err()
     }
 
     /// Waits until the lease is lost, or nobody renews it any longer. Cancel-safe.
     pub async fn lost(&self) {
         // The keeper's end closes the channel, which is the same news.
-        let news = self.lost.clone().wait_for(|lost| *lost).await.is_ok();
+        let news = self.lives_until.clone().wait_for(Option::is_none).await.is_ok();
         tracing::debug!(lease.id = self.id, lease.expired = news, "lease is lost");
     }
 
@@ -136,7 +142,7 @@ struct Keeper {
     ttl: Duration,
     /// When the store may end the lease, at the earliest.
     expires: Instant,
-    lost: watch::Sender<bool>,
+    told: watch::Sender<Option<Instant>>,
 }
 
 impl Keeper {
@@ -153,6 +159,7 @@ impl Keeper {
             match self.client.with_deadline(left).lease_keepalive(self.id).await {
                 Ok(_) => {
                     self.expires = sent + self.ttl;
+                    self.told.send_replace(Some(self.expires));
                     next = sent + self.ttl / 3;
                 }
                 Err(error) if is_gone(&error) => break,
@@ -163,6 +170,6 @@ impl Keeper {
             }
         }
         tracing::warn!(lease.id = self.id, "lease ran out although it was to be kept");
-        self.lost.send_replace(true);
+        self.told.send_replace(None);
     }
 }

@@ -79,6 +79,19 @@ async fn a_store_that_does_not_answer_loses_the_lease_when_its_time_is_over() {
     );
 }
 
+/// The process stood still, and nobody has looked at the clock since.
+#[tokio::test]
+async fn a_lease_whose_time_is_over_is_lost_before_anybody_looks() {
+    let server = Canned::start(|_| granted()).await;
+    let lease = server.client().lease_keep(TTL).await.unwrap();
+    assert!(!lease.is_lost());
+    let stood_still = Instant::now();
+    while stood_still.elapsed() < TTL {
+        std::hint::spin_loop();
+    }
+    assert!(lease.is_lost());
+}
+
 #[tokio::test]
 async fn a_dropped_handle_ends_its_keeper() {
     let server = Canned::start(|seen| {

@@ -155,8 +155,8 @@ async fn dotted_keys_travel_in_bodies() {
     };
     assert!(client.get_with(key, local).await.unwrap().is_some());
     let lines = server.lines();
-    assert_eq!(lines[..5], ["POST /v1/txn"; 5]);
-    assert_eq!(lines[5], "GET /v1/kv?prefix=a%2F..%2Fb&limit=1&consistency=local");
+    assert_eq!(lines[..6], ["POST /v1/txn"; 6]);
+    assert_eq!(lines[6], "GET /v1/kv?prefix=a%2F..%2Fb&limit=1&consistency=local");
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ pub fn problem_of(error: Error) -> Problem {
     match error {
         Error::Unknown { .. } => Problem::new(
             problem::OUTCOME_UNKNOWN,
-            "The store could not say whether this was done. Repeat the request unchanged: it is done once at most.",
+            "The store could not say whether this was done. Repeated with the same Idempotency-Key it is done once at \
+             most; without one, look first whether it was.",
         ),
         Error::Problem(refused) if refused.code == "disk-full" => Problem::new(
             problem::OVERLOADED,

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use kvstore_client::Error;
+
 use super::linear::Operation;
 use super::order::{Acknowledged, Look};
+use super::sent::{Fate, Sent};
 
 /// So many violations are told; more of them say nothing new.
 const VIOLATIONS_MAX: usize = 20;
@@ -21,6 +24,8 @@ pub(super) struct Book {
 pub(super) struct Pages {
     pub(super) histories: BTreeMap<String, Vec<Operation>>,
     pub(super) acknowledged: Vec<Acknowledged>,
+    /// Values that must not be seen twice, and what their clients were told.
+    pub(super) sent: Sent,
     /// Reads of levels that promise less than the newest.
     pub(super) looks: Vec<Look>,
     /// When something succeeded, in milliseconds from the begin.
@@ -66,6 +71,11 @@ impl Book {
         pages.histories.entry(key.to_owned()).or_default().push(operation);
     }
 
+    /// What became of a value that must not be seen twice; it is noted as open before it is sent.
+    pub(super) fn sent(&self, key: &str, value: &str, fate: Fate) {
+        self.pages().sent.note(key, value, fate);
+    }
+
     /// A write that began at `start` and was acknowledged just now.
     pub(super) fn acknowledged(&self, start: u64, revision: u64, key: &str, value: Option<String>) {
         let end = self.now();
@@ -76,6 +86,15 @@ impl Book {
             start,
             end,
         });
+    }
+
+    /// What a write that failed has come to; an error that no fault may cause is a violation.
+    pub(super) fn failed(&self, error: &Error, what: &'static str) -> Fate {
+        self.count(what);
+        Fate::told_by(error).unwrap_or_else(|| {
+            self.violation(format!("no fault may be answered like this: {error:?}"));
+            Fate::Open
+        })
     }
 
     pub(super) fn violation(&self, what: String) {

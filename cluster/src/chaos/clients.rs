@@ -15,8 +15,10 @@ use super::book::Book;
 use super::linear::{Did, Held, Operation};
 use super::order::{Floor, Look};
 use super::random::Random;
+use super::sent::Fate;
 
 pub(super) const PREFIX: &str = "chaos/";
+pub(super) const REGISTERS: &str = "chaos/r/";
 const CLIENTS: u64 = 8;
 const KEYS: u64 = 4;
 /// How long a set of keys is in use.
@@ -91,7 +93,7 @@ impl Client {
         let mut last: (String, Last) = (String::new(), None);
         while !self.tasks.is_stopping() {
             let generation = self.book.elapsed().as_millis() / GENERATION.as_millis();
-            let key = format!("{PREFIX}r/{generation:05}/{}", self.random.below(KEYS));
+            let key = format!("{REGISTERS}{generation:05}/{}", self.random.below(KEYS));
             match self.random.below(100) {
                 0..30 => last = (key.clone(), self.read(&key).await),
                 30..36 => self.look(&key, Floor::Revision(self.seen)).await,
@@ -135,7 +137,7 @@ impl Client {
             }
             Err(error) => {
                 // A read that failed saw nothing.
-                let _surely_not = self.failed(&error, "reads that failed");
+                self.book.failed(&error, "reads that failed");
                 None
             }
         }
@@ -169,7 +171,7 @@ impl Client {
                 self.book.count("reads that were refused as old");
             }
             Err(error) => {
-                let _surely_not = self.failed(&error, "reads that failed");
+                self.book.failed(&error, "reads that failed");
             }
         }
     }
@@ -180,25 +182,30 @@ impl Client {
 
     async fn put(&mut self, key: &str, options: PutOptions, expected: Expected) {
         let new = self.values.fetch_add(1, Ordering::Relaxed);
+        let value = new.to_string();
+        self.book.sent(key, &value, Fate::Open);
         let start = self.book.now();
         let swaps = matches!(expected, Expected::This(_));
         let did = |done| match expected {
-            Expected::Anything => Did::Write(Some(new)),
+            Expected::Anything => Did::Write(new),
             Expected::This(expected) => Did::Swap { expected, new, done },
         };
-        match self.any.put_with(key, new.to_string(), options).await {
+        let fate = match self.any.put_with(key, value.clone(), options).await {
             Ok(put) => {
                 self.book
-                    .acknowledged(start, put.revision, key, Some(new.to_string()));
+                    .acknowledged(start, put.revision, key, Some(value.clone()));
                 self.heard(put.revision);
                 let what = if swaps { "swaps" } else { "writes" };
                 self.done(key, start, did(Some(true)), what);
+                Fate::Done
             }
             Err(Error::Conflict { .. }) if swaps => {
                 self.done(key, start, did(Some(false)), "swaps refused");
+                Fate::Denied
             }
             Err(error) => self.lost(key, start, did(None), &error),
-        }
+        };
+        self.book.sent(key, &value, fate);
     }
 
     async fn delete(&mut self, key: &str) {
@@ -209,9 +216,12 @@ impl Client {
                     self.book.acknowledged(start, deleted.revision, key, None);
                     self.heard(deleted.revision);
                 }
-                self.done(key, start, Did::Write(None), "deletions");
+                let was_there = Some(deleted.deleted > 0);
+                self.done(key, start, Did::Delete { was_there }, "deletions");
             }
-            Err(error) => self.lost(key, start, Did::Write(None), &error),
+            Err(error) => {
+                self.lost(key, start, Did::Delete { was_there: None }, &error);
+            }
         }
     }
 
@@ -224,7 +234,9 @@ impl Client {
         };
         match self.any.add(key, 1, None, Some(COUNTER_MAX)).await {
             Ok(sum) => self.done(key, start, did(Some(sum)), "additions"),
-            Err(error) => self.lost(key, start, did(None), &error),
+            Err(error) => {
+                self.lost(key, start, did(None), &error);
+            }
         }
     }
 
@@ -235,8 +247,10 @@ impl Client {
         self.book.count(what);
     }
 
-    fn lost(&self, key: &str, start: u64, did: Did, error: &Error) {
-        if !self.failed(error, "writes that failed") {
+    /// One that surely did not happen has no place in the history.
+    fn lost(&self, key: &str, start: u64, did: Did, error: &Error) -> Fate {
+        let fate = self.book.failed(error, "writes that failed");
+        if fate != Fate::Denied {
             self.book.record(
                 key,
                 Operation {
@@ -246,22 +260,7 @@ impl Client {
                 },
             );
         }
-    }
-
-    /// Whether it surely did not happen; an error that no fault may cause is a violation.
-    fn failed(&self, error: &Error, what: &'static str) -> bool {
-        self.book.count(what);
-        match error {
-            Error::Unavailable { .. } => true,
-            Error::Unknown { .. } => false,
-            // A full disk says so, and takes nothing.
-            Error::Problem(problem) if problem.code == "disk-full" => true,
-            other => {
-                self.book
-                    .violation(format!("no fault may be answered like this: {other:?}"));
-                false
-            }
-        }
+        fate
     }
 }
 

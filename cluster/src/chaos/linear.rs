@@ -12,8 +12,11 @@ pub(super) type Held = Option<i64>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Did {
     Read(Held),
-    /// `None` is a deletion.
-    Write(Held),
+    Write(i64),
+    /// `was_there` is what the client was told.
+    Delete {
+        was_there: Option<bool>,
+    },
     /// Writes `new` if the key holds `expected`; `done` is what the client was told.
     Swap {
         expected: Held,
@@ -53,7 +56,8 @@ impl Did {
     fn after(self, held: Held) -> Option<Held> {
         match self {
             Self::Read(seen) => (seen == held).then_some(held),
-            Self::Write(new) => Some(new),
+            Self::Write(new) => Some(Some(new)),
+            Self::Delete { was_there } => (was_there != Some(held.is_none())).then_some(None),
             Self::Swap { expected, new, done } => match (expected == held, done) {
                 (true, Some(true) | None) => Some(Some(new)),
                 (false, Some(false) | None) => Some(held),
@@ -246,8 +250,8 @@ mod tests {
     #[test]
     fn a_stale_read_is_found() {
         let mut operations = vec![
-            at(1, 2, Did::Write(Some(1))),
-            at(3, 6, Did::Write(Some(2))),
+            at(1, 2, Did::Write(1)),
+            at(3, 6, Did::Write(2)),
             at(4, 5, Did::Read(Some(1))),
             at(7, 8, Did::Read(Some(2))),
         ];
@@ -261,10 +265,22 @@ mod tests {
 
     #[test]
     fn an_open_write_may_happen_late_or_never_but_not_come_undone() {
-        let write = open(1, Did::Write(Some(1)));
+        let write = open(1, Did::Write(1));
         check(&[write, at(20, 21, Did::Read(None)), at(30, 31, Did::Read(Some(1)))]).unwrap();
         check(&[write, at(20, 21, Did::Read(None))]).unwrap();
         check(&[write, at(20, 21, Did::Read(Some(1))), at(30, 31, Did::Read(None))]).unwrap_err();
+    }
+
+    #[test]
+    fn a_deletion_says_whether_there_was_something() {
+        let delete = |told| Did::Delete { was_there: told };
+        let (was_there, was_not) = (delete(Some(true)), delete(Some(false)));
+        let write = at(1, 2, Did::Write(1));
+        check(&[write, at(3, 4, was_there), at(5, 6, was_not)]).unwrap();
+        check(&[write, at(3, 4, was_there), at(5, 6, was_there)]).unwrap_err();
+        check(&[write, at(3, 4, was_not)]).unwrap_err();
+        check(&[at(1, 4, Did::Write(1)), at(2, 3, was_not)]).unwrap();
+        check(&[write, open(3, delete(None)), at(5, 6, Did::Read(None))]).unwrap();
     }
 
     #[test]
@@ -324,10 +340,13 @@ mod tests {
     fn any(random: &mut Random) -> Did {
         let held =
             |random: &mut Random| Some(i64::try_from(random.below(3)).unwrap()).filter(|held| *held > 0);
-        match random.below(4) {
+        match random.below(5) {
             0 => Did::Read(held(random)),
-            1 => Did::Write(held(random)),
-            2 => {
+            1 => Did::Write(i64::try_from(1 + random.below(2)).unwrap()),
+            2 => Did::Delete {
+                was_there: Some(random.below(2) == 0),
+            },
+            3 => {
                 let (expected, new) = (held(random), i64::try_from(1 + random.below(2)).unwrap());
                 Did::Swap {
                     expected,
@@ -358,6 +377,7 @@ mod tests {
                 let told = random.below(4) > 0 || matches!(did, Did::Read(_));
                 match &mut did {
                     Did::Swap { done, .. } if !told => *done = None,
+                    Did::Delete { was_there } if !told => *was_there = None,
                     Did::Add { sum, .. } if !told => *sum = None,
                     _ => {}
                 }

@@ -1,7 +1,7 @@
 //! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything.
-//! `linear`, `order`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
+//! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
 
 mod book;
 mod checkouts;
@@ -16,6 +16,7 @@ mod money;
 mod order;
 mod power;
 mod random;
+mod sent;
 mod shim;
 mod timeline;
 mod verify;

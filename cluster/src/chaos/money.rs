@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvstore_client::wire::txn::Op;
-use kvstore_client::{Error, KvClient, Txn};
+use kvstore_client::{KvClient, Txn};
 use service::tasks::Tasks;
 
 use super::book::Book;
 use super::random::Random;
+use super::sent::Fate;
 
 pub(super) const PREFIX: &str = "chaos/account/";
+/// What each payer has paid last, by its number.
+pub(super) const PAID: &str = "chaos/paid/";
 const ACCOUNTS: u64 = 8;
 const EACH: i64 = 1000;
 pub(super) const TOTAL: i64 = 8 * EACH;
@@ -35,7 +38,7 @@ pub(super) async fn open(client: &KvClient) -> kvstore_client::Result<()> {
 pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
     for number in 0..PAYERS {
         let random = Random::from(seed ^ (number + 100) << 32);
-        let payer = format!("chaos/paid/{number}");
+        let payer = format!("{PAID}{number}");
         tasks.spawn(
             "chaos payer",
             pay(client.clone(), tasks.clone(), Arc::clone(book), random, payer),
@@ -53,26 +56,25 @@ async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random
         let amount = 1 + i64::try_from(random.below(300)).unwrap_or(0);
         let take = Op::add(&account(from), -amount, Some(0), None);
         let give = Op::add(&account(to), amount, None, None);
-        let remember = Op::put(&payer, number.to_string());
+        let number = number.to_string();
+        let remember = Op::put(&payer, number.clone());
+        book.sent(&payer, &number, Fate::Open);
         let start = book.now();
-        match client.txn(Txn::new().then(take).then(give).then(remember)).await {
+        let fate = match client.txn(Txn::new().then(take).then(give).then(remember)).await {
             Ok(answer) => {
-                if answer.succeeded {
-                    book.acknowledged(start, answer.revision, &payer, Some(number.to_string()));
-                }
                 book.success();
-                book.count(if answer.succeeded {
-                    "transfers"
+                if answer.succeeded {
+                    book.acknowledged(start, answer.revision, &payer, Some(number.clone()));
+                    book.count("transfers");
+                    Fate::Done
                 } else {
-                    "transfers refused"
-                });
+                    book.count("transfers refused");
+                    Fate::Denied
+                }
             }
-            Err(Error::Unavailable { .. } | Error::Unknown { .. }) => book.count("transfers that failed"),
-            Err(Error::Problem(problem)) if problem.code == "disk-full" => {
-                book.count("transfers that failed");
-            }
-            Err(other) => book.violation(format!("no fault may be answered like this: {other:?}")),
-        }
+            Err(error) => book.failed(&error, "transfers that failed"),
+        };
+        book.sent(&payer, &number, fate);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             () = tasks.stopping() => return,

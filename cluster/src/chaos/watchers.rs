@@ -132,6 +132,14 @@ impl Watcher {
                 faults.push(format!("{}: seen instead of {write:?}: {changes:?}", self.name));
             }
         }
+        let values = seen.revisions.iter().flat_map(|(revision, changes)| {
+            let puts = changes
+                .iter()
+                .filter_map(|(key, value)| Some((key, value.as_deref()?)));
+            puts.map(move |(key, value)| (*revision, key.as_str(), value))
+        });
+        let impossible = pages.sent.judge(values).into_iter();
+        faults.extend(impossible.map(|fault| format!("{}: {fault}", self.name)));
         if self.name != other.name && seen.revisions != other.seen().revisions {
             faults.push(format!(
                 "{} and {} have seen different changes",
@@ -172,6 +180,7 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::chaos::order::Acknowledged;
+    use crate::chaos::sent::Fate;
 
     fn put(key: &str, value: &str) -> (String, Option<String>) {
         (key.to_owned(), Some(value.to_owned()))
@@ -215,5 +224,21 @@ mod tests {
         pages.acknowledged.push(write(4, "b"));
         assert_eq!(one.judge(&pages, &one).len(), 1);
         assert_eq!(other.state().len(), 2);
+    }
+
+    #[test]
+    fn a_transfer_that_happened_twice_is_found_though_no_money_is_lost() {
+        let watcher = Watcher::default();
+        let mut pages = Pages::default();
+        pages.sent.note("chaos/paid/0", "4", Fate::Done);
+        let transfer = |left: &str, there: &str| {
+            let accounts = [put("chaos/account/0", left), put("chaos/account/1", there)];
+            [accounts.to_vec(), vec![put("chaos/paid/0", "4")]].concat()
+        };
+        watcher.take(3, vec![put("chaos/account/0", "8000")]).unwrap();
+        watcher.take(4, transfer("7900", "100")).unwrap();
+        assert!(watcher.judge(&pages, &watcher).is_empty());
+        watcher.take(5, transfer("7800", "200")).unwrap();
+        assert_eq!(watcher.judge(&pages, &watcher).len(), 1);
     }
 }

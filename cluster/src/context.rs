@@ -2,6 +2,8 @@
 //! Invariant: paths are absolute, so that child processes and messages mean the same files.
 //! It must not start anything.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -62,6 +64,15 @@ impl Context {
         }
     }
 
+    /// Makes the data folder where there is none, for its owner alone: all that the store holds will be in it.
+    pub(crate) fn make_data(&self) -> anyhow::Result<()> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder
+            .create(&self.data)
+            .with_context(|| format!("make the data folder {}", self.data.display()))
+    }
+
     /// The secrets that the first start made. Reading them never makes them.
     pub(crate) fn secrets(&self) -> anyhow::Result<Secrets> {
         secrets::load(&self.data).with_context(|| {
@@ -91,4 +102,27 @@ fn near(path: &Path) -> PathBuf {
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("make {} absolute", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_data_folder_is_made_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context {
+            config: Config::default(),
+            config_file: None,
+            data: folder.path().join("new").join("data"),
+            data_is_configured: false,
+            output: Output { json: true },
+        };
+        context.make_data().unwrap();
+        let mode = std::fs::metadata(&context.data).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        context.make_data().unwrap();
+    }
 }

@@ -42,8 +42,7 @@ impl Promote {
                 folder.display()
             );
         }
-        std::fs::create_dir_all(&context.data)
-            .with_context(|| format!("make the data folder {}", context.data.display()))?;
+        context.make_data()?;
         let file = context.data.join("promoting.backup");
         let made = assemble(context, source, &file);
         let restored = made.and_then(|_| restoring::restore(context, &file, &[], None));

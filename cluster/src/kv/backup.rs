@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use kvstore::backup::{self, Head, NewCluster, NewNode};
 use serde_json::json;
 use service::config::{Config, Role};
+use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Session;
@@ -46,24 +47,11 @@ impl Snapshot {
             "{} is there already; a backup never replaces one",
             self.file.display()
         );
-        let beside = self.file.with_extension("tmp");
         let began = std::time::Instant::now();
-        let written = fetch(session, &beside).await;
-        let checked = written.and_then(|()| check(&beside, session.output));
-        let head = match checked {
-            Ok(head) => head,
-            Err(error) => {
-                // Half a backup is of no use to anybody.
-                std::fs::remove_file(&beside).ok();
-                return Err(error);
-            }
-        };
-        std::fs::rename(&beside, &self.file).with_context(|| format!("name {}", self.file.display()))?;
-        // Without this the name itself may be lost with the power.
-        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder =
-            std::fs::File::open(folder.unwrap_or(Path::new("."))).context("open the backup's folder")?;
-        folder.sync_all().context("sync the backup's folder")?;
+        let beside = beside(&self.file)?;
+        fetch(session, &beside).await?;
+        let head = check(beside.path(), session.output)?;
+        name(beside, &self.file)?;
         if session.output.json {
             let mut document = document(&head);
             document["file"] = json!(self.file);
@@ -80,11 +68,39 @@ impl Snapshot {
     }
 }
 
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// A file in the same folder that only its owner may read, since everything will be in it. It goes unless it gets its
+/// name: half a backup is of no use to anybody.
+fn beside(file: &Path) -> anyhow::Result<NamedTempFile> {
+    let mut prefix = file.file_name().context("a backup needs a name")?.to_owned();
+    prefix.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    let beside = builder.tempfile_in(folder_of(file));
+    beside.with_context(|| format!("make a file beside {}", file.display()))
+}
+
+/// Never in the place of what has come there meanwhile.
+fn name(beside: NamedTempFile, file: &Path) -> anyhow::Result<()> {
+    let named = beside.persist_noclobber(file).map_err(|failed| failed.error);
+    named.with_context(|| format!("name {}", file.display()))?;
+    // Without this the name itself may be lost with the power.
+    let folder = std::fs::File::open(folder_of(file)).context("open the backup's folder")?;
+    folder.sync_all().context("sync the backup's folder")
+}
+
 /// Everything goes to disk before it is looked at.
-async fn fetch(session: &Session, to: &Path) -> anyhow::Result<()> {
+async fn fetch(session: &Session, beside: &NamedTempFile) -> anyhow::Result<()> {
     let mut pieces = Box::pin(session.client.snapshot().await?);
-    let file = tokio::fs::File::create(to).await;
-    let mut file = file.with_context(|| format!("make {}", to.display()))?;
+    let to = beside.path();
+    let file = beside
+        .reopen()
+        .with_context(|| format!("open {}", to.display()))?;
+    let mut file = tokio::fs::File::from_std(file);
     let bar = session.output.byte_progress("snapshot", None);
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
@@ -176,8 +192,7 @@ pub(crate) fn restore(
     cluster_id: Option<String>,
 ) -> anyhow::Result<(Head, String)> {
     let voters = voters(&context.config, &context.data, only)?;
-    std::fs::create_dir_all(&context.data)
-        .with_context(|| format!("make the data folder {}", context.data.display()))?;
+    context.make_data()?;
     let bar = context.output.byte_progress("restore", Some(0));
     let restored = backup::restore(file, &NewCluster { cluster_id, voters }, &mut |done, all| {
         bar.set_length(all);
@@ -203,4 +218,28 @@ fn voters(config: &Config, data: &Path, only: &[u64]) -> anyhow::Result<Vec<NewN
         }
     }
     Ok(voters)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_is_private_and_takes_nobodys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("pets.mng"), folder.path().join("pets.tmp"));
+        std::fs::write(&other, "somebody else's").unwrap();
+        let (first, second) = (beside(&file).unwrap(), beside(&file).unwrap());
+        std::fs::write(first.path(), "first").unwrap();
+        name(first, &file).unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // Another has been quicker.
+        name(second, &file).unwrap_err();
+        assert_eq!(std::fs::read(&file).unwrap(), b"first");
+        assert_eq!(std::fs::read(&other).unwrap(), b"somebody else's");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
 }

@@ -83,8 +83,7 @@ fn explain(longest: &Survivor, count: usize) -> Vec<String> {
 
 fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
     let output = context.output;
-    std::fs::create_dir_all(&context.data)
-        .with_context(|| format!("make the data folder {}", context.data.display()))?;
+    context.make_data()?;
     let file = context.data.join("recovered.mng");
     ensure!(
         !file.exists(),

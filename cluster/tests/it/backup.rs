@@ -2,6 +2,7 @@
 //! Invariant: a restored store answers the same hash as its source at that revision, and the old members know nothing
 //! of it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,6 +18,11 @@ async fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// Who may read, write and enter.
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// All that a client can see at this revision.
@@ -49,7 +55,12 @@ async fn a_new_cluster_begins_with_what_a_backup_holds() {
     let load = Load::start(&old, Plan::default());
     load.progress(std::time::Instant::now(), 100).await;
     let file = old.folder().join("all.mng");
+    // What lies beside a backup is not its maker's, whatever its name is.
+    let beside = old.folder().join("all.tmp");
+    std::fs::write(&beside, "notes").unwrap();
     let made = json(&old, &["kv", "snapshot", text(&file)]).await;
+    assert_eq!(std::fs::read(&beside).unwrap(), b"notes");
+    assert_eq!(mode(&file), 0o600);
     let book = load.stop().await;
     let revision = made["revision"].as_u64().unwrap();
     assert_eq!(made["hash"], hash(&old, revision).await.as_str());
@@ -62,6 +73,7 @@ async fn a_new_cluster_begins_with_what_a_backup_holds() {
     take_secrets(&old.data(), &new);
     let restored = json(&new, &["kv", "restore", text(&file)]).await;
     assert_ne!(restored["new_cluster_id"], made["cluster_id"]);
+    assert_eq!(mode(&new.data().join("n1")), 0o700);
     // What is there is not touched.
     new.run(&["kv", "restore", text(&file)]).await.fails(1);
     new.up().await;

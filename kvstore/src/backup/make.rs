@@ -3,8 +3,9 @@
 //! was ends the stream with an error, and what was written of it is no backup.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,21 +128,73 @@ impl Source {
     }
 }
 
+/// A file beside the one that is to be; it goes unless it gets that one's name, since half a backup is of no use.
+struct Beside(PathBuf);
+
+impl Beside {
+    /// Its name is nobody else's, and only its owner may read it: everything is in it.
+    fn make(path: &Path) -> anyhow::Result<(Self, File)> {
+        let mut name = path.file_name().context("a backup needs a name")?.to_owned();
+        name.push(format!(".{}.tmp", random_name()));
+        let beside = path.with_file_name(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options
+            .open(&beside)
+            .with_context(|| format!("make {}", beside.display()))?;
+        Ok((Self(beside), file))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Once it has got the other name there is nothing left under this one.
+        if let Err(error) = files::remove_file(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "half a backup could not be removed");
+        }
+    }
+}
+
 /// Writes beside, syncs, renames: a file that has its name is whole.
 pub fn write_to_file(mut source: Source, path: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
     let all = source.bytes()?;
-    let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside).with_context(|| format!("make {}", beside.display()))?;
+    let (beside, mut file) = Beside::make(path)?;
     let mut done = 0;
     while let Some(piece) = source.next_piece()? {
         file.write_all(&piece)
-            .with_context(|| format!("write {}", beside.display()))?;
+            .with_context(|| format!("write {}", beside.0.display()))?;
         done += piece.len() as u64;
         progress(done, all);
     }
     file.sync_all().context("sync the backup")?;
-    std::fs::rename(&beside, path).with_context(|| format!("name {}", path.display()))?;
+    std::fs::rename(&beside.0, path).with_context(|| format!("name {}", path.display()))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     files::sync_folder(folder.unwrap_or(Path::new("."))).context("sync the folder")?;
     Ok(source.head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn half_a_backup_is_private_in_nobodys_way_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("pets.mng"), folder.path().join("pets.tmp"));
+        std::fs::write(&other, "somebody else's").unwrap();
+        let (first, file) = Beside::make(&path).unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (second, _file) = Beside::make(&path).unwrap();
+        assert_ne!(first.0, second.0);
+        std::fs::rename(&first.0, &path).unwrap();
+        drop((first, second));
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().path()).collect();
+        left.sort();
+        assert_eq!(left, [path, other.clone()]);
+        assert_eq!(std::fs::read(other).unwrap(), b"somebody else's");
+    }
 }

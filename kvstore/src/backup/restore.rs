@@ -2,7 +2,8 @@
 //! Invariant: the cluster is a new one: it has an id, and its nodes have disks, that no member of the old one knows.
 //! A folder that is there is never touched; one that has its name is complete.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +75,17 @@ fn beside(folder: &Path) -> PathBuf {
     folder.with_extension("restoring")
 }
 
+/// The folder of the state, and around it that of the node, into which only its owner may look: everything is in it.
+fn state_of(node: &Path) -> anyhow::Result<PathBuf> {
+    let state = node.join("sm").join("1");
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(&state)
+        .with_context(|| format!("make {}", state.display()))?;
+    Ok(state)
+}
+
 fn prepare(
     file: &Path,
     new: &NewCluster,
@@ -83,8 +95,7 @@ fn prepare(
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
     files::remove_folder(folder)?;
-    let state = folder.join("sm").join("1");
-    fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
+    let state = state_of(folder)?;
     let head = Reader::open(file)?.read(|described| File::create(state.join(&described.name)), progress)?;
     let membership = membership(new, head.last_log)?;
     {
@@ -151,4 +162,22 @@ fn begin_log(folder: &Path, last: LogId) -> anyhow::Result<()> {
     db.commit(batch)?;
     TailMark::open(&folder.join("TAIL"))?.raise(Some(index + 1), Some((term, node)))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_its_owner_looks_into_the_folder_of_a_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = folder.path().join("n1.restoring");
+        let state = state_of(&node).unwrap();
+        for made in [&node, &state] {
+            let mode = fs::metadata(made).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", made.display());
+        }
+    }
 }

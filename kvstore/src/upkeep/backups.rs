@@ -2,8 +2,9 @@
 //! Invariant: only files that are named like a backup are ever removed, and never the newest ones. When the next one
 //! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +51,18 @@ impl Upkeep {
         let Some(_turn) = self.store.backup_turn() else {
             return Ok(());
         };
-        fs::create_dir_all(folder)?;
+        make_private(folder)?;
         let path = folder.join(name(now_ms()));
         let head = self.store.backup_to(&path).await?;
         tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
         remove_old(folder, keep)?;
         Ok(())
     }
+}
+
+/// Each backup in it holds everything, so only its owner may look into the folder.
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn name(made_ms: u64) -> String {
@@ -86,7 +92,20 @@ fn remove_old(folder: &Path, keep: usize) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn only_its_owner_looks_into_the_folder() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("backups");
+        make_private(&folder).unwrap();
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        // The next one finds it there.
+        make_private(&folder).unwrap();
+    }
 
     #[test]
     fn only_old_backups_are_removed() {

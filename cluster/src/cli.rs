@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::instance::{Instance, Service};
 use crate::output::Output;
 use crate::{
-    bench, chaos, check, completion, demo, doctor, kv, launcher, node, predictor, predictors, token,
+    bench, chaos, check, completion, demo, doctor, kv, launcher, leash, node, predictor, predictors, token,
 };
 
 #[derive(Parser)]
@@ -101,6 +101,9 @@ enum Command {
     Bench(bench::Bench),
     /// Break three nodes of its own in every way there is, and judge what clients saw
     Chaos(chaos::Chaos),
+    /// How `kv lease hold` starts its command
+    #[command(hide = true)]
+    Leash(leash::Leash),
     /// Print a completion script for a shell
     Completion(completion::Completion),
 }
@@ -135,6 +138,9 @@ impl Cli {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         if let Command::Completion(completion) = self.command {
             return completion.run(output);
+        }
+        if let Command::Leash(leash) = self.command {
+            return leash.run();
         }
         let mut global = self.global;
         // Where models learn, `--data FILE.csv` is what they learn from, and not the data folder.
@@ -180,6 +186,7 @@ impl Cli {
             Command::Doctor(doctor) => doctor.run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Chaos(chaos) => chaos.run(&context),
+            Command::Leash(leash) => leash.run(),
             Command::Completion(completion) => completion.run(output),
         }
     }

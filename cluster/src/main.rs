@@ -18,6 +18,7 @@ mod gateway;
 mod instance;
 mod kv;
 mod launcher;
+mod leash;
 mod mirror;
 mod node;
 mod output;

@@ -1,22 +1,17 @@
-//! `kv lease`: grant, keep alive, look at and end leases; `hold` keeps one for as long as a command runs.
-//! Invariant: a command under `hold` never outlives its lease: when the lease is lost, the command is ended,
-//! since another may already have taken over what the lease stood for.
+//! `kv lease`: grant, keep alive, look at and end leases; `hold` has a file of its own.
+//! Invariant: a lease that is gone is a failure with a word of its own, that programs can branch on.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use kvstore_client::wire::LeaseId;
 use kvstore_client::wire::lease::LeaseStatus;
 use serde_json::json;
-use tokio::process::Command;
 
+use super::hold::Hold;
 use super::show::parse_duration;
 use super::{Session, show};
 use crate::output::Failure;
-
-/// The id of the lease, for the command that runs under it.
-const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
 
 #[derive(Subcommand)]
 pub(super) enum Lease {
@@ -36,16 +31,6 @@ pub(super) enum Lease {
     Revoke { id: LeaseId },
     /// Keep a lease for as long as a command runs; its id is in $`MENAGERIE_LEASE`
     Hold(Hold),
-}
-
-#[derive(Args)]
-pub(super) struct Hold {
-    /// Such as 5s
-    #[arg(value_parser = parse_duration)]
-    ttl: Duration,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
 }
 
 impl Lease {
@@ -123,31 +108,4 @@ fn table(session: &Session, leases: Vec<LeaseStatus>) -> std::io::Result<()> {
             [lease.id.to_string(), ttl, left, keys.join(" ")]
         }),
     )
-}
-
-impl Hold {
-    async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let lease = session.client.lease_keep(self.ttl).await?;
-        let (program, arguments) = self.command.split_first().context("no command")?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env(LEASE_VARIABLE, lease.id().to_string())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("start {program:?}"))?;
-        let ended = tokio::select! {
-            ended = child.wait() => Some(ended),
-            () = lease.lost() => None,
-        };
-        let Some(ended) = ended else {
-            child.kill().await.context("end the command")?;
-            bail!("the lease {} was lost, so {program:?} was ended", lease.id());
-        };
-        let ended = ended.context("wait for the command")?;
-        lease.release().await?;
-        if !ended.success() {
-            bail!("{program:?} failed: {ended}");
-        }
-        Ok(())
-    }
 }

@@ -7,6 +7,7 @@ mod del;
 mod explain;
 mod get;
 mod hash;
+mod hold;
 mod lease;
 mod ls;
 mod member;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::harness::{Cluster, SOON, wait_until};
+use crate::harness::{Cluster, SOON, lives, signal, wait_until};
 
 #[tokio::test]
 async fn watch_prints_one_line_an_event() {
@@ -155,4 +155,83 @@ async fn hold_keeps_a_lease_for_as_long_as_a_command_runs() {
         .await
         .fails(1);
     assert!(told.contains("\"false\" failed"), "{told}");
+}
+
+/// A script under a lease of a second.
+fn hold(cluster: &Cluster, script: &str) -> tokio::process::Child {
+    let mut command = cluster.command(&["kv", "lease", "hold", "1s", "--", "sh", "-c", script]);
+    let command = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn().unwrap()
+}
+
+/// A line that a script writes into a file.
+async fn line(cluster: &Cluster, file: &str) -> String {
+    let path = cluster.folder().join(file);
+    wait_until(file, SOON, async || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = text.strip_suffix('\n').map(str::to_owned);
+        line.ok_or(text)
+    })
+    .await
+}
+
+async fn wait_for_end(pid: u32) {
+    wait_until("a process to end", SOON, async || {
+        if lives(pid) {
+            Err(format!("{pid} lives"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_takes_its_time_to_end_still_has_its_lease() {
+    let cluster = Cluster::start(1).await;
+    let binary = crate::harness::BINARY;
+    // More than the lease's length after it was told to end.
+    let end = format!("sleep 1.5; {binary} kv get held >seen; exit 0");
+    let script = format!(
+        "trap '{end}' TERM; {binary} kv put held yes --lease $MENAGERIE_LEASE && echo yes >begun; \
+         while :; do sleep 0.05; done"
+    );
+    let child = hold(&cluster, &script);
+    line(&cluster, "begun").await;
+    signal(child.id().unwrap(), "TERM");
+    let ended = tokio::time::timeout(SOON, child.wait_with_output()).await;
+    let ended = ended.unwrap().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let seen = std::fs::read_to_string(cluster.folder().join("seen")).unwrap();
+    assert_eq!(seen, "yes");
+    cluster.run(&["kv", "get", "held"]).await.fails(1);
+}
+
+#[tokio::test]
+async fn a_command_ends_with_its_lease_and_with_its_holder() {
+    let cluster = Cluster::start(1).await;
+    let script = "sleep 600 & echo $! >below; echo $MENAGERIE_LEASE >lease; wait";
+    let child = hold(&cluster, script);
+    let below = line(&cluster, "below").await.parse().unwrap();
+    let lease = line(&cluster, "lease").await;
+    cluster.run(&["kv", "lease", "revoke", &lease]).await.ok();
+    // What the command has started ends too: it would keep our end of its output open.
+    let ended = tokio::time::timeout(SOON, child.wait_with_output()).await;
+    let ended = ended.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        ended.status.code() == Some(1) && told.contains("was lost"),
+        "{told}"
+    );
+    wait_for_end(below).await;
+
+    if cfg!(target_os = "linux") {
+        let child = hold(&cluster, "echo $$ >own; exec sleep 600");
+        let own = line(&cluster, "own").await.parse().unwrap();
+        signal(child.id().unwrap(), "KILL");
+        wait_for_end(own).await;
+    }
 }

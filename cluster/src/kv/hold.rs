@@ -1,0 +1,134 @@
+//! `kv lease hold`: keeps a lease for as long as a command runs.
+//! Invariant: the command never outlives its lease. Whatever asks us to end is passed on to it, and the lease is kept
+//! until it has ended; when the lease is lost it is ended with all that it has started, since another may already
+//! have taken over what the lease stood for.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use kvstore_client::wire::LeaseId;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::Child;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use super::Session;
+use super::show::parse_duration;
+use crate::leash::on_leash;
+
+/// The id of the lease, for the command that runs under it.
+const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
+
+#[derive(Args)]
+pub(super) struct Hold {
+    /// Such as 5s
+    #[arg(value_parser = parse_duration)]
+    ttl: Duration,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Hold {
+    pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        let (program, arguments) = self.command.split_first().context("no command")?;
+        let lease = session.client.lease_keep(self.ttl).await?;
+        let mut asked = Asked::listen().context("take over the signals")?;
+        let mut running = Running::start(program, arguments, lease.id())?;
+        let ended = loop {
+            let signal = tokio::select! {
+                ended = running.child.wait() => break Some(ended),
+                () = lease.lost() => break None,
+                signal = asked.next() => signal,
+            };
+            running.pass_on(signal);
+        };
+        let Some(ended) = ended else {
+            running.end().await?;
+            bail!("the lease {} was lost, so {program:?} was ended", lease.id());
+        };
+        let ended = ended.context("wait for the command")?;
+        let released = lease.release().await;
+        // What became of the command matters more than a lease that runs out by itself.
+        if !ended.success() {
+            bail!("{program:?} failed: {ended}");
+        }
+        released?;
+        Ok(())
+    }
+}
+
+/// What asks a process to end, and would end this one at once.
+struct Asked {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Asked {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.interrupt.recv() => Signal::INT,
+        }
+    }
+}
+
+struct Running {
+    child: Child,
+    pid: Pid,
+    /// Whether it has a group of its own, to which all belong that it starts. Not where it has a terminal: that hears
+    /// only the group in front, from which it would be parted.
+    has_group: bool,
+}
+
+impl Running {
+    fn start(program: &str, arguments: &[String], lease: LeaseId) -> anyhow::Result<Self> {
+        let has_group = !std::io::stdin().is_terminal();
+        let mut command = on_leash(program, arguments)?;
+        command.env(LEASE_VARIABLE, lease.to_string()).kill_on_drop(true);
+        if has_group {
+            command.process_group(0);
+        }
+        let child = command.spawn().with_context(|| format!("start {program:?}"))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).context("ask for its number")?;
+        Ok(Self {
+            child,
+            pid,
+            has_group,
+        })
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        // An interrupt from the terminal has come to it as well.
+        if self.has_group || signal != Signal::INT {
+            self.send(signal);
+        }
+    }
+
+    /// It has not been waited for to its end, so the number is still its own.
+    fn send(&self, signal: Signal) {
+        let sent = if self.has_group {
+            kill_process_group(self.pid, signal)
+        } else {
+            kill_process(self.pid, signal)
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the command has got no signal");
+        }
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.send(Signal::KILL);
+        self.child.wait().await.context("end the command")?;
+        Ok(())
+    }
+}

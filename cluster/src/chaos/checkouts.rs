@@ -1,8 +1,9 @@
 //! Orders at a shop, paid by card, while the store below is broken: one shop and one payment service.
 //! Invariant: each order has a key of its own and is sent again with it until its end is known, so that it must
-//! happen exactly once; what was sold, stored and charged must agree in the end.
+//! happen exactly once; what was sold, stored and charged must agree in the end, and there are no more orders than keys.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -28,10 +29,43 @@ const READ_BACK: Duration = Duration::from_mins(2);
 
 pub(super) struct Checkouts {
     keeper: Keeper,
-    /// User and number of each order that was acknowledged as paid.
-    paid: Arc<Mutex<Vec<(String, String)>>>,
+    bought: Arc<Mutex<Bought>>,
     pub(super) cards: Vec<String>,
     servers: Vec<Server>,
+}
+
+/// What all buyers have sent, and what they were told.
+#[derive(Default)]
+struct Bought {
+    /// So many keys were sent, each once or more often; each makes one order at most.
+    keys: u64,
+    /// User and number of each order that was acknowledged as paid; each for another key.
+    paid: Vec<(String, String)>,
+}
+
+impl Bought {
+    /// What cannot be when so many orders are in the store.
+    fn judge(&self, orders: Option<u64>) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut known = BTreeSet::new();
+        for (user, order) in &self.paid {
+            if !known.insert(order) {
+                faults.push(format!(
+                    "order {order} was acknowledged for two keys, the second time to {user}"
+                ));
+            }
+        }
+        match orders {
+            Some(orders) if orders <= self.keys => {}
+            Some(orders) => faults.push(format!("there are {orders} orders under {} keys", self.keys)),
+            None => faults.push("the shop does not say how many orders there are".to_owned()),
+        }
+        faults
+    }
+}
+
+fn lock(bought: &Mutex<Bought>) -> MutexGuard<'_, Bought> {
+    bought.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Checkouts {
@@ -72,7 +106,7 @@ impl Checkouts {
         let cards = open_cards(&payment.deadline(TRY).build()?, CARDS).await?;
         let keeper = Keeper::new(shop, operator.expose())?;
         let goods = keeper.stock_shelves(GOODS).await?;
-        let paid = Arc::default();
+        let bought = Arc::default();
         for number in 0..BUYERS {
             let buyer = Buyer {
                 user: format!("chaos-{number}"),
@@ -80,7 +114,7 @@ impl Checkouts {
                 token: operator.expose().to_owned(),
                 goods: goods.clone(),
                 cards: cards.clone(),
-                paid: Arc::clone(&paid),
+                bought: Arc::clone(&bought),
                 book: Arc::clone(book),
             };
             let stopping = tasks.clone();
@@ -96,7 +130,7 @@ impl Checkouts {
         }
         Ok(Self {
             keeper,
-            paid,
+            bought,
             cards,
             servers,
         })
@@ -115,11 +149,17 @@ impl Checkouts {
             (audit["unfinished"] == 0).then_some(audit)
         });
         match settled.await {
-            Ok(audit) if audit["ok"] == true => {}
-            Ok(audit) => book.violation(format!("the shop is not sound: {audit}")),
+            Ok(audit) => {
+                if audit["ok"] != true {
+                    book.violation(format!("the shop is not sound: {audit}"));
+                }
+                for fault in lock(&self.bought).judge(audit["orders"].as_u64()) {
+                    book.violation(fault);
+                }
+            }
             Err(error) => book.violation(format!("the shop: {error:#}")),
         }
-        let paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let paid = lock(&self.bought).paid.clone();
         let end = Instant::now() + READ_BACK;
         for (user, order) in paid {
             let path = format!("/orders/{user}/{order}");
@@ -147,7 +187,7 @@ struct Buyer {
     token: String,
     goods: Vec<String>,
     cards: Vec<String>,
-    paid: Arc<Mutex<Vec<(String, String)>>>,
+    bought: Arc<Mutex<Bought>>,
     book: Arc<Book>,
 }
 
@@ -159,6 +199,7 @@ impl Buyer {
             "cardNumber": self.cards[n % self.cards.len()],
         });
         let http = service::http::client(TRY);
+        lock(&self.bought).keys += 1;
         while !tasks.is_stopping() {
             let request = http
                 .post(format!("http://{}/orders", self.shop))
@@ -171,10 +212,7 @@ impl Buyer {
                 let told: Value = answer.json().await.unwrap_or_default();
                 if status == StatusCode::CREATED && told["status"] == "paid" {
                     let order = told["order_id"].as_str().unwrap_or_default().to_owned();
-                    self.paid
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((self.user.clone(), order));
+                    lock(&self.bought).paid.push((self.user.clone(), order));
                     self.book.success();
                     return self.book.count("checkouts");
                 }
@@ -191,5 +229,37 @@ impl Buyer {
             self.book.count("checkouts tried again");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bought(keys: u64, paid: &[&str]) -> Bought {
+        let paid = paid
+            .iter()
+            .map(|order| ("chaos-0".to_owned(), (*order).to_owned()));
+        Bought {
+            keys,
+            paid: paid.collect(),
+        }
+    }
+
+    #[test]
+    fn two_orders_under_one_key_are_found() {
+        // Of one key nobody was told; it may have made an order or not.
+        let told = bought(3, &["a", "b"]);
+        assert!(told.judge(Some(2)).is_empty());
+        assert!(told.judge(Some(3)).is_empty());
+        assert_eq!(told.judge(Some(4)), ["there are 4 orders under 3 keys"]);
+        assert_eq!(told.judge(None).len(), 1);
+    }
+
+    #[test]
+    fn one_order_for_two_keys_is_found() {
+        let told = bought(3, &["a", "b", "a"]);
+        let found = told.judge(Some(2));
+        assert!(found.len() == 1 && found[0].contains("order a was"), "{found:?}");
     }
 }

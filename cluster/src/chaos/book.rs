@@ -30,6 +30,8 @@ pub(super) struct Pages {
     pub(super) looks: Vec<Look>,
     /// When something succeeded, in milliseconds from the begin.
     pub(super) successes: Vec<u64>,
+    /// When each of those who must be served again after a fault got something done last, in nanoseconds; 0 is never.
+    pub(super) served: BTreeMap<String, u64>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<String>,
     /// Keys on leases that nobody renews any more, which must go.
@@ -64,6 +66,23 @@ impl Book {
     pub(super) fn success(&self) {
         let at = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.pages().successes.push(at);
+    }
+
+    /// Somebody who must be served again after each fault.
+    pub(super) fn expects(&self, who: &str) {
+        self.pages().served.insert(who.to_owned(), 0);
+    }
+
+    /// The store has done just now what they asked for, or decided not to.
+    pub(super) fn served(&self, who: &str) {
+        let now = self.now();
+        self.pages().served.insert(who.to_owned(), now);
+    }
+
+    pub(super) fn not_served_since(&self, moment: u64) -> Vec<String> {
+        let pages = self.pages();
+        let waiting = pages.served.iter().filter(|(_, at)| **at <= moment);
+        waiting.map(|(who, _)| who.clone()).collect()
     }
 
     pub(super) fn record(&self, key: &str, operation: Operation) {

@@ -26,10 +26,13 @@ const GENERATION: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(4);
 const DEADLINE: Duration = Duration::from_secs(4);
 const COUNTER_MAX: i64 = 60;
+/// Each client makes few of them, so that any of theirs tells that they are served.
+const ADDITIONS: &str = "additions";
 /// What a bounded read allows.
 const AGE_MAX: Duration = Duration::from_millis(500);
 
 struct Client {
+    name: String,
     /// Any node, by its own choice.
     any: KvClient,
     /// One node each.
@@ -70,11 +73,15 @@ pub(super) fn start(
     seed: u64,
 ) -> kvstore_client::Result<()> {
     let values = Arc::new(AtomicI64::new(1));
+    book.expects(ADDITIONS);
     for number in 0..CLIENTS {
         let nodes = endpoints
             .iter()
             .map(|endpoint| client(std::slice::from_ref(endpoint), token, tasks));
+        let name = format!("client {number}");
+        book.expects(&name);
         let client = Client {
+            name,
             any: client(endpoints, token, tasks)?,
             nodes: nodes.collect::<kvstore_client::Result<_>>()?,
             book: Arc::clone(book),
@@ -233,7 +240,10 @@ impl Client {
             sum,
         };
         match self.any.add(key, 1, None, Some(COUNTER_MAX)).await {
-            Ok(sum) => self.done(key, start, did(Some(sum)), "additions"),
+            Ok(sum) => {
+                self.done(key, start, did(Some(sum)), ADDITIONS);
+                self.book.served(ADDITIONS);
+            }
             Err(error) => {
                 self.lost(key, start, did(None), &error);
             }
@@ -244,6 +254,10 @@ impl Client {
         let end = Some(self.book.now());
         self.book.record(key, Operation { start, end, did });
         self.book.success();
+        // Reads go through other connections, to one node each.
+        if !matches!(did, Did::Read(_)) {
+            self.book.served(&self.name);
+        }
         self.book.count(what);
     }
 

@@ -1,6 +1,7 @@
 //! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
-//! Invariant: a run passes only if each fault it began was seen to happen and no check found anything.
+//! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
+//! client that is not served again after one.
 //! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
 
 mod book;
@@ -17,6 +18,7 @@ mod order;
 mod power;
 mod random;
 mod sent;
+mod served;
 mod shim;
 mod timeline;
 mod verify;
@@ -42,7 +44,7 @@ use ground::Ground;
 use random::Random;
 use watchers::Watcher;
 
-/// How long all is well between two faults, so that each has something to break.
+/// How long all is well between two faults at least, so that each has something to break.
 const CALM: Duration = Duration::from_millis(600);
 const DRAIN: Duration = Duration::from_secs(30);
 /// Faults have deadlines for each of their steps; together these are less.
@@ -254,6 +256,14 @@ impl Stage {
     }
 }
 
+/// Nothing is broken meanwhile, so everybody must be served.
+async fn calm(book: &Book, after: &str) {
+    tokio::join!(
+        tokio::time::sleep(CALM),
+        served::everybody(book, after, served::SERVED)
+    );
+}
+
 struct Run {
     kinds: Vec<Kind>,
     random: Random,
@@ -271,7 +281,7 @@ impl Run {
         progress: &ProgressBar,
     ) -> anyhow::Result<()> {
         let mut left: Vec<Kind> = Vec::new();
-        tokio::time::sleep(CALM).await;
+        calm(book, "the begin").await;
         while book.elapsed() < time {
             if left.is_empty() {
                 left.clone_from(&self.kinds);
@@ -284,7 +294,7 @@ impl Run {
                 break;
             }
             progress.set_position(book.elapsed().as_secs());
-            tokio::time::sleep(CALM).await;
+            calm(book, &format!("the fault {}", kind.word())).await;
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u6
     for number in 0..PAYERS {
         let random = Random::from(seed ^ (number + 100) << 32);
         let payer = format!("{PAID}{number}");
+        book.expects(&payer);
         tasks.spawn(
             "chaos payer",
             pay(client.clone(), tasks.clone(), Arc::clone(book), random, payer),
@@ -63,6 +64,7 @@ async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random
         let fate = match client.txn(Txn::new().then(take).then(give).then(remember)).await {
             Ok(answer) => {
                 book.success();
+                book.served(&payer);
                 if answer.succeeded {
                     book.acknowledged(start, answer.revision, &payer, Some(number.clone()));
                     book.count("transfers");

@@ -1,14 +1,16 @@
 //! Keys on leases: while a lease is renewed in time its key must be there, and when nobody renews it the key must go.
-//! Invariant: "in time" counts from before a renewal that succeeded was sent, so that the store had no right to end it.
+//! Invariant: "in time" counts from before a renewal that succeeded was sent, so that the store had no right to end it,
+//! nor to know nothing of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvstore_client::{KvClient, PutOptions};
+use kvstore_client::{Error, KvClient, PutOptions};
 use service::tasks::Tasks;
 
 use super::book::Book;
 use super::random::Random;
+use super::sent::Fate;
 
 const HOLDERS: u64 = 3;
 const TTL: Duration = Duration::from_secs(2);
@@ -52,9 +54,12 @@ impl Holder {
 
     async fn hold(&self, key: &str, renewals: u64) {
         let mut sent = Instant::now();
-        let Ok(lease) = self.client.lease_grant(TTL).await else {
-            self.book.count("leases that failed");
-            return tokio::time::sleep(RENEW_EVERY).await;
+        let lease = match self.client.lease_grant(TTL).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.failed(&error, None);
+                return tokio::time::sleep(RENEW_EVERY).await;
+            }
         };
         // Whatever becomes of the put, the key must be gone in the end.
         self.book.pages().to_go.push(key.to_owned());
@@ -62,29 +67,89 @@ impl Holder {
             lease: Some(lease.id),
             ..PutOptions::default()
         };
-        if self.client.put_with(key, "held", options).await.is_err() {
-            return self.book.count("leases that failed");
+        if let Err(error) = self.client.put_with(key, "held", options).await {
+            return self.failed(&error, Some(sent.elapsed()));
         }
         self.book.count("leases");
         for _ in 0..renewals {
             tokio::time::sleep(RENEW_EVERY).await;
             let asked = Instant::now();
-            if self.client.lease_keepalive(lease.id).await.is_ok() {
-                self.book.success();
-                self.book.count("renewals");
-                sent = asked;
+            match self.client.lease_keepalive(lease.id).await {
+                Ok(_) => {
+                    self.book.success();
+                    self.book.count("renewals");
+                    sent = asked;
+                }
+                Err(error) => self.failed(&error, Some(sent.elapsed())),
             }
-            let seen = self.client.get(key).await;
-            // Only what was read while the lease surely lived says anything.
-            if sent.elapsed() < TTL && matches!(seen, Ok(None)) {
-                self.book.violation(format!(
+            match self.client.get(key).await {
+                // Only what was read while the lease surely lived says anything.
+                Ok(None) if sent.elapsed() < TTL => self.book.violation(format!(
                     "{key} is gone {:?} after its lease of {TTL:?} was renewed",
                     sent.elapsed()
-                ));
+                )),
+                Ok(_) => {}
+                Err(error) => self.failed(&error, None),
             }
             if sent.elapsed() >= TTL {
                 return;
             }
+        }
+    }
+
+    /// `age` is how long ago the lease was asked for or renewed, where the store may have ended one.
+    fn failed(&self, error: &Error, age: Option<Duration>) {
+        self.book.count("leases that failed");
+        if !may_be_told(error, age) {
+            let when = age.map_or_else(String::new, |age| format!(" {age:?} after it was renewed"));
+            self.book.violation(format!(
+                "no fault may have a lease of {TTL:?} answered like this{when}: {error:?}"
+            ));
+        }
+    }
+}
+
+/// Whether a fault, or the end of a lease whose time is over by its holder's clock, may lead to that.
+fn may_be_told(error: &Error, age: Option<Duration>) -> bool {
+    let is_over = age.is_some_and(|age| age >= TTL);
+    Fate::told_by(error).is_some() || (is_over && error.code() == "lease-not-found")
+}
+
+#[cfg(test)]
+mod tests {
+    use kvstore_client::Trouble;
+    use kvstore_client::wire::problem::Problem;
+
+    use super::*;
+
+    fn problem(code: &str) -> Box<Problem> {
+        let code = code.to_owned();
+        Box::new(Problem {
+            code,
+            ..Problem::default()
+        })
+    }
+
+    #[test]
+    fn a_lease_is_gone_only_when_its_time_is_over() {
+        let gone = Error::Problem(problem("lease-not-found"));
+        assert!(may_be_told(&gone, Some(TTL)));
+        assert!(!may_be_told(&gone, Some(TTL - Duration::from_millis(1))));
+        assert!(!may_be_told(&gone, None), "none was asked for");
+    }
+
+    #[test]
+    fn only_what_faults_lead_to_may_be_told() {
+        let source = Trouble::Timeout;
+        let unavailable = Error::Unavailable { source };
+        assert!(may_be_told(&unavailable, None) && may_be_told(&unavailable, Some(TTL)));
+        assert!(may_be_told(&Error::Problem(problem("disk-full")), None));
+        let protocol = Error::Protocol {
+            detail: "a body of another shape",
+            source: None,
+        };
+        for never in [Error::Forbidden(problem("forbidden")), protocol] {
+            assert!(!may_be_told(&never, Some(2 * TTL)), "{never:?}");
         }
     }
 }

@@ -222,6 +222,7 @@ impl Chaos {
 /// Who works and who watches.
 struct Stage {
     book: Arc<Book>,
+    /// One on each node, in their order, and one on any.
     watchers: Vec<Watcher>,
     checkouts: Checkouts,
 }
@@ -240,6 +241,9 @@ impl Stage {
             let client = ground.only(index)?;
             watchers.push(Watcher::start(node.name(), &client, from, witnesses, &book).await?);
         }
+        // That one goes on at another node when its own has failed.
+        let anywhere = Watcher::start("any node".to_owned(), &ground.client, from, witnesses, &book);
+        watchers.push(anywhere.await?);
         money::open(&ground.client).await.context("open the accounts")?;
         let checkouts = Checkouts::start(ground, workers, &book)
             .await

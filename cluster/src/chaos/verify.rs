@@ -13,7 +13,7 @@ use super::exposed;
 use super::ground::Ground;
 use super::linear::{self, Did, Fault, Operation};
 use super::order;
-use crate::arena::wait_for;
+use crate::arena::{SERVERS, wait_for};
 
 /// Leases run out in full after the last change of leader.
 const LEASES_GONE: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
     }
     read_all(client, book).await?;
     let mut hashes = BTreeMap::new();
-    for (index, watcher) in watchers.iter().enumerate() {
+    for (index, watcher) in watchers.iter().take(SERVERS).enumerate() {
         let node = ground.only(index)?.with_deadline(CAUGHT_UP);
         hashes.insert(index + 1, node.hash(Some(revision)).await?.hash);
         let scan = node.scan(PREFIX).await?;

@@ -1,4 +1,4 @@
-//! A watcher on each node, from the first revision on.
+//! A watcher on each node, and one that goes from node to node, from the first revision on.
 //! Invariant: whatever became of its node and its connection, it has seen each revision once, whole and in order;
 //! what it has seen makes the state that the store must hold.
 

@@ -32,7 +32,7 @@ impl<'context> Scene<'context> {
             started_here: false,
             step,
         };
-        if control::ask(&Place::new(&context.data).control(), &Request::Status)
+        if control::ask(&Place::new(&context.data), &Request::Status)
             .await?
             .is_none()
         {
@@ -102,7 +102,7 @@ impl<'context> Scene<'context> {
     }
 
     pub(super) async fn status(&self) -> anyhow::Result<Status> {
-        match control::ask(&Place::new(&self.context.data).control(), &Request::Status).await? {
+        match control::ask(&Place::new(&self.context.data), &Request::Status).await? {
             Some(Answer::Status(status)) => Ok(status),
             _ => bail!(act::nobody(self.context)),
         }

@@ -65,7 +65,7 @@ pub(crate) async fn act(context: &Context, action: Action, name: &str) -> anyhow
         action,
         name: name.to_owned(),
     };
-    match control::ask(&Place::new(&context.data).control(), &request).await? {
+    match control::ask(&Place::new(&context.data), &request).await? {
         Some(Answer::Done(view)) => Ok(view),
         Some(Answer::Error(error)) => bail!(error),
         Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
@@ -84,7 +84,7 @@ pub(crate) fn nobody(context: &Context) -> String {
 pub(crate) async fn until_ready(context: &Context, views: &mut [View]) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_DEADLINE;
     loop {
-        let answer = control::ask(&Place::new(&context.data).control(), &Request::Status).await?;
+        let answer = control::ask(&Place::new(&context.data), &Request::Status).await?;
         let Some(Answer::Status(status)) = answer else {
             bail!(nobody(context))
         };

@@ -3,10 +3,11 @@
 //! lines, connections and waiting are bounded.
 //! It must not know how a request is carried out.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::place::Place;
 use super::supervisor::Supervisor;
 use super::{Action, Status, View};
 
@@ -22,6 +24,9 @@ const REQUEST_BYTES_MAX: u64 = 4096;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const CONNECTIONS_MAX: usize = 64;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// A supervisor that begins holds the folder before it listens, and one that ends does so for a while after.
+const MOMENT_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
@@ -41,9 +46,9 @@ pub(crate) enum Answer {
     Error(String),
 }
 
-/// Sends one request. None: nobody listens, so no supervisor runs on this data folder.
-pub(crate) async fn ask(socket: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
-    let Ok(mut stream) = UnixStream::connect(socket).await else {
+/// Sends one request. None: no supervisor runs on this data folder.
+pub(crate) async fn ask(place: &Place, request: &Request) -> anyhow::Result<Option<Answer>> {
+    let Some(mut stream) = connect(place, MOMENT_MAX).await? else {
         return Ok(None);
     };
     let mut line = serde_json::to_vec(request).context("write the request")?;
@@ -62,10 +67,38 @@ pub(crate) async fn ask(socket: &Path, request: &Request) -> anyhow::Result<Opti
         .context("understand the launcher's answer")
 }
 
+/// None: nobody listens, and nobody holds the folder either. All else that is in the way is told.
+async fn connect(place: &Place, patience: Duration) -> anyhow::Result<Option<UnixStream>> {
+    let (socket, deadline) = (place.control(), Instant::now() + patience);
+    loop {
+        let error = match UnixStream::connect(&socket).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => error,
+        };
+        match error.kind() {
+            // The path is too long for a socket, so nobody can ever have listened there.
+            ErrorKind::InvalidInput => return Ok(None),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused if !place.is_locked() => return Ok(None),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused if Instant::now() < deadline => {}
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "a launcher holds {}, but nobody listens at {}",
+                        place.data.display(),
+                        socket.display()
+                    )
+                });
+            }
+            _ => return Err(error).with_context(|| format!("reach the launcher at {}", socket.display())),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Takes over the path from a predecessor that died without tidying up. The caller holds the lock.
 pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("remove the old {}", socket.display()));
         }
         _ => {}
@@ -113,4 +146,36 @@ async fn talk(stream: UnixStream, supervisor: &Supervisor) -> anyhow::Result<()>
     let mut answer = serde_json::to_vec(&answer).context("write the answer")?;
     answer.push(b'\n');
     write.write_all(&answer).await.context("answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_there_only_where_nobody_holds_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(&folder.path().join("data"));
+        let reach = async || connect(&place, Duration::ZERO).await;
+        assert!(reach().await.unwrap().is_none(), "there is no folder");
+        place.make().unwrap();
+        let lock = place.lock().unwrap();
+        let told = format!("{:#}", reach().await.unwrap_err());
+        assert!(told.contains("but nobody listens"), "{told}");
+        let listener = listen(&place.control()).unwrap();
+        assert!(reach().await.unwrap().is_some());
+        // As if it had died without tidying up.
+        drop((listener, lock));
+        assert!(place.control().exists());
+        assert!(reach().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_else_is_in_the_way_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data");
+        std::fs::write(&file, "no folder").unwrap();
+        let told = connect(&Place::new(&file), Duration::ZERO).await.unwrap_err();
+        assert!(told.to_string().contains("reach the launcher at"), "{told:#}");
+    }
 }

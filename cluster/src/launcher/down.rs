@@ -16,7 +16,7 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 pub(crate) fn run(context: Context) -> anyhow::Result<()> {
     block_on(async {
         let place = Place::new(&context.data);
-        match control::ask(&place.control(), &Request::Down).await? {
+        match control::ask(&place, &Request::Down).await? {
             Some(Answer::Stopped) => {}
             Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
             None => bail!(act::nobody(&context)),

@@ -6,12 +6,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 
 /// What the kernel allows for the path of a Unix socket on the strictest of our systems, with its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// Far longer than a look at the lock takes, unless its process is put aside just then.
+const LOOK_MAX: Duration = Duration::from_millis(200);
 
 /// The paths under a data folder.
 #[derive(Clone, Debug)]
@@ -79,15 +83,20 @@ impl Place {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("open {}", path.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)
-                .context("read who holds the lock")?;
-            bail!(
-                "{} is in use: process {} runs there (`menagerie status` shows it, `menagerie down` stops it, --data names another folder)",
-                self.data.display(),
-                holder.trim()
-            );
+        let began = Instant::now();
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if began.elapsed() > LOOK_MAX {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)
+                    .context("read who holds the lock")?;
+                bail!(
+                    "{} is in use: process {} runs there (`menagerie status` shows it, `menagerie down` stops it, --data names another folder)",
+                    self.data.display(),
+                    holder.trim()
+                );
+            }
+            // Who only looks whether it is taken holds it for an instant.
+            std::thread::yield_now();
         }
         file.set_len(0).context("empty the lock file")?;
         file.rewind().context("rewind the lock file")?;

@@ -51,7 +51,7 @@ fn is_nobody(status: &Status) -> bool {
 }
 
 async fn look(context: &Context) -> anyhow::Result<Status> {
-    match control::ask(&Place::new(&context.data).control(), &Request::Status).await? {
+    match control::ask(&Place::new(&context.data), &Request::Status).await? {
         Some(Answer::Status(status)) => Ok(status),
         Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
         None => without_supervisor(context).await,

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
 use service::tasks::Tasks;
 use service::telemetry::{self, Format};
 
@@ -25,6 +26,7 @@ use crate::output::Usage;
 /// A node that has much log to replay takes its time; a node that fails says so long before.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 const POLL_EVERY: Duration = Duration::from_millis(50);
+const END_DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
 pub(crate) struct Up {
@@ -172,13 +174,34 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the supervisor in the background and waits until it has all ready.
+/// Runs the supervisor in the background and waits until it has all ready; else it ends, and all that it has started.
 async fn detach(context: &Context) -> anyhow::Result<()> {
     let place = Place::new(&context.data);
     supervisor::make(context, &place)?;
     // Taken and let go again: a second `up` shall hear at once who is there.
     drop(place.lock()?);
+    let tasks = Tasks::new();
+    tasks.stop_on_signals().context("take over the signals")?;
     let mut child = spawn_background(context, &place)?;
+    let ready = tokio::select! {
+        ready = until_background_is_ready(context, &place, &mut child) => ready,
+        () = tasks.stopping() => Err(anyhow!("interrupted before all was ready")),
+    };
+    match ready {
+        Ok(status) => greet(context, &status),
+        Err(error) => {
+            let ended = end(&mut child).await;
+            ended.with_context(|| format!("leave nothing running, for {error:#}"))?;
+            Err(error)
+        }
+    }
+}
+
+async fn until_background_is_ready(
+    context: &Context,
+    place: &Place,
+    child: &mut Child,
+) -> anyhow::Result<Status> {
     let progress = context
         .output
         .progress(plan::processes(&context.config).len() as u64, "starting");
@@ -199,12 +222,14 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
             }
             bail!(said);
         }
-        if let Some(Answer::Status(status)) = control::ask(&place.control(), &Request::Status).await? {
+        // One that begins or ends may break off; if it has ended, the reason is heard above, the next time.
+        let answer = control::ask(place, &Request::Status).await;
+        if let Ok(Some(Answer::Status(status))) = answer {
             progress.set_position(running(&status));
             progress.set_message(awaited(&status));
             if status.ready {
                 progress.finish_and_clear();
-                return greet(context, &status);
+                return Ok(status);
             }
         }
         if Instant::now() > deadline {
@@ -215,6 +240,24 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL_EVERY).await;
     }
+}
+
+/// Stops a supervisor that shall not go on, and so its processes, which never outlive it.
+async fn end(child: &mut Child) -> anyhow::Result<()> {
+    let deadline = Instant::now() + END_DEADLINE;
+    let mut is_told = false;
+    while child.try_wait().context("look after the supervisor")?.is_none() {
+        if !is_told {
+            // It has not been waited for, so the number is still its own.
+            kill_process(Pid::from_child(child), Signal::TERM).context("stop the supervisor")?;
+            is_told = true;
+        }
+        if Instant::now() > deadline {
+            child.kill().context("kill the supervisor")?;
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+    Ok(())
 }
 
 fn spawn_background(context: &Context, place: &Place) -> anyhow::Result<Child> {

@@ -215,6 +215,38 @@ async fn a_process_that_cannot_start_fails_up_with_its_reason() {
 }
 
 #[tokio::test]
+async fn an_up_that_is_interrupted_leaves_nothing_running() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.down().await;
+    // One of three has no majority, so that it never becomes ready.
+    cluster.config.nodes.truncate(1);
+    cluster.write_config();
+    let mut command = cluster.command(&["up", "--detach"]);
+    let command = command.stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    let everyone = wait_until("the node to be started", SOON, async || {
+        let told = cluster.run(&["status", "--json"]).await.stdout;
+        let status: Value = serde_json::from_str(&told).map_err(|_no_json| told)?;
+        let found = pids(&status);
+        if found.is_empty() {
+            return Err(status.to_string());
+        }
+        Ok([found, vec![supervisor(&status)]].concat())
+    })
+    .await;
+    signal(child.id().unwrap(), "INT");
+    let ended = tokio::time::timeout(SOON, child.wait_with_output()).await;
+    let ended = ended.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        ended.status.code() == Some(1) && told.contains("interrupted"),
+        "{told}"
+    );
+    wait_for_ends(&everyone).await;
+    assert!(!cluster.run(&["status"]).await.fails(1).is_empty());
+}
+
+#[tokio::test]
 async fn the_data_folder_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let cluster = Cluster::start(1).await;

@@ -115,7 +115,7 @@ impl Running<'_> {
 async fn healthy(context: &Context) -> anyhow::Result<String> {
     let deadline = Instant::now() + HEALTHY_DEADLINE;
     loop {
-        let answer = control::ask(&Place::new(&context.data).control(), &Request::Status).await?;
+        let answer = control::ask(&Place::new(&context.data), &Request::Status).await?;
         let Some(Answer::Status(status)) = answer else {
             bail!(act::nobody(context))
         };

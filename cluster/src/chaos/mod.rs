@@ -1,12 +1,13 @@
 //! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
-//! client that is not served again after one.
+//! client that is not served again after one; and if it was to try everything, only if it has.
 //! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
 
 mod book;
 mod checkouts;
 mod clients;
+mod coverage;
 mod disk;
 mod exposed;
 mod faults;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -39,6 +40,7 @@ use crate::bench::until_interrupted;
 use crate::context::{Context, block_on};
 use book::Book;
 use checkouts::Checkouts;
+use coverage::{Asked, Untried};
 use faults::{ALL, Kind};
 use ground::Ground;
 use random::Random;
@@ -46,6 +48,8 @@ use watchers::Watcher;
 
 /// How long all is well between two faults at least, so that each has something to break.
 const CALM: Duration = Duration::from_millis(600);
+/// Time for each fault once, on a machine that does nothing else.
+const MINUTES: f64 = 3.0;
 const DRAIN: Duration = Duration::from_secs(30);
 /// Faults have deadlines for each of their steps; together these are less.
 const FAULT_MAX: Duration = Duration::from_mins(4);
@@ -57,7 +61,7 @@ pub(crate) struct Chaos {
     #[arg(long)]
     seed: Option<u64>,
     /// How long faults are caused; fractions will do
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = MINUTES)]
     minutes: f64,
     /// Only these faults, such as kill-leader,ring
     #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
@@ -82,6 +86,8 @@ struct Event {
 
 #[derive(Debug, Serialize)]
 struct Verdict {
+    /// Whether it passed, and what it has not tried.
+    summary: String,
     passed: bool,
     seed: u64,
     minutes: f64,
@@ -91,8 +97,8 @@ struct Verdict {
     not_caused: Vec<String>,
     /// What this machine does not let us cause.
     left_out: Vec<String>,
-    /// Faults for which there was no time; the next seed may begin with them.
-    not_reached: Vec<String>,
+    #[serde(flatten)]
+    untried: Untried,
     /// How often each fault happened.
     faults: std::collections::BTreeMap<String, u64>,
     operations: std::collections::BTreeMap<&'static str, u64>,
@@ -107,7 +113,7 @@ impl Chaos {
 
     async fn carry_out(self, context: &Context) -> anyhow::Result<()> {
         let seed = self.seed.unwrap_or_else(|| service::time::now_ms() % 1_000_000);
-        let wanted = self.wanted()?;
+        let asked = self.asked()?;
         let replay = format!(
             "menagerie chaos --seed {seed} --minutes {}{}{}",
             self.minutes,
@@ -122,13 +128,18 @@ impl Chaos {
         for left_out in &ground.left_out {
             context.output.note(format_args!("left out: {left_out}"));
         }
+        let kinds = asked.kinds.iter().copied();
+        let kinds: Vec<Kind> = kinds.filter(|kind| kind.is_possible(&ground)).collect();
+        ensure!(
+            !kinds.is_empty(),
+            "none of these faults can be caused here: {}",
+            ground.left_out.join("; ")
+        );
         let stage = tokio::time::timeout(SETTING_MAX, Stage::set(&ground, &workers, &witnesses, seed));
         let stage = stage.await.context("wait for the clients to begin")??;
         let mut run = Run {
-            kinds: wanted
-                .into_iter()
-                .filter(|kind| kind.is_possible(&ground))
-                .collect(),
+            asked,
+            kinds,
             random: Random::from(seed),
             events: Vec::new(),
             not_caused: Vec::new(),
@@ -161,7 +172,7 @@ impl Chaos {
         }
     }
 
-    fn wanted(&self) -> anyhow::Result<Vec<Kind>> {
+    fn asked(&self) -> anyhow::Result<Asked> {
         if let Some(unknown) = self
             .only
             .iter()
@@ -174,13 +185,20 @@ impl Chaos {
             )));
         }
         let is_wanted = |kind: &Kind| self.only.is_empty() || self.only.contains(&kind.word());
-        Ok(ALL.into_iter().filter(is_wanted).collect())
+        Ok(Asked {
+            kinds: ALL.into_iter().filter(is_wanted).collect(),
+            is_everything: self.only.is_empty()
+                && !self.no_root
+                && self.minutes >= MINUTES
+                && rustix::process::geteuid().is_root(),
+        })
     }
 
     fn tell(&self, context: &Context, verdict: &Verdict) -> anyhow::Result<()> {
         if context.output.json {
             context.output.document(verdict)?;
         } else {
+            context.output.line(format_args!("{}\n", verdict.summary))?;
             context.output.table(
                 ["AT", "FAULT", "WHAT HAPPENED", "WELL AFTER"],
                 verdict.events.iter().map(|event| {
@@ -192,12 +210,6 @@ impl Chaos {
                     ]
                 }),
             )?;
-            if !verdict.not_reached.is_empty() {
-                context.output.line(format_args!(
-                    "\nno time was left for {}",
-                    verdict.not_reached.join(", ")
-                ))?;
-            }
             let operations: u64 = verdict.operations.values().sum();
             context.output.line(format_args!(
                 "\n{} faults, {operations} operations, {} keys with a history\nagain with: {}\ntimeline: {}",
@@ -208,9 +220,9 @@ impl Chaos {
             ))?;
         }
         if !verdict.passed {
-            let faults = verdict.violations.iter().chain(&verdict.not_caused);
-            let faults: Vec<&str> = faults.map(String::as_str).collect();
-            bail!("the run has not passed:\n{}", faults.join("\n"));
+            let lines = std::iter::once(&verdict.summary).chain(&verdict.violations);
+            let lines: Vec<&str> = lines.chain(&verdict.not_caused).map(String::as_str).collect();
+            bail!(lines.join("\n"));
         }
         context
             .output
@@ -269,6 +281,8 @@ async fn calm(book: &Book, after: &str) {
 }
 
 struct Run {
+    asked: Asked,
+    /// Those of them that are possible here.
     kinds: Vec<Kind>,
     random: Random,
     events: Vec<Event>,
@@ -348,17 +362,22 @@ impl Run {
             *faults.entry(event.fault.word()).or_default() += 1;
         }
         let violations = pages.violations.clone();
-        let not_reached = self.kinds.iter().map(|kind| kind.word());
-        let not_reached = not_reached.filter(|word| !faults.contains_key(word)).collect();
+        let happened: Vec<Kind> = self.events.iter().map(|event| event.fault).collect();
+        let untried = Untried::of(&self.asked, &self.kinds, &happened);
+        let passed = violations.is_empty()
+            && self.not_caused.is_empty()
+            && !happened.is_empty()
+            && untried.may_pass(&self.asked, &ground.left_out);
         Verdict {
-            passed: violations.is_empty() && self.not_caused.is_empty() && !self.events.is_empty(),
+            summary: untried.summary(passed, &ground.left_out),
+            passed,
             seed,
             minutes,
             replay,
             violations,
             not_caused: self.not_caused,
             left_out: ground.left_out.clone(),
-            not_reached,
+            untried,
             faults,
             operations: pages.counts.clone(),
             histories: pages.histories.len(),

@@ -36,6 +36,13 @@ async fn only_the_faults_that_are_asked_for_happen() {
         !faults.is_empty() && faults.keys().all(|word| ALWAYS[4..6].contains(&word.as_str())),
         "{verdict}"
     );
+    // It says before all else how far it went.
+    let summary = verdict["summary"].as_str().unwrap();
+    assert!(summary.starts_with("passed, as far as it went: "), "{summary}");
+    assert!(
+        summary.contains("not asked for: kill-leader, kill-follower"),
+        "{summary}"
+    );
     let told = cluster.run(&["chaos", "--only", "rain"]).await.fails(2);
     for word in ALWAYS {
         assert!(told.contains(word), "{told}");
@@ -75,6 +82,8 @@ async fn without_root_links_are_broken_all_the_same() {
     assert!(!faults.is_empty(), "no link was broken: {verdict}");
     let left_out = verdict["left_out"].to_string();
     assert!(left_out.contains("only proxies"), "{left_out}");
+    let summary = verdict["summary"].as_str().unwrap();
+    assert!(summary.contains("left out: power loss"), "{summary}");
     let replay = verdict["replay"].as_str().unwrap();
     assert!(replay.ends_with("--no-root"), "{replay}");
 }

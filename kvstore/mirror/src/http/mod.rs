@@ -1,7 +1,10 @@
 //! The routes of a mirror: how far it is, what it has, and the way to the shop for what it must not change itself.
 //! Invariant: everything that is read comes from the copy, so that it works while the store does not.
 
+mod filter;
+mod money;
 mod orders;
+mod paging;
 mod pass;
 mod products;
 mod standing;

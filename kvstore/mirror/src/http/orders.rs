@@ -13,7 +13,8 @@ use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
 
-use super::products::{at, money};
+use super::money::money;
+use super::products::at;
 use super::{App, Shared};
 use crate::copy::Record;
 use crate::shape::{Cell, ORDER_LINES, ORDERS};

@@ -17,7 +17,8 @@ use service::{body, edge};
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use super::{App, Shared, headers, mirror};
+use super::mirror::{self, Source};
+use super::{App, Shared, headers};
 use crate::refresh;
 
 const SHOP: &str = "petstore";
@@ -57,32 +58,45 @@ pub(super) async fn pass(
     let (parts, body) = request.into_parts();
     let (body, _held) = read(&app, body, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
-    let catalogue = mirror::is_catalogue(&outgoing.method, &outgoing.path);
-    // Shops ask the store too, and would only be waited for in vain.
-    if catalogue
-        && app.roster.is_stale()
-        && let Some(response) = mirror::catalogue(&app, &outgoing.path, deadline).await
-    {
-        return Ok(response);
+    let source = mirror::source(&outgoing.method, &outgoing.path);
+    if source == Source::Mirror {
+        let copy = mirror::catalogue(&app, &outgoing.path, deadline).await;
+        return copy.ok_or_else(mirror::gone);
     }
+    let copied = source == Source::ShopsOrMirror;
+    // Shops ask the store too, and would only be waited for in vain.
+    if copied
+        && app.roster.is_stale()
+        && let Some(copy) = mirror::catalogue(&app, &outgoing.path, deadline).await
+    {
+        return Ok(copy);
+    }
+    let answer = from_shops(&app, &outgoing, deadline).await;
+    // That a shop cannot read the store is told before the gateway notices itself.
+    let able = matches!(&answer, Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE);
+    if copied
+        && !able
+        && let Some(copy) = mirror::catalogue(&app, &outgoing.path, deadline).await
+    {
+        return Ok(copy);
+    }
+    answer
+}
+
+async fn from_shops(app: &App, outgoing: &Outgoing, deadline: Instant) -> problem::Result<Response<Body>> {
     let mut tried: Vec<String> = Vec::new();
     // Once somebody may have carried a write out, nobody's silence makes that undone.
     let mut may_be_done = false;
     let mut not_ready = None;
     let mut attempts = 0;
     while attempts < app.config.attempts_max
-        && let Some(instance) = next(&app, &mut tried, deadline).await
+        && let Some(instance) = next(app, &mut tried, deadline).await
     {
         attempts += 1;
-        match attempt(&app, &instance, &outgoing, deadline).await {
-            // The shop cannot read the store, and this is told before the gateway notices itself.
-            Ok(response) if catalogue && response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                let copy = mirror::catalogue(&app, &outgoing.path, deadline).await;
-                return Ok(copy.unwrap_or(response));
-            }
+        match attempt(app, &instance, outgoing, deadline).await {
             // It speaks for itself; an earlier one may have done what this one could not.
             Ok(response) if may_be_done && response.status().is_server_error() => {
-                return Err(lost(&outgoing));
+                return Err(lost(outgoing));
             }
             Ok(response) => {
                 let passed = &app.counters.passed;
@@ -103,11 +117,8 @@ pub(super) async fn pass(
             }
         }
     }
-    if catalogue && let Some(response) = mirror::catalogue(&app, &outgoing.path, deadline).await {
-        return Ok(response);
-    }
     match not_ready {
-        _ if may_be_done => Err(lost(&outgoing)),
+        _ if may_be_done => Err(lost(outgoing)),
         Some(response) => Ok(response),
         None => Err(nobody(attempts)),
     }

@@ -16,6 +16,7 @@ mod harness;
 mod instance;
 mod system;
 
+mod copies;
 mod failing;
 mod passing;
 mod registry;

@@ -62,25 +62,34 @@ impl System {
         };
         for name in ["shop1", "shop2", "shop3"].into_iter().take(shops) {
             let shop = Instance::start(name).await;
-            system.register(&shop);
+            system.register("petstore", &shop);
             system.shops.push(shop);
         }
         system.knows(shops).await;
         system
     }
 
-    fn register(&mut self, shop: &Instance) {
+    /// One that answers from a copy of the store.
+    pub(crate) async fn start_mirror(&mut self) -> Instance {
+        let mirror = Instance::start("mirror1").await;
+        self.register("mirror", &mirror);
+        self.knows(self.shops.len() + 1).await;
+        mirror
+    }
+
+    /// The token of a service has its name.
+    fn register(&mut self, service: &str, instance: &Instance) {
         let tasks = Tasks::new();
-        let token = self.cluster.secrets().token("petstore").unwrap();
+        let token = self.cluster.secrets().token(service).unwrap();
         let client = KvClient::builder(self.cluster.addresses())
             .token(token.expose())
             .tasks(tasks.clone())
             .build()
             .unwrap();
         let registration = Registration {
-            service: "petstore".to_owned(),
-            name: shop.name.to_owned(),
-            address: shop.address.to_string(),
+            service: service.to_owned(),
+            name: instance.name.to_owned(),
+            address: instance.address.to_string(),
             version: "1".to_owned(),
             started_ms: 5,
         };

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bent;
+mod bodies;
 mod headers;
 mod mirror;
 mod pass;
@@ -28,7 +29,7 @@ pub(crate) struct App {
     pub(crate) pooled: reqwest::Client,
     /// A new connection each time, for what must not meet one that the other side is just closing.
     pub(crate) unpooled: reqwest::Client,
-    /// One permit for each byte of a body that may be held.
+    /// One permit for each byte of bodies that may be held.
     pub(crate) held: Semaphore,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,

@@ -6,19 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use kvstore_client::Registration;
+use service::edge;
 use service::problem::{self, Problem};
-use service::{body, edge};
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::mirror::{self, Source};
-use super::{App, Shared, headers};
+use super::{App, Shared, bodies, headers};
 use crate::refresh;
 
 const SHOP: &str = "petstore";
@@ -56,7 +55,7 @@ pub(super) async fn pass(
 ) -> problem::Result<Response<Body>> {
     let deadline = Instant::now() + Duration::from_millis(app.config.request_ms_max);
     let (parts, body) = request.into_parts();
-    let (body, _held) = read(&app, body, deadline).await?;
+    let (body, _room) = bodies::read(&app.held, body, app.config.body_bytes_max, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
     let source = mirror::source(&outgoing.method, &outgoing.path);
     if source == Source::Mirror {
@@ -122,31 +121,6 @@ async fn from_shops(app: &App, outgoing: &Outgoing, deadline: Instant) -> proble
         Some(response) => Ok(response),
         None => Err(nobody(attempts)),
     }
-}
-
-/// Reads a body once there is room for all of it, which it has until its request is answered.
-async fn read(app: &App, body: Body, deadline: Instant) -> problem::Result<(Bytes, SemaphorePermit<'_>)> {
-    let most = app.config.body_bytes_max;
-    let size = body.size_hint();
-    let announced = usize::try_from(size.lower()).unwrap_or(usize::MAX);
-    // What is too large is refused without being held; what does not say its size may be as large as can be.
-    let room = match size.exact() {
-        Some(_) if announced > most => 0,
-        Some(_) => announced,
-        None => most,
-    };
-    let room = u32::try_from(room).unwrap_or(u32::MAX);
-    let Ok(held) = app.held.try_acquire_many(room) else {
-        if announced <= most {
-            body::discard(body, deadline).await;
-        }
-        return Err(Problem::new(
-            problem::OVERLOADED,
-            "So many request bodies are under way that there is no room for another one.",
-        )
-        .retry_after_ms(1000));
-    };
-    Ok((body::read(body, most, deadline).await?, held))
 }
 
 /// Whom to try next. When all have failed, one of them may be back a moment later.

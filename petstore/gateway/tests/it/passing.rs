@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::{DEADLINE, wait_for};
 use crate::instance::Mode;
@@ -47,6 +49,32 @@ async fn a_body_that_is_too_large_is_refused() {
     assert!(system.shops[0].seen().is_empty());
 }
 
+/// Room is for bodies that come, not for those that were only announced.
+#[tokio::test]
+async fn who_announces_a_body_and_sends_none_keeps_nobody_out() {
+    const BYTES: usize = 4096;
+    const IDLE: usize = 64;
+    let system = System::start_with(1, |config| config.body_bytes_max = BYTES).await;
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let mut stream = TcpStream::connect(system.gateway).await.unwrap();
+        let head = format!(
+            "POST /orders HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {BYTES}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It is asked for once the gateway waits for it.
+        let mut asked = [0; 12];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100");
+        idle.push(stream);
+    }
+    let client = system.client();
+    let post = client.request(Method::POST, "/orders").body(vec![b'x'; BYTES]);
+    client.send(post).await.expect(418);
+    assert_eq!(system.shops[0].seen(), ["POST /orders"]);
+    drop(idle);
+}
+
 #[tokio::test]
 async fn events_come_as_they_happen_and_end_when_the_gateway_stops() {
     let system = System::start(1).await;
@@ -80,13 +108,12 @@ async fn requests_under_way_end_before_the_gateway_does() {
         })
         .await;
         system.tasks.stop();
-        wait_for(
-            "the port to be closed",
-            async || match tokio::net::TcpStream::connect(system.gateway).await {
+        wait_for("the port to be closed", async || {
+            match TcpStream::connect(system.gateway).await {
                 Ok(_) => Err("it is open"),
                 Err(_) => Ok(()),
-            },
-        )
+            }
+        })
         .await;
         system.shops[0].let_go();
     };

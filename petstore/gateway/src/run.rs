@@ -17,7 +17,7 @@ use service::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::http::{self, App, Counters};
+use crate::http::{self, App, Counters, Times};
 use crate::refresh;
 use crate::roster::Roster;
 
@@ -51,6 +51,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let app = App {
         roster: Arc::clone(&roster),
         config: settings.config.gateway.clone(),
+        times: Times::of(&settings.config),
         pooled: service::http::client(Timeouts::default()),
         unpooled: service::http::client(Timeouts {
             idle_per_host_max: 0,

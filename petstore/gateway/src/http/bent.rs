@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use kvstore_client::Registration;
-use service::config::GatewayConfig;
+use service::config::Config;
 use service::http::Timeouts;
 use service::metrics::Metrics;
 use service::secrets::Secret;
@@ -15,7 +15,7 @@ use service::tasks::Tasks;
 use service::{edge, problem};
 use tokio::sync::Semaphore;
 
-use super::{App, Counters, headers, pass, router};
+use super::{App, Counters, Times, headers, pass, router};
 use crate::bent::feed;
 use crate::bent_requests::{feed_requests, runtime};
 use crate::refresh;
@@ -33,11 +33,12 @@ fn registration() -> Registration {
 
 fn app(roster: Arc<Roster>) -> App {
     let metrics = Metrics::new();
-    let config = GatewayConfig::default();
+    let config = Config::default();
     App {
         roster,
-        held: Semaphore::new(config.body_bytes_max),
-        config,
+        held: Semaphore::new(config.gateway.body_bytes_max),
+        times: Times::of(&config),
+        config: config.gateway,
         pooled: service::http::client(Timeouts::default()),
         unpooled: service::http::client(Timeouts::default()),
         counters: Counters::new(&metrics),

@@ -8,6 +8,7 @@ mod headers;
 mod mirror;
 mod pass;
 mod registry;
+mod times;
 
 use std::sync::Arc;
 
@@ -21,11 +22,14 @@ use service::secrets::Secret;
 use service::tasks::Tasks;
 use tokio::sync::Semaphore;
 
+pub(crate) use times::Times;
+
 use crate::roster::Roster;
 
 pub(crate) struct App {
     pub(crate) roster: Arc<Roster>,
     pub(crate) config: GatewayConfig,
+    pub(crate) times: Times,
     pub(crate) pooled: reqwest::Client,
     /// A new connection each time, for what must not meet one that the other side is just closing.
     pub(crate) unpooled: reqwest::Client,

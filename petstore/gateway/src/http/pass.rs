@@ -53,8 +53,8 @@ pub(super) async fn pass(
     State(app): State<Shared>,
     request: Request<Body>,
 ) -> problem::Result<Response<Body>> {
-    let deadline = Instant::now() + Duration::from_millis(app.config.request_ms_max);
     let (parts, body) = request.into_parts();
+    let deadline = Instant::now() + app.times.whole(&parts.method, parts.uri.path());
     let (body, _room) = bodies::read(&app.held, body, app.config.body_bytes_max, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
     let source = mirror::source(&outgoing.method, &outgoing.path);
@@ -165,13 +165,9 @@ async fn attempt(
     outgoing: &Outgoing,
     deadline: Instant,
 ) -> Result<Response<Body>, Failure> {
-    let most = match (outgoing.method.is_safe(), outgoing.repeatable) {
-        (true, _) => app.config.read_ms_max,
-        (false, true) => app.config.write_ms_max,
-        // Nobody else may be asked, so it gets all the time there is.
-        (false, false) => app.config.request_ms_max,
-    };
-    let until = deadline.min(Instant::now() + Duration::from_millis(most));
+    let path = outgoing.path.split('?').next().unwrap_or_default();
+    let time = app.times.each(&outgoing.method, path, outgoing.repeatable);
+    let until = deadline.min(Instant::now() + time);
     let http = if outgoing.repeatable {
         &app.pooled
     } else {
@@ -187,10 +183,7 @@ async fn attempt(
     let answer = match tokio::time::timeout_at(until, request.send()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(failed(app, instance, &error)),
-        Err(_elapsed) => {
-            app.roster.leave_out(instance, "did not answer in time");
-            return Err(Failure::Lost);
-        }
+        Err(_elapsed) => return Err(late(app, instance).await),
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
@@ -230,6 +223,15 @@ fn failed(app: &App, instance: &Registration, error: &reqwest::Error) -> Failure
     Failure::Lost
 }
 
+/// One that is only slow at this is not left out: so is every other one, and all would be gone for one slow request.
+async fn late(app: &App, instance: &Registration) -> Failure {
+    tracing::debug!(process.name = instance.name, "an instance did not answer in time");
+    if !refresh::is_ready(&app.pooled, instance).await {
+        app.roster.leave_out(instance, "did not answer in time");
+    }
+    Failure::Lost
+}
+
 /// What an instance may still fail to finish is held back: another one may do it instead, or the caller is told in
 /// words that the outcome is unknown.
 async fn whole_or_stream(
@@ -245,10 +247,7 @@ async fn whole_or_stream(
         return match tokio::time::timeout_at(until, answer.bytes()).await {
             Ok(Ok(bytes)) => Ok(Told::Whole(bytes)),
             Ok(Err(error)) => Err(failed(app, instance, &error)),
-            Err(_elapsed) => {
-                app.roster.leave_out(instance, "did not answer in time");
-                Err(Failure::Lost)
-            }
+            Err(_elapsed) => Err(late(app, instance).await),
         };
     }
     let events = answer

@@ -181,6 +181,43 @@ async fn one_that_stands_still_is_waited_for_only_once() {
     assert_eq!(system.health().await, ["left-out", "up"]);
 }
 
+/// A request that takes long says nothing against those who were asked.
+#[tokio::test]
+async fn one_that_is_only_slow_is_not_left_out() {
+    let system = System::start_with(2, |config| {
+        config.read_ms_max = 100;
+        config.attempts_max = 2;
+    })
+    .await;
+    for shop in &system.shops {
+        shop.set(Mode::Slow);
+    }
+    let refused = system.client().get("/products").await;
+    assert_eq!(system.health().await, ["up", "up"]);
+    refused.refused(503, "no-instance");
+    assert_eq!(seen(&system, "GET /products"), 2, "each was asked");
+}
+
+/// It reads everything there is, which takes longer than any other read may.
+#[tokio::test]
+async fn an_audit_is_waited_for() {
+    let system = System::start_with(1, |config| {
+        config.read_ms_max = 200;
+        config.attempts_max = 1;
+    })
+    .await;
+    system.shops[0].set(Mode::Waits);
+    let client = system.client();
+    let meanwhile = async {
+        client.get("/products").await.refused(503, "no-instance");
+        // One of the two may still be the read that was given up.
+        system.shops[0].let_go();
+        system.shops[0].let_go();
+    };
+    let (audit, ()) = tokio::join!(client.get("/admin/audit"), meanwhile);
+    assert_eq!(audit.expect(418).json()["target"], "/admin/audit");
+}
+
 #[tokio::test]
 async fn when_nobody_answers_it_is_said() {
     let system = System::start_with(2, |config| config.attempts_max = 5).await;

@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     Lacks,
     /// Never answers.
     Hangs,
+    /// Is well, and never answers what it is asked.
+    Slow,
     /// Answers once it is let.
     Waits,
 }
@@ -97,7 +99,7 @@ impl Instance {
 
 async fn ready(State(state): State<Arc<Shared>>) -> StatusCode {
     match *state.mode.lock().unwrap() {
-        Mode::Well | Mode::Lacks => StatusCode::OK,
+        Mode::Well | Mode::Lacks | Mode::Slow => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -132,7 +134,7 @@ async fn echo(State(state): State<Arc<Shared>>, request: Request) -> Response {
             let nothing = Problem::new(problem::NOT_READY, "Nothing was done.");
             return nothing.into_response();
         }
-        Mode::Hangs => return std::future::pending().await,
+        Mode::Hangs | Mode::Slow => return std::future::pending().await,
         Mode::Waits => state.let_go.notified().await,
     }
     let body = axum::body::to_bytes(body, 1 << 21).await.unwrap();

@@ -1,9 +1,10 @@
 //! Who is registered, in which turn they are asked, and who is left out since it failed.
 //! Invariant: one that failed gets no request until it has answered that it is ready, unless all have failed: then
-//! any is better than none.
+//! any is better than none. Whoever is told names, and the requests that are passed on, go round each service by
+//! themselves, so that neither skips an instance for the other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
@@ -18,9 +19,35 @@ pub(crate) struct Roster {
     stale: AtomicBool,
     /// Whether there ever was a list.
     known: AtomicBool,
-    turn: AtomicUsize,
+    /// Of those that were named to somebody.
+    named: Turns,
+    /// Of those that were given a request.
+    asked: Turns,
     /// Addresses that failed, and why.
     left_out: Mutex<HashMap<String, String>>,
+}
+
+/// How often each service was asked for.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<String, usize>>);
+
+impl Turns {
+    fn pick(&self, service: &str, choice: &[Arc<Registration>]) -> Option<Arc<Registration>> {
+        if choice.is_empty() {
+            return None;
+        }
+        let mut turns = self.0.lock().expect("no holder of the turns panics");
+        let turn = turns.entry(service.to_owned()).or_default();
+        let picked = &choice[*turn % choice.len()];
+        *turn = turn.wrapping_add(1);
+        Some(Arc::clone(picked))
+    }
+
+    /// Nothing is remembered of services that are gone.
+    fn retain(&self, services: &Services) {
+        let mut turns = self.0.lock().expect("no holder of the turns panics");
+        turns.retain(|service, _| services.contains_key(service));
+    }
 }
 
 impl Roster {
@@ -29,7 +56,8 @@ impl Roster {
             services: ArcSwap::default(),
             stale: AtomicBool::new(true),
             known: AtomicBool::new(false),
-            turn: AtomicUsize::new(0),
+            named: Turns::default(),
+            asked: Turns::default(),
             left_out: Mutex::default(),
         }
     }
@@ -48,6 +76,8 @@ impl Roster {
             .collect();
         self.failures()
             .retain(|address, _| addresses.contains(address.as_str()));
+        self.named.retain(&services);
+        self.asked.retain(&services);
         self.services.store(Arc::new(services));
         self.stale.store(false, Ordering::Release);
         self.known.store(true, Ordering::Release);
@@ -65,33 +95,32 @@ impl Roster {
         self.known.load(Ordering::Acquire)
     }
 
-    /// The next instance in turn that did not fail, none of `excluded`.
+    /// The next to be named: in turn, one that did not fail, none of `excluded`.
     pub(crate) fn next(&self, service: &str, excluded: &[String]) -> Option<Arc<Registration>> {
-        let services = self.services.load();
-        let instances = services.get(service)?.iter();
-        let failures = self.failures();
-        let sound = instances.filter(|instance| {
-            !excluded.contains(&instance.address) && !failures.contains_key(&instance.address)
-        });
-        self.in_turn(&sound.collect::<Vec<_>>())
+        self.named.pick(service, &self.sound(service, excluded))
     }
 
-    /// The same, or one that failed if there is no other.
+    /// The next to be given a request: as above, or one that failed if there is no other.
     pub(crate) fn next_or_any(&self, service: &str, excluded: &[String]) -> Option<Arc<Registration>> {
-        self.next(service, excluded).or_else(|| {
-            let services = self.services.load();
-            let instances = services.get(service)?.iter();
-            let wanted = instances.filter(|instance| !excluded.contains(&instance.address));
-            self.in_turn(&wanted.collect::<Vec<_>>())
-        })
+        let sound = self.sound(service, excluded);
+        if sound.is_empty() {
+            return self.asked.pick(service, &self.registered(service, excluded));
+        }
+        self.asked.pick(service, &sound)
     }
 
-    fn in_turn(&self, choice: &[&Arc<Registration>]) -> Option<Arc<Registration>> {
-        if choice.is_empty() {
-            return None;
-        }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(choice[turn % choice.len()]))
+    fn sound(&self, service: &str, excluded: &[String]) -> Vec<Arc<Registration>> {
+        let mut instances = self.registered(service, excluded);
+        let failures = self.failures();
+        instances.retain(|instance| !failures.contains_key(&instance.address));
+        instances
+    }
+
+    fn registered(&self, service: &str, excluded: &[String]) -> Vec<Arc<Registration>> {
+        let services = self.services.load();
+        let instances = services.get(service).into_iter().flatten();
+        let wanted = instances.filter(|instance| !excluded.contains(&instance.address));
+        wanted.cloned().collect()
     }
 
     pub(crate) fn leave_out(&self, instance: &Registration, reason: &str) {
@@ -176,6 +205,33 @@ mod tests {
                 .next("petstore", &["a:1".to_owned(), "b:2".to_owned()])
                 .is_none()
         );
+    }
+
+    /// Neither requests nor questions for another service take the turn of anybody.
+    #[test]
+    fn each_service_is_named_in_turns_of_its_own() {
+        let payment = Registration {
+            service: "payment".to_owned(),
+            ..registration("payment1", "c:3")
+        };
+        let roster = Roster::new();
+        roster.replace(vec![
+            registration("shop1", "a:1"),
+            registration("shop2", "b:2"),
+            payment,
+        ]);
+        let named = (0..4).filter_map(|_| {
+            assert!(roster.next("payment", &[]).is_some());
+            let asked = roster.next_or_any("petstore", &[]);
+            let named = roster.next("petstore", &[])?;
+            assert_eq!(
+                asked.map(|instance| instance.name.clone()),
+                Some(named.name.clone())
+            );
+            Some(named.name.clone())
+        });
+        let named: Vec<String> = named.collect();
+        assert_eq!(named, ["shop1", "shop2", "shop1", "shop2"]);
     }
 
     #[test]

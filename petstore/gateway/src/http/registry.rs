@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use service::bearer;
@@ -28,7 +28,8 @@ pub(super) async fn get_server(State(app): State<Shared>, uri: Uri) -> problem::
     let Some(instance) = app.roster.next(service, &excluded) else {
         let text = format!("no instance of {service} is running");
         let body = json!({"code": 503, "server": null, "message": text, "stale": stale});
-        return Ok((StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response());
+        let again = [(header::RETRY_AFTER, "1")];
+        return Ok((StatusCode::SERVICE_UNAVAILABLE, again, Json(body)).into_response());
     };
     let mut body = json!({"code": 200, "server": instance.address, "name": instance.name});
     if stale {

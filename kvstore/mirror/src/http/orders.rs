@@ -5,75 +5,129 @@ use std::fmt::Write as _;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::bearer;
 use service::config::ShopAuth;
 use service::problem::{self, Problem, Result};
+use service::query::Query;
 use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
 
+use super::filter::{integer, text};
 use super::money::money;
 use super::products::at;
-use super::{App, Shared};
+use super::{App, Shared, paging};
 use crate::copy::Record;
 use crate::shape::{Cell, ORDER_LINES, ORDERS};
+
+/// Where an order stands among those of its user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    created_ms: i64,
+    id: String,
+}
+
+/// Some orders, each with its lines.
+struct Page {
+    orders: Vec<(Record, Vec<Record>)>,
+    /// The last of them, if others follow.
+    last: Option<Place>,
+}
 
 pub(super) async fn list(
     State(app): State<Shared>,
     Path(user): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
-) -> Result<Json<Vec<Value>>> {
+) -> Result<Response> {
     if app.config.shop.auth == ShopAuth::Accounts && !app.is_operator(&headers) {
         may_see(&app, &user, &headers).await?;
     }
-    let key = [Cell::text(&app.config.shop.name), Cell::Text(user)];
-    let (mut orders, lines) = app
+    let query = Query::of(&uri);
+    let limit = paging::limit(&query)?;
+    let after: Option<Place> = paging::after(&query)?;
+    let key = vec![Cell::text(&app.config.shop.name), Cell::Text(user)];
+    let page = app
         .read(move |reader| {
-            // Both of one revision.
+            // All of one revision.
             let view = reader.view()?;
-            Ok((view.select(&ORDERS, &key)?, view.select(&ORDER_LINES, &key)?))
+            let (orders, last) = newest(view.select(&ORDERS, &key)?, after.as_ref(), limit);
+            let mut page = Page {
+                orders: Vec::with_capacity(orders.len()),
+                last,
+            };
+            for order in orders {
+                let mut key = key.clone();
+                key.push(Cell::text(text(&order, "id")));
+                page.orders.push((order, view.select(&ORDER_LINES, &key)?));
+            }
+            Ok(page)
         })
         .await?;
-    let number = |order: &Record, name: &str| order.get(name).and_then(Value::as_i64).unwrap_or_default();
-    orders.sort_by_key(|order| {
-        std::cmp::Reverse((number(order, "created_ms"), order.get("id").map(Value::to_string)))
+    let views: Vec<Value> = page
+        .orders
+        .iter()
+        .map(|(order, lines)| view(order, lines))
+        .collect();
+    let mut response = Json(views).into_response();
+    if let Some(last) = &page.last {
+        paging::link_next(&mut response, &uri, last);
+    }
+    Ok(response)
+}
+
+/// The newest first, beginning after the last that was shown.
+fn newest(orders: Vec<Record>, after: Option<&Place>, limit: usize) -> (Vec<Record>, Option<Place>) {
+    let orders = orders.into_iter().map(|order| {
+        let place = Place {
+            created_ms: integer(&order, "created_ms"),
+            id: text(&order, "id").to_owned(),
+        };
+        (place, order)
     });
-    Ok(Json(orders.iter().map(|order| view(order, &lines)).collect()))
+    let older = orders.filter(|(place, _)| after.is_none_or(|after| place < after));
+    let mut rows: Vec<(Place, Record)> = older.collect();
+    rows.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().filter(|_| more).map(|(place, _)| place.clone());
+    (rows.into_iter().map(|(_, order)| order).collect(), last)
 }
 
 fn view(order: &Record, lines: &[Record]) -> Value {
-    let id = order.get("id").unwrap_or(&Value::Null);
-    let currency = order.get("currency").and_then(Value::as_str).unwrap_or_default();
-    let number = |record: &Record, name: &str| record.get(name).and_then(Value::as_i64).unwrap_or_default();
-    let items = lines.iter().filter(|line| line.get("order_id") == Some(id));
-    let items: Vec<Value> = items
-        .map(|line| {
-            let (unit, quantity) = (number(line, "unit_minor"), number(line, "quantity"));
-            let subtotal = unit.saturating_mul(quantity);
-            json!({
-                "productId": line.get("product_id"),
-                "name": line.get("name"),
-                "species": line.get("species"),
-                "quantity": quantity,
-                "price": money(unit, currency),
-                "price_minor": unit,
-                "subtotal": money(subtotal, currency),
-                "subtotal_minor": subtotal,
-            })
+    let id = text(order, "id");
+    let currency = text(order, "currency");
+    let items = lines.iter().map(|line| {
+        let (unit, quantity) = (integer(line, "unit_minor"), integer(line, "quantity"));
+        let subtotal = unit.saturating_mul(quantity);
+        json!({
+            "productId": line.get("product_id"),
+            "name": line.get("name"),
+            "species": line.get("species"),
+            "quantity": quantity,
+            "price": money(unit, currency),
+            "price_minor": unit,
+            "subtotal": money(subtotal, currency),
+            "subtotal_minor": subtotal,
         })
-        .collect();
+    });
+    let items: Vec<Value> = items.collect();
+    let total = integer(order, "total_minor");
     json!({
         "order_id": id,
         "orderId": id,
         "user_id": order.get("user_id"),
         "items": items,
-        "total": money(number(order, "total_minor"), currency),
-        "total_minor": number(order, "total_minor"),
+        "total": money(total, currency),
+        "total_minor": total,
         "currency": currency,
         "status": order.get("status"),
-        "created": at(number(order, "created_ms")),
-        "changed": at(number(order, "changed_ms")),
+        "created": at(integer(order, "created_ms")),
+        "changed": at(integer(order, "changed_ms")),
     })
 }
 
@@ -106,4 +160,35 @@ async fn may_see(app: &App, user: &str, headers: &HeaderMap) -> Result<()> {
         problem::FORBIDDEN,
         "These are the orders of somebody else.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(created_ms: i64, id: u32) -> Record {
+        let Value::Object(record) = json!({"id": id.to_string(), "created_ms": created_ms}) else {
+            unreachable!("it is an object");
+        };
+        record
+    }
+
+    #[test]
+    fn pages_go_from_the_newest_to_the_oldest() {
+        let mut orders: Vec<Record> = (0..5).map(|n| order(100 + i64::from(n / 2), n)).collect();
+        let mut shown = Vec::new();
+        let mut after = None;
+        loop {
+            let (page, last) = newest(orders.clone(), after.as_ref(), 2);
+            assert!((1..=2).contains(&page.len()));
+            shown.extend(page.iter().map(|order| text(order, "id").to_owned()));
+            // What is ordered meanwhile is newer than all of the walk.
+            orders.push(order(200, 9));
+            after = last;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(shown, ["4", "3", "2", "1", "0"]);
+    }
 }

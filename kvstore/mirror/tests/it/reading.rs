@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kvstore_client::KvClient;
 use service::config::{MirrorEngine, MirrorMode};
 use service::tasks::Tasks;
 
@@ -116,14 +117,40 @@ async fn shows_pages_of_products(mirror: &Mirror) {
     }
 }
 
+/// Three of the same user.
+async fn write_orders(store: &KvClient) {
+    let order = r#"{"status":"paid","created_ms":1700000000000,"changed_ms":1700000000000,"lines":[{"product":"1","name":"Pet 1","unit_minor":1001,"quantity":2}],"total_minor":2002,"currency":"EUR"}"#;
+    for number in 7..10 {
+        let key = format!("shop/petstore/live/order/u%2F1/{number}");
+        store.put(&key, order).await.unwrap();
+    }
+}
+
+async fn shows_pages_of_orders(mirror: &Mirror) {
+    let orders = mirror.client.get("/orders/u%2F1").await.expect(200);
+    assert_eq!(orders.header("link"), "");
+    for order in orders.json().as_array().unwrap() {
+        assert_eq!(
+            order["items"].as_array().unwrap().len(),
+            1,
+            "its own lines: {order}"
+        );
+        assert_eq!(order["items"][0]["subtotal_minor"], 2002, "{order}");
+    }
+    let pages = walk(mirror, "/orders/u%2F1?limit=2", "order_id").await;
+    assert_eq!(pages, [vec!["9", "8"], vec!["7"]], "the newest first");
+    let of_products = next(&mirror.client.get("/products").await).unwrap();
+    let (_, cursor) = of_products.split_once('?').unwrap();
+    for refused in [cursor, "cursor=7", "limit=201"] {
+        let answer = mirror.client.get(&format!("/orders/u%2F1?{refused}")).await;
+        answer.refused(400, "malformed-parameter");
+    }
+}
+
 async fn shows_the_catalogue(engine: MirrorEngine) {
     let mut system = System::start(engine, MirrorMode::Async).await;
     let store = system.store();
-    let order = r#"{"status":"paid","created_ms":1700000000000,"changed_ms":1700000000000,"lines":[{"product":"1","name":"Pet 1","unit_minor":1001,"quantity":2}],"total_minor":2002,"currency":"EUR"}"#;
-    store
-        .put("shop/petstore/live/order/u%2F1/7", order)
-        .await
-        .unwrap();
+    write_orders(&store).await;
     let mirror = system.mirror().await;
     mirror.reaches(write_goods(&store, 1..61).await).await;
     // The copy answers when the store is gone.
@@ -157,8 +184,7 @@ async fn shows_the_catalogue(engine: MirrorEngine) {
         .await
         .expect(200);
     assert_eq!(found.json().as_array().unwrap().len(), 11);
-    let orders = mirror.client.get("/orders/u%2F1").await.expect(200).json();
-    assert_eq!(orders[0]["items"][0]["subtotal_minor"], 2002, "{orders}");
+    shows_pages_of_orders(&mirror).await;
     mirror
         .client
         .with_token("stranger")

@@ -84,6 +84,7 @@ fn say(context: &Context, head: &Head, cluster_id: &str, old: &str, revision: u6
         let mut document = restoring::document(head);
         document["cluster_id"] = serde_json::json!(old);
         document["new_cluster_id"] = serde_json::json!(cluster_id);
+        document["continues_at"] = serde_json::json!(backup::continues_at(revision));
         return Ok(output.document(&document)?);
     }
     output.line(format_args!(
@@ -91,6 +92,7 @@ fn say(context: &Context, head: &Head, cluster_id: &str, old: &str, revision: u6
         head.keys,
         context.data.display()
     ))?;
+    restoring::say_continues(context, head);
     restoring::say_secrets(context);
     Ok(())
 }

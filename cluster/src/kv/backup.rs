@@ -156,6 +156,7 @@ impl Restore {
         if output.json {
             let mut document = document(&head);
             document["new_cluster_id"] = json!(cluster_id);
+            document["continues_at"] = json!(backup::continues_at(head.revision));
             return Ok(output.document(&document)?);
         }
         output.line(format_args!(
@@ -164,6 +165,7 @@ impl Restore {
             head.keys,
             context.data.display()
         ))?;
+        say_continues(context, &head);
         if !self.nodes.is_empty() {
             output.line(format_args!(
                 "on the other machines: menagerie kv restore FILE --nodes IDS --cluster-id {cluster_id}"
@@ -172,6 +174,15 @@ impl Restore {
         say_secrets(context);
         Ok(())
     }
+}
+
+/// That revisions do not go on where the backup ends.
+pub(crate) fn say_continues(context: &Context, head: &Head) {
+    context.output.note(format!(
+        "The new cluster goes on at revision {}, so that nobody takes its writes for those that the old one made after \
+         this.",
+        backup::continues_at(head.revision)
+    ));
 }
 
 /// What a restore cannot bring back.

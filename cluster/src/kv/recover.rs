@@ -8,7 +8,7 @@ use clap::Args;
 use kvstore::backup::{self, Survivor};
 use serde_json::json;
 
-use super::backup::{document, restore, say_secrets};
+use super::backup::{document, restore, say_continues, say_secrets};
 use crate::context::Context;
 
 #[derive(Args)]
@@ -101,6 +101,7 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
     if output.json {
         let mut document = document(&head);
         document["new_cluster_id"] = json!(cluster_id);
+        document["continues_at"] = json!(backup::continues_at(head.revision));
         document["from"] = json!(longest.folder);
         return Ok(output.document(&document)?);
     }
@@ -111,6 +112,7 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
         context.data.display(),
         file.display()
     ))?;
+    say_continues(context, &head);
     say_secrets(context);
     Ok(())
 }

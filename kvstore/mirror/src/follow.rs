@@ -79,6 +79,8 @@ impl Follower {
         }
         loop {
             match self.watch().await {
+                // Of another cluster, it may be, that has begun from a backup at the same addresses.
+                End::Gone if self.cluster().await? != cluster => return Ok(()),
                 End::Gone => {
                     let revision = self.head().await?.revision;
                     tracing::info!(

@@ -201,6 +201,13 @@ pub(super) fn read_problem(error: ReadError) -> Problem {
         )
         .extra("revision", present),
         ReadError::Compacted { compacted } => compacted_problem(compacted),
+        ReadError::NeverHere { first } => {
+            let detail = format!(
+                "This cluster began from a backup and goes on at revision {first}; what was written between is not in \
+                 it. Read the present and go on from there."
+            );
+            Problem::new(problem::COMPACTED, detail).extra("compacted_revision", first)
+        }
         ReadError::FutureRevision { present } => future_problem(present),
         ReadError::MirrorLost => Problem::new(
             problem::MIRROR_LOST,

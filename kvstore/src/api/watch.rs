@@ -48,10 +48,8 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     if with_aside {
         caller.may_read_prefix(&api, b"")?;
     }
-    if let Some(from) = from
-        && from <= point.compacted
-    {
-        return Err(reply::compacted_problem(point.compacted));
+    if let Some(from) = from {
+        point.check_watch(from).map_err(reply::read_problem)?;
     }
     let place = Place::take(&api)?;
     let machine = Arc::clone(api.store.machine());
@@ -236,8 +234,8 @@ impl Stream {
                 };
                 let mut change = change(noted);
                 if n == last {
-                    let now_ms = self.api.store.machine().state().now_ms;
-                    let kept = kept.take().map(|(id, kept)| answers::wire(now_ms, id, kept));
+                    let now_ms = || self.api.store.machine().now_ms();
+                    let kept = kept.take().map(|(id, kept)| answers::wire(now_ms(), id, kept));
                     // The key may have been used again since: what is kept now then tells of a later revision.
                     change.kept = kept.filter(|kept| kept.revision == revision);
                 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::agreement::Agreement;
 use super::apply::apply;
 use super::draft::Draft;
+use super::gaps::Gaps;
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::recent::RecentHeads;
@@ -39,11 +40,22 @@ pub struct Progress {
 pub struct Generation {
     pub(super) number: u64,
     db: Option<MachineDb>,
+    pub(crate) gaps: Gaps,
     folder: PathBuf,
     doomed: AtomicBool,
 }
 
 impl Generation {
+    fn new(number: u64, db: MachineDb, folder: PathBuf) -> Self {
+        Self {
+            number,
+            gaps: db.gaps(),
+            db: Some(db),
+            folder,
+            doomed: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn db(&self) -> &MachineDb {
         self.db
             .as_ref()
@@ -142,12 +154,7 @@ impl Machine {
             revision: state.revision,
             compacted: state.compacted,
         };
-        let generation = Generation {
-            number,
-            db: Some(db),
-            folder: path,
-            doomed: AtomicBool::new(false),
-        };
+        let generation = Generation::new(number, db, path);
         Ok(Arc::new(Self {
             generations,
             current: ArcSwap::from_pointee(generation),
@@ -185,6 +192,11 @@ impl Machine {
     /// What the cluster's clock said at the last apply.
     pub fn now_ms(&self) -> u64 {
         self.published.load().now_ms
+    }
+
+    /// Reads before this revision do not work any more, though that may not have been published yet.
+    pub fn compacted(&self) -> u64 {
+        self.published.load().compacted
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {
@@ -309,12 +321,7 @@ impl Machine {
         self.leases.reset(db.leases());
         self.agreement.forget();
         let concerned = self.hub.reset(new_state.revision);
-        let generation = Generation {
-            number,
-            db: Some(db),
-            folder,
-            doomed: AtomicBool::new(false),
-        };
+        let generation = Generation::new(number, db, folder);
         self.current.store(Arc::new(generation));
         old.doomed.store(true, Ordering::Release);
         self.published.store(Arc::new(new_state.clone()));

@@ -2,7 +2,8 @@
 //!
 //! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `adapter` (openraft's side), `snapshot`,
-//! `hub`, `interest` and `watcher` (watches), `leases` (the leader's clock) and `agreement` (with the other members).
+//! `hub`, `interest` and `watcher` (watches), `leases` (the leader's clock), `agreement` (with the other members) and
+//! `gaps` (what a lost cluster may have written).
 
 pub mod access;
 pub mod adapter;
@@ -10,6 +11,7 @@ pub mod agreement;
 pub mod apply;
 pub mod base;
 pub mod draft;
+pub mod gaps;
 pub mod host;
 pub mod hub;
 pub mod interest;

@@ -258,10 +258,11 @@ impl Watcher {
             // Only now: what was compacted while it was read may be missing from it.
             (events, reading.db().state().compacted)
         });
+        let lost = generation.gaps.watch_floor();
         let (events, compacted) = read
             .await
             .expect("reading events does not panic, or the disk is lost");
-        let compacted = compacted.max(self.machine.progress_now().compacted);
+        let compacted = compacted.max(self.machine.progress_now().compacted).max(lost);
         if from <= compacted {
             return Err(Step::Compacted(compacted));
         }

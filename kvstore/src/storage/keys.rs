@@ -124,6 +124,11 @@ pub(crate) fn minute(number: u64) -> Vec<u8> {
     [b"minute/".as_slice(), &number.to_be_bytes()].concat()
 }
 
+/// In the order in which they came about.
+pub(crate) fn gap(last: u64) -> Vec<u8> {
+    [b"gap/".as_slice(), &last.to_be_bytes()].concat()
+}
+
 pub(crate) fn token(name: &str) -> Vec<u8> {
     [b"token/", name.as_bytes()].concat()
 }

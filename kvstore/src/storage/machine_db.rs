@@ -22,6 +22,7 @@ use super::keys;
 use super::tables::table_options;
 use crate::command::Record;
 use crate::machine::draft::Effects;
+use crate::machine::gaps::{Gap, Gaps};
 use crate::machine::state::{Event, MinuteMark, Mirror, Mirrors, State, Token, Tokens};
 
 pub(crate) const HEADS: &str = "kv";
@@ -267,6 +268,11 @@ impl MachineDb {
         }
     }
 
+    pub(crate) fn gaps(&self) -> Gaps {
+        let rows = self.meta_under(b"gap/").into_iter();
+        Gaps(rows.map(|(_, bytes)| decode(&bytes)).collect())
+    }
+
     /// The marks of past minutes, oldest first.
     pub(crate) fn minutes(&self) -> Vec<(u64, MinuteMark)> {
         let number =
@@ -301,7 +307,8 @@ impl MachineDb {
         rows
     }
 
-    /// Makes this the state of a cluster that begins with it: its id, tokens and disks are given by its first leader.
+    /// Makes this the state of a cluster that begins with it: its id, tokens and disks are given by its first leader,
+    /// and its revisions are its own.
     pub(crate) fn begin_anew(&self, membership: &[u8]) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         let meta = self.table(META);
@@ -310,9 +317,13 @@ impl MachineDb {
         for (key, _) in members.chain(self.meta_under(b"mirror/")) {
             batch.delete_cf(meta, key);
         }
+        let before = self.state();
+        let gap = Gap::after(before.revision);
+        batch.put_cf(meta, keys::gap(gap.last), encode(&gap));
         let state = State {
             cluster_id: String::new(),
-            ..self.state()
+            revision: gap.first,
+            ..before
         };
         batch.put_cf(meta, STATE, encode(&state));
         batch.put_cf(meta, MEMBERSHIP, membership);

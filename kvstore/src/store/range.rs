@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::read::{ReadError, ReadPoint, check_past};
+use super::read::{ReadError, ReadPoint, check_not_lost, check_past};
 use super::{Span, Store};
 use crate::command::Record;
 use crate::machine::state::record_hash;
@@ -108,6 +108,8 @@ impl Store {
     pub async fn range(&self, point: ReadPoint, query: RangeQuery) -> Result<RangePage, ReadError> {
         if let Some(at) = query.at.filter(|_| !query.pinned) {
             check_past(&point, at)?;
+        } else if let Some(at) = query.at {
+            check_not_lost(&point, at)?;
         }
         let (asker, _waiting) = Asker::new();
         let reading = self.inner.tasks.spawn_blocking("range", move || {

@@ -35,6 +35,9 @@ pub enum ReadError {
     Behind { present: u64 },
     #[error("the revision has been compacted")]
     Compacted { compacted: u64 },
+    /// It lies between the end of a backup and the cluster that began with it.
+    #[error("the revision was never this cluster's")]
+    NeverHere { first: u64 },
     #[error("the revision lies in the future")]
     FutureRevision { present: u64 },
     #[error("this node is stopping")]
@@ -51,6 +54,22 @@ pub struct ReadPoint {
     pub compacted: u64,
     /// Up to here it may be shown at once; beyond, every mirror that is waited for must have it.
     pub mirrored: Option<u64>,
+}
+
+impl ReadPoint {
+    /// Whether the changes from this revision on can still be told, all of them.
+    pub fn check_watch(&self, from: u64) -> Result<(), ReadError> {
+        if from <= self.compacted {
+            return Err(ReadError::Compacted {
+                compacted: self.compacted,
+            });
+        }
+        let first = self.generation.gaps.watch_floor();
+        if from <= first {
+            return Err(ReadError::NeverHere { first });
+        }
+        Ok(())
+    }
 }
 
 /// A key, or its absence, as of `revision`.
@@ -167,7 +186,7 @@ impl Store {
     pub(super) fn check_still_there(&self, revision: u64) -> Result<(), ReadError> {
         // Also what is about to be published: the collector may have seen it.
         let machine = self.machine();
-        let compacted = machine.progress_now().compacted.max(machine.state().compacted);
+        let compacted = machine.progress_now().compacted.max(machine.compacted());
         if revision < compacted {
             Err(ReadError::Compacted { compacted })
         } else {
@@ -187,5 +206,13 @@ pub(super) fn check_past(point: &ReadPoint, revision: u64) -> Result<(), ReadErr
             compacted: point.compacted,
         });
     }
-    Ok(())
+    check_not_lost(point, revision)
+}
+
+/// Also for a walk whose pin the backup had.
+pub(super) fn check_not_lost(point: &ReadPoint, revision: u64) -> Result<(), ReadError> {
+    match point.generation.gaps.behind(revision) {
+        Some(first) => Err(ReadError::NeverHere { first }),
+        None => Ok(()),
+    }
 }

@@ -12,9 +12,12 @@ use crate::wire::Revision;
 use crate::wire::cluster::{Cluster, Compaction, Hash, NewLeader, NewMember, NodeStatus};
 use crate::wire::tokens::{NewToken, Rule, TokenRequest, TokenRules};
 use bytes::Bytes;
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::Method;
-use tokio::time::timeout;
+use tokio::time::{Duration, timeout};
+
+/// A backup that says nothing for so long is given up: its node is paused or cut off.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 impl KvClient {
     /// The cluster as some node sees it, also without a leader.
@@ -89,10 +92,16 @@ impl KvClient {
     pub async fn snapshot(&self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
         let request = Request::read("/v1/snapshot", Prefer::Sticky);
         let response = self.open(request, &mut Tried::default()).await?;
-        Ok(response.bytes_stream().map(|piece| {
-            piece.map_err(|error| Error::Unavailable {
-                source: Trouble::Connection(error),
-            })
+        let pieces = response.bytes_stream().boxed();
+        Ok(stream::unfold(Some(pieces), |pieces| async move {
+            let mut pieces = pieces?;
+            let trouble = match timeout(SILENCE_MAX, pieces.next()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(piece))) => return Some((Ok(piece), Some(pieces))),
+                Ok(Some(Err(error))) => Trouble::Connection(error),
+                Err(_elapsed) => Trouble::Timeout,
+            };
+            Some((Err(Error::Unavailable { source: trouble }), None))
         }))
     }
 

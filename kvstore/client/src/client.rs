@@ -19,6 +19,8 @@ const TRY_TIME_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIME_MAX: Duration = Duration::from_millis(300);
 /// How long the store remembers answers for our own repetitions.
 const OWN_KEY_TTL_S: u64 = 60;
+/// More than this the store does not promise.
+const KEY_TTL_S_MAX: u64 = 24 * 60 * 60;
 
 #[derive(Clone)]
 pub struct KvClient {
@@ -123,7 +125,7 @@ impl KvClient {
             if self.idempotency_key.is_none() {
                 let name = HeaderName::from_static(headers::IDEMPOTENCY_TTL);
                 // Twice the deadline: the last repetition may be under way when the deadline passes.
-                let ttl_s = OWN_KEY_TTL_S.max(self.deadline.as_secs().saturating_mul(2));
+                let ttl_s = OWN_KEY_TTL_S.max(self.deadline.as_secs().saturating_mul(2)).min(KEY_TTL_S_MAX);
                 request.headers.insert(name, HeaderValue::from(ttl_s));
             }
         }

@@ -2,6 +2,7 @@
 //! Writes go to the node that answers called the leader; reads stay with a node that works.
 //! It sends nothing itself and must not know what a request does.
 
+use reqwest::Url;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::{Duration, Instant};
@@ -220,7 +221,9 @@ fn is_host_and_port(address: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
     let sound_port =
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    !host.is_empty() && host.len() <= 255 && host.bytes().all(plain) && sound_port
+    // The rules of URLs for numbers and brackets are their own.
+    let sound = || Url::parse(&format!("http://{address}")).is_ok();
+    !host.is_empty() && host.len() <= 255 && host.bytes().all(plain) && sound_port && sound()
 }
 
 #[cfg(test)]
@@ -282,6 +285,9 @@ mod tests {
             "host:99999",
             "evil/path:80",
             "u@h:80",
+            "::1:7001",
+            "[::1:7001",
+            "300.0.0.1:7001",
         ] {
             endpoints.leader_is(odd);
         }

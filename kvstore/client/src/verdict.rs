@@ -42,7 +42,7 @@ pub(crate) fn of(answer: Answer, absent_is_fine: bool) -> Verdict {
         | (
             503,
             "no-leader" | "overloaded" | "not-ready" | "shutting-down" | "stale" | "behind"
-            | "too-many-watchers",
+            | "too-many-watchers" | "mirror-lost",
         ) => Verdict::NotTaken(Trouble::Problem(problem)),
         (500, _) => Verdict::Broken(problem),
         (501..=599, _) => Verdict::Open(Trouble::Problem(problem)),

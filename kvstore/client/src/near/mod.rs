@@ -1,5 +1,6 @@
 //! A near cache: chosen prefixes held in memory and kept coherent by watches.
-//! Invariant: an answer is never older than the revision stated with it, and that revision never goes back.
+//! Invariant: an answer is never older than the revision stated with it, and that of a shelf never goes back. What
+//! the store was asked for may be newer than what the shelf answers next.
 //! Each prefix is a shelf of its own; what a shelf cannot answer, the store does.
 
 mod asker;
@@ -14,11 +15,13 @@ use asker::Asker;
 use service::tasks::Tasks;
 use shelf::{Budget, Shelf};
 use std::sync::Arc;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 /// A shelf that is behind for longer is not waited for: the store itself answers.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// For the store, where learning how new the newest is has taken all of a call's time.
+const LAST_TRY: Duration = Duration::from_millis(100);
 
 /// How fresh a cached answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +111,8 @@ impl NearCache {
     /// One key. Its `lease` is 0, since watches do not tell leases, unless the store had to be asked.
     pub async fn get(&self, key: &str, freshness: Freshness) -> Result<Cached<Option<Arc<KeyValue>>>> {
         let shelf = self.shelf_of(key)?;
-        if self.reach(shelf, freshness).await
+        let until = Instant::now() + self.inner.client.deadline();
+        if self.reach(shelf, freshness, until).await
             && let Some((value, revision)) = shelf.get(key)
         {
             return Ok(Cached {
@@ -117,7 +121,7 @@ impl NearCache {
                 hit: true,
             });
         }
-        let read = self.inner.client.read(key, ReadOptions::default()).await?;
+        let read = self.store(until).read(key, ReadOptions::default()).await?;
         Ok(Cached {
             value: read.kv.map(Arc::new),
             revision: read.revision,
@@ -128,7 +132,8 @@ impl NearCache {
     /// All keys below a prefix, of one revision, in order.
     pub async fn range(&self, prefix: &str, freshness: Freshness) -> Result<Cached<Vec<Arc<KeyValue>>>> {
         let shelf = self.shelf_of(prefix)?;
-        if self.reach(shelf, freshness).await
+        let until = Instant::now() + self.inner.client.deadline();
+        if self.reach(shelf, freshness, until).await
             && let Some((value, revision)) = shelf.range(prefix)
         {
             return Ok(Cached {
@@ -137,7 +142,7 @@ impl NearCache {
                 hit: true,
             });
         }
-        let scan = self.inner.client.scan(prefix).await?;
+        let scan = self.store(until).scan(prefix).await?;
         Ok(Cached {
             value: scan.kvs.into_iter().map(Arc::new).collect(),
             revision: scan.revision,
@@ -166,17 +171,23 @@ impl NearCache {
         })
     }
 
+    /// To be asked in what is left of a call's time; once at least.
+    fn store(&self, until: Instant) -> KvClient {
+        let left = until.saturating_duration_since(Instant::now());
+        self.inner.client.with_deadline(left.max(LAST_TRY))
+    }
+
     /// Whether the shelf is now as fresh as that.
-    async fn reach(&self, shelf: &Shelf, freshness: Freshness) -> bool {
+    async fn reach(&self, shelf: &Shelf, freshness: Freshness, until: Instant) -> bool {
         if shelf.revision().is_none() {
             return false;
         }
         let revision = match freshness {
             Freshness::Cached => return true,
             Freshness::AtLeast(revision) => revision,
-            Freshness::Linearizable => match self.inner.asker.ask().await {
-                Some(revision) => revision,
-                None => return false,
+            Freshness::Linearizable => match timeout_at(until, self.inner.asker.ask()).await {
+                Ok(Some(revision)) => revision,
+                Ok(None) | Err(_) => return false,
             },
         };
         // A shelf that holds nothing compares as older than any revision.

@@ -158,7 +158,12 @@ impl Storage {
         .context("open the log")?;
         identity.count_start()?;
         // As if they had been applied just now, so that the next snapshot is not later for the start.
-        machine.applied_bytes.store(opened.bytes, Ordering::Relaxed);
+        machine
+            .applied_bytes
+            .store(opened.bytes_covered + opened.bytes, Ordering::Relaxed);
+        machine
+            .snapshot_bytes
+            .store(opened.bytes_covered, Ordering::Relaxed);
         files::sync_folder(data)?;
         folder::log_is_no_older(data, &machine, &opened, snapshot.as_ref())?;
         Ok(Self {

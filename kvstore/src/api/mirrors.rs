@@ -138,16 +138,17 @@ pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Res
     let once = once::once(&api, &parts, &body)?;
     let written = api.write(&caller, action, once).await?;
     // It is announced by now, whoever can tell how it stands; long ago, it may be gone again.
-    let views = api.store.mirrors().await.unwrap_or_default();
-    let view = views.into_iter().find(|view| view.name == name);
-    let absent = || {
-        if written.replayed {
-            gone(&name)
-        } else {
-            reply::outcome_unknown()
+    let views = api.store.mirrors().await;
+    let view = match views {
+        Ok(views) if written.replayed => {
+            let view = views.into_iter().find(|view| view.name == name);
+            view.ok_or_else(|| gone(&name))?
+        }
+        views => {
+            let view = views.ok().and_then(|views| views.into_iter().find(|view| view.name == name));
+            view.ok_or_else(reply::outcome_unknown)?
         }
     };
-    let view = view.ok_or_else(absent)?;
     Ok(api.written(StatusCode::OK, &written, &status(view)))
 }
 

@@ -265,17 +265,9 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
     ))
 }
 
-/// By the pin of the walk, or, where there was no room for that, by one of its caller's.
+/// By the pin of the walk, or, where there was no room for that, by any other.
 fn is_pinned(api: &Api, cursor: &Cursor) -> bool {
-    let machine = api.store.machine();
-    let generation = machine.generation();
-    let keeps = |pin: Option<u64>| pin.is_some_and(|pin| pin <= cursor.revision);
-    let own = (cursor.pin != 0)
-        .then(|| generation.db().lease(cursor.pin))
-        .flatten();
-    own.is_some_and(|lease| keeps(lease.pin))
-        || (cursor.revision < machine.progress_now().compacted
-            && generation.db().leases().iter().any(|(_, lease)| keeps(lease.pin)))
+    api.store.machine().leases.pins(cursor.revision)
 }
 
 /// The lease that pins `revision`; 0 when there is none to be had, in which case the walk takes its chances.

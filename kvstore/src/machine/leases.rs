@@ -15,6 +15,8 @@ use super::state::Lease;
 #[derive(Default)]
 pub struct LeaseClock {
     running: Mutex<HashMap<u64, Running>>,
+    /// Revisions that leases pin; few leases do.
+    pins: Mutex<HashMap<u64, u64>>,
     /// In which all leases began anew.
     term: AtomicU64,
 }
@@ -32,6 +34,8 @@ impl LeaseClock {
     /// Starts over with what the state holds.
     pub fn reset(&self, leases: Vec<(u64, Lease)>) {
         let since = Instant::now();
+        let pins = leases.iter().filter_map(|(id, lease)| Some((*id, lease.pin?)));
+        *self.pins.lock().expect(POISON) = pins.collect();
         let running = leases
             .into_iter()
             .map(|(id, lease)| (id, Running::new(&lease, since)))
@@ -40,6 +44,12 @@ impl LeaseClock {
     }
 
     pub fn changed(&self, id: u64, lease: Option<&Lease>) {
+        let mut pins = self.pins.lock().expect(POISON);
+        match lease.and_then(|lease| lease.pin) {
+            Some(pin) => pins.insert(id, pin),
+            None => pins.remove(&id),
+        };
+        drop(pins);
         let mut running = self.running.lock().expect(POISON);
         match lease {
             Some(lease) => running.insert(id, Running::new(lease, Instant::now())),
@@ -67,6 +77,12 @@ impl LeaseClock {
             }
         }
         (ended, next)
+    }
+
+    /// Whether some lease keeps this revision readable.
+    pub fn pins(&self, revision: u64) -> bool {
+        let pins = self.pins.lock().expect(POISON);
+        pins.values().any(|pin| *pin <= revision)
     }
 
     pub fn remaining(&self, id: u64) -> Option<Duration> {

@@ -73,10 +73,11 @@ impl Desk {
     pub async fn read_index(&self) -> Result<Moment, NotNow> {
         self.metrics.read_index_rounds.inc();
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(Moment {
-                index: linearizer.read_log_id().index() + 1,
-                mirrored: self.mirrors.mirrored(|| view::view(&self.raft).term),
-            }),
+            Ok(linearizer) => {
+                let index = linearizer.read_log_id().index() + 1;
+                let mirrored = self.mirrors.mirrored(|| view::term(&self.raft), index);
+                Ok(Moment { index, mirrored })
+            }
             Err(_) => Err(NotNow::NotLeader),
         }
     }

@@ -39,6 +39,8 @@ pub struct MirrorDesk {
     heard: watch::Sender<BTreeMap<String, Heard>>,
     /// The highest revision that was ever released here.
     released: AtomicU64,
+    /// A term, and what was applied when it could first be read: no leader before has acknowledged more.
+    inherited: Mutex<(u64, Option<u64>)>,
     /// Revisions that have waited longer than a mirror may take.
     overdue: Mutex<Vec<u64>>,
     /// Since when this node leads, by its own clock.
@@ -47,7 +49,7 @@ pub struct MirrorDesk {
     lost: tokio::sync::Notify,
 }
 
-const POISON: &str = "no holder of the overdue revisions panics";
+const POISON: &str = "no holder of what the desk remembers panics";
 
 /// One answer that waits for too long, until it is dropped.
 struct Overdue<'d> {
@@ -85,6 +87,7 @@ impl MirrorDesk {
             machine,
             heard: watch::Sender::default(),
             released: AtomicU64::new(0),
+            inherited: Mutex::default(),
             overdue: Mutex::default(),
             leads_since: watch::Sender::default(),
             lost: tokio::sync::Notify::new(),
@@ -199,9 +202,10 @@ impl MirrorDesk {
     }
 
     /// Up to where reads may be shown without waiting, which is no less than was ever acknowledged; `None` when there is
-    /// no mirror to wait for, and 0 when some of them has not been heard in this term: what earlier leaders have
-    /// acknowledged with it is not known then.
-    pub fn mirrored(&self, term: impl FnOnce() -> u64) -> Option<u64> {
+    /// no mirror to wait for, and 0 as long as what the mirrors have said in this term is less than earlier leaders may
+    /// have acknowledged: one that lost its database says little, though it is waited for since long ago. All before
+    /// `index` is to be seen by whoever asks.
+    pub fn mirrored(&self, term: impl FnOnce() -> u64, index: u64) -> Option<u64> {
         let mirrors = self.machine.mirrors();
         let mut required = mirrors.required().peekable();
         required.peek()?;
@@ -213,7 +217,22 @@ impl MirrorDesk {
         };
         let levels: Option<Vec<u64>> = required.map(level).collect();
         let least = levels.and_then(|levels| levels.into_iter().min());
-        Some(least.map_or(0, |least| least.max(self.released.load(Ordering::Acquire))))
+        let least = least.map(|least| least.max(self.released.load(Ordering::Acquire)));
+        let inherited = self.inherited(term, index);
+        Some(least.filter(|least| Some(*least) >= inherited && inherited.is_some()).unwrap_or(0))
+    }
+
+    /// `None` as long as this node has not applied what a read must see.
+    fn inherited(&self, term: u64, index: u64) -> Option<u64> {
+        let mut inherited = self.inherited.lock().expect(POISON);
+        if inherited.0 != term {
+            *inherited = (term, None);
+        }
+        if inherited.1.is_none() {
+            let progress = self.machine.progress_now();
+            inherited.1 = (progress.applied_end >= index).then_some(progress.revision);
+        }
+        inherited.1
     }
 
     /// Waits until every mirror that is waited for has what the answers tell.

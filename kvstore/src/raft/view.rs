@@ -64,6 +64,11 @@ pub fn leader(raft: &Raft) -> Option<u64> {
     raft.server_metrics().borrow_watched().current_leader
 }
 
+/// The term that this node is in. Asked for with every read where mirrors are waited for.
+pub fn term(raft: &Raft) -> u64 {
+    raft.server_metrics().borrow_watched().vote.leader_id.term
+}
+
 /// Where clients find the leader. Asked for with every write, so it copies nothing else.
 pub fn leader_client_address(raft: &Raft) -> Option<String> {
     let metrics = raft.server_metrics();

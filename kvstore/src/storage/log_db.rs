@@ -101,6 +101,18 @@ impl LogDb {
             .delete_range_cf(self.table(ENTRIES), from.to_be_bytes(), to.to_be_bytes());
     }
 
+    /// Gives back the room of what was removed before `end`, as far as it has files of its own: otherwise it would be
+    /// held until so much is written again that they are compacted, which on a full disk is never.
+    pub(crate) fn drop_files_before(&self, end: u64) -> Result<(), rocksdb::Error> {
+        // A file that ends with this very key goes too, so it must be one of those that were removed.
+        let Some(last) = end.checked_sub(1) else {
+            return Ok(());
+        };
+        let entries = self.table(ENTRIES);
+        self.db
+            .delete_file_in_range_cf(entries, 0_u64.to_be_bytes(), last.to_be_bytes())
+    }
+
     /// Returns once the batch is on disk.
     pub(crate) fn commit(&self, batch: LogBatch) -> Result<(), rocksdb::Error> {
         let mut options = WriteOptions::default();
@@ -248,4 +260,49 @@ fn read_mark(file: &File) -> io::Result<Marked> {
         end: number(0),
         vote: (number(8), number(16)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u64 = 8;
+    const END: u64 = 10 * CHUNK;
+
+    fn files(log: &LogDb) -> usize {
+        let files = log.db.live_files().unwrap();
+        files.iter().filter(|file| file.column_family_name == ENTRIES).count()
+    }
+
+    #[test]
+    fn the_files_of_removed_entries_go_and_no_entry_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogDb::open(folder.path(), 1 << 20).unwrap();
+        let entries = log.table(ENTRIES);
+        // Each chunk becomes a file of its own below the first level.
+        for chunk in 0..END / CHUNK {
+            let mut batch = LogBatch::default();
+            for index in chunk * CHUNK..(chunk + 1) * CHUNK {
+                log.put_entry(&mut batch, index, &[7; 100]);
+            }
+            log.commit(batch).unwrap();
+            log.db.flush_cf(entries).unwrap();
+            let key = |index: u64| Some(index.to_be_bytes());
+            log.db
+                .compact_range_cf(entries, key(chunk * CHUNK), key((chunk + 1) * CHUNK - 1));
+        }
+        let before = files(&log);
+        let mut removed = 0;
+        for end in 1..=END {
+            let mut batch = LogBatch::default();
+            log.remove(&mut batch, removed, end);
+            log.commit(batch).unwrap();
+            removed = end;
+            log.drop_files_before(end).unwrap();
+            let left = log.entries(end, u64::MAX, usize::MAX).unwrap();
+            let left = left.into_iter().map(|(index, _)| index);
+            assert!(left.eq(end..END), "removed below {end}");
+        }
+        assert_eq!((before, files(&log)), (10, 0));
+    }
 }

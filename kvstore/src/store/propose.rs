@@ -36,6 +36,8 @@ const GRACE_REPEATABLE: Duration = Duration::from_millis(10);
 /// A key must outlive every repetition by far, or the second copy could meet a store that forgot the first.
 const REPEATABLE_TTL_MS_MIN: u64 = 30_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// After a leader has refused a batch for want of room, longer each time.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(320);
 
 struct Waiting {
     command: Command,
@@ -244,6 +246,7 @@ impl Sending {
         let deadline = tokio::time::Instant::now() + self.age_max;
         let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
         let mut failure = WriteError::NoLeader;
+        let mut pause = RETRY_PAUSE;
         loop {
             let leader = view::leader(&self.desk.raft);
             let tried = match leader {
@@ -254,17 +257,27 @@ impl Sending {
                 Ok(proposed) => return Ok((proposed, failure == WriteError::OutcomeUnknown)),
                 // Some copy of it may take effect, whatever becomes of the next.
                 Err(NotNow::Unknown) => failure = WriteError::OutcomeUnknown,
-                Err(NotNow::MirrorLost) if failure == WriteError::NoLeader => {
+                Err(NotNow::MirrorLost) if failure != WriteError::OutcomeUnknown => {
                     return Err(WriteError::MirrorLost);
                 }
-                Err(NotNow::NotLeader | NotNow::Overloaded | NotNow::MirrorLost) => {}
+                Err(NotNow::Overloaded) => {
+                    if failure == WriteError::NoLeader {
+                        failure = WriteError::Overloaded;
+                    }
+                    // What frees room, or keeps a lease alive, may pass meanwhile.
+                    if leader != Some(self.desk.peers.trust().identity.id()) {
+                        drop(permit.take());
+                    }
+                    pause = (pause * 2).min(REFUSED_PAUSE_MAX);
+                }
+                Err(NotNow::NotLeader | NotNow::MirrorLost) => {}
             }
             let given_up = failure == WriteError::OutcomeUnknown && !repeatable;
-            if given_up || tokio::time::Instant::now() + RETRY_PAUSE >= deadline {
+            if given_up || tokio::time::Instant::now() + pause >= deadline {
                 return Err(failure);
             }
             // Woken by the new leader, or after a moment if this node is the last to hear of it.
-            tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&self.desk.raft, leader))
+            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader))
                 .await
                 .ok();
         }

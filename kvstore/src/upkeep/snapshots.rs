@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use service::config::{LimitsConfig, StoreConfig};
 
 use super::Upkeep;
-use crate::raft::view;
+use crate::raft::view::{self, RaftView};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// While a member lacks entries that are to be given up, they are kept up to so many times as long: it may be on its way.
+const PATIENCE: u64 = 3;
 /// Between two snapshots that are taken only because the disk is full.
 const FULL_REST: Duration = Duration::from_mins(1);
 
@@ -22,11 +24,21 @@ const FULL_REST: Duration = Duration::from_mins(1);
 struct Behind(VecDeque<(u64, u64)>);
 
 impl Behind {
+    /// What the log had from before the node was started counts from its beginning.
+    fn at_start(snapshot: Option<u64>) -> Self {
+        Self(snapshot.map(|index| (index, 0)).into_iter().collect())
+    }
+
     fn note(&mut self, snapshot: Option<u64>, applied_bytes: u64) {
         let Some(index) = snapshot else { return };
         if self.0.back().is_none_or(|(newest, _)| index > *newest) {
             self.0.push_back((index, applied_bytes));
         }
+    }
+
+    /// The oldest snapshot that something is kept behind.
+    fn oldest(&self) -> Option<u64> {
+        self.0.front().map(|(index, _)| *index)
     }
 
     /// The newest snapshot since which more was applied than is to be kept, once.
@@ -45,7 +57,8 @@ impl Behind {
 impl Upkeep {
     pub(super) async fn snapshot_when_due(self: Arc<Self>, store: StoreConfig, limits: LimitsConfig) {
         let room = limits.disk_free_bytes_min / 2;
-        let (mut behind, mut full_at) = (Behind::default(), None::<Instant>);
+        let mut behind = Behind::at_start(view::view(&self.desk.raft).snapshot);
+        let mut full_at = None::<Instant>;
         while self.pause(LOOK_EVERY).await {
             let view = view::view(&self.desk.raft);
             let machine = &self.desk.machine;
@@ -64,7 +77,12 @@ impl Upkeep {
                 self.desk.raft.trigger().snapshot().await.ok();
             }
             behind.note(view.snapshot, applied_bytes);
-            let keep = if is_full { 0 } else { store.log_keep_bytes };
+            let is_lacking = behind.oldest().is_some_and(|oldest| is_lacking(&view, oldest));
+            let keep = match (is_full, is_lacking) {
+                (true, _) => 0,
+                (false, true) => store.log_keep_bytes.saturating_mul(PATIENCE),
+                (false, false) => store.log_keep_bytes,
+            };
             if let Some(upto) = behind.give_up(applied_bytes, keep) {
                 tracing::debug!(
                     raft.index = upto,
@@ -76,9 +94,25 @@ impl Upkeep {
     }
 }
 
+/// Whether some member would need a snapshot if the log up to this entry were given up. Only a leader knows.
+fn is_lacking(view: &RaftView, upto: u64) -> bool {
+    let others = view.members.keys().filter(|id| **id != view.me);
+    view.is_leader() && others.into_iter().any(|id| view.matched.get(id).is_none_or(|matched| *matched < upto))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_there_at_the_start_is_given_up_too() {
+        assert_eq!(Behind::at_start(None).give_up(100, 0), None);
+        // 90 bytes before the snapshot, and 10 applied since.
+        let mut behind = Behind::at_start(Some(5));
+        behind.note(Some(5), 95);
+        assert_eq!(behind.give_up(99, 100), None);
+        assert_eq!((behind.oldest(), behind.give_up(100, 100)), (Some(5), Some(5)));
+    }
 
     #[test]
     fn what_is_given_up_leaves_so_many_bytes() {

@@ -23,6 +23,7 @@ mod leases;
 mod limits;
 mod log_size;
 mod mirrors;
+mod mirrors_led_anew;
 mod openapi;
 mod ranges;
 mod raw;

@@ -68,6 +68,8 @@ pub struct Opened {
     pub vote_term: u64,
     /// Of the entries that no snapshot stands for.
     pub bytes: u64,
+    /// Of those before.
+    pub bytes_covered: u64,
 }
 
 fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -112,10 +114,15 @@ impl LogStore {
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()?;
         let covered = end_of(snapshot.as_ref());
-        let (purged, (end, bytes)) = match check_contiguity(&db, end_of(purged.as_ref()), covered) {
+        let (purged, checked) = match check_contiguity(&db, end_of(purged.as_ref()), covered) {
             Ok(checked) => (purged, checked),
             Err(gap) => drop_what_the_snapshot_covers(&db, snapshot, gap)?,
         };
+        let Checked {
+            end,
+            bytes,
+            bytes_covered,
+        } = checked;
         let purged_end = end_of(purged.as_ref());
         let lost_up_to = mark.compare(end);
         let log = Arc::new(Log {
@@ -143,6 +150,7 @@ impl LogStore {
                 end,
                 lost_up_to,
                 bytes,
+                bytes_covered,
                 vote_term: vote.map_or(0, |vote| vote.leader_id.term),
             },
             failed,
@@ -229,17 +237,25 @@ fn end_of(id: Option<&LogId>) -> u64 {
     id.map_or(0, |id| id.index + 1)
 }
 
+/// What a log that has no gaps was found to hold.
+struct Checked {
+    end: u64,
+    /// Of the entries that no snapshot stands for, and of those before.
+    bytes: u64,
+    bytes_covered: u64,
+}
+
 /// What a snapshot holds is not needed in the log, so a gap there is no damage: the log from before it is dropped.
 /// A gap that no snapshot covers is.
 fn drop_what_the_snapshot_covers(
     db: &LogDb,
     snapshot: Option<LogId>,
     gap: io::Error,
-) -> io::Result<(Option<LogId>, (u64, u64))> {
+) -> io::Result<(Option<LogId>, Checked)> {
     let Some(snapshot) = snapshot else { return Err(gap) };
     let snapshot_end = end_of(Some(&snapshot));
     // Whatever the gap is, nothing after the snapshot may be missing.
-    let Ok((end, bytes)) = check_contiguity(db, snapshot_end, snapshot_end) else {
+    let Ok(checked) = check_contiguity(db, snapshot_end, snapshot_end) else {
         return Err(gap);
     };
     let mut batch = LogBatch::default();
@@ -250,15 +266,16 @@ fn drop_what_the_snapshot_covers(
         raft.index = snapshot.index,
         "the log has a gap, but the snapshot covers it: what is before is dropped"
     );
-    Ok((Some(snapshot), (end.max(snapshot_end), bytes)))
+    let end = checked.end.max(snapshot_end);
+    Ok((Some(snapshot), Checked { end, ..checked }))
 }
 
-/// An entry missing in the middle is damage that no vote and no replay may be built on. Answers the
-/// log's end, and the bytes of the entries from `covered` on.
-fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<(u64, u64)> {
+/// An entry missing in the middle is damage that no vote and no replay may be built on. A snapshot stands for what is
+/// before `covered`.
+fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<Checked> {
     let damaged = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let end = db.last().map_err(io_error)?.map_or(0, |(last, _)| last + 1);
-    let (mut expected, mut counted) = (purged_end, 0);
+    let (mut expected, mut before, mut behind) = (purged_end, 0, 0);
     while expected < end {
         let chunk = db.entries(expected, end, 8 << 20).map_err(io_error)?;
         for (index, bytes) in &chunk {
@@ -268,7 +285,8 @@ fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<(u6
                 )));
             }
             entry::decode(bytes).map_err(io_error)?;
-            counted += if *index < covered { 0 } else { bytes.len() as u64 };
+            let counted = if *index < covered { &mut before } else { &mut behind };
+            *counted += bytes.len() as u64;
             expected += 1;
         }
         if chunk.is_empty() {
@@ -277,7 +295,11 @@ fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<(u6
             )));
         }
     }
-    Ok((expected, counted))
+    Ok(Checked {
+        end: expected,
+        bytes: behind,
+        bytes_covered: before,
+    })
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {

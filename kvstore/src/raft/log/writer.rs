@@ -57,6 +57,7 @@ struct Waiting {
     done: Vec<oneshot::Sender<()>>,
     last: Option<u64>,
     vote: Option<(u64, u64)>,
+    purged: Option<u64>,
 }
 
 impl Writer {
@@ -111,7 +112,10 @@ impl Writer {
                     waiting.vote = Some(vote);
                     waiting.done.push(done);
                 }
-                Work::Purge { encoded, end } => self.purge(&mut batch, &encoded, end),
+                Work::Purge { encoded, end } => {
+                    self.purge(&mut batch, &encoded, end);
+                    waiting.purged = Some(end);
+                }
                 Work::Truncate { end, done } => {
                     // What was appended before must be on disk before it is cut, or the order is lost.
                     self.commit(std::mem::take(&mut batch), std::mem::take(&mut waiting))?;
@@ -146,6 +150,9 @@ impl Writer {
         self.metrics.log_pace.begin();
         self.log.db.commit(batch).map_err(io::Error::other)?;
         self.metrics.log_synced(entries, started.elapsed());
+        if let Some(end) = waiting.purged {
+            self.give_back_room(end);
+        }
         if waiting.last.is_some() || waiting.vote.is_some() {
             self.mark.raise(waiting.last.map(|last| last + 1), waiting.vote)?;
         }
@@ -176,5 +183,12 @@ impl Writer {
         self.log.db.put_meta(batch, "purged", encoded);
         self.log.db.remove(batch, self.removed_below, end);
         self.removed_below = end;
+    }
+
+    /// Only once the removal is on disk: files are dropped without a word in the log of the database.
+    fn give_back_room(&self, end: u64) {
+        if let Err(error) = self.log.db.drop_files_before(end) {
+            tracing::warn!(%error, "the room of removed entries is given back later");
+        }
     }
 }

@@ -30,6 +30,8 @@ use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 const CONNECTIONS_MAX: usize = 256;
 /// Questions of one peer that are answered at the same time.
 const QUESTIONS_MAX: usize = 512;
+/// Of these, reads that wait for a mirror. The word that they wait for may come by the same way.
+const WAITING_READS_MAX: usize = 256;
 /// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
 /// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
 const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -264,6 +266,7 @@ impl PeerServer {
         } = connection;
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
         let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        let waiting = Arc::new(Semaphore::new(WAITING_READS_MAX));
         let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
         // The program of before does not keep its connections warm, and may be silent for as long as it likes.
         let (mut heard, mut is_kept_warm) = (Instant::now(), false);
@@ -282,9 +285,21 @@ impl PeerServer {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                 break;
             };
+            let waits = match &question {
+                Ask::Mirrored(_) => match Arc::clone(&waiting).try_acquire_owned() {
+                    Ok(place) => Some(place),
+                    Err(_full) => {
+                        // Whoever hears this asks again in a moment.
+                        let told = message::encode(&Told::Mirrored(Err(NotNow::NotLeader)));
+                        answers.send((number, told.into())).await.ok();
+                        continue;
+                    }
+                },
+                _ => None,
+            };
             let (desk, answers) = (Arc::clone(&self.desk), answers.clone());
             self.tasks.spawn("peer-question", async move {
-                let _permit = permit;
+                let (_permit, _waits) = (permit, waits);
                 let mut told = message::encode(&desk.answer(question).await);
                 if told.len() > ANSWER_BYTES_MAX {
                     // It was done; what it answered cannot be told.

@@ -20,7 +20,6 @@ use super::keys::text_of;
 use super::params::{self, Params, malformed};
 use super::{Api, Shared, reply};
 use crate::command::{Action, Actor, Answer, Record};
-use crate::machine::base::Base as _;
 use crate::machine::state::prefix_end;
 use crate::store::{Direction, RangePage, RangeQuery, ReadPoint, Span, With};
 

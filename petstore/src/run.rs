@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kvstore_client::{KvClient, Reads, Registration};
-use payment_client::{Currency, PaymentClient};
+use payment_client::{Currency, Money, PaymentClient};
 use service::config::Config;
 use service::metrics::Metrics;
 use service::secrets::{Secret, Secrets};
@@ -160,6 +160,7 @@ impl Opening {
             payment: self.payment.clone(),
             config: config.clone(),
             currency: self.currency,
+            amount_minor_max: amount_minor_max(&self.settings.config),
             instance: format!("{}-{:016x}", self.settings.name, getrandom::u64()?),
             secret: self.secret.clone(),
             points: self.settings.points.clone(),
@@ -212,6 +213,12 @@ fn client(settings: &Settings, tasks: &Tasks) -> anyhow::Result<KvClient> {
         .deadline(deadline)
         .tasks(tasks.clone());
     client.build().context("make a client of the store")
+}
+
+/// As the payment service reads the same setting.
+fn amount_minor_max(config: &Config) -> i64 {
+    let max = i64::try_from(config.payment.amount_minor_max).unwrap_or(Money::MINOR_MAX);
+    max.min(Money::MINOR_MAX)
 }
 
 fn token(secrets: &Secrets, name: &str) -> anyhow::Result<Secret> {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use payment_client::{Currency, PaymentClient};
+use payment_client::{Currency, Money, PaymentClient};
 use service::config::{ShopAuth, ShopConfig};
 use service::edge;
 use service::metrics::Metrics;
@@ -39,6 +39,7 @@ async fn app(auth: ShopAuth) -> Router {
         payment: payment.expect("it is an address"),
         config: config.clone(),
         currency: Currency::EUR,
+        amount_minor_max: Money::MINOR_MAX,
         instance: "shop1-0".to_owned(),
         secret: Secret::new("a secret for these tests"),
         points: Points::none(),

@@ -20,6 +20,8 @@ use crate::shop::{Card, Checkout, Ended, LINES_MAX, QUANTITY_MAX, Shop, Wanted, 
 
 /// Who orders where nobody says who.
 const GUEST: &str = "guest";
+/// What the payment service makes is shorter; what is longer is no token.
+const TOKEN_BYTES_MAX: usize = 128;
 
 fn place(user: &str, order: &str) -> String {
     format!("/orders/{}/{order}", segment(user))
@@ -36,7 +38,7 @@ fn card(fields: &mut Fields, needed: bool) -> Option<Card> {
             fields.fault("paymentToken", "excludes `cardNumber`: name the card in one way");
             None
         }
-        (_, true) => fields.optional_text("paymentToken").map(Card::Token),
+        (_, true) => payment_token(fields).map(Card::Token),
         (true, _) => {
             let text = fields.optional_text("cardNumber");
             text.map(|text| Card::Number(Zeroizing::new(text)))
@@ -48,6 +50,19 @@ fn card(fields: &mut Fields, needed: bool) -> Option<Card> {
             None
         }
     }
+}
+
+fn payment_token(fields: &mut Fields) -> Option<String> {
+    let token = fields.optional_text("paymentToken")?;
+    let sound =
+        (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if !sound {
+        fields.fault(
+            "paymentToken",
+            format_args!("must be 1 to {TOKEN_BYTES_MAX} visible ASCII characters"),
+        );
+    }
+    Some(token)
 }
 
 /// `items`, or `products`, as some call them; the same product named twice is one line.

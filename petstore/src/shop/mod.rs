@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) payment: PaymentClient,
     pub(crate) config: ShopConfig,
     pub(crate) currency: Currency,
+    /// The most that the payment service takes at once.
+    pub(crate) amount_minor_max: i64,
     /// Of this start of this process.
     pub(crate) instance: String,
     pub(crate) secret: Secret,
@@ -97,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) payment: PaymentClient,
     pub(crate) config: ShopConfig,
     pub(crate) currency: Currency,
+    pub(crate) amount_minor_max: i64,
     pub(crate) instance: String,
     pub(crate) secret: Secret,
     pub(crate) points: Points,
@@ -119,6 +122,7 @@ impl Shop {
                 catalogue: parts.catalogue,
                 payment: parts.payment,
                 currency: parts.currency,
+                amount_minor_max: parts.amount_minor_max,
                 instance: parts.instance,
                 secret: parts.secret,
                 passwords: Passwords::new(config.hashes_at_once, &parts.tasks),

@@ -131,6 +131,10 @@ async fn cards_that_cannot_pay_are_refused_before_anything_is_written() {
         card(json!({"items": items, "cardNumber": 4242})).await,
         card(json!({"items": items})).await,
         card(json!({"items": items, "cardNumber": VISA, "paymentToken": "tok_x"})).await,
+        card(json!({"items": items, "paymentToken": format!("tok_{}", "x".repeat(125))})).await,
+        card(json!({"items": items, "paymentToken": ""})).await,
+        card(json!({"items": items, "paymentToken": "tok x"})).await,
+        card(json!({"items": items, "paymentToken": 7})).await,
     ]
     .join("\n");
     assert_snapshot!(told, @r#"
@@ -138,6 +142,10 @@ async fn cards_that_cannot_pay_are_refused_before_anything_is_written() {
     422 unsupported-brand ["/cardNumber"]
     422 invalid-request ["/cardNumber"]
     422 invalid-request ["/cardNumber"]
+    422 invalid-request ["/paymentToken"]
+    422 invalid-request ["/paymentToken"]
+    422 invalid-request ["/paymentToken"]
+    422 invalid-request ["/paymentToken"]
     422 invalid-request ["/paymentToken"]
     "#);
     assert_eq!(
@@ -267,6 +275,32 @@ async fn a_sum_that_changed_is_not_charged() {
     assert_eq!(refused.json()["total_minor"], 1000);
     body["expectedTotal"] = json!(10);
     client.post("/orders", &body).await.expect(201);
+    system.stop().await;
+}
+
+/// Payment takes less at once than the first shop believes: it says no for good, and the goods come back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sum_that_payment_does_not_take_is_declined() {
+    let mut system = System::start().await;
+    system.config.payment.amount_minor_max = 1000;
+    system.restart_payment().await;
+    let (_, client) = system.user("ada").await;
+    let product = system.product("Thing", 5.0, 10).await;
+    let body = order(&product, 3, VISA);
+    let declined = client.post("/orders", &body).await.refused(402, "card-declined");
+    assert_eq!(declined.json()["decline_code"], "refused");
+    assert_eq!(system.stock(&product).await, 10);
+    system.start_shop().await;
+    let client = system.at(1, &client);
+    let refused = client
+        .post("/orders", &body)
+        .await
+        .refused(422, "invalid-request");
+    assert_eq!(refused.pointers(), ["/items"]);
+    client
+        .post("/orders", &order(&product, 2, VISA))
+        .await
+        .expect(201);
     system.stop().await;
 }
 

@@ -1,11 +1,12 @@
 //! How an order is made and brought to its end. Reading order: `place` (one transaction that says what is to be
-//! done), `drive` (does it, step by step), `adopt` (goes on where a dead instance stopped), `money` (asks the payment
-//! service).
+//! done), `lines` (of what), `drive` (does it, step by step), `adopt` (goes on where a dead instance stopped), `money`
+//! (asks the payment service).
 //! Invariant: whoever orders may go, and whoever carries an order on may die, at any instruction: an order that has
 //! not ended has a `todo`, and whoever finds it can go on from what the store says.
 
 mod adopt;
 mod drive;
+mod lines;
 mod money;
 mod place;
 

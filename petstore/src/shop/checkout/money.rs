@@ -133,9 +133,16 @@ fn meaning(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
             "payment-declined" => Paid::Declined("declined".to_owned()),
             _ => puzzled(error, bill, step),
         },
-        // The one thing in an authorization that the buyer chose and nobody has checked yet.
-        Error::Problem(told) if told.status == 422 && step == Step::Authorize && is_about_token(told) => {
-            Paid::Declined("invalid-token".to_owned())
+        Error::Problem(told) if step == Step::Authorize && is_refusal(told) => {
+            if is_about_token(told) {
+                return Paid::Declined("invalid-token".to_owned());
+            }
+            tracing::warn!(
+                order.id = bill.order.as_str(),
+                code = told.code,
+                "the payment service does not take what was ordered"
+            );
+            Paid::Declined("refused".to_owned())
         }
         Error::Unknown { .. } => Paid::Unknown,
         // It cannot serve at the moment, which is no answer.
@@ -144,6 +151,13 @@ fn meaning(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
     }
 }
 
+/// Whether the same authorization is refused however often it is sent. A payment of this name that is another one is
+/// no refusal of this order: that one stands.
+fn is_refusal(told: &Told) -> bool {
+    matches!(told.status, 413 | 422) && told.code != problem::PAYMENT_ID_REUSED.code
+}
+
+/// Of all that an authorization says, the buyer chose the token, and nobody has checked it before.
 fn is_about_token(told: &Told) -> bool {
     told.errors.iter().all(|fault| fault.pointer == "/token") && !told.errors.is_empty()
 }
@@ -196,5 +210,57 @@ fn behind(step: Step) -> &'static str {
         Step::GiveUp => "after giving up",
         Step::CancelPayment => "after cancel",
         Step::Refund => "after refund",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvstore_client::wire::problem::Fault;
+
+    use super::*;
+
+    fn told(status: u16, code: &str, pointers: &[&str]) -> Error {
+        let errors = pointers.iter().map(|pointer| Fault {
+            pointer: (*pointer).to_owned(),
+            detail: "is not right".to_owned(),
+        });
+        Error::Problem(Box::new(Told {
+            status,
+            code: code.to_owned(),
+            errors: errors.collect(),
+            ..Told::default()
+        }))
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_not_asked_again() {
+        let order = OrderId::new(1);
+        let bill = Bill {
+            order: &order,
+            payment: None,
+            total_minor: 1,
+            currency: "EUR",
+        };
+        let refused = |word: &str| Paid::Declined(word.to_owned());
+        for (error, paid) in [
+            (
+                told(422, "invalid-request", &["/token"]),
+                refused("invalid-token"),
+            ),
+            (told(422, "invalid-request", &["/amount"]), refused("refused")),
+            (
+                told(422, "invalid-request", &["/token", "/amount"]),
+                refused("refused"),
+            ),
+            (told(413, "too-large", &[]), refused("refused")),
+            (told(422, "payment-id-reused", &[]), Paid::Odd),
+            (told(400, "malformed-json", &[]), Paid::Odd),
+            (told(503, "no-leader", &[]), Paid::Unknown),
+        ] {
+            assert_eq!(meaning(&error, &bill, Step::Authorize), paid, "{}", error.code());
+        }
+        // Where money is held already, a refusal ends nothing.
+        let refused = told(422, "invalid-request", &["/amount"]);
+        assert_eq!(meaning(&refused, &bill, Step::Capture), Paid::Odd);
     }
 }

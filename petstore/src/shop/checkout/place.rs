@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use kvstore_client::wire::txn::{Branch, Condition, Op, TxnAnswer};
 use kvstore_client::{Freshness, Txn};
+use payment_client::Money;
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 
+use super::lines::{lines, out_of_stock, total};
 use super::{Carrying, Found, Wanted, Wish};
-use crate::domain::{Line, Lines, OrderId, Status, UserId};
+use crate::domain::{OrderId, Status, UserId};
 use crate::shop::carts::FoundCart;
 use crate::shop::mail::BY_MAIL;
-use crate::shop::products::unknown_product;
 use crate::shop::{Shelf, Shop};
 use crate::store::{
     Actor, Errand, GoodsPart, Kept, Letter, OrderRecord, PaymentOf, Phase, Post, Store, TodoRecord,
-    inconsistent, read_int, write,
+    inconsistent, write,
 };
 
 const TRIES_MAX: usize = 8;
@@ -150,7 +151,9 @@ impl Shop {
             ));
         }
         let lines = lines(items, &shelf, cart.is_some())?;
-        let total_minor = total(&lines)?;
+        // What is only confirmed is not paid, so only what can be counted bounds it.
+        let total_max = payment.map_or(Money::MINOR_MAX, |_| self.amount_minor_max);
+        let total_minor = total(&lines, total_max)?;
         let now_ms = now_ms();
         let record = OrderRecord {
             status: if payment.is_some() || self.is_by_mail() {
@@ -300,86 +303,10 @@ fn cart_revision(answer: &TxnAnswer) -> u64 {
     answer.got(0).map_or(0, |kv| kv.mod_revision)
 }
 
-fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> Result<Lines> {
-    let gone: Vec<&str> = items
-        .iter()
-        .filter(|(id, _)| shelf.get(id).is_none())
-        .map(|(id, _)| id.as_str())
-        .collect();
-    match gone.as_slice() {
-        [] => {}
-        [..] if from_cart => {
-            let gone = gone
-                .iter()
-                .map(|id| serde_json::json!({"productId": id, "available": 0}));
-            return Err(Problem::new(
-                problem::OUT_OF_STOCK,
-                "Something in the cart is no longer on the shelves; take it out of the cart.",
-            )
-            .extra("lines", gone.collect::<Vec<_>>()));
-        }
-        [id, ..] => return Err(unknown_product().extra("productId", *id)),
-    }
-    let line = |(id, quantity): &(String, i64)| {
-        let good = shelf.get(id)?;
-        Some(Line {
-            product: id.clone(),
-            name: good.product.name.clone(),
-            species: good.product.species.clone(),
-            unit_minor: good.product.price_minor,
-            quantity: *quantity,
-        })
-    };
-    Ok(items.iter().filter_map(line).collect())
-}
-
-fn total(lines: &[Line]) -> Result<i64> {
-    let sum = lines.iter().try_fold(0_i64, |sum, line| {
-        sum.checked_add(line.unit_minor.checked_mul(line.quantity)?)
-    });
-    let bounded = sum.filter(|sum| *sum <= payment_client::Money::MINOR_MAX);
-    bounded.ok_or_else(|| {
-        Problem::new(
-            problem::INVALID_REQUEST,
-            "The sum of the order is more than can be paid at once.",
-        )
-        .fault("/items", "make a sum that is too large")
-    })
-}
-
 fn price_changed(total_minor: i64) -> Problem {
     Problem::new(
         problem::PRICE_CHANGED,
         "The sum is another one than the one you saw.",
     )
     .extra("total_minor", total_minor)
-}
-
-/// Names the lines of which there is not enough. By now there may be, but then there was not.
-fn out_of_stock(lines: &[Line], answer: &TxnAnswer) -> Result<Problem> {
-    let refused = answer.failed_op.map_or(usize::MAX, |op| op as usize);
-    let mut short = Vec::new();
-    for (n, line) in lines.iter().enumerate() {
-        let available = match answer.got(n) {
-            Some(kv) => read_int(&kv.key, &kv.bytes())?,
-            None => 0,
-        };
-        if available < line.quantity {
-            short.push(serde_json::json!({
-                "productId": line.product,
-                "name": line.name,
-                "quantity": line.quantity,
-                "available": available,
-            }));
-        }
-    }
-    debug_assert!(
-        !short.is_empty(),
-        "op {refused} was refused for want of something"
-    );
-    Ok(Problem::new(
-        problem::OUT_OF_STOCK,
-        "There is not enough of something in the order.",
-    )
-    .extra("lines", short))
 }

@@ -1,0 +1,112 @@
+//! What is ordered, line by line, with the prices of this moment; or why it cannot be.
+//! Invariant: the sum of the lines is at most what can be paid at once. Pure: no clock, no IO.
+
+use kvstore_client::wire::txn::TxnAnswer;
+use service::problem::{self, Problem, Result};
+
+use crate::domain::{Line, Lines};
+use crate::shop::Shelf;
+use crate::shop::products::unknown_product;
+use crate::store::read_int;
+
+pub(super) fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> Result<Lines> {
+    let gone: Vec<&str> = items
+        .iter()
+        .filter(|(id, _)| shelf.get(id).is_none())
+        .map(|(id, _)| id.as_str())
+        .collect();
+    match gone.as_slice() {
+        [] => {}
+        [..] if from_cart => {
+            let gone = gone
+                .iter()
+                .map(|id| serde_json::json!({"productId": id, "available": 0}));
+            return Err(Problem::new(
+                problem::OUT_OF_STOCK,
+                "Something in the cart is no longer on the shelves; take it out of the cart.",
+            )
+            .extra("lines", gone.collect::<Vec<_>>()));
+        }
+        [id, ..] => return Err(unknown_product().extra("productId", *id)),
+    }
+    let line = |(id, quantity): &(String, i64)| {
+        let good = shelf.get(id)?;
+        Some(Line {
+            product: id.clone(),
+            name: good.product.name.clone(),
+            species: good.product.species.clone(),
+            unit_minor: good.product.price_minor,
+            quantity: *quantity,
+        })
+    };
+    Ok(items.iter().filter_map(line).collect())
+}
+
+pub(super) fn total(lines: &[Line], max: i64) -> Result<i64> {
+    let sum = lines.iter().try_fold(0_i64, |sum, line| {
+        sum.checked_add(line.unit_minor.checked_mul(line.quantity)?)
+    });
+    let bounded = sum.filter(|sum| *sum <= max);
+    bounded.ok_or_else(|| {
+        Problem::new(
+            problem::INVALID_REQUEST,
+            "The sum of the order is more than can be paid at once.",
+        )
+        .fault("/items", "make a sum that is too large")
+    })
+}
+
+/// Names the lines of which there is not enough. By now there may be, but then there was not.
+pub(super) fn out_of_stock(lines: &[Line], answer: &TxnAnswer) -> Result<Problem> {
+    let refused = answer.failed_op.map_or(usize::MAX, |op| op as usize);
+    let mut short = Vec::new();
+    for (n, line) in lines.iter().enumerate() {
+        let available = match answer.got(n) {
+            Some(kv) => read_int(&kv.key, &kv.bytes())?,
+            None => 0,
+        };
+        if available < line.quantity {
+            short.push(serde_json::json!({
+                "productId": line.product,
+                "name": line.name,
+                "quantity": line.quantity,
+                "available": available,
+            }));
+        }
+    }
+    debug_assert!(
+        !short.is_empty(),
+        "op {refused} was refused for want of something"
+    );
+    Ok(Problem::new(
+        problem::OUT_OF_STOCK,
+        "There is not enough of something in the order.",
+    )
+    .extra("lines", short))
+}
+
+#[cfg(test)]
+mod tests {
+    use payment_client::Money;
+
+    use super::*;
+
+    #[test]
+    fn a_sum_is_at_most_what_can_be_paid_at_once() {
+        let line = |unit_minor, quantity| Line {
+            product: "1".to_owned(),
+            name: String::new(),
+            species: String::new(),
+            unit_minor,
+            quantity,
+        };
+        let code = |sum: Result<i64>| sum.map_err(|problem| problem.kind.code);
+        let lines = [line(300, 3), line(100, 1)];
+        assert_eq!(code(total(&lines, 1000)), Ok(1000));
+        assert_eq!(code(total(&lines, 999)), Err("invalid-request"));
+        assert_eq!(
+            code(total(&[line(i64::MAX, 2)], Money::MINOR_MAX)),
+            Err("invalid-request")
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
+use service::config::Checkout;
 use service::tasks::Tasks;
 
 use super::system::{EMPTY, System, VISA, keyed, order};
@@ -194,6 +195,32 @@ async fn a_late_twin_is_not_refused_for_what_the_first_did() {
     }
     assert_eq!(system.settled().await["orders"], 1);
     assert_eq!(system.stock("6").await, 38);
+    system.stop().await;
+}
+
+/// Orders that wait for payment keep their places, and who repeats one of them is told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_needs_no_place_of_its_own() {
+    let system = System::start_with(1, 1, |config| {
+        config.orders_at_once = 1;
+        config.order_wait_ms = 200;
+    })
+    .await;
+    let (_, client) = system.user("ada").await;
+    let body = order("6", 1, VISA);
+    system.traps[0].arm("before authorize");
+    let first = keyed(&client, "/orders", "k", &body).await.expect(202);
+    system.traps[0].caught().await;
+    let again = keyed(&client, "/orders", "k", &body).await.expect(202);
+    assert_eq!(again.json()["order_id"], first.json()["order_id"]);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    // By letters an order has a place only as long as somebody waits for it.
+    if super::CHECKOUT == Checkout::Direct {
+        let other = keyed(&client, "/orders", "other", &body).await;
+        other.refused(503, "overloaded");
+    }
+    system.traps[0].release();
+    assert_eq!(system.settled().await["orders"], 1);
     system.stop().await;
 }
 

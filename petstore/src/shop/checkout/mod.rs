@@ -25,6 +25,7 @@ use crate::store::{Once, OrderRecord, read};
 pub(crate) use drive::{forget_token, jitter};
 pub(crate) use money::Bill;
 pub(crate) use place::Placed;
+use place::ordered;
 
 /// An order that is asked for.
 pub(crate) struct Wish {
@@ -116,10 +117,7 @@ impl Shop {
     pub(crate) async fn order(&self, wish: Wish, wait: bool) -> Result<Checkout> {
         let until = Instant::now() + Duration::from_millis(self.config.order_wait_ms);
         let Ok(place) = self.orders.clone().try_acquire_owned() else {
-            return Err(Problem::new(
-                problem::OVERLOADED,
-                "More is being ordered than can be carried on at a time. Nothing was done.",
-            ));
+            return Box::pin(self.turn_away(&wish, wait, until)).await;
         };
         if self.is_by_mail() {
             return Box::pin(self.order_by_mail(wish, wait, until)).await;
@@ -150,6 +148,19 @@ impl Shop {
             }),
             Placed::Before(user, id) => self.replay(&user, &id, wait, until).await,
         }
+    }
+
+    /// Without a place for one more order. What the same request ordered before has a place already, for as long as
+    /// payment is down perhaps, and whoever repeats it must not hear that there is no such order.
+    async fn turn_away(&self, wish: &Wish, wait: bool, until: Instant) -> Result<Checkout> {
+        let Some(kept) = self.store.answered(wish.once.as_ref()).await? else {
+            return Err(Problem::new(
+                problem::OVERLOADED,
+                "More is being ordered than can be carried on at a time. This request ordered nothing.",
+            ));
+        };
+        let (user, id) = ordered(kept)?;
+        self.replay(&user, &id, wait, until).await
     }
 
     /// The order that the same request made before.

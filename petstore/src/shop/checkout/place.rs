@@ -42,12 +42,18 @@ struct Draft<'wish> {
 }
 
 fn before(kept: Kept) -> Result<Placed> {
+    let (user, id) = ordered(kept)?;
+    Ok(Placed::Before(user, id))
+}
+
+/// The order that a kept answer is about.
+pub(super) fn ordered(kept: Kept) -> Result<(UserId, OrderId)> {
     let (user, id) = kept
         .order
         .ok_or_else(|| inconsistent("the answer to an order names no order"))?;
     let user = UserId::parse(&user).map_err(|_fault| inconsistent("an answer names no possible user"))?;
     let id = OrderId::parse(&id).ok_or_else(|| inconsistent("an answer names no possible order"))?;
-    Ok(Placed::Before(user, id))
+    Ok((user, id))
 }
 
 impl Shop {

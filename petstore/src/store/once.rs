@@ -14,12 +14,12 @@ use service::secrets::Secret;
 use service::time::now_ms;
 use sha2::Sha256;
 
-use super::{Store, records};
+use super::{Keys, Store, records};
 use crate::domain::hex;
 
 /// What has run out is removed in portions: so many rows are looked at, so many removed in one transaction.
 const SWEEP_ROWS: u32 = 500;
-const SWEEP_OPS: usize = 100;
+const SWEEP_AT_ONCE: usize = 50;
 
 /// One request that carries an idempotency key.
 #[derive(Clone, Debug)]
@@ -194,15 +194,42 @@ impl Store {
             ..RangeRequest::default()
         };
         let page = self.client.range(range).await.map_err(problem_of)?;
-        let mut gone = Vec::new();
-        for kv in &page.kvs {
-            gone.extend(self.keys.ends_with(&kv.key).map(|key| Op::delete(&key)));
-            gone.push(Op::delete(&kv.key));
-        }
-        for ops in gone.chunks(SWEEP_OPS) {
-            self.commit(ops.iter().cloned().fold(Txn::new(), Txn::then))
-                .await?;
+        for due in page.kvs.chunks(SWEEP_AT_ONCE) {
+            self.commit(removal(&self.keys, due)).await?;
         }
         Ok(page.more)
+    }
+}
+
+/// Takes away what is due. Whoever was faster has taken the key that says so as well, and by now there may be a newer
+/// answer to the same idempotency key: then nothing is done, and what is left is found the next time.
+fn removal(keys: &Keys, due: &[KeyValue]) -> Txn {
+    due.iter().fold(Txn::new(), |txn, kv| {
+        let txn = txn.when(Condition::exists(&kv.key)).then(Op::delete(&kv.key));
+        match keys.ends_with(&kv.key) {
+            Some(key) => txn.then(Op::delete(&key)),
+            None => txn,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_still_due_is_taken_away() {
+        let keys = Keys::of_shop("one");
+        let due = ["a", "b"].map(|hash| KeyValue {
+            key: keys.due_answer(7, hash),
+            ..KeyValue::default()
+        });
+        let Txn(removal) = removal(&keys, &due);
+        let still = due.iter().map(|kv| Condition::exists(&kv.key));
+        assert_eq!(removal.conditions, still.collect::<Vec<_>>());
+        let gone = ["a", "b"].map(|hash| [keys.due_answer(7, hash), keys.answer(hash)]);
+        let gone = gone.iter().flatten().map(|key| Op::delete(key));
+        assert_eq!(removal.then, gone.collect::<Vec<_>>());
+        assert!(removal.otherwise.is_empty());
     }
 }

@@ -6,13 +6,12 @@ use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Txn, problem_of};
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
-use tokio::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Shop;
 use super::products::replayed;
 use crate::domain::{UserId, Username};
-use crate::store::{AccountRecord, Kept, Once, Reply, Store, UserRecord, inconsistent, read, write};
+use crate::store::{AccountRecord, Kept, Once, Reply, Store, UserRecord, read, write};
 
 pub(crate) struct NewUser {
     pub(crate) name: Username,
@@ -41,7 +40,7 @@ impl Shop {
         let account = AccountRecord {
             user: user.to_string(),
             username: new.shown,
-            hash: self.passwords.hash(new.password).await?,
+            hash: self.passwords.hash(self.passwords.queue()?, new.password).await?,
             admin: false,
         };
         let txn = self.open_account(&new.name, &user, &account);
@@ -68,12 +67,14 @@ impl Shop {
             .then(Op::put(&self.store.keys.user(user), write(&record)))
     }
 
-    /// The account of a name whose password this is.
+    /// The account of a name whose password this is. So much as a try is written down only for those who have a place
+    /// in the row, so that names made up by the thousand fill nothing.
     pub(crate) async fn check_password(
         &self,
         name: Option<Username>,
         password: Zeroizing<String>,
     ) -> Result<AccountRecord> {
+        let queued = self.passwords.queue()?;
         let account = match &name {
             Some(name) => {
                 self.count_try(name).await?;
@@ -86,12 +87,11 @@ impl Shop {
             None => None,
         };
         let hash = account.as_ref().map(|account| account.hash.clone());
-        let fits = self.passwords.matches(password, hash).await?;
+        let fits = self.passwords.matches(queued, password, hash).await?;
         match (account, name) {
             (Some(account), Some(name)) if fits => {
-                let forgotten = self.store.client.delete(&self.store.keys.tries(&name)).await;
-                if let Err(error) = forgotten {
-                    tracing::debug!(%error, "the tries of a name still count");
+                if let Err(problem) = self.forget_tries(&name).await {
+                    tracing::debug!(%problem, "the tries of a name still count");
                 }
                 Ok(account)
             }
@@ -99,39 +99,6 @@ impl Shop {
                 problem::INVALID_CREDENTIALS,
                 "No account has this name with this password.",
             )),
-        }
-    }
-
-    async fn count_try(&self, name: &Username) -> Result<()> {
-        let key = self.store.keys.tries(name);
-        let max = i64::try_from(self.config.sign_in_tries_max).unwrap_or(i64::MAX);
-        let more = || {
-            Txn::new()
-                .when(Condition::exists(&key))
-                .then(Op::add(&key, 1, None, Some(max)))
-                .failed(Op::get(&key))
-        };
-        let mut answer = self.store.commit(more()).await?;
-        if answer.branch == Branch::Else {
-            // The first try of a while: the count ends by itself with its lease.
-            let window = Duration::from_secs(self.config.sign_in_window_s);
-            let lease = self.store.client.lease_grant(window).await.map_err(problem_of)?;
-            let begin = Txn::new()
-                .when(Condition::absent(&key))
-                .then(Op::put_leased(&key, "1", lease.id));
-            if self.store.commit(begin).await?.branch == Branch::Then {
-                return Ok(());
-            }
-            answer = self.store.commit(more()).await?;
-        }
-        match answer.branch {
-            Branch::Then => Ok(()),
-            Branch::Failed => Err(Problem::new(
-                problem::TOO_MANY_REQUESTS,
-                "This name was tried too often; wait a while before the next try.",
-            )
-            .retry_after_ms(self.config.sign_in_window_s * 1000)),
-            Branch::Else => Err(inconsistent("the tries of a name come and go")),
         }
     }
 
@@ -143,14 +110,19 @@ impl Shop {
         let known = self.store.client.get(&key).await.map_err(problem_of)?;
         if let Some(kv) = &known {
             let account: AccountRecord = read(&kv.key, &kv.bytes())?;
-            if self.passwords.matches(secret(), Some(account.hash)).await? {
+            let queued = self.passwords.queue()?;
+            if self
+                .passwords
+                .matches(queued, secret(), Some(account.hash))
+                .await?
+            {
                 return Ok(());
             }
         }
         let account = AccountRecord {
             user: user.to_string(),
             username: name.to_string(),
-            hash: self.passwords.hash(secret()).await?,
+            hash: self.passwords.hash(self.passwords.queue()?, secret()).await?,
             admin: true,
         };
         let txn = match known {

@@ -1,5 +1,5 @@
 //! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
-//! shelves), `accounts` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end), `orders`,
+//! shelves), `accounts`, `tries` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end), `orders`,
 //! `mail` (the same by letters between actors), `events`, `audit`.
 //! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
 //! another one. It must not know HTTP; it answers with what a route says, or with a problem.
@@ -18,6 +18,7 @@ mod sessions;
 mod shelf;
 mod standing;
 mod tally;
+mod tries;
 pub(crate) mod views;
 
 use std::sync::{Arc, Mutex};

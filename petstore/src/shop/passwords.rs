@@ -8,7 +8,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Argon2, PasswordHash};
 use service::problem::{self, Problem, Result};
 use service::tasks::Tasks;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 /// So many may wait for each that is hashed.
@@ -23,6 +23,11 @@ pub(crate) struct Passwords {
     nobody: Arc<OnceCell<String>>,
 }
 
+/// A place in the row of those whose password is hashed.
+pub(crate) struct Queued {
+    _place: OwnedSemaphorePermit,
+}
+
 impl Passwords {
     pub(crate) fn new(at_once: usize, tasks: &Tasks) -> Self {
         Self {
@@ -33,7 +38,21 @@ impl Passwords {
         }
     }
 
-    pub(crate) async fn hash(&self, password: Zeroizing<String>) -> Result<String> {
+    pub(crate) fn queue(&self) -> Result<Queued> {
+        match self.waiting.clone().try_acquire_owned() {
+            Ok(place) => Ok(Queued { _place: place }),
+            Err(_full) => Err(Problem::new(
+                problem::OVERLOADED,
+                "Too many are signing in or up at this moment. Nothing was done.",
+            )),
+        }
+    }
+
+    pub(crate) async fn hash(&self, _queued: Queued, password: Zeroizing<String>) -> Result<String> {
+        self.hash_now(password).await
+    }
+
+    async fn hash_now(&self, password: Zeroizing<String>) -> Result<String> {
         self.work(move || {
             let hash = Argon2::default().hash_password(password.as_bytes());
             hash.map(|hash| hash.to_string())
@@ -43,7 +62,12 @@ impl Passwords {
     }
 
     /// Whether it is the password of this hash; without one the same work is done for nothing.
-    pub(crate) async fn matches(&self, password: Zeroizing<String>, hash: Option<String>) -> Result<bool> {
+    pub(crate) async fn matches(
+        &self,
+        _queued: Queued,
+        password: Zeroizing<String>,
+        hash: Option<String>,
+    ) -> Result<bool> {
         let known = hash.is_some();
         let hash = match hash {
             Some(hash) => hash,
@@ -65,18 +89,12 @@ impl Passwords {
     async fn nobody(&self) -> Result<String> {
         let made = self.nobody.get_or_try_init(|| {
             let nonsense = format!("{:?}", getrandom::u64());
-            self.hash(Zeroizing::new(nonsense))
+            self.hash_now(Zeroizing::new(nonsense))
         });
         made.await.cloned()
     }
 
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let Ok(_waiting) = self.waiting.try_acquire() else {
-            return Err(Problem::new(
-                problem::OVERLOADED,
-                "Too many are signing in or up at this moment. Nothing was done.",
-            ));
-        };
         let place = self.places.clone().acquire_owned().await;
         let place = place.map_err(|closed| Problem::internal("wait to hash a password", closed))?;
         // The place goes with the work, since the one who waits for it may go before it is done.

@@ -1,9 +1,11 @@
 //! Sessions: who is signed in. The token is random and known to its owner alone; the store has its hash.
 //! Invariant: a session that was ended is over on every instance for every request that begins afterwards, since the
-//! near cache is asked linearizably. A session ends by itself with its lease.
+//! near cache is asked linearizably. A session ends by itself with its lease, and takes the lease along when it ends
+//! before; nobody has more than a few, since leases are few and everybody's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kvstore_client::wire::LeaseId;
 use kvstore_client::wire::txn::Op;
 use kvstore_client::{Freshness, Txn, problem_of};
 use service::problem::Result;
@@ -17,6 +19,8 @@ use crate::store::{AccountRecord, SessionRecord, read, write};
 
 const TOKEN_START: &str = "ps_";
 const TOKEN_BYTES: usize = 32;
+/// Sessions of one user; with one more, the oldest ends.
+const SESSIONS_MAX: usize = 20;
 
 /// A session that has just begun; the token is told once.
 pub(crate) struct NewSession {
@@ -41,10 +45,44 @@ impl Shop {
         };
         let ttl = Duration::from_secs(self.config.session_s);
         let lease = self.store.client.lease_grant(ttl).await.map_err(problem_of)?;
-        let key = self.store.keys.session(&hash(token.as_bytes()));
-        let put = Op::put_leased(&key, write(&record), lease.id);
-        self.store.commit(Txn::new().then(put)).await?;
+        let hash = hash(token.as_bytes());
+        let (session, mark) = (
+            self.store.keys.session(&hash),
+            self.store.keys.session_of(&record.user, &hash),
+        );
+        let txn = Txn::new()
+            .then(Op::put_leased(&session, write(&record), lease.id))
+            .then(Op::put_leased(&mark, "", lease.id));
+        if let Err(problem) = self.store.commit(txn).await {
+            // Perhaps it was written; but nobody is told its token.
+            self.give_back(lease.id).await;
+            return Err(problem);
+        }
+        self.end_oldest(&record.user).await;
         Ok(NewSession { token, record })
+    }
+
+    /// Looked at when the new session is there: of many that begin at the same time the last one sees all.
+    async fn end_oldest(&self, user: &str) {
+        let mut marks = match self.store.client.scan(&self.store.keys.sessions_of(user)).await {
+            Ok(scan) => scan.kvs,
+            Err(error) => {
+                tracing::debug!(%error, "could not look for sessions that are too many");
+                return;
+            }
+        };
+        marks.sort_by_key(|mark| mark.create_revision);
+        let over = marks.len().saturating_sub(SESSIONS_MAX);
+        for mark in marks.iter().take(over) {
+            self.give_back(mark.lease).await;
+        }
+    }
+
+    /// Without its lease a session has ended. What cannot be done ends by itself later.
+    async fn give_back(&self, lease: LeaseId) {
+        if let Err(error) = self.store.client.lease_revoke(lease).await {
+            tracing::debug!(%error, lease.id = lease, "the lease of a session has to run out");
+        }
     }
 
     /// Whose token this is, if it is anybody's.
@@ -62,8 +100,17 @@ impl Shop {
     }
 
     pub(crate) async fn end_session(&self, token: &[u8]) -> Result<()> {
-        let key = self.store.keys.session(&hash(token));
-        self.store.client.delete(&key).await.map(drop).map_err(problem_of)
+        self.end(&self.store.keys.session(&hash(token))).await
+    }
+
+    /// Its lease ends with it: it would count among all leases until its time is over.
+    async fn end(&self, key: &str) -> Result<()> {
+        let client = &self.store.client;
+        match client.get(key).await.map_err(problem_of)? {
+            None => Ok(()),
+            Some(kv) if kv.lease == 0 => client.delete(key).await.map(drop).map_err(problem_of),
+            Some(kv) => client.lease_revoke(kv.lease).await.map(drop).map_err(problem_of),
+        }
     }
 
     /// All sessions of a user, on all devices.
@@ -77,7 +124,7 @@ impl Shop {
         for kv in found.map_err(problem_of)?.value {
             let record: SessionRecord = read(&kv.key, &kv.bytes())?;
             if record.user == user {
-                self.store.client.delete(&kv.key).await.map_err(problem_of)?;
+                self.end(&kv.key).await?;
             }
         }
         Ok(())

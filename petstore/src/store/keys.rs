@@ -106,8 +106,22 @@ impl Keys {
         self.at(format_args!("user/{}", segment(user.as_str())))
     }
 
-    pub(crate) fn tries(&self, name: &Username) -> String {
-        self.at(format_args!("tries/{}", segment(name.as_str())))
+    /// The sessions of a user, each under the lease of the session itself.
+    pub(crate) fn sessions_of(&self, user: &str) -> String {
+        self.at(format_args!("signed-in/{}/", segment(user)))
+    }
+
+    pub(crate) fn session_of(&self, user: &str, hash: &str) -> String {
+        format!("{}{hash}", self.sessions_of(user))
+    }
+
+    /// How often a name was tried of late.
+    pub(crate) fn tried(&self, name: &Username) -> String {
+        self.at(format_args!("tried/{}", segment(name.as_str())))
+    }
+
+    pub(crate) fn due_tries(&self, at_ms: u64, name: &Username) -> String {
+        self.at(format_args!("due/{at_ms:013}/tries/{}", segment(name.as_str())))
     }
 
     pub(crate) fn all_carts(&self) -> String {
@@ -163,6 +177,7 @@ impl Keys {
         match what.split_once('/')? {
             ("answer", hash) => Some(self.answer(hash)),
             ("notice", rest) => Some(format!("{}{rest}", self.notices())),
+            ("tries", name) => Some(self.at(format_args!("tried/{name}"))),
             _ => None,
         }
     }
@@ -222,6 +237,8 @@ mod tests {
         assert_eq!(keys.ends_with(&keys.due_answer(7, "ab")), Some(keys.answer("ab")));
         let due = keys.due_notice(7, &user, &order);
         assert_eq!(keys.ends_with(&due), Some(keys.notice(&user, &order)));
+        let name = Username::parse("a/b").unwrap();
+        assert_eq!(keys.ends_with(&keys.due_tries(7, &name)), Some(keys.tried(&name)));
         assert_eq!(keys.ends_with("elsewhere"), None);
     }
 
@@ -230,5 +247,8 @@ mod tests {
         let user = UserId::parse(&"ü".repeat(128)).unwrap();
         let keys = Keys::of_shop(&"x".repeat(63));
         assert!(keys.order(&user, &OrderId::new(1)).len() <= 1024);
+        assert!(keys.session_of(user.as_str(), &"0".repeat(64)).len() <= 1024);
+        let name = Username::parse(&"ü".repeat(64)).unwrap();
+        assert!(keys.due_tries(7, &name).len() <= 1024);
     }
 }

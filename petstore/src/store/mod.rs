@@ -19,8 +19,8 @@ pub(crate) use mail::{Actor, DeadRecord, Errand, Letter, Phase, Post, Refusal};
 pub(crate) use mail_keys::SHARDS;
 pub(crate) use once::{Kept, Once, Reply};
 pub(crate) use records::{
-    AccountRecord, CartRecord, InstanceRecord, OrderRecord, PaymentOf, SessionRecord, TodoRecord, UserRecord,
-    read, read_int, write,
+    AccountRecord, CartRecord, InstanceRecord, OrderRecord, PaymentOf, SessionRecord, TodoRecord,
+    TriesRecord, UserRecord, read, read_int, write,
 };
 
 /// Cheap to clone; it keeps nothing between requests.

@@ -30,6 +30,13 @@ pub(crate) struct UserRecord {
     pub(crate) created_ms: u64,
 }
 
+/// How often a name was tried, and until when that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TriesRecord {
+    pub(crate) count: u64,
+    pub(crate) until_ms: u64,
+}
+
 /// Under the hash of its token, and under a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {

@@ -128,6 +128,51 @@ async fn guessing_is_throttled_on_all_instances_together() {
     system.stop().await;
 }
 
+/// Leases are few and everybody's: neither one who signs in again and again takes many, nor names that are made up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_in_takes_few_leases() {
+    let system = System::start_with(1, 1, |config| {
+        config.sign_in_tries_max = 1000;
+        // A time that no other lease has.
+        config.sign_in_window_s = 77;
+    })
+    .await;
+    let (_, oldest) = system.user("ada").await;
+    let root = system.cluster.client(0);
+    let leases = async |ttl_s: u64| {
+        let leases = root.get("/v1/leases").await.expect(200).json();
+        let leases = leases.as_array().unwrap().iter();
+        leases.filter(|lease| lease["ttl_ms"] == ttl_s * 1000).count()
+    };
+    let shop = system.config.shop.clone();
+    for n in 0..3 {
+        let body = json!({"username": format!("nobody {n}"), "password": "wrong password"});
+        let refused = system.browse(Method::POST, "/login", &body).await;
+        refused.refused(401, "invalid-credentials");
+    }
+    assert_eq!(leases(shop.sign_in_window_s).await, 0);
+    let body = json!({"username": "ada", "password": PASSWORD});
+    let more = (0..20).map(|_| system.browse(Method::POST, "/login", &body));
+    let more = futures_util::future::join_all(more).await.into_iter();
+    let more: Vec<Client> = more
+        .map(|answer| {
+            let session = answer.expect(200).json();
+            Client::at(system.shops[0].address, session["token"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(leases(shop.session_s).await, 20);
+    oldest.get("/me").await.refused(401, "unauthorized");
+    for client in &more {
+        client.get("/me").await.expect(200);
+    }
+    more[0].post("/logout", &json!({})).await.expect(204);
+    assert_eq!(leases(shop.session_s).await, 19);
+    let everywhere = json!({"everywhere": true});
+    more[1].post("/logout", &everywhere).await.expect(204);
+    assert_eq!(leases(shop.session_s).await, 0);
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_belongs_to_a_user_is_for_that_user_and_the_admin() {
     let system = System::start().await;

@@ -89,7 +89,7 @@ impl Runner {
                     continue;
                 }
                 None => self.idle(),
-                Some(first) => Duration::from_millis(first.post.due_ms.saturating_sub(now_ms())),
+                Some(first) => pause_left(first.post.due_ms, now_ms()),
             };
             if !wait.is_zero() {
                 let stop = self.shop.tasks.clone();
@@ -166,10 +166,11 @@ impl Runner {
         }
     }
 
-    /// The letters that are due, in their order.
+    /// The letters that are due, in their order; none when the clock has gone back meanwhile.
     pub(super) fn due(&self, max: usize) -> Vec<Item> {
         let now_ms = now_ms();
-        let due = self.queue.values().take_while(|item| item.post.due_ms <= now_ms);
+        let is_due = |item: &&Item| pause_left(item.post.due_ms, now_ms).is_zero();
+        let due = self.queue.values().take_while(is_due);
         due.take(max).cloned().collect()
     }
 
@@ -291,6 +292,13 @@ fn later(tries: u32, pause_max: Duration) -> u64 {
     now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How long a letter has still to wait. No pause is longer than the longest: what is due later than that was put off by
+/// a clock that was ahead, and is due now.
+fn pause_left(due_ms: u64, now_ms: u64) -> Duration {
+    let left = Duration::from_millis(due_ms.saturating_sub(now_ms));
+    if left > PAUSE_MAX { Duration::ZERO } else { left }
+}
+
 fn decided(actor: &Actor) -> &'static str {
     match actor {
         Actor::Order { .. } => "the order has decided",
@@ -314,4 +322,25 @@ fn written(actor: &Actor) -> &'static str {
 /// A letter that does not fit to whom it was sent.
 pub(super) fn misplaced(actor: &Actor) -> Problem {
     crate::store::inconsistent(&format!("this is no letter for the {}", actor.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_no_letter_waiting() {
+        for (due_ms, left_ms) in [
+            (0, 0),
+            (10_000, 0),
+            (10_001, 1),
+            (15_000, 5000),
+            (15_001, 0),
+            (10_000 + 3_600_000, 0),
+            (u64::MAX, 0),
+        ] {
+            let left = Duration::from_millis(left_ms);
+            assert_eq!(pause_left(due_ms, 10_000), left, "{due_ms}");
+        }
+    }
 }

@@ -150,7 +150,9 @@ impl Runner {
             return Err(misplaced(&self.actor));
         }
         items.truncate(at + 1);
-        let item = items[at].clone();
+        let Some(item) = items.get(at).cloned() else {
+            return Ok(Stepped::Done);
+        };
         let Letter::Pay {
             step,
             payment,

@@ -234,7 +234,9 @@ fn sign_in_first(next: &str) -> Response {
 
 /// Only places of this shop, so that nobody is led away after signing in.
 fn own_place(next: &str) -> &str {
-    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\n', '\r']);
+    // Browsers take a backslash for a slash, and leave out tabs and ends of lines before they look.
+    let bent = |character: char| character == '\\' || character.is_control();
+    let own = next.starts_with('/') && !next.starts_with("//") && !next.contains(bent);
     if own { next } else { "/" }
 }
 
@@ -301,6 +303,10 @@ mod tests {
             "/\\evil.example",
             "shop",
             "/\n/x",
+            "/\t/evil.example",
+            "/\r/evil.example",
+            "/shop\u{1}",
+            "/\u{85}/evil.example",
         ] {
             assert_eq!(own_place(foreign), "/");
         }

@@ -104,7 +104,7 @@ fn users() {
                 "POST /logout\ncookie: a=1; ps=ps_abc; b\nhost: a\nsec-fetch-site: same-origin",
                 r#"{"everywhere": true}"#,
             ),
-            bare("GET /me\ncookie: __Host-ps=ps_abc", ""),
+            bare("GET /me\ncookie: ps=ps_abc", ""),
         ],
     );
 }

@@ -11,9 +11,9 @@ use super::state::App;
 use crate::domain::UserId;
 use crate::store::SessionRecord;
 
-pub(super) const COOKIE: &str = "ps";
+const COOKIE: &str = "ps";
 /// A browser takes it only over TLS, for this very host and all of its paths.
-pub(super) const SECURE_COOKIE: &str = "__Host-ps";
+const SECURE_COOKIE: &str = "__Host-ps";
 
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
@@ -49,8 +49,13 @@ impl Caller {
     }
 }
 
+/// The one cookie that is believed. Where it must come over TLS, anybody in between could plant the other one.
+fn cookie_name(secure: bool) -> &'static str {
+    if secure { SECURE_COOKIE } else { COOKIE }
+}
+
 /// The session token of a request, and whether it came by itself, as cookies do.
-pub(super) fn session_token(headers: &HeaderMap) -> Option<(&[u8], bool)> {
+pub(super) fn session_token(headers: &HeaderMap, secure: bool) -> Option<(&[u8], bool)> {
     if headers.contains_key(header::AUTHORIZATION) {
         return bearer::token(headers).ok().map(|token| (token, false));
     }
@@ -60,10 +65,7 @@ pub(super) fn session_token(headers: &HeaderMap) -> Option<(&[u8], bool)> {
         let pair = pair.trim_ascii();
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&pair[..at], &pair[at + 1..]);
-        [COOKIE, SECURE_COOKIE]
-            .iter()
-            .any(|known| known.as_bytes() == name)
-            .then_some(value)
+        (name == cookie_name(secure).as_bytes()).then_some(value)
     });
     token.map(|token| (token, true))
 }
@@ -91,7 +93,7 @@ impl App {
                 .map(Caller::User)
                 .ok_or_else(|| bearer::unauthorized("This token is not known here, or its time is over."));
         }
-        let Some((token, _)) = session_token(headers) else {
+        let Some((token, _)) = session_token(headers, self.config.secure_cookies) else {
             return Ok(Caller::Nobody);
         };
         let Some(session) = self.shop()?.session(token).await? else {
@@ -138,11 +140,7 @@ fn refusal(caller: &Caller, detail: &str) -> Problem {
 
 /// The cookie that carries a session, or ends it.
 pub(super) fn cookie(token: &str, seconds: u64, secure: bool) -> HeaderValue {
-    let (name, more) = if secure {
-        (SECURE_COOKIE, "; Secure")
-    } else {
-        (COOKIE, "")
-    };
+    let (name, more) = (cookie_name(secure), if secure { "; Secure" } else { "" });
     let text = format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}");
     let mut value = HeaderValue::try_from(text).expect("tokens are visible ASCII without semicolons");
     value.set_sensitive(true);
@@ -155,11 +153,12 @@ mod tests {
 
     #[test]
     fn the_token_is_found_in_either_place() {
-        let with = |name: HeaderName, value: &'static str| {
+        let over = |secure, name: HeaderName, value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
-            session_token(&headers).map(|(token, by_itself)| (token.to_vec(), by_itself))
+            session_token(&headers, secure).map(|(token, by_itself)| (token.to_vec(), by_itself))
         };
+        let with = |name, value| over(false, name, value);
         assert_eq!(
             with(header::AUTHORIZATION, "Bearer abc"),
             Some((b"abc".to_vec(), false))
@@ -168,11 +167,12 @@ mod tests {
             with(header::COOKIE, "a=1; ps=abc; b=2"),
             Some((b"abc".to_vec(), true))
         );
-        assert_eq!(
-            with(header::COOKIE, "__Host-ps=abc"),
-            Some((b"abc".to_vec(), true))
-        );
         assert_eq!(with(header::COOKIE, "xps=abc; ps"), None);
+        // Only the cookie of the setting counts.
+        let both = "ps=planted; __Host-ps=abc";
+        assert_eq!(over(true, header::COOKIE, both), Some((b"abc".to_vec(), true)));
+        assert_eq!(over(true, header::COOKIE, "ps=planted"), None);
+        assert_eq!(with(header::COOKIE, "__Host-ps=abc"), None);
     }
 
     #[test]

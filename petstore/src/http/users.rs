@@ -96,7 +96,8 @@ pub(super) async fn sign_out(State(app): State<Shared>, request: Request) -> Res
     let everywhere: Option<bool> = fields.optional("everywhere", "true or false");
     fields.finish()?;
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
-    if let (Caller::User(session), Some((token, _))) = (&caller, session_token(&read.parts.headers)) {
+    let token = session_token(&read.parts.headers, app.config.secure_cookies);
+    if let (Caller::User(session), Some((token, _))) = (&caller, token) {
         if everywhere == Some(true) {
             shop.end_all_sessions(&session.user).await?;
         }

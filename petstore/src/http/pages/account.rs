@@ -123,7 +123,7 @@ async fn refusal(
 /// `POST /shop/sign-out`
 pub(super) async fn sign_out(State(app): State<Shared>, request: Request) -> Page {
     let (shop, read) = (app.shop()?, app.form(request).await?);
-    if let Some((token, _)) = session_token(&read.parts.headers) {
+    if let Some((token, _)) = session_token(&read.parts.headers, app.config.secure_cookies) {
         shop.end_session(token).await?;
     }
     let mut response = see("/");

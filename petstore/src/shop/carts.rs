@@ -116,6 +116,7 @@ fn apply(cart: &mut CartRecord, change: &CartChange, is_known: impl Fn(&str) -> 
             Err(unknown_product())
         }
     };
+    let lines_before = cart.items.len();
     match change {
         CartChange::Add { product, quantity } => {
             known(product)?;
@@ -136,7 +137,8 @@ fn apply(cart: &mut CartRecord, change: &CartChange, is_known: impl Fn(&str) -> 
         CartChange::Remove { product } => cart.set(product, 0),
         CartChange::Empty => cart.items.clear(),
     }
-    if cart.items.len() > LINES_MAX {
+    // What came back from an order that was declined may have made it longer than that; it can be changed all the same.
+    if cart.items.len() > LINES_MAX.max(lines_before) {
         let detail = format!("A cart holds at most {LINES_MAX} different products.");
         return Err(Problem::new(problem::INVALID_REQUEST, detail).fault("/productId", "is one too many"));
     }
@@ -175,5 +177,32 @@ mod tests {
             code(apply(&mut cart, &add("x", 1), |_| true)),
             Err("invalid-request")
         );
+    }
+
+    #[test]
+    fn a_cart_that_a_decline_made_too_long_can_be_changed() {
+        let many = 0..LINES_MAX + 50;
+        let mut cart = CartRecord {
+            items: many.map(|n| (n.to_string(), 1)).collect(),
+        };
+        let set = |product: &str, quantity| CartChange::Set {
+            product: product.to_owned(),
+            quantity,
+        };
+        let code = |result: Result<()>| result.map_err(|problem| problem.kind.code);
+        assert_eq!(code(apply(&mut cart, &set("7", 3), |_| true)), Ok(()));
+        let refused = code(apply(&mut cart.clone(), &set("new", 1), |_| true));
+        assert_eq!(refused, Err("invalid-request"));
+        for n in 0..50 {
+            let product = n.to_string();
+            assert_eq!(
+                code(apply(&mut cart, &CartChange::Remove { product }, |_| true)),
+                Ok(())
+            );
+        }
+        let full = code(apply(&mut cart.clone(), &set("new", 1), |_| true));
+        assert_eq!((cart.items.len(), full), (LINES_MAX, Err("invalid-request")));
+        assert_eq!(code(apply(&mut cart, &set("99", 0), |_| true)), Ok(()));
+        assert_eq!(code(apply(&mut cart, &set("new", 1), |_| true)), Ok(()));
     }
 }

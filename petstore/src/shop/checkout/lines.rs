@@ -1,13 +1,31 @@
 //! What is ordered, line by line, with the prices of this moment; or why it cannot be.
-//! Invariant: the sum of the lines is at most what can be paid at once. Pure: no clock, no IO.
+//! Invariant: there are not more lines than one transaction can hold, and their sum is at most what can be paid at
+//! once. Pure: no clock, no IO.
 
 use kvstore_client::wire::txn::TxnAnswer;
 use service::problem::{self, Problem, Result};
 
 use crate::domain::{Line, Lines};
-use crate::shop::Shelf;
 use crate::shop::products::unknown_product;
+use crate::shop::{LINES_MAX, Shelf};
 use crate::store::read_int;
+
+/// A cart to which the lines of a declined order returned may be longer than an order can be.
+pub(super) fn check_count(items: &[(String, i64)]) -> Result<()> {
+    let count = items.len();
+    match count {
+        0 => Err(Problem::new(
+            problem::CART_EMPTY,
+            "The order names no items, and there is nothing in the cart.",
+        )),
+        1..=LINES_MAX => Ok(()),
+        _ => {
+            let detail =
+                format!("An order has at most {LINES_MAX} different products; take some out of the cart.");
+            Err(Problem::new(problem::INVALID_REQUEST, detail).fault("/items", format!("has {count}")))
+        }
+    }
+}
 
 pub(super) fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> Result<Lines> {
     let gone: Vec<&str> = items
@@ -90,6 +108,15 @@ mod tests {
     use payment_client::Money;
 
     use super::*;
+
+    #[test]
+    fn an_order_has_some_lines_and_not_too_many() {
+        let items = |count: usize| (0..count).map(|n| (n.to_string(), 1)).collect::<Vec<_>>();
+        let code = |count| check_count(&items(count)).map_err(|problem| problem.kind.code);
+        assert_eq!(code(0), Err("cart-empty"));
+        assert_eq!((code(1), code(LINES_MAX)), (Ok(()), Ok(())));
+        assert_eq!(code(LINES_MAX + 1), Err("invalid-request"));
+    }
 
     #[test]
     fn a_sum_is_at_most_what_can_be_paid_at_once() {

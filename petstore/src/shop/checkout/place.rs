@@ -11,7 +11,7 @@ use payment_client::Money;
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 
-use super::lines::{lines, out_of_stock, total};
+use super::lines::{check_count, lines, out_of_stock, total};
 use super::{Carrying, Found, Wanted, Wish};
 use crate::domain::{OrderId, Status, UserId};
 use crate::shop::carts::FoundCart;
@@ -150,12 +150,7 @@ impl Shop {
             (Wanted::Cart, Some(cart)) => &cart.record.items,
             (Wanted::Cart, None) => unreachable!("the cart was read"),
         };
-        if items.is_empty() {
-            return Err(Problem::new(
-                problem::CART_EMPTY,
-                "The order names no items, and there is nothing in the cart.",
-            ));
-        }
+        check_count(items)?;
         let lines = lines(items, &shelf, cart.is_some())?;
         // What is only confirmed is not paid, so only what can be counted bounds it.
         let total_max = payment.map_or(Money::MINOR_MAX, |_| self.amount_minor_max);

@@ -43,12 +43,24 @@ const heard = {
   },
 };
 
+// What somebody has typed is worth more than fresh numbers beside it.
+let typed = false;
+addEventListener("input", () => { typed = true; });
+
 const address = document.body.dataset.events;
 if (address) {
   const stream = new EventSource(address);
   for (const [name, hear] of Object.entries(heard)) {
     stream.addEventListener(name, (event) => hear(JSON.parse(event.data)));
   }
+  // A lost connection is the browser's to mend. After a refusal it gives up for good, be it that too many pages are
+  // followed, that the store has forgotten what came since, or that a session is over: the page begins anew, by GET and
+  // at a time of its own.
+  stream.addEventListener("error", () => {
+    if (stream.readyState !== EventSource.CLOSED) return;
+    const again = () => { if (!typed) location.replace(location.pathname + location.search); };
+    setTimeout(again, 5000 + 10000 * Math.random());
+  });
   addEventListener("pagehide", () => stream.close());
 }
 

@@ -1,22 +1,22 @@
 //! What changes, for pages that are open: one watch of the store for all of them, as long as there are any.
 //! Invariant: whoever names the revision that was seen last gets everything after it, once and in order, on whichever
-//! instance; carts and orders go to their owner alone. Who reads too slowly is cut off and comes back with that name.
+//! instance; carts and orders go to their owner alone, as long as their session lasts. Who reads too slowly is cut off,
+//! and so is everybody when the watch has ended and another has begun: they come back with that name.
 
 use std::sync::Arc;
 
 use kvstore_client::wire::Revision;
-use kvstore_client::{EventKind, KvClient, WatchBatch, WatchEvent, WatchRequest, WatchStream, problem_of};
-use payment_client::{Currency, Money};
-use percent_encoding::percent_decode_str;
-use serde_json::json;
+use kvstore_client::{KvClient, WatchRequest, WatchStream, problem_of};
 use service::problem::{self, Problem, Result};
 use service::tasks::Tasks;
 use tokio::sync::{Notify, OwnedSemaphorePermit, broadcast, watch};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep_until, timeout};
 
 use super::Shop;
-use crate::domain::{Product, UserId};
-use crate::store::{CartRecord, GoodsPart, Keys, OrderRecord, Store, read, read_int};
+use super::changes::{Batch, Event, told};
+use super::sessions::Held;
+use crate::domain::UserId;
+use crate::store::{Keys, Store};
 
 /// Batches that may wait for a slow reader.
 const WAITING_MAX: usize = 1024;
@@ -24,28 +24,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// A stream begins when the watch behind it does, or not at all.
 const BEGIN_MAX: Duration = Duration::from_secs(5);
 
-/// One thing that changed.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) name: &'static str,
-    /// JSON.
-    pub(crate) data: String,
-    /// `None` for everybody.
-    audience: Option<String>,
-}
-
-/// Everything that changed with one revision.
-#[derive(Debug)]
-struct Batch {
+/// Everything that this watch sees after this revision is broadcast.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    watch: u64,
     revision: Revision,
-    events: Vec<Event>,
 }
 
 pub(crate) struct Hub {
     batches: broadcast::Sender<Arc<Batch>>,
     wanted: Arc<Notify>,
-    /// Everything after this revision is broadcast; `None` while nothing is.
-    position: watch::Receiver<Option<Revision>>,
+    /// `None` while nothing is broadcast.
+    position: watch::Receiver<Option<Position>>,
 }
 
 impl Hub {
@@ -78,17 +68,19 @@ struct Feeder {
     store: Store,
     batches: broadcast::Sender<Arc<Batch>>,
     wanted: Arc<Notify>,
-    position: watch::Sender<Option<Revision>>,
+    position: watch::Sender<Option<Position>>,
 }
 
 impl Feeder {
     async fn run(self) {
+        let mut watch = 0;
         loop {
             if self.batches.receiver_count() == 0 {
                 self.wanted.notified().await;
                 continue;
             }
-            if let Err(error) = self.feed().await {
+            watch += 1;
+            if let Err(error) = self.feed(watch).await {
                 tracing::debug!(%error, "nothing is broadcast to pages for a while");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
@@ -97,18 +89,19 @@ impl Feeder {
     }
 
     /// Broadcasts as long as somebody listens.
-    async fn feed(&self) -> kvstore_client::Result<()> {
+    async fn feed(&self, watch: u64) -> kvstore_client::Result<()> {
         let revision = self.store.client.revision().await?;
-        let mut watch = follow(&self.store.client, &self.store.keys, revision).await?;
-        self.position.send_replace(Some(revision));
+        let mut stream = follow(&self.store.client, &self.store.keys, revision).await?;
+        self.position.send_replace(Some(Position { watch, revision }));
         while self.batches.receiver_count() > 0 {
-            let batch = watch.next_batch().await?;
-            let batch = Arc::new(told(&self.store.keys, batch));
+            let batch = stream.next_batch().await?;
+            let batch = Arc::new(told(&self.store.keys, watch, batch));
             let revision = batch.revision;
+            // The position first: whoever begins in between would count on a batch that has gone by already.
+            self.position.send_replace(Some(Position { watch, revision }));
             if self.batches.send(batch).is_err() {
                 tracing::trace!("the last page has gone");
             }
-            self.position.send_replace(Some(revision));
         }
         Ok(())
     }
@@ -131,11 +124,34 @@ pub(crate) enum Since {
 pub(crate) struct EventStream {
     shop: Shop,
     user: Option<UserId>,
-    batches: broadcast::Receiver<Arc<Batch>>,
-    /// From the store's past up to where the broadcast begins.
-    past: Option<(WatchStream, Revision)>,
+    /// With whose end the stream ends.
+    session: Option<Held>,
+    source: Source,
     seen: Revision,
     _place: OwnedSemaphorePermit,
+}
+
+/// Where batches come from: the store's past up to where the broadcast begins, and then the broadcast.
+struct Source {
+    past: Option<(WatchStream, Revision)>,
+    batches: broadcast::Receiver<Arc<Batch>>,
+    watch: u64,
+}
+
+impl Source {
+    /// `None` when one cannot be sure to hear of everything any longer. Cancel-safe.
+    async fn next(&mut self, keys: &Keys) -> Option<Arc<Batch>> {
+        let Some((past, until)) = &mut self.past else {
+            let batch = self.batches.recv().await.ok()?;
+            // What happened between two watches was broadcast by neither.
+            return (batch.watch == self.watch).then_some(batch);
+        };
+        let batch = past.next_batch().await.ok()?;
+        if batch.revision >= *until {
+            self.past = None;
+        }
+        Some(Arc::new(told(keys, self.watch, batch)))
+    }
 }
 
 /// The events of one revision that this page may see; there may be none.
@@ -145,7 +161,13 @@ pub(crate) struct Told {
 }
 
 impl Shop {
-    pub(crate) async fn follow(&self, user: Option<UserId>, since: Since) -> Result<EventStream> {
+    /// For somebody who is signed in, `token` is that of their session.
+    pub(crate) async fn follow(
+        &self,
+        user: Option<UserId>,
+        since: Since,
+        token: Option<&[u8]>,
+    ) -> Result<EventStream> {
         let Ok(place) = self.streams.clone().try_acquire_owned() else {
             return Err(Problem::new(
                 problem::TOO_MANY_WATCHERS,
@@ -159,23 +181,32 @@ impl Shop {
         let begins = begun.ok().and_then(|begun| *begun.ok()?);
         let begins = begins
             .ok_or_else(|| Problem::new(problem::NOT_READY, "The store cannot be followed at the moment."))?;
+        // Looked at once more, from here on its end is seen.
+        let session = match token {
+            Some(token) => Some(self.held(token).await?),
+            None => None,
+        };
         let seen = match since {
-            Since::Now => begins,
+            Since::Now => begins.revision,
             Since::Revision(revision) => revision,
         };
-        let past = if seen < begins {
+        let past = if seen < begins.revision {
             let watch = follow(&self.store.client, &self.store.keys, seen)
                 .await
                 .map_err(problem_of)?;
-            Some((watch, begins))
+            Some((watch, begins.revision))
         } else {
             None
         };
         Ok(EventStream {
             shop: self.clone(),
             user,
-            batches,
-            past,
+            session,
+            source: Source {
+                past,
+                batches,
+                watch: begins.watch,
+            },
             seen,
             _place: place,
         })
@@ -190,22 +221,15 @@ impl EventStream {
     /// What comes next; `None` when the page should come back with the revision it saw last. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some((watch, until)) = &mut self.past {
-                let batch = watch.next_batch().await.ok()?;
-                if batch.revision >= *until {
-                    self.past = None;
-                }
-                if batch.revision <= self.seen {
-                    continue;
-                }
-                let batch = told(&self.shop.store.keys, batch);
-                return Some(self.take(&batch));
-            }
-            // Cut off, or the end of the broadcast: the page comes back.
             let batch = tokio::select! {
-                batch = self.batches.recv() => batch.ok()?,
+                batch = self.source.next(&self.shop.store.keys) => batch?,
                 () = self.shop.closing.stopping() => return None,
+                () = over(self.session.as_ref()) => return None,
             };
+            let session = self.session.as_ref();
+            if session.is_some_and(|session| batch.ended.contains(&session.key)) {
+                return None;
+            }
             if batch.revision > self.seen {
                 return Some(self.take(&batch));
             }
@@ -224,87 +248,40 @@ impl EventStream {
     }
 }
 
-fn told(keys: &Keys, batch: WatchBatch) -> Batch {
-    let events = batch.events.iter();
-    Batch {
-        revision: batch.revision,
-        events: events.filter_map(|event| event_of(keys, event)).collect(),
+/// Waits until the time of a session is over.
+async fn over(session: Option<&Held>) {
+    match session {
+        Some(session) => sleep_until(session.ends).await,
+        None => std::future::pending().await,
     }
 }
 
-/// What a change means for a page; `None` for what pages do not show.
-fn event_of(keys: &Keys, event: &WatchEvent) -> Option<Event> {
-    let key = event.change.key.as_str();
-    let gone = event.kind == EventKind::Delete;
-    let value = event.change.value.clone().unwrap_or_default();
-    if let Some((id, part)) = keys.parse_goods(key) {
-        let (name, data) = match part {
-            GoodsPart::Stock if gone => return None,
-            GoodsPart::Stock => {
-                let stock = read_int(key, &value).ok()?;
-                ("stock", json!({"id": id, "stock": stock, "inStock": stock > 0}))
-            }
-            GoodsPart::Record if gone => ("gone", json!({"id": id})),
-            GoodsPart::Record => ("product", product_data(id, &read(key, &value).ok()?)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(watch: u64, revision: Revision) -> Arc<Batch> {
+        Arc::new(Batch {
+            watch,
+            revision,
+            events: Vec::new(),
+            ended: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_where_another_watch_begins() {
+        let keys = Keys::of_shop("one");
+        let (sender, batches) = broadcast::channel(8);
+        let mut source = Source {
+            past: None,
+            batches,
+            watch: 1,
         };
-        return Some(Event {
-            name,
-            data: data.to_string(),
-            audience: None,
-        });
-    }
-    if let Some(user) = key.strip_prefix(&keys.all_carts()) {
-        let cart: CartRecord = if gone {
-            CartRecord::default()
-        } else {
-            read(key, &value).ok()?
-        };
-        let count: i64 = cart.items.iter().map(|(_, quantity)| quantity).sum();
-        return Some(Event {
-            name: "cart",
-            data: json!({"count": count, "lines": cart.items.len()}).to_string(),
-            audience: Some(decoded(user)),
-        });
-    }
-    if let Some(notice) = key.strip_prefix(&keys.notices()) {
-        let (user, id) = notice.split_once('/').filter(|_| !gone)?;
-        return Some(Event {
-            name: "order",
-            data: json!({"order_id": id, "status": "refused"}).to_string(),
-            audience: Some(decoded(user)),
-        });
-    }
-    let (user, id) = key.strip_prefix(&keys.all_orders())?.split_once('/')?;
-    let order: OrderRecord = read(key, &value).ok()?;
-    Some(Event {
-        name: "order",
-        data: json!({"order_id": id, "status": order.status.word(), "total_minor": order.total_minor})
-            .to_string(),
-        audience: Some(decoded(user)),
-    })
-}
-
-fn product_data(id: &str, product: &Product) -> serde_json::Value {
-    json!({"id": id, "name": product.name, "price_minor": product.price_minor})
-}
-
-fn decoded(segment: &str) -> String {
-    percent_decode_str(segment).decode_utf8_lossy().into_owned()
-}
-
-impl Event {
-    /// With the price as people read it, which needs the shop's currency.
-    pub(crate) fn data(&self, currency: Currency) -> String {
-        if self.name != "product" {
-            return self.data.clone();
+        for one in [batch(1, 7), batch(2, 9)] {
+            sender.send(one).unwrap();
         }
-        let Ok(mut data) = serde_json::from_str::<serde_json::Value>(&self.data) else {
-            return self.data.clone();
-        };
-        if let Some(minor) = data["price_minor"].as_i64() {
-            let price = Money::new(minor, currency).to_string();
-            data["price_text"] = format!("{price} {currency}").into();
-        }
-        data.to_string()
+        assert_eq!(source.next(&keys).await.unwrap().revision, 7);
+        assert!(source.next(&keys).await.is_none());
     }
 }

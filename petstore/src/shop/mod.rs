@@ -1,6 +1,6 @@
 //! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
-//! shelves), `accounts`, `tries` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end), `orders`,
-//! `mail` (the same by letters between actors), `events`, `audit`.
+//! shelves), `accounts`, `tries` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end),
+//! `orders`, `mail` (the same by letters between actors), `events` (what `changes` makes of news, for pages), `audit`.
 //! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
 //! another one. It must not know HTTP; it answers with what a route says, or with a problem.
 
@@ -8,6 +8,7 @@ mod accounts;
 mod audit;
 mod carts;
 mod catalogue;
+mod changes;
 mod checkout;
 mod events;
 mod mail;

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kvstore_client::wire::LeaseId;
 use kvstore_client::wire::txn::Op;
 use kvstore_client::{Freshness, Txn, problem_of};
-use service::problem::Result;
+use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use super::Shop;
 use crate::domain::hex;
@@ -26,6 +26,12 @@ const SESSIONS_MAX: usize = 20;
 pub(crate) struct NewSession {
     pub(crate) token: String,
     pub(crate) record: SessionRecord,
+}
+
+/// A session that lasts, and how its end is known.
+pub(super) struct Held {
+    pub(super) key: String,
+    pub(super) ends: Instant,
 }
 
 fn hash(token: &[u8]) -> String {
@@ -97,6 +103,19 @@ impl Shop {
             .map(|kv| read::<SessionRecord>(&kv.key, &kv.bytes()))
             .transpose()?;
         Ok(record.filter(|record| record.expires_ms > now_ms()))
+    }
+
+    /// The session of this token, as long as it lasts.
+    pub(super) async fn held(&self, token: &[u8]) -> Result<Held> {
+        let Some(session) = self.session(token).await? else {
+            let over = "This token is not known here, or its time is over.";
+            return Err(Problem::new(problem::UNAUTHORIZED, over));
+        };
+        let left = Duration::from_millis(session.expires_ms.saturating_sub(now_ms()));
+        Ok(Held {
+            key: self.store.keys.session(&hash(token)),
+            ends: Instant::now() + left,
+        })
     }
 
     pub(crate) async fn end_session(&self, token: &[u8]) -> Result<()> {

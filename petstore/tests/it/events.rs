@@ -58,6 +58,12 @@ impl Page {
         }
     }
 
+    /// Waits until the shop ends the stream.
+    async fn ends(&mut self) {
+        let ending = async { while let Some(Ok(_)) = self.pieces.next().await {} };
+        timeout(DEADLINE, ending).await.expect("the stream ends");
+    }
+
     async fn until(&mut self, name: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
             let (told, data) = self.next().await;
@@ -131,6 +137,29 @@ async fn a_page_goes_on_at_another_instance() {
         .get("/events?since=x")
         .await
         .refused(400, "malformed-parameter");
+    system.stop().await;
+}
+
+/// Whoever signs out, or is signed out, on any instance hears no more of their carts and orders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_its_session() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (_, client) = system.user("ada").await;
+    let (_, other) = system.user("bob").await;
+    let mut page = Page::open(&system.at(1, &client), "/events", "").await;
+    let mut others = Page::open(&system.at(1, &other), "/events", "").await;
+    client.post("/logout", &json!({})).await.expect(204);
+    page.ends().await;
+    other.post("/orders", &order("6", 1, VISA)).await.expect(201);
+    others.until("order", |data| data["status"] == "paid").await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_time_of_its_session() {
+    let system = System::start_with(1, 1, |config| config.session_s = 2).await;
+    let (_, client) = system.user("ada").await;
+    Page::open(&client, "/events", "").await.ends().await;
     system.stop().await;
 }
 

@@ -271,16 +271,21 @@ pub(super) async fn cancel(
     let (shop, read) = (app.shop()?, app.read(request).await?);
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
     let user = app.user_of_path(&caller, &user)?;
-    service::idempotency::key(&read.parts.headers)?;
-    let found = shop.cancel(&user, &order_id(&order)?).await?;
+    let once = read.once(shop, &caller)?;
+    let checkout = shop.cancel(&user, &order_id(&order)?, once.as_ref()).await?;
+    let Checkout { found, replayed } = checkout;
     let view = views::order(user.as_str(), found.id.as_str(), &found.record);
     let status = match Ended::of(found.record.status) {
         Ended::NotYet => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
     };
     let mut response = json(status, &view);
+    let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(place(user.as_str(), found.id.as_str())) {
-        response.headers_mut().insert(header::LOCATION, location);
+        headers.insert(header::LOCATION, location);
+    }
+    if replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
 }

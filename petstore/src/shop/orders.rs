@@ -2,15 +2,16 @@
 //! Invariant: a cancel and the progress of an order race on its revision, and one of them wins. What was paid is
 //! given back; what is being paid at this moment cannot be stopped.
 
-use kvstore_client::{RangeRequest, problem_of};
+use kvstore_client::wire::txn::Branch;
+use kvstore_client::{RangeRequest, Txn, problem_of};
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 use tokio::time::{Duration, Instant};
 
 use super::Shop;
-use super::checkout::Found;
+use super::checkout::{Checkout, Found};
 use crate::domain::{OrderId, Status, UserId};
-use crate::store::{OrderRecord, inconsistent, read};
+use crate::store::{Kept, Once, OrderRecord, Store, inconsistent, read};
 
 /// Only the progress of the same order is in the way, and an order has few states.
 const TRIES_MAX: usize = 8;
@@ -50,10 +51,33 @@ impl Shop {
     }
 
     /// Cancels, and waits for the end a while. An order that is canceled already stays so.
-    pub(crate) async fn cancel(&self, user: &UserId, id: &OrderId) -> Result<Found> {
+    pub(crate) async fn cancel(&self, user: &UserId, id: &OrderId, once: Option<&Once>) -> Result<Checkout> {
         let until = Instant::now() + Duration::from_millis(self.config.order_wait_ms);
+        if self.store.answered(once).await?.is_some() {
+            let found = self.found_order(user, id).await?;
+            return Ok(Checkout {
+                found: self.wait_for_end(found, until).await?,
+                replayed: true,
+            });
+        }
+        let found = Box::pin(self.try_to_cancel(user, id, until)).await?;
+        // Kept only now: until it is, a repetition cancels what is canceled, which is the same.
+        let replayed = once.is_some() && !self.keep_cancel(&found, once).await?;
+        Ok(Checkout { found, replayed })
+    }
+
+    /// Whether this is the first answer to the key.
+    async fn keep_cancel(&self, found: &Found, once: Option<&Once>) -> Result<bool> {
+        let kept = Kept::of_order(found.user.as_str(), found.id.as_str());
+        let txn = self.store.keep(Txn::new(), once, &kept);
+        let answer = self.store.commit(self.store.guard(txn, once)).await?;
+        Ok(answer.branch == Branch::Then || Store::replay_of(once, answer.got(0))?.is_none())
+    }
+
+    async fn try_to_cancel(&self, user: &UserId, id: &OrderId, until: Instant) -> Result<Found> {
         let mut found = self.found_order(user, id).await?;
         for _ in 0..TRIES_MAX {
+            self.points.reach("read to be canceled").await;
             let status = match found.record.status {
                 Status::Pending => Status::Canceling,
                 Status::Paid => Status::Refunding,
@@ -87,7 +111,10 @@ impl Shop {
             }
             found = moved;
         }
-        Err(inconsistent("an order went back to an earlier state"))
+        Err(Problem::new(
+            problem::OVERLOADED,
+            "The order is changed all the time, so that it could not be canceled. Ask again.",
+        ))
     }
 }
 

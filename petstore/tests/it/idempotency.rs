@@ -225,6 +225,29 @@ async fn a_repeat_needs_no_place_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_is_repeated_as_well() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (_, client) = system.user("ada").await;
+    let mut cancels = Vec::new();
+    for _ in 0..2 {
+        let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
+        cancels.push(format!("{}/cancel", made.header("location")));
+    }
+    let first = keyed(&client, &cancels[0], "k", &json!({})).await.expect(200);
+    assert_eq!(first.json()["status"], "refunded");
+    let elsewhere = system.at(1, &client);
+    let second = keyed(&elsewhere, &cancels[0], "k", &json!({})).await.expect(200);
+    assert_eq!(second.json(), first.json());
+    let replayed = [&first, &second].map(|answer| answer.header("idempotent-replayed").to_owned());
+    assert_eq!(replayed, ["", "true"]);
+    let other = keyed(&client, &cancels[1], "k", &json!({})).await;
+    other.refused(422, "idempotency-key-reused");
+    let paid = client.get(cancels[1].trim_end_matches("/cancel")).await;
+    assert_eq!(paid.expect(200).json()["status"], "paid");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_run_out() {
     let system = System::start_with(1, 1, |config| {
         config.answer_s = 1;

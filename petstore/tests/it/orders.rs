@@ -3,6 +3,8 @@
 use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::json;
+use service::config::Checkout;
+use service::tasks::Tasks;
 
 use super::system::{EMPTY, System, VISA, ask, order};
 use crate::harness::wait_for;
@@ -195,6 +197,46 @@ async fn a_paid_order_is_canceled_and_the_money_comes_back() {
         .post(&missing, &json!({}))
         .await
         .refused(404, "order-not-found");
+    system.stop().await;
+}
+
+/// Each time the order was read to be canceled it is written once more, as if it moved on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_changes_all_the_time_is_no_fault_of_the_shop() {
+    let system = System::start().await;
+    let (ada, client) = system.user("ada").await;
+    let made = client.post("/orders", &order("2", 1, VISA)).await.expect(201);
+    let id = made.json()["order_id"].as_str().unwrap().to_owned();
+    let target = format!("{}/cancel", made.header("location"));
+    for _ in 0..8 {
+        system.traps[0].arm("read to be canceled");
+    }
+    let (asker, asked) = (client.clone(), target.clone());
+    let mut canceling = Tasks::new().spawn("cancel", async move { asker.post(&asked, &json!({})).await });
+    let root = system.cluster.client(0);
+    let key = format!("/v1/kv/shop/menagerie/live/order/{ada}/{id}");
+    let answer = loop {
+        tokio::select! {
+            answer = &mut canceling => break answer.unwrap(),
+            () = system.traps[0].caught() => {}
+        }
+        let seen = root.get(&key).await.expect(200);
+        let again = root
+            .request(Method::PUT, &key)
+            .header("if-match", seen.header("etag"));
+        let written = root.send(again.body(seen.text())).await;
+        assert!(matches!(written.status, 200 | 412), "{}", written.text());
+        system.traps[0].release();
+    };
+    if super::CHECKOUT == Checkout::Direct {
+        answer.refused(503, "overloaded");
+    } else {
+        // A letter does not mind.
+        assert_eq!(answer.expect(200).json()["status"], "refunded");
+    }
+    system.traps[0].disarm();
+    let canceled = client.post(&target, &json!({})).await.expect(200).json();
+    assert_eq!(canceled["status"], "refunded");
     system.stop().await;
 }
 

@@ -162,7 +162,7 @@ pub(super) async fn cancel(State(app): State<Shared>, Path(order): Path<String>,
         return Ok(sign_in_first(&format!("/shop/orders/{order}")));
     };
     let id = parse(&order)?;
-    match shop.cancel(user, &id).await {
+    match shop.cancel(user, &id, None).await {
         Ok(_) => Ok(see(&format!("/shop/orders/{order}"))),
         Err(refused) if refused.kind == problem::ORDER_NOT_CANCELABLE => {
             let found = shop.found_order(user, &id).await?;

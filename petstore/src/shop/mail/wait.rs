@@ -161,16 +161,14 @@ impl Shop {
         Ok(Some(read::<Refusal>(&key, &kv.bytes())?.problem()))
     }
 
-    /// Asks the order to be canceled, and waits for what it makes of that. At most one such letter waits at a time.
+    /// Asks the order to be canceled, and waits for what it makes of that. At most one such letter waits at a time. It
+    /// need not find the order as it was read: while goods are gathered it changes with each of them.
     pub(crate) async fn cancel_by_mail(&self, found: &Found, until: Instant) -> Result<Found> {
         let keys = &self.store.keys;
         let to = Actor::order(&found.user, &found.id);
         let letter = keys.letter(&to, "cancel");
         let txn = Txn::new()
-            .when(Condition::unchanged(
-                &keys.order(&found.user, &found.id),
-                found.revision,
-            ))
+            .when(Condition::exists(&keys.order(&found.user, &found.id)))
             .when(Condition::absent(&letter))
             .then(Op::put(&letter, write(&Post::new(to, Letter::Cancel))))
             .otherwise(Op::get(&letter));

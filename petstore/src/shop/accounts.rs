@@ -102,7 +102,8 @@ impl Shop {
         }
     }
 
-    /// The account of the admin has the password of the secrets, also after those were changed.
+    /// The account of the admin has the password of the secrets, also after those were changed. Sessions that were begun
+    /// with another one end with it.
     pub(crate) async fn open_admin(&self, password: &str) -> Result<()> {
         let (name, user) = (Username::admin(), UserId::parse("admin").expect("it is a name"));
         let key = self.store.keys.account(&name);
@@ -125,13 +126,18 @@ impl Shop {
             hash: self.passwords.hash(self.passwords.queue()?, secret()).await?,
             admin: true,
         };
-        let txn = match known {
-            None => self.open_account(&name, &user, &account),
-            Some(kv) => Txn::new()
-                .when(Condition::unchanged(&key, kv.mod_revision))
-                .then(Op::put(&key, write(&account))),
+        let Some(kv) = known else {
+            let txn = self.open_account(&name, &user, &account);
+            return self.store.commit(txn).await.map(drop);
         };
+        let txn = Txn::new()
+            .when(Condition::unchanged(&key, kv.mod_revision))
+            .then(Op::put(&key, write(&account)));
+        // Whoever had the old password is sent out: before, since this process may die behind the change and none would
+        // do it later; and behind it for those who came in between.
+        self.end_all_sessions(user.as_str()).await?;
         // Another instance that was faster has written the same.
-        self.store.commit(txn).await.map(drop)
+        self.store.commit(txn).await?;
+        self.end_all_sessions(user.as_str()).await
     }
 }

@@ -3,9 +3,11 @@
 use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::json;
+use service::secrets::Secret;
 
 use super::system::{PASSWORD, System, VISA, ask, keyed, order};
 use crate::harness::{Answer, Client, DEADLINE};
+use crate::vessel::Vessel;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_the_same_on_every_instance() {
@@ -241,6 +243,41 @@ async fn what_belongs_to_a_user_is_for_that_user_and_the_admin() {
     ask(&admin, Method::PUT, "/products/1", &json!({"price": 1}))
         .await
         .expect(200);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
+    let system = System::start().await;
+    let sign_in = async |password: &str| {
+        let body = json!({"username": "admin", "password": password});
+        let session = system.browse(Method::POST, "/login", &body).await.expect(200);
+        let session = session.json();
+        Client::at(system.shops[0].address, session["token"].as_str().unwrap())
+    };
+    let (config, mut secrets) = (system.config.clone(), system.cluster.secrets().clone());
+    let admin = sign_in(secrets.shop.admin_password.expose()).await;
+    admin.get("/me").await.expect(200);
+    secrets.shop.admin_password = Secret::new("another password");
+    let mut other = Vessel::launch(0, |listener, tasks| {
+        let settings = petstore::Settings {
+            config,
+            name: "shop2".to_owned(),
+            address: listener.local_addr().unwrap().to_string(),
+            secrets,
+            points: petstore::Points::none(),
+        };
+        petstore::run(settings, listener, tasks)
+    });
+    let operator = Client::at(other.address, system.token("operator"));
+    crate::harness::wait_for("the other shop", async || {
+        let answer = operator.get("/readyz").await;
+        (answer.status == 200).then_some(()).ok_or(answer.status)
+    })
+    .await;
+    admin.get("/me").await.refused(401, "unauthorized");
+    sign_in("another password").await.get("/me").await.expect(200);
+    other.stop().await;
     system.stop().await;
 }
 

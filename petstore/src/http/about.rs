@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
+use super::caller::must_look_after;
 use super::reading::json;
 use super::{Result, Shared};
 
@@ -21,7 +22,7 @@ pub(super) async fn ready(State(app): State<Shared>) -> Result<&'static str> {
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Shared>, headers: HeaderMap) -> Result<Response> {
     let caller = app.caller(&Method::GET, &headers).await?;
-    app.must_be_admin(&caller)?;
+    must_look_after(&caller)?;
     Ok(app.metrics.response())
 }
 

@@ -131,6 +131,14 @@ impl App {
     }
 }
 
+/// Who looks after the process itself: that everybody is trusted with the goods says nothing about it.
+pub(super) fn must_look_after(caller: &Caller) -> Result<()> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    Err(refusal(caller, "This is for the admin and the operator."))
+}
+
 fn refusal(caller: &Caller, detail: &str) -> Problem {
     match caller {
         Caller::Nobody => bearer::unauthorized("Sign in with POST /login, and send the token it answers."),

@@ -103,5 +103,9 @@ async fn everybody_is_trusted() {
         2
     );
     browse(Method::GET, "/admin/audit", json!(null)).await.expect(200);
+    // That everybody is trusted with the goods opens nothing of the process.
+    let metrics = browse(Method::GET, "/metrics", json!(null)).await;
+    metrics.refused(401, "unauthorized");
+    client.get("/metrics").await.expect(200);
     system.stop().await;
 }

@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_that_reads_gets_everything() {
-        let (reader, mut written) = mpsc::channel(2);
+        let (reader, mut written) = mpsc::channel::<Bytes>(2);
         let frames = stream::iter((0..9).map(|n: u8| Bytes::from(vec![n])));
         let reading = async {
             let mut read = Vec::new();

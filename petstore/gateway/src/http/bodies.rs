@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_taken_by_what_has_arrived() {
-        let (all, deadline) = (Semaphore::new(10), Instant::now() + Duration::from_secs(60));
+        let (all, deadline) = (Semaphore::new(10), Instant::now() + Duration::from_mins(1));
         let (whole, room) = read(&all, body(&[b"abc", b"", b"def"]), 8, deadline)
             .await
             .unwrap();

@@ -4,7 +4,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use payment_client::wire::Capture;
-use service::idempotency;
+use service::{idempotency, problem};
 
 use super::reading::{card_number, currency, money, name};
 use super::{Result, Shared};
@@ -46,7 +46,15 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<R
     purchase.fingerprint = app.fingerprint(&purchase);
     let outcome = app.ledger.pay(&purchase, None).await;
     app.count(&outcome, purchase.capture);
-    Ok(outcome?.into_answer(Some(&format!("/v1/payments/{id}"))))
+    let reply = outcome.map_err(|refusal| {
+        // Whoever sent no key cannot ask again in safety; by the id they can look, or cancel.
+        if key.is_none() && refusal.kind == problem::OUTCOME_UNKNOWN {
+            refusal.extra("payment_id", id.as_str())
+        } else {
+            refusal
+        }
+    })?;
+    Ok(reply.into_answer(Some(&format!("/v1/payments/{id}"))))
 }
 
 fn random_id() -> String {

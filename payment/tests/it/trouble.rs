@@ -38,11 +38,22 @@ async fn a_store_that_hangs_up_leaves_the_outcome_open() {
     assert_snapshot!(told(&unknown), @r#"
     503
     retry-after: 1
-    {"code":"outcome-unknown","detail":"The store could not say whether this was done. Repeat the request unchanged: it is done once at most.","request_id":"[request_id]","status":503,"title":"Outcome unknown","type":"/problems/outcome-unknown"}
+    {"code":"outcome-unknown","detail":"The store could not say whether this was done. Repeated with the same Idempotency-Key it is done once at most; without one, look first whether it was.","request_id":"[request_id]","status":503,"title":"Outcome unknown","type":"/problems/outcome-unknown"}
     "#);
     let simple = json!({"card_number": VISA, "amount": 1});
     let unknown = ask(&client, Method::POST, "/payments", &simple).await;
-    unknown.refused(503, "outcome-unknown");
+    // Without a key nobody but the service knows the id, so it is told: by it one can look, or bury the payment.
+    let unknown = unknown.refused(503, "outcome-unknown").json();
+    let id = unknown["payment_id"].as_str().unwrap();
+    let other = system.merchant();
+    other
+        .get(&format!("/v1/payments/{id}"))
+        .await
+        .refused(404, "payment-not-found");
+    cancel(&other, id).await.expect(200);
+    let request = client.request(Method::POST, "/payments").json(&simple);
+    let keyed = client.send(request.header("idempotency-key", "key")).await;
+    assert!(keyed.refused(503, "outcome-unknown").json()["payment_id"].is_null());
     // Whatever begins with a read has done nothing.
     let nothing = capture(&client, "p", &json!({})).await;
     assert_snapshot!(told(&nothing), @r#"

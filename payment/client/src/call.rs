@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// The first try of a call; each later one gets twice the time.
+/// The first try of a call; each later one gets twice the time, as far as the deadline lets it.
 const FIRST_TRY: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) body: Bytes,
     pub(crate) idempotency_key: Option<HeaderValue>,
+    /// Much has to be read for it: a try may take all the time there is, because each begins from the start.
+    pub(crate) takes_long: bool,
 }
 
 pub(crate) struct Answer {
@@ -51,7 +53,7 @@ impl Caller {
     pub(crate) async fn call(&self, request: &Request, time: Duration) -> Result<Answer> {
         let deadline = Instant::now() + time;
         let request_id = HeaderValue::try_from(service::edge::request_id()).ok();
-        let (mut try_time, mut pause, mut tries) = (FIRST_TRY, PAUSE_MIN, 0);
+        let (mut try_time, mut pause, mut tries) = (first_try(request, time), PAUSE_MIN, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let at = self.sticky.load(Ordering::Relaxed) % self.bases.len();
@@ -68,7 +70,8 @@ impl Caller {
                 .sticky
                 .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
             tries += 1;
-            try_time *= 2;
+            // However many fail at once within a long deadline, the time does not overflow.
+            try_time = try_time.saturating_mul(2).min(time);
             // Each instance is tried once before anything is waited for.
             let wait = if tries < self.bases.len() {
                 Duration::ZERO
@@ -139,6 +142,14 @@ impl Caller {
     }
 }
 
+fn first_try(request: &Request, time: Duration) -> Duration {
+    if request.takes_long {
+        time
+    } else {
+        FIRST_TRY.min(time)
+    }
+}
+
 /// The target of `<…>; rel="next"`.
 fn next_of(link: &str) -> Option<String> {
     let (target, kind) = link.strip_prefix('<')?.split_once('>')?;
@@ -161,4 +172,79 @@ impl From<Trouble> for Refusal {
 fn jitter(wait: Duration) -> Duration {
     let drawn = getrandom::u32().expect("the operating system has random bytes to give");
     wait / 2 + (wait / 2).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::routing::get;
+    use service::serve::{self, Limits};
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    struct Server {
+        caller: Caller,
+        calls: Arc<AtomicUsize>,
+        tasks: Tasks,
+    }
+
+    /// Answers `status` after a time to `/`, and counts how often it is asked.
+    async fn server(status: StatusCode, after: Duration) -> Server {
+        let (calls, tasks) = (Arc::new(AtomicUsize::new(0)), Tasks::new());
+        let counted = Arc::clone(&calls);
+        let route = get(move || {
+            let counted = Arc::clone(&counted);
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(after).await;
+                status
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().route("/", route);
+        let serving = serve::serve(listener, app, Limits::default(), tasks.clone());
+        let _serving = tasks.spawn("server", serving);
+        let caller = Caller {
+            http: service::http::client(service::http::Timeouts::default()),
+            bases: vec![base],
+            sticky: AtomicUsize::new(0),
+            authorization: HeaderValue::from_static("Bearer none"),
+        };
+        Server { caller, calls, tasks }
+    }
+
+    fn request(takes_long: bool) -> Request {
+        Request {
+            method: Method::GET,
+            target: "/".to_owned(),
+            body: Bytes::new(),
+            idempotency_key: None,
+            takes_long,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_is_not_begun_again() {
+        let slow = server(StatusCode::OK, FIRST_TRY + Duration::from_millis(300)).await;
+        let answer = slow.caller.call(&request(true), Duration::from_secs(20)).await;
+        assert_eq!(answer.unwrap().status, StatusCode::OK);
+        assert_eq!(slow.calls.load(Ordering::Relaxed), 1);
+        slow.tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn many_quick_failures_overflow_nothing() {
+        let busy = server(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO).await;
+        // The first try gets as much as a long row of failures leads to.
+        let request = request(true);
+        let asked = busy.caller.call(&request, Duration::MAX / 4);
+        assert!(tokio::time::timeout(Duration::from_secs(1), asked).await.is_err());
+        assert!(busy.calls.load(Ordering::Relaxed) > 3);
+        busy.tasks.stop();
+    }
 }

@@ -187,6 +187,7 @@ impl PaymentClient {
     }
 
     /// All payments to a merchant as they stood at this revision of the store, with their transfers, page by page.
+    /// The first try of each page may take the whole deadline.
     pub fn payments_at(&self, merchant: &str, revision: u64) -> PaymentPages<'_> {
         let merchant = encode(merchant);
         PaymentPages {
@@ -217,6 +218,7 @@ impl PaymentClient {
             target: "/v1/cards".to_owned(),
             body: json(&body)?,
             idempotency_key: Some(HeaderValue::try_from(key).expect("hex digits are a header value")),
+            takes_long: false,
         };
         self.send(request).await
     }
@@ -238,10 +240,10 @@ impl PaymentClient {
         }
     }
 
-    /// The trial balance, now or at a revision of the past.
+    /// The trial balance, now or at a revision of the past. The first try may take the whole deadline.
     pub async fn check_ledger(&self, revision: Option<u64>) -> Result<LedgerCheck> {
         let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
-        self.read(format!("/v1/ledger/check{query}")).await
+        self.send(long_reading(format!("/v1/ledger/check{query}"))).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -256,6 +258,7 @@ impl PaymentClient {
             target,
             body,
             idempotency_key: None,
+            takes_long: false,
         };
         self.send(request).await
     }
@@ -287,7 +290,7 @@ impl PaymentPages<'_> {
         let answer = self
             .client
             .caller
-            .call(&reading(target), self.client.deadline)
+            .call(&long_reading(target), self.client.deadline)
             .await?;
         self.next = answer.next;
         serde_json::from_slice(&answer.body)
@@ -364,6 +367,15 @@ fn reading(target: String) -> Request {
         target,
         body: bytes::Bytes::new(),
         idempotency_key: None,
+        takes_long: false,
+    }
+}
+
+/// For which the service has to read much: to be asked twice at the same time would only make it slower.
+fn long_reading(target: String) -> Request {
+    Request {
+        takes_long: true,
+        ..reading(target)
     }
 }
 

@@ -10,6 +10,9 @@ use crate::vault::CardId;
 /// A merchant's account and the funding account are spread over so many keys of each kind.
 pub(crate) const STRIPES: u8 = 8;
 
+/// So far the clocks of two processes never differ. One may sweep while the other still takes the token.
+const CLOCKS_MS_MAX: u64 = 24 * 3_600_000;
+
 pub(crate) const CARDS: &str = "pay/card/";
 pub(crate) const DUE: &str = "pay/due/";
 pub(crate) const FUNDED: &str = "pay/funded/";
@@ -145,9 +148,14 @@ pub(crate) fn due_hold(at_ms: u64, payment: &PaymentId) -> String {
     format!("{DUE}{at_ms:013}/hold/{}", payment.segment())
 }
 
-/// Marks a token as used, for as long as it could be used again.
-pub(crate) fn due_token(at_ms: u64, nonce: &str) -> String {
-    format!("{DUE}{at_ms:013}/token/{nonce}")
+/// Marks a token as used, for as long as it could be used again by any clock.
+pub(crate) fn due_token(expires_ms: u64, nonce: &str) -> String {
+    due_token_at_end(expires_ms.saturating_add(CLOCKS_MS_MAX), nonce)
+}
+
+/// Where the mark stood before it was kept longer than the token: such marks still count.
+pub(crate) fn due_token_at_end(expires_ms: u64, nonce: &str) -> String {
+    format!("{DUE}{expires_ms:013}/token/{nonce}")
 }
 
 pub(crate) fn due_answer(at_ms: u64, hash: &str) -> String {
@@ -198,7 +206,17 @@ mod tests {
         let payment = PaymentId::parse("p").unwrap();
         assert!(due_hold(999, &payment) < due_before(999));
         assert!(due_hold(1000, &payment) > due_before(999));
-        assert!(due_token(9, "z") < due_answer(10, "a"));
+        assert!(due_token_at_end(9, "z") < due_answer(10, "a"));
+    }
+
+    #[test]
+    fn a_mark_outlives_its_token_by_every_clock() {
+        let (expires_ms, hour_ms) = (1_800_000, 3_600_000);
+        let mark = due_token(expires_ms, "n");
+        assert!(mark > due_before(expires_ms));
+        assert!(mark > due_before(expires_ms + hour_ms));
+        assert!(mark < due_before(expires_ms + 25 * hour_ms));
+        assert!(due_token(u64::MAX, "n") > mark);
     }
 
     #[test]

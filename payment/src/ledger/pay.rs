@@ -178,8 +178,7 @@ impl Ledger {
             .when(Condition::value(&accepts, Comparison::Equal, currency))
             .otherwise(Op::get(&record_key))
             .otherwise(Op::get(&keys::card_part(&purchase.card.id, CardPart::Record)));
-        if let Some(token) = &purchase.token {
-            let mark = keys::due_token(token.expires_ms, &token.nonce);
+        for mark in purchase.token.iter().flat_map(marks) {
             txn = txn.when(Condition::absent(&mark)).otherwise(Op::get(&mark));
         }
         txn = purchase.moves(record, now_ms).into_iter().fold(txn, Txn::then);
@@ -200,14 +199,14 @@ impl Ledger {
         answer: &TxnAnswer,
         now_ms: u64,
     ) -> Result<Reply> {
-        let answer_op = 2 + usize::from(purchase.token.is_some());
+        let answer_op = if purchase.token.is_some() { 4 } else { 2 };
         if let Some(reply) = Self::replay_of(once, answer.got(answer_op))? {
             return Ok(reply);
         }
         if let Some(kv) = answer.got(0) {
             return replay(purchase, &records::read(&kv.key, &kv.bytes())?);
         }
-        if purchase.token.is_some() && answer.got(2).is_some() {
+        if (2..answer_op).any(|mark| answer.got(mark).is_some()) {
             return self.decline(purchase, DeclineCode::TokenUsed, once, now_ms).await;
         }
         let Some(kv) = answer.got(1) else {
@@ -256,6 +255,11 @@ impl Ledger {
             .ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
         replay(purchase, &records::read(&kv.key, &kv.bytes())?)
     }
+}
+
+/// Each of them says that the token was used.
+fn marks(token: &OpenedToken) -> [String; 2] {
+    [keys::due_token, keys::due_token_at_end].map(|mark| mark(token.expires_ms, &token.nonce))
 }
 
 /// The answer to a request whose id is known already.

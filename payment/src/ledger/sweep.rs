@@ -1,6 +1,7 @@
 //! What runs out: holds, the marks of used tokens, and answers to idempotency keys.
-//! Invariant: it is harmless on every instance at the same time and at every clock, because a hold ends by the same
-//! conditional step as a cancel, and nothing else that is removed is needed any more.
+//! Invariant: it is harmless on every instance at the same time, because a hold ends by the same conditional step as a
+//! cancel. It is so by every clock that is right to a day: until then the mark of a token stays after the token's end,
+//! since another clock may still take the token.
 
 use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::Op;

@@ -75,7 +75,12 @@ async fn a_decline_leaves_the_token() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_runs_out() {
-    let system = System::start_with(1, 1, |config| config.token_s = 1).await;
+    let system = System::start_with(1, 1, |config| {
+        config.token_s = 1;
+        config.hold_s = 2;
+        config.sweep_every_ms = 50;
+    })
+    .await;
     let merchant = system.merchant();
     let (used, unused) = (token(&system, VISA).await, token(&system, MASTERCARD).await);
     pay(&merchant, "used", &with_token(&used, 1.0)).await.expect(201);
@@ -99,6 +104,19 @@ async fn a_token_runs_out() {
     "#);
     // What was paid in time is still repeated.
     pay(&merchant, "used", &with_token(&used, 1.0)).await.expect(200);
+    // What was due after the token's end is swept; the mark stays, since by another clock the token is not at its end.
+    wait_for("the hold to be swept", async || {
+        let metrics = merchant.get("/metrics").await.expect(200).text();
+        if metrics.contains("payment_swept_total{kind=\"hold\"} 1") {
+            Ok(())
+        } else {
+            Err(metrics)
+        }
+    })
+    .await;
+    let root = system.cluster.client(0);
+    let due = root.get("/v1/kv?prefix=pay/due/").await.expect(200).text();
+    assert_eq!(due.matches("/token/").count(), 1, "{due}");
     tokio::time::timeout(Duration::from_secs(20), system.stop())
         .await
         .unwrap();

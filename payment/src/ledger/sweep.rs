@@ -4,7 +4,7 @@
 //! since another clock may still take the token.
 
 use kvstore_client::wire::kv::KeyValue;
-use kvstore_client::wire::txn::Op;
+use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{RangeRequest, Txn};
 use service::problem::Result;
 use service::time::now_ms;
@@ -16,8 +16,10 @@ use crate::domain::PaymentId;
 
 /// So much at a time; what is left is due the next time too.
 const ROWS_MAX: u32 = 500;
-/// Marks and answers are removed together, up to so many in one transaction.
-const OPS_MAX: usize = 64;
+/// Entries are removed together, up to so many in one transaction: at most two operations each.
+const TOGETHER_MAX: usize = 64;
+/// Whatever is then still in the way is left to the next time.
+const ROUNDS_MAX: usize = 4;
 
 /// How much was swept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,23 @@ enum Due {
     Hold(PaymentId),
     Token,
     Answer(String),
+}
+
+/// What is to be removed.
+struct Gone {
+    /// What said that it is due.
+    entry: String,
+    /// The answer that goes with it.
+    answer: Option<String>,
+}
+
+impl Gone {
+    fn entry(kv: &KeyValue) -> Self {
+        Self {
+            entry: kv.key.clone(),
+            answer: None,
+        }
+    }
 }
 
 fn due(kv: &KeyValue) -> Option<Due> {
@@ -62,31 +81,84 @@ impl Ledger {
             more: page.more,
             ..Swept::default()
         };
-        let mut gone: Vec<Op> = Vec::new();
+        let mut gone: Vec<Gone> = Vec::new();
         for kv in &page.kvs {
             match due(kv) {
                 Some(Due::Hold(id)) => {
                     self.resolve(&id, &Wish::Expire { now_ms }, None).await?;
                     // Mostly gone with the hold; left behind only by clocks that disagree.
-                    gone.push(Op::delete(&kv.key));
+                    gone.push(Gone::entry(kv));
                     swept.holds += 1;
                 }
                 Some(Due::Token) => {
-                    gone.push(Op::delete(&kv.key));
+                    gone.push(Gone::entry(kv));
                     swept.marks += 1;
                 }
                 Some(Due::Answer(hash)) => {
-                    gone.push(Op::delete(&keys::answer(&hash)));
-                    gone.push(Op::delete(&kv.key));
+                    gone.push(Gone {
+                        answer: Some(keys::answer(&hash)),
+                        ..Gone::entry(kv)
+                    });
                     swept.marks += 1;
                 }
                 None => return Err(inconsistent("something is due that nobody knows")),
             }
         }
-        for ops in gone.chunks(OPS_MAX) {
-            let txn = ops.iter().cloned().fold(Txn::new(), Txn::then);
-            self.commit("sweep", txn).await?;
+        for gone in gone.chunks(TOGETHER_MAX) {
+            self.remove(gone.iter().collect()).await?;
         }
         Ok(swept)
+    }
+
+    /// An answer goes only together with the entry that says that it is due: when another sweep was faster, the key of
+    /// that answer may have been used anew since, and has another entry then.
+    async fn remove(&self, mut gone: Vec<&Gone>) -> Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let answer = self.commit("sweep", removal(&gone)).await?;
+            if answer.branch == Branch::Then {
+                break;
+            }
+            let mut there = (0..gone.len()).map(|op| answer.got(op).is_some());
+            gone.retain(|_| there.next().unwrap_or(false));
+            if gone.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All of it, or else a look at which entries are still there.
+fn removal(gone: &[&Gone]) -> Txn {
+    let mut txn = Txn::new();
+    for Gone { entry, answer } in gone {
+        txn = txn.then(Op::delete(entry)).otherwise(Op::get(entry));
+        if let Some(answer) = answer {
+            txn = txn.when(Condition::exists(entry)).then(Op::delete(answer));
+        }
+    }
+    txn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_only_with_its_own_entry() {
+        let gone = |entry: &str, answer: Option<&str>| Gone {
+            entry: entry.to_owned(),
+            answer: answer.map(str::to_owned),
+        };
+        let gone = [
+            gone("due/1/token/n", None),
+            gone("due/2/answer/h", Some("answer/h")),
+        ];
+        let txn = removal(&gone.iter().collect::<Vec<_>>());
+        assert_eq!(txn.0.conditions, [Condition::exists("due/2/answer/h")]);
+        let deleted = ["due/1/token/n", "due/2/answer/h", "answer/h"].map(Op::delete);
+        assert_eq!(txn.0.then, deleted);
+        let looked_at = ["due/1/token/n", "due/2/answer/h"].map(Op::get);
+        assert_eq!(txn.0.otherwise, looked_at);
     }
 }

@@ -5,6 +5,8 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use payment::Moment::BeforeCommit;
+
 use crate::harness::{Answer, Client, wait_for};
 use crate::system::{EMPTY, System, VISA, cancel, order, pay, told};
 
@@ -112,6 +114,52 @@ async fn kept_answers_run_out() {
     .await;
     assert_eq!(
         cancel(&client, "p")
+            .await
+            .expect(200)
+            .header("idempotent-replayed"),
+        "true"
+    );
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_sweep_leaves_a_newer_answer() {
+    let mut system = System::start_with(1, 1, |config| {
+        config.answer_s = 1;
+        config.sweep_every_ms = 50;
+    })
+    .await;
+    let slow = system.trap(0).clone();
+    slow.arm("sweep", BeforeCommit);
+    let cancel = async |client: &Client, id: &str| {
+        let target = format!("/v1/payments/{id}/cancel");
+        keyed(client, Method::POST, &target, &json!({}), "key").await
+    };
+    cancel(&system.merchant(), "p").await.expect(200);
+    slow.caught().await;
+    // Another instance sweeps the answer, and the key is used anew.
+    system.start_instance(|config| config.answer_s = 3600).await;
+    let client = system.at(1, "merchant");
+    wait_for("the key to be free again", async || {
+        let anew = cancel(&client, "q").await;
+        if anew.status == 200 {
+            Ok(())
+        } else {
+            Err(anew.text())
+        }
+    })
+    .await;
+    slow.release();
+    wait_for("the slow sweep to end", async || {
+        let metrics = system.merchant().get("/metrics").await.expect(200).text();
+        let line = "payment_swept_total{kind=\"mark\"} ";
+        let swept = metrics.lines().find_map(|told| told.strip_prefix(line));
+        if swept == Some("1") { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    cancel(&client, "r").await.refused(422, "idempotency-key-reused");
+    assert_eq!(
+        cancel(&client, "q")
             .await
             .expect(200)
             .header("idempotent-replayed"),

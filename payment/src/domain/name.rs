@@ -1,5 +1,5 @@
 //! Names that callers choose: of payments, refunds, merchants and orders.
-//! Invariant: not empty, bounded in bytes, no control characters, fit for one segment of a path or a key, and no
+//! Invariant of all that are parsed: not empty, bounded in bytes, no control characters, fit for one segment of a path or a key, and no
 //! card number by mistake, since names are stored and logged.
 
 use std::fmt;
@@ -67,6 +67,19 @@ names! {
     /// What is paid for, in the merchant's words.
     OrderRef 128
 }
+
+/// Names that the ledger wrote are read again as they are, also when they could not be given any longer.
+macro_rules! stored_names {
+    ($($name:ident)*) => {$(
+        impl $name {
+            pub(crate) fn stored(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+        }
+    )*};
+}
+
+stored_names! { PaymentId MerchantName }
 
 pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, RESERVED)

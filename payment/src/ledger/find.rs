@@ -11,7 +11,7 @@ use service::problem::Result;
 
 use super::cards::CardState;
 use super::records::{self, PaymentRecord, TransferRecord};
-use super::{Ledger, answers, inconsistent, keys, resolve, trouble};
+use super::{Ledger, answers, keys, resolve, trouble};
 use crate::domain::{MerchantName, OrderRef, PaymentId};
 
 /// Refunds can be many; a payment is shown with at most so many transfers.
@@ -73,8 +73,7 @@ impl Ledger {
             (None, _) => keys::ORDERS.to_owned(),
         };
         let page = self.page(prefix, cursor, true).await?;
-        let ids = page.kvs.iter().map(|kv| payment_of_entry(&kv.key));
-        let ids = ids.collect::<Result<Vec<_>>>()?;
+        let ids: Vec<PaymentId> = page.kvs.iter().map(|kv| payment_of_entry(&kv.key)).collect();
         let reads = ids.into_iter().map(|id| {
             let ledger = self.clone();
             async move { ledger.payment(&id, Some(page.revision)).await }
@@ -177,8 +176,6 @@ pub(super) fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-fn payment_of_entry(key: &str) -> Result<PaymentId> {
-    let segment = key.rsplit('/').next().unwrap_or_default();
-    PaymentId::parse(&decoded(segment))
-        .map_err(|_fault| inconsistent("an entry of an order names no possible payment"))
+fn payment_of_entry(key: &str) -> PaymentId {
+    PaymentId::stored(decoded(key.rsplit('/').next().unwrap_or_default()))
 }

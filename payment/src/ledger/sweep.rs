@@ -11,7 +11,7 @@ use service::time::now_ms;
 
 use super::find::decoded;
 use super::resolve::Wish;
-use super::{Ledger, inconsistent, keys};
+use super::{Ledger, keys};
 use crate::domain::PaymentId;
 
 /// So much at a time; what is left is due the next time too.
@@ -58,7 +58,7 @@ fn due(kv: &KeyValue) -> Option<Due> {
     let mut parts = rest.splitn(3, '/');
     let (_at, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
     match kind {
-        "hold" => Some(Due::Hold(PaymentId::parse(&decoded(name)).ok()?)),
+        "hold" => Some(Due::Hold(PaymentId::stored(decoded(name)))),
         "token" => Some(Due::Token),
         "answer" => Some(Due::Answer(name.to_owned())),
         _ => None,
@@ -69,27 +69,43 @@ impl Ledger {
     pub(crate) async fn sweep(&self) -> Result<Swept> {
         // Read once: what is due by this clock is expired by it as well.
         let now_ms = now_ms();
-        let range = RangeRequest {
+        let mut range = RangeRequest {
             from: Some(keys::DUE.to_owned()),
             to: Some(keys::due_before(now_ms)),
             limit: Some(ROWS_MAX),
             uncounted: true,
             ..RangeRequest::default()
         };
-        let page = self.read_range("sweep", range).await?;
-        let mut swept = Swept {
-            more: page.more,
-            ..Swept::default()
-        };
+        loop {
+            let page = self.read_range("sweep", range.clone()).await?;
+            let swept = self.sweep_rows(&page.kvs, now_ms).await?;
+            // What cannot be swept stays where it is, and what is due after it must not wait for it.
+            let stuck = swept == Swept::default() && page.more;
+            if !stuck || page.cursor.is_none() {
+                return Ok(Swept {
+                    more: page.more && !stuck,
+                    ..swept
+                });
+            }
+            range.cursor = page.cursor;
+        }
+    }
+
+    /// Only a store that cannot be reached ends it early; a row that is damaged is left to a person.
+    async fn sweep_rows(&self, kvs: &[KeyValue], now_ms: u64) -> Result<Swept> {
+        let mut swept = Swept::default();
         let mut gone: Vec<Gone> = Vec::new();
-        for kv in &page.kvs {
+        for kv in kvs {
             match due(kv) {
-                Some(Due::Hold(id)) => {
-                    self.resolve(&id, &Wish::Expire { now_ms }, None).await?;
-                    // Mostly gone with the hold; left behind only by clocks that disagree.
-                    gone.push(Gone::entry(kv));
-                    swept.holds += 1;
-                }
+                Some(Due::Hold(id)) => match self.resolve(&id, &Wish::Expire { now_ms }, None).await {
+                    Ok(_reply) => {
+                        // Mostly gone with the hold; left behind only by clocks that disagree.
+                        gone.push(Gone::entry(kv));
+                        swept.holds += 1;
+                    }
+                    Err(problem) if problem.kind.status == 503 => return Err(problem),
+                    Err(problem) => skip(kv, problem.kind.code),
+                },
                 Some(Due::Token) => {
                     gone.push(Gone::entry(kv));
                     swept.marks += 1;
@@ -101,7 +117,7 @@ impl Ledger {
                     });
                     swept.marks += 1;
                 }
-                None => return Err(inconsistent("something is due that nobody knows")),
+                None => skip(kv, "nobody knows what it is"),
             }
         }
         for gone in gone.chunks(TOGETHER_MAX) {
@@ -126,6 +142,12 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// The name at the end of the key is its caller's and does not belong into a log; the rest is enough to find it.
+fn skip(kv: &KeyValue, why: &str) {
+    let place = kv.key.rsplit_once('/').map_or("", |(place, _name)| place);
+    tracing::warn!(due.place = place, why, "left out what is due and cannot be swept");
 }
 
 /// All of it, or else a look at which entries are still there.

@@ -20,6 +20,10 @@ pub(super) enum Caller {
 }
 
 impl Caller {
+    pub(super) fn has_credential(self) -> bool {
+        self != Self::Browser
+    }
+
     /// Whose idempotency keys are meant.
     pub(super) fn word(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! `POST /payments`, the simple one: checks the card, checks that it has enough, and charges it.
-//! Invariant: with an idempotency key the payment's id is made of that key, so that a repetition is the same payment.
+//! Invariant: with an idempotency key the payment's id is made of that key, so that a repetition is the same payment;
+//! without one, only a charge leaves a trace.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -19,22 +20,28 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<R
     let number = card_number(&mut fields);
     let currency = currency(&mut fields, Some(app.currency));
     let amount = money(&mut fields, "amount", currency, app.amount_bounds());
-    let merchant = name(&mut fields, "merchant", MerchantName::parse);
-    let order_ref = name(&mut fields, "order_ref", OrderRef::parse);
+    // Strangers write nothing of their choice into the books of others: their money goes where this system says.
+    let (merchant, order_ref) = if caller.has_credential() {
+        let merchant = name(&mut fields, "merchant", MerchantName::parse);
+        (merchant, name(&mut fields, "order_ref", OrderRef::parse))
+    } else {
+        (None, None)
+    };
     fields.finish()?;
     let (Some(number), Some(amount)) = (number, amount) else {
         unreachable!("what is missing is a fault")
     };
-    let id = match key {
+    let (id, named) = match key {
         Some(key) => {
             let owner = caller.word().as_bytes();
-            format!("key_{}", app.vault.fingerprint("payment id", &[owner, key]))
+            let id = format!("key_{}", app.vault.fingerprint("payment id", &[owner, key]));
+            (id, Named::ByKey)
         }
-        None => random_id(),
+        None => (random_id(), Named::ByChance),
     };
     let mut purchase = Purchase {
         id: PaymentId::parse(&id).expect("hex digits behind a word are a name"),
-        named: Named::ByKey,
+        named,
         card: app.vault.card(&number),
         token: None,
         money: amount,

@@ -22,6 +22,8 @@ pub(crate) enum Named {
     ByCaller,
     /// It is made of an idempotency key, so a repetition is one of that key.
     ByKey,
+    /// It is drawn, and told only with a payment that is made: nobody could ever ask for a decline.
+    ByChance,
 }
 
 /// A payment that is asked for.
@@ -76,6 +78,14 @@ impl Purchase {
             order.expires_ms = None;
         }
         record
+    }
+
+    /// What remembers a decline, if anybody can ask for it.
+    fn put_decline(&self, code: DeclineCode, now_ms: u64) -> Vec<Op> {
+        match self.named {
+            Named::ByCaller | Named::ByKey => self.put_record(&self.declined(code, now_ms)).into(),
+            Named::ByChance => Vec::new(),
+        }
     }
 
     fn put_record(&self, record: &PaymentRecord) -> [Op; 2] {
@@ -184,9 +194,14 @@ impl Ledger {
         txn = purchase.moves(record, now_ms).into_iter().fold(txn, Txn::then);
         txn = self.keep(txn, once, &Kept::Body(201, body), now_ms);
         // Too little on the card: recorded in the same transaction, so that it stays so for this id.
-        let declined = purchase.declined(DeclineCode::InsufficientFunds, now_ms);
-        txn = purchase.put_record(&declined).into_iter().fold(txn, Txn::failed);
-        let kept = Kept::Declined(DeclineCode::InsufficientFunds);
+        let poor = DeclineCode::InsufficientFunds;
+        txn = purchase
+            .put_decline(poor, now_ms)
+            .into_iter()
+            .fold(txn, Txn::failed);
+        // Also where it is not recorded: without that branch a refused add would run `else`.
+        txn.0.failed.get_or_insert_default();
+        let kept = Kept::Declined(poor);
         txn = self.keep_failed(txn, once, &kept, now_ms);
         Self::guard(txn, once)
     }
@@ -228,7 +243,7 @@ impl Ledger {
         ))
     }
 
-    /// A decline is final for its id, so it is recorded before it is told.
+    /// A decline is final for its id, so it is recorded before it is told, unless nobody will ever know the id.
     async fn decline(
         &self,
         purchase: &Purchase,
@@ -236,12 +251,15 @@ impl Ledger {
         once: Option<&Once>,
         now_ms: u64,
     ) -> Result<Reply> {
+        let recorded = purchase.put_decline(code, now_ms);
+        if recorded.is_empty() && once.is_none() {
+            return Err(answers::declined(code, false));
+        }
         let record_key = keys::record(&purchase.id);
         let mut txn = Txn::new()
             .when(Condition::absent(&record_key))
             .otherwise(Op::get(&record_key));
-        let declined = purchase.declined(code, now_ms);
-        txn = purchase.put_record(&declined).into_iter().fold(txn, Txn::then);
+        txn = recorded.into_iter().fold(txn, Txn::then);
         txn = self.keep(txn, once, &Kept::Declined(code), now_ms);
         let answer = self.commit("decline", Self::guard(txn, once)).await?;
         if answer.branch == Branch::Then {
@@ -276,7 +294,7 @@ fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
                 problem::PAYMENT_ID_REUSED,
                 "This id belongs to a payment with other content.",
             ),
-            Named::ByKey => Problem::new(
+            Named::ByKey | Named::ByChance => Problem::new(
                 problem::IDEMPOTENCY_KEY_REUSED,
                 "This Idempotency-Key was used for another request.",
             ),
@@ -287,7 +305,7 @@ fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
     }
     let status = match purchase.named {
         Named::ByCaller => 200,
-        Named::ByKey => 201,
+        Named::ByKey | Named::ByChance => 201,
     };
     Ok(Reply::again(status, purchase.body(record)))
 }

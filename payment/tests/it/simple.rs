@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client};
-use crate::system::{AMEX, STRANGER, System, VISA, ask, told};
+use crate::system::{AMEX, BLOCKED, STRANGER, System, VISA, ask, told};
 
 async fn charge(client: &Client, body: &Value, key: Option<&str>) -> Answer {
     let mut request = client.request(Method::POST, "/payments").json(body);
@@ -112,6 +112,46 @@ async fn a_card_is_never_overdrawn() {
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 50);
     assert_eq!(statuses.iter().filter(|status| **status == 402).count(), 50);
     assert_eq!(system.balance(AMEX).await, (0, 0));
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decline_that_nobody_can_ask_for_leaves_no_trace() {
+    let system = System::start().await;
+    let root = system.cluster.client(0);
+    let mut yen = json!({"card_number": VISA, "amount": 1});
+    yen["currency"] = json!("JPY");
+    for (body, code) in [
+        (
+            json!({"card_number": AMEX, "amount": 50.01}),
+            "insufficient-funds",
+        ),
+        (json!({"card_number": STRANGER, "amount": 1}), "unknown-card"),
+        (json!({"card_number": BLOCKED, "amount": 1}), "blocked"),
+        (yen, "currency-mismatch"),
+    ] {
+        let declined = system.browse(Method::POST, "/payments", &body).await;
+        let declined = declined.refused(402, "card-declined");
+        assert_eq!(declined.json()["decline_code"], code);
+        assert_eq!(declined.header("idempotent-replayed"), "");
+    }
+    for prefix in ["pay/payment/", "pay/order/"] {
+        let rows = root.get(&format!("/v1/kv?prefix={prefix}")).await.expect(200);
+        assert_eq!(rows.json()["kvs"], json!([]));
+    }
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_name_neither_merchant_nor_order() {
+    let system = System::start().await;
+    let body = json!({"card_number": VISA, "amount": 1, "merchant": "shop", "order_ref": "a\nb"});
+    let paid = system.browse(Method::POST, "/payments", &body).await.expect(201);
+    assert_eq!(paid.json()["merchant"], "demo");
+    assert_eq!(paid.json()["order_ref"], json!(null));
+    // With a token both count, and must be names.
+    let refused = charge(&system.merchant(), &body, None).await;
+    assert_eq!(refused.refused(422, "invalid-request").pointers(), ["/order_ref"]);
     system.stop().await;
 }
 

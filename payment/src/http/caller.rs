@@ -1,6 +1,8 @@
 //! Who is calling, and what they may do; and which request a repetition repeats.
 //! Invariant: a credential that is given is checked, also where none is needed; nothing tells a wrong one from another.
 
+use std::net::IpAddr;
+
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use base64::Engine as _;
@@ -15,21 +17,22 @@ use crate::ledger::Once;
 pub(super) enum Caller {
     Merchant,
     Operator,
-    /// Without a credential, on a demo system.
-    Browser,
+    /// Without a credential, on a demo system, from this network.
+    Browser(IpAddr),
 }
 
 impl Caller {
     pub(super) fn has_credential(self) -> bool {
-        self != Self::Browser
+        !matches!(self, Self::Browser(_))
     }
 
     /// Whose idempotency keys are meant.
-    pub(super) fn word(self) -> &'static str {
+    pub(super) fn owner(self) -> String {
         match self {
-            Self::Merchant => "merchant",
-            Self::Operator => "operator",
-            Self::Browser => "browser",
+            Self::Merchant => "merchant".to_owned(),
+            Self::Operator => "operator".to_owned(),
+            // Strangers must not stand in each other's way by a key such as `1`.
+            Self::Browser(network) => format!("browser {network}"),
         }
     }
 }
@@ -83,8 +86,7 @@ impl App {
     /// Anybody on a demo system, unless they are too fast; else the merchant or the operator.
     pub(super) fn anybody(&self, parts: &Parts) -> Result<Caller> {
         if self.config.demo && !parts.headers.contains_key(header::AUTHORIZATION) {
-            self.throttle.admit(parts)?;
-            return Ok(Caller::Browser);
+            return self.throttle.admit(parts).map(Caller::Browser);
         }
         self.caller(&parts.headers)
     }
@@ -118,10 +120,32 @@ impl App {
         };
         let path = uri.path().as_bytes();
         Ok(Some(Once {
-            hash: self.vault.fingerprint("answer", &[caller.word().as_bytes(), key]),
+            hash: self
+                .vault
+                .fingerprint("answer", &[caller.owner().as_bytes(), key]),
             fingerprint: self
                 .vault
                 .fingerprint("request", &[method.as_str().as_bytes(), path, body]),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_belong_to_whoever_sent_them() {
+        let browser = |network: [u8; 4]| Caller::Browser(network.into());
+        let callers = [
+            Caller::Merchant,
+            Caller::Operator,
+            browser([192, 0, 2, 1]),
+            browser([192, 0, 2, 2]),
+        ];
+        let mut owners: Vec<String> = callers.map(Caller::owner).into();
+        owners.sort_unstable();
+        owners.dedup();
+        assert_eq!(owners.len(), callers.len(), "{owners:?}");
     }
 }

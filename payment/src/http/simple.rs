@@ -1,22 +1,23 @@
 //! `POST /payments`, the simple one: checks the card, checks that it has enough, and charges it.
-//! Invariant: with an idempotency key the payment's id is made of that key, so that a repetition is the same payment;
+//! Invariant: with an idempotency key a repetition is answered as every other write is, for as long as the key lasts;
 //! without one, only a charge leaves a trace.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use payment_client::wire::Capture;
-use service::{idempotency, problem};
+use payment_client::wire::{Capture, Payment};
+use service::idempotency;
+use service::problem::{self, Problem};
 
 use super::reading::{card_number, currency, money, name};
 use super::{Result, Shared};
 use crate::domain::{MerchantName, OrderRef, PaymentId};
-use crate::ledger::{Named, Purchase};
+use crate::ledger::{Named, Purchase, random_id};
 
 pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let caller = app.anybody(&parts)?;
     let key = idempotency::key(&parts.headers)?;
-    let (mut fields, _body) = app.fields(&parts.headers, body).await?;
+    let (mut fields, body) = app.fields(&parts.headers, body).await?;
     let number = card_number(&mut fields);
     let currency = currency(&mut fields, Some(app.currency));
     let amount = money(&mut fields, "amount", currency, app.amount_bounds());
@@ -33,14 +34,15 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<R
     };
     let (id, named) = match key {
         Some(key) => {
-            let owner = caller.word().as_bytes();
-            let id = format!("key_{}", app.vault.fingerprint("payment id", &[owner, key]));
-            (id, Named::ByKey)
+            let owner = caller.owner();
+            let stands_for = app.vault.fingerprint("payment id", &[owner.as_bytes(), key]);
+            let id = PaymentId::parse(&format!("key_{stands_for}"));
+            (id.expect("hex digits behind a word are a name"), Named::ByKey)
         }
         None => (random_id(), Named::ByChance),
     };
     let mut purchase = Purchase {
-        id: PaymentId::parse(&id).expect("hex digits behind a word are a name"),
+        id,
         named,
         card: app.vault.card(&number),
         token: None,
@@ -51,21 +53,19 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<R
         fingerprint: String::new(),
     };
     purchase.fingerprint = app.fingerprint(&purchase);
-    let outcome = app.ledger.pay(&purchase, None).await;
+    let once = app.once(caller, (&parts.method, &parts.uri, &parts.headers), &body)?;
+    let outcome = app.ledger.pay(&purchase, once.as_ref()).await;
     app.count(&outcome, purchase.capture);
     let reply = outcome.map_err(|refusal| {
         // Whoever sent no key cannot ask again in safety; by the id they can look, or cancel.
-        if key.is_none() && refusal.kind == problem::OUTCOME_UNKNOWN {
-            refusal.extra("payment_id", id.as_str())
+        if once.is_none() && refusal.kind == problem::OUTCOME_UNKNOWN {
+            refusal.extra("payment_id", purchase.id.as_str())
         } else {
             refusal
         }
     })?;
-    Ok(reply.into_answer(Some(&format!("/v1/payments/{id}"))))
-}
-
-fn random_id() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has random bytes to give");
-    format!("pay_{:032x}", u128::from_ne_bytes(bytes))
+    // Under a key it need not be the payment that was asked for just now.
+    let made: Payment = serde_json::from_str(&reply.body)
+        .map_err(|error| Problem::internal("tell where a payment is", error))?;
+    Ok(reply.into_answer(Some(&format!("/v1/payments/{}", made.id))))
 }

@@ -36,11 +36,11 @@ impl Throttle {
         }
     }
 
-    /// Takes a token of whoever sent the request.
-    pub(super) fn admit(&self, parts: &Parts) -> Result<()> {
+    /// Takes a token of whoever sent the request, and tells from where they call.
+    pub(super) fn admit(&self, parts: &Parts) -> Result<IpAddr> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let address = peer.map_or(OTHERS, |ConnectInfo(peer)| network(peer.ip()));
-        self.take(address, Instant::now())
+        self.take(address, Instant::now()).map(|()| address)
     }
 
     fn take(&self, address: IpAddr, now: Instant) -> Result<()> {

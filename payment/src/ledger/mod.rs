@@ -33,7 +33,7 @@ pub(crate) use kvstore_client::problem_of as trouble;
 pub(crate) use cards::Opening;
 pub(crate) use find::{CardRow, Cursor, PageOf};
 pub(crate) use once::Once;
-pub(crate) use pay::{Named, Purchase};
+pub(crate) use pay::{Named, Purchase, random_id};
 pub(crate) use resolve::Wish;
 
 /// An answer that a route gives, and whether it was given before.

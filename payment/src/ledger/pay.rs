@@ -153,12 +153,26 @@ impl Purchase {
 
 impl Ledger {
     pub(crate) async fn pay(&self, purchase: &Purchase, once: Option<&Once>) -> Result<Reply> {
+        if let Some(reply) = self.pay_as_named(purchase, once).await? {
+            return Ok(reply);
+        }
+        // The key may be used anew, but the id that was made of it is another payment's for ever.
+        let anew = Purchase {
+            id: random_id(),
+            named: Named::ByChance,
+            ..purchase.clone()
+        };
+        let reply = self.pay_as_named(&anew, once).await?;
+        reply.ok_or_else(|| inconsistent("an id that was drawn is known already"))
+    }
+
+    /// `None` when the id was made of a key that has run out since.
+    async fn pay_as_named(&self, purchase: &Purchase, once: Option<&Once>) -> Result<Option<Reply>> {
         let now_ms = now_ms();
         let token = purchase.token.as_ref();
         if token.is_some_and(|token| token.expires_ms <= now_ms) {
-            return self
-                .decline(purchase, DeclineCode::TokenExpired, once, now_ms)
-                .await;
+            let declined = self.decline(purchase, DeclineCode::TokenExpired, once, now_ms);
+            return declined.await.map(Some);
         }
         let record = purchase.record(now_ms, self.hold_ms);
         let body = purchase.body(&record);
@@ -166,7 +180,7 @@ impl Ledger {
             .commit("pay", self.payment_txn(purchase, &record, &body, once, now_ms))
             .await?;
         match answer.branch {
-            Branch::Then => Ok(Reply::first(201, body)),
+            Branch::Then => Ok(Some(Reply::first(201, body))),
             Branch::Failed => Err(answers::declined(DeclineCode::InsufficientFunds, false)),
             Branch::Else => self.look_back(purchase, once, &answer, now_ms).await,
         }
@@ -213,34 +227,37 @@ impl Ledger {
         once: Option<&Once>,
         answer: &TxnAnswer,
         now_ms: u64,
-    ) -> Result<Reply> {
+    ) -> Result<Option<Reply>> {
         let answer_op = if purchase.token.is_some() { 4 } else { 2 };
         if let Some(reply) = Self::replay_of(once, answer.got(answer_op))? {
-            return Ok(reply);
+            return Ok(Some(reply));
         }
         if let Some(kv) = answer.got(0) {
-            return replay(purchase, &records::read(&kv.key, &kv.bytes())?);
+            let known: PaymentRecord = records::read(&kv.key, &kv.bytes())?;
+            // Without an answer beside it, it is as old as answers get, or the program before did not keep one.
+            let key_ends_ms = known.created_ms.saturating_add(self.answer_ms);
+            if purchase.named == Named::ByKey && key_ends_ms <= now_ms {
+                return Ok(None);
+            }
+            return replay(purchase, &known).map(Some);
         }
-        if (2..answer_op).any(|mark| answer.got(mark).is_some()) {
-            return self.decline(purchase, DeclineCode::TokenUsed, once, now_ms).await;
-        }
-        let Some(kv) = answer.got(1) else {
-            return self
-                .decline(purchase, DeclineCode::UnknownCard, once, now_ms)
-                .await;
+        let code = if (2..answer_op).any(|mark| answer.got(mark).is_some()) {
+            DeclineCode::TokenUsed
+        } else if let Some(kv) = answer.got(1) {
+            let card: CardRecord = records::read(&kv.key, &kv.bytes())?;
+            if card.status == CardStatus::Blocked {
+                DeclineCode::Blocked
+            } else if card.currency != purchase.money.currency {
+                DeclineCode::CurrencyMismatch
+            } else {
+                return Err(inconsistent(
+                    "a card that is active does not accept its own currency",
+                ));
+            }
+        } else {
+            DeclineCode::UnknownCard
         };
-        let card: CardRecord = records::read(&kv.key, &kv.bytes())?;
-        if card.status == CardStatus::Blocked {
-            return self.decline(purchase, DeclineCode::Blocked, once, now_ms).await;
-        }
-        if card.currency != purchase.money.currency {
-            return self
-                .decline(purchase, DeclineCode::CurrencyMismatch, once, now_ms)
-                .await;
-        }
-        Err(inconsistent(
-            "a card that is active does not accept its own currency",
-        ))
+        self.decline(purchase, code, once, now_ms).await.map(Some)
     }
 
     /// A decline is final for its id, so it is recorded before it is told, unless nobody will ever know the id.
@@ -273,6 +290,14 @@ impl Ledger {
             .ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
         replay(purchase, &records::read(&kv.key, &kv.bytes())?)
     }
+}
+
+/// For a payment that its caller does not name.
+pub(crate) fn random_id() -> PaymentId {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random bytes to give");
+    let id = format!("pay_{:032x}", u128::from_ne_bytes(bytes));
+    PaymentId::parse(&id).expect("hex digits behind a word are a name")
 }
 
 /// Each of them says that the token was used.

@@ -32,6 +32,18 @@ async fn every_write_answers_again_what_it_answered() {
         (Method::PUT, "/v1/payments/p2", order(EMPTY, 10.0, "manual"), 402),
         (Method::POST, "/v1/payments/p3/cancel", json!({}), 200),
         (Method::PUT, "/v1/cards", card, 200),
+        (
+            Method::POST,
+            "/payments",
+            json!({"card_number": VISA, "amount": 2}),
+            201,
+        ),
+        (
+            Method::POST,
+            "/payments",
+            json!({"card_number": EMPTY, "amount": 2}),
+            402,
+        ),
     ];
     for (n, (method, target, body, status)) in writes.into_iter().enumerate() {
         let (here, there) = if target == "/v1/cards" {
@@ -64,6 +76,18 @@ async fn every_write_answers_again_what_it_answered() {
     here.get("/v1/payments/p9")
         .await
         .refused(404, "payment-not-found");
+    // One key, whatever the route.
+    let simple = json!({"card_number": VISA, "amount": 2});
+    for (target, body, key) in [
+        ("/payments", &simple, "key-0"),
+        ("/payments", &simple, "key-4"),
+        ("/v1/payments/p9/cancel", &json!({}), "key-6"),
+        ("/v1/payments/p9/cancel", &json!({}), "key-7"),
+    ] {
+        let refused = keyed(&here, Method::POST, target, body, key).await;
+        refused.refused(422, "idempotency-key-reused");
+    }
+    assert_eq!(system.balance(VISA).await, (7500, 0));
     system.stop().await;
 }
 
@@ -119,6 +143,56 @@ async fn kept_answers_run_out() {
             .header("idempotent-replayed"),
         "true"
     );
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_charge_runs_out_too() {
+    let system = System::start_with(1, 1, |config| {
+        config.answer_s = 1;
+        config.sweep_every_ms = 50;
+    })
+    .await;
+    let client = system.merchant();
+    let charge = async |amount: i64| {
+        let body = json!({"card_number": VISA, "amount": amount});
+        keyed(&client, Method::POST, "/payments", &body, "key").await
+    };
+    let first = charge(1).await.expect(201);
+    let second = wait_for("the key to be free again", async || {
+        let other = charge(2).await;
+        if other.status == 201 {
+            Ok(other)
+        } else {
+            Err(other.text())
+        }
+    })
+    .await;
+    assert_ne!(first.header("location"), second.header("location"));
+    assert_eq!(system.balance(VISA).await, (999_700, 0));
+    for (paid, amount) in [(first, 100), (second, 200)] {
+        let shown = client.get(paid.header("location")).await.expect(200).json();
+        assert_eq!(shown["captured_minor"], amount);
+    }
+    system.stop().await;
+}
+
+/// The program before kept no answer for them: only the payment, under the id that was made of the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_charge_without_a_kept_answer_is_known_by_its_id() {
+    let system = System::start().await;
+    let client = system.merchant();
+    let body = json!({"card_number": VISA, "amount": 1});
+    let charge = async || keyed(&client, Method::POST, "/payments", &body, "key").await;
+    let first = charge().await.expect(201);
+    let root = system.cluster.client(0);
+    for prefix in ["pay/answer/", "pay/due/"] {
+        root.delete(&format!("/v1/kv?prefix={prefix}")).await.expect(200);
+    }
+    let again = charge().await.expect(201);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.text(), first.text());
+    assert_eq!(system.balance(VISA).await, (999_900, 0));
     system.stop().await;
 }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use payment_client::wire::{Status, TransferKind};
 use payment_client::{Currency, Money};
-use service::problem::Result;
+use serde::de::DeserializeOwned;
 
 use super::keys;
-use super::records::{self, CardRecord, PaymentRecord, TransferRecord};
+use super::records::{CardRecord, PaymentRecord, TransferRecord};
 
 /// More would not help anybody.
 pub(crate) const VIOLATIONS_MAX: usize = 100;
@@ -67,49 +67,57 @@ impl Tally {
         }
     }
 
+    /// A row that cannot be read is one more thing that does not fit, and the walk goes on behind it.
+    fn unreadable(&mut self, key: &str) {
+        self.violation(format!("{key} cannot be read"));
+    }
+
     /// The next row, in the order of keys.
-    pub(crate) fn row(&mut self, key: &str, value: &[u8]) -> Result<()> {
+    pub(crate) fn row(&mut self, key: &str, value: &[u8]) {
         if let Some(rest) = key.strip_prefix(keys::PAYMENTS) {
-            return self.payment_row(key, rest, value);
-        }
-        if let Some(rest) = key.strip_prefix(keys::CARDS) {
-            self.card_row(key, rest, value)
+            self.payment_row(key, rest, value);
+        } else if let Some(rest) = key.strip_prefix(keys::CARDS) {
+            self.card_row(key, rest, value);
         } else if key.starts_with(keys::FUNDED) {
-            self.transfer(&records::read(key, value)?);
-            Ok(())
+            match read::<TransferRecord>(value) {
+                Some(transfer) => self.transfer(&transfer),
+                None => self.unreadable(key),
+            }
         } else if let Some(rest) = key.strip_prefix(keys::FUNDING) {
             let mut parts = rest.split('/');
             let (currency, stripe, side) = (parts.next(), parts.next(), parts.next());
             let account = stripe.map(|stripe| format!("funding:{stripe}"));
-            self.other_row(key, account, currency, side, value)
+            self.other_row(key, account, currency, side, value);
         } else if let Some(rest) = key.strip_prefix(keys::MERCHANTS) {
             let mut parts = rest.split('/');
             let (currency, merchant) = (parts.next(), parts.next());
             let (stripe, side) = (parts.next(), parts.next());
             let account = merchant.zip(stripe);
             let account = account.map(|(merchant, stripe)| format!("merchant:{merchant}:{stripe}"));
-            self.other_row(key, account, currency, side, value)
-        } else {
-            Ok(())
+            self.other_row(key, account, currency, side, value);
         }
     }
 
-    fn card_row(&mut self, key: &str, rest: &str, value: &[u8]) -> Result<()> {
+    fn card_row(&mut self, key: &str, rest: &str, value: &[u8]) {
         let Some((card, part)) = rest.split_once('/') else {
-            self.violation(format!("{key} belongs to no card"));
-            return Ok(());
+            return self.violation(format!("{key} belongs to no card"));
         };
-        let tally = self.cards.entry(card.to_owned()).or_default();
-        match part {
-            "record" => tally.record = Some(records::read(key, value)?),
-            "accepts" => tally.accepts = Some(String::from_utf8_lossy(value).into_owned()),
-            "available" => tally.available = records::read_int(key, value)?,
-            "credits" => tally.counted.credits = records::read_int(key, value)?,
-            "debits" => tally.counted.debits = records::read_int(key, value)?,
-            "holds" => tally.counted.holds = records::read_int(key, value)?,
-            _ => self.violation(format!("{key} is no part of a card")),
+        let card = self.cards.entry(card.to_owned()).or_default();
+        let was_read = match part {
+            "record" => take(&mut card.record, read(value).map(Some)),
+            "accepts" => take(
+                &mut card.accepts,
+                Some(Some(String::from_utf8_lossy(value).into_owned())),
+            ),
+            "available" => take(&mut card.available, read_int(value)),
+            "credits" => take(&mut card.counted.credits, read_int(value)),
+            "debits" => take(&mut card.counted.debits, read_int(value)),
+            "holds" => take(&mut card.counted.holds, read_int(value)),
+            _ => return self.violation(format!("{key} is no part of a card")),
+        };
+        if !was_read {
+            self.unreadable(key);
         }
-        Ok(())
     }
 
     fn other_row(
@@ -119,23 +127,23 @@ impl Tally {
         currency: Option<&str>,
         side: Option<&str>,
         value: &[u8],
-    ) -> Result<()> {
+    ) {
         let currency = currency.and_then(|currency| currency.parse::<Currency>().ok());
         let (Some(account), Some(currency), Some(side)) = (account, currency, side) else {
-            self.violation(format!("{key} belongs to no account"));
-            return Ok(());
+            return self.violation(format!("{key} belongs to no account"));
         };
-        let amount = records::read_int(key, value)?;
         let sides = self.others.entry((account, currency)).or_default();
-        match side {
-            "credits" => sides.credits = amount,
-            "debits" => sides.debits = amount,
-            _ => self.violation(format!("{key} is no side of an account")),
+        let was_read = match side {
+            "credits" => take(&mut sides.credits, read_int(value)),
+            "debits" => take(&mut sides.debits, read_int(value)),
+            _ => return self.violation(format!("{key} is no side of an account")),
+        };
+        if !was_read {
+            self.unreadable(key);
         }
-        Ok(())
     }
 
-    fn payment_row(&mut self, key: &str, rest: &str, value: &[u8]) -> Result<()> {
+    fn payment_row(&mut self, key: &str, rest: &str, value: &[u8]) {
         let (segment, part) = rest.split_once('/').unwrap_or((rest, ""));
         let same = self
             .payment
@@ -148,20 +156,24 @@ impl Tally {
             segment: segment.to_owned(),
             ..PaymentTally::default()
         });
-        match part {
-            "record" => payment.record = Some(records::read(key, value)?),
-            "refunded" => payment.refunded = records::read_int(key, value)?,
+        let was_read = match part {
+            "record" => take(&mut payment.record, read(value).map(Some)),
+            "refunded" => take(&mut payment.refunded, read_int(value)),
             _ => {
-                let transfer: TransferRecord = records::read(key, value)?;
+                let Some(transfer) = read::<TransferRecord>(value) else {
+                    return self.unreadable(key);
+                };
                 if part.starts_with("refund/") {
                     payment.refunds = payment.refunds.saturating_add(transfer.amount);
                 } else {
                     payment.transfers.push(transfer.clone());
                 }
-                self.transfer(&transfer);
+                return self.transfer(&transfer);
             }
+        };
+        if !was_read {
+            self.unreadable(key);
         }
-        Ok(())
     }
 
     /// Moves the money a second time.
@@ -229,20 +241,21 @@ impl Tally {
         {
             // A capture ends the whole hold, however little it takes.
             let account = (format!("card:{}", order.card), order.currency);
-            self.moved.entry(account).or_default().holds -= order.amount;
+            let holds = &mut self.moved.entry(account).or_default().holds;
+            *holds = holds.saturating_sub(order.amount);
         }
     }
 
     fn check_amounts(&mut self, payment: &PaymentTally, record: &PaymentRecord) {
         let name = &payment.segment;
         let amount = record.order.as_ref().map_or(0, |order| order.amount);
-        let taken: i64 = payment
+        let taken: i128 = payment
             .transfers
             .iter()
             .filter(|one| matches!(one.kind, TransferKind::Charge | TransferKind::Capture))
-            .map(|one| one.amount)
+            .map(|one| i128::from(one.amount))
             .sum();
-        if taken != record.captured || record.captured > amount {
+        if taken != i128::from(record.captured) || record.captured > amount {
             let captured = record.captured;
             self.violation(format!(
                 "payment {name} of {amount} has {captured} captured, but {taken} moved"
@@ -312,7 +325,9 @@ impl Tally {
             holds,
         } = tally.counted;
         let available = tally.available;
-        if available != credits - debits - holds || available < 0 || holds < 0 {
+        // Damaged counters may be of any size.
+        let left = i128::from(credits) - i128::from(debits) - i128::from(holds);
+        if i128::from(available) != left || available < 0 || holds < 0 {
             self.violation(format!(
                 "card {card} has {available} available, but credits {credits} - debits {debits} - holds {holds}"
             ));
@@ -339,3 +354,23 @@ impl Tally {
         }
     }
 }
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    serde_json::from_slice(value).ok()
+}
+
+fn read_int(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Whether there was something to take over.
+fn take<T>(place: &mut T, read: Option<T>) -> bool {
+    let was_read = read.is_some();
+    if let Some(read) = read {
+        *place = read;
+    }
+    was_read
+}
+
+#[cfg(test)]
+mod tests;

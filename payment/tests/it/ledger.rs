@@ -75,15 +75,19 @@ async fn planted_damage_is_found() {
             continue;
         };
         let path = format!("/v1/kv/{key}");
-        root.send(root.request(reqwest::Method::PUT, &path).body(damage))
-            .await
-            .expect(200);
-        let check = merchant.get("/v1/ledger/check").await.expect(200).json();
-        assert_eq!(
-            check["balanced"], false,
-            "{key} can be changed without being noticed"
-        );
-        assert_ne!(check["violations"], json!([]), "{key}");
+        // Changed a little, as far as can be, and beyond being read.
+        let far = value.parse::<i64>().is_ok().then(|| i64::MIN.to_string());
+        for damage in [Some(damage), far, Some("{".to_owned())].into_iter().flatten() {
+            root.send(root.request(reqwest::Method::PUT, &path).body(damage.clone()))
+                .await
+                .expect(200);
+            let check = merchant.get("/v1/ledger/check").await.expect(200).json();
+            assert_eq!(
+                check["balanced"], false,
+                "{key} can be changed to {damage} without being noticed"
+            );
+            assert_ne!(check["violations"], json!([]), "{key}");
+        }
         told.push(key.to_owned());
         root.send(root.request(reqwest::Method::PUT, &path).body(value.to_owned()))
             .await

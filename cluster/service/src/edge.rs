@@ -1,7 +1,7 @@
 //! What every HTTP answer of every process has in common.
 //! Invariant: each answer names its request and the process that gave it; each refusal, also one made by
 //! the router itself or by a panic, is a problem of the same form.
-//! It must not know the routes it wraps, nor log a query, a body or a credential.
+//! It must not know the routes it wraps, nor log a query, a body or a credential, nor a card number out of a path.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -14,10 +14,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::FutureExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::Service;
 use tower::layer::layer_fn;
 
+use crate::card_like::{could_be_card, has_card_number};
 use crate::problem::{self, Explained, Problem};
 use crate::request_id;
 
@@ -149,7 +151,7 @@ struct Access(Option<(Method, String, Instant)>);
 impl Access {
     fn begin(request: &Request) -> Self {
         Self(tracing::enabled!(tracing::Level::DEBUG).then(|| {
-            let path = request.uri().path().to_owned();
+            let path = loggable(request.uri().path()).to_owned();
             (request.method().clone(), path, Instant::now())
         }))
     }
@@ -166,5 +168,33 @@ impl Access {
                 "answered"
             );
         }
+    }
+}
+
+/// Names in a path are of the caller's choice, and one may be a card number by mistake. It is refused only later.
+fn loggable(path: &str) -> &str {
+    let names = percent_decode_str(path).decode_utf8_lossy();
+    if has_card_number(&names, could_be_card) {
+        "[a path with a card number]"
+    } else {
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_card_number_gets_into_the_log() {
+        for path in [
+            "/v1/payments/4242424242424242",
+            "/v1/payments/4242%204242%204242%204242/cancel",
+            "/v1/payments/p/refunds/r-%34%32%34%32424242424242",
+        ] {
+            assert_eq!(loggable(path), "[a path with a card number]", "{path}");
+        }
+        let usual = "/v1/payments/shop-019ab4242424242424242fe0123456789a/cancel";
+        assert_eq!(loggable(usual), usual);
     }
 }

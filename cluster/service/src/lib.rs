@@ -2,12 +2,13 @@
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, `tls` guards them, `edge` wraps every answer,
 //! `body`, `fields`, `query`, `bearer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way
-//! an error becomes an answer, `docs` shows a contract to people.
+//! an error becomes an answer, `docs` shows a contract to people, `card_like` keeps card numbers out of logs.
 //! It knows nothing of stores, shops or payments and imports no other crate of ours.
 
 pub mod bearer;
 pub mod body;
 pub mod browser;
+pub mod card_like;
 pub mod config;
 pub mod docs;
 pub mod edge;

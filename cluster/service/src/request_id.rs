@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::card_like::{could_be_card, has_card_number};
+
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 const LENGTH_MAX: usize = 128;
+/// With these bits set, the first of sixteen hexadecimal digits is a letter.
+const LETTER: u64 = 0xa000_0000_0000_0000;
 
 tokio::task_local! {
     pub(crate) static CURRENT: HeaderValue;
@@ -28,7 +32,9 @@ pub(crate) fn current() -> String {
 pub(crate) fn take_over_or_make(headers: &HeaderMap) -> HeaderValue {
     if let Some(given) = headers.get(HEADER) {
         let visible = given.as_bytes().iter().all(u8::is_ascii_graphic);
-        if visible && (1..=LENGTH_MAX).contains(&given.len()) {
+        let sound = visible && (1..=LENGTH_MAX).contains(&given.len());
+        // It is logged everywhere, and a card number nowhere.
+        if sound && given.to_str().is_ok_and(|id| !has_card_number(id, could_be_card)) {
             return given.clone();
         }
     }
@@ -41,6 +47,49 @@ fn fresh() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let process =
         PROCESS.get_or_init(|| getrandom::u64().expect("the operating system has random bytes to give"));
+    // It begins with a letter, so that no process behind this one takes its digits for those of a card.
+    let process = process | LETTER;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{process:016x}-{number:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken_over(id: &'static str) -> bool {
+        let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(id))]);
+        take_over_or_make(&headers) == id
+    }
+
+    #[test]
+    fn a_card_number_is_no_id() {
+        for id in [
+            "order-17",
+            "1764410847123-4242",
+            "42424242-4242-4242-4242-424242424242",
+            "a424242424242424-2",
+        ] {
+            assert!(taken_over(id), "{id}");
+        }
+        for id in [
+            "4242424242424242",
+            "4242-4242-4242-4242",
+            "card-4242.4242.4242.4242-1",
+        ] {
+            assert!(!taken_over(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn our_own_ids_are_taken_over() {
+        for _ in 0..100 {
+            let id = fresh();
+            assert!(!has_card_number(&id, |_| true), "{id}");
+        }
+        for random in [0, 0x1234_5678_9012_3456, u64::MAX] {
+            let id = format!("{:016x}-{:x}", random | LETTER, 0x1234_5678);
+            assert!(!has_card_number(&id, |_| true), "{id}");
+        }
+    }
 }

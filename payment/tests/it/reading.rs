@@ -18,7 +18,7 @@ async fn every_fault_is_told_at_once() {
         "order_ref": "4242424242424242", "capture": "later"});
     assert_snapshot!(told(&pay(&merchant, "p", &wrong).await), @r#"
     422
-    {"code":"invalid-card-number","detail":"The JSON can be read, but is not what this route takes; `errors` lists every fault.","errors":[{"detail":"is no valid card number","pointer":"/card_number"},{"detail":"must be a currency of ISO 4217 in capitals, such as \"EUR\"","pointer":"/currency"},{"detail":"has more than 2 digits behind the point, which EUR does not have","pointer":"/amount"},{"detail":"must have no control characters","pointer":"/merchant"},{"detail":"is a card number, which must not stand in a name","pointer":"/order_ref"},{"detail":"must be \"manual\" or \"automatic\"","pointer":"/capture"}],"request_id":"[request_id]","status":422,"title":"Invalid card number","type":"/problems/invalid-card-number"}
+    {"code":"invalid-card-number","detail":"The JSON can be read, but is not what this route takes; `errors` lists every fault.","errors":[{"detail":"is no valid card number","pointer":"/card_number"},{"detail":"must be a currency of ISO 4217 in capitals, such as \"EUR\"","pointer":"/currency"},{"detail":"has more than 2 digits behind the point, which EUR does not have","pointer":"/amount"},{"detail":"must have no control characters","pointer":"/merchant"},{"detail":"has a card number in it, which must not stand in a name","pointer":"/order_ref"},{"detail":"must be \"manual\" or \"automatic\"","pointer":"/capture"}],"request_id":"[request_id]","status":422,"title":"Invalid card number","type":"/problems/invalid-card-number"}
     "#);
     let mut both = order(VISA, 1.0, "manual");
     both["token"] = json!("tok_x");

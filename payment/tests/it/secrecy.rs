@@ -5,14 +5,20 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::harness::Client;
 use crate::system::{AMEX, STRANGER, System, VISA, ask, capture, order, pay, refund};
 
 const CARDS: [&str; 3] = [VISA, AMEX, STRANGER];
 
 /// The number with and without what may stand between its digits.
-fn spellings(card: &str) -> [String; 3] {
+fn spellings(card: &str) -> [String; 4] {
     let digits: String = card.chars().filter(char::is_ascii_digit).collect();
-    [digits, card.to_owned(), card.replace(' ', "-")]
+    [
+        digits,
+        card.to_owned(),
+        card.replace(' ', "-"),
+        card.replace(' ', "."),
+    ]
 }
 
 fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
@@ -30,6 +36,38 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle.as_bytes())
+}
+
+/// Names that hold a card number by mistake, wherever there are names. None of them is taken.
+async fn names_with(client: &Client, card: &str) -> String {
+    let mut answers = String::new();
+    for spelling in spellings(card) {
+        for name in [
+            spelling.clone(),
+            format!("{spelling}-1"),
+            format!("card {spelling}"),
+        ] {
+            let in_path = name.replace(' ', "%20");
+            let mut merchant = order(STRANGER, 2.0, "manual");
+            merchant["merchant"] = json!(name);
+            let mut order_ref = order(STRANGER, 2.0, "manual");
+            order_ref["order_ref"] = json!(name);
+            let fine = order(STRANGER, 2.0, "manual");
+            for (method, target, body) in [
+                (Method::PUT, format!("/v1/payments/{in_path}"), &fine),
+                (Method::PUT, "/v1/payments/named".to_owned(), &merchant),
+                (Method::PUT, "/v1/payments/named".to_owned(), &order_ref),
+                (Method::POST, format!("/v1/payments/{in_path}/cancel"), &fine),
+                (Method::PUT, format!("/v1/payments/p0/refunds/{in_path}"), &fine),
+            ] {
+                let request = client.request(method, &target).json(body);
+                let sent = request.header("x-request-id", name.replace(' ', "."));
+                let refused = client.send(sent).await.refused(422, "invalid-request");
+                answers += &(refused.text() + refused.header("x-request-id"));
+            }
+        }
+    }
+    answers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,6 +90,7 @@ async fn card_numbers_are_in_no_file_and_no_answer() {
                 answers += &ask(&merchant, method, target, body).await.text();
             }
         }
+        answers += &names_with(&merchant, card).await;
         answers += &pay(&merchant, &id, &order(card, 2.0, "manual")).await.text();
         answers += &capture(&merchant, &id, &json!({})).await.text();
         answers += &refund(&merchant, &id, "r", json!(1)).await.text();

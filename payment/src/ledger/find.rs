@@ -19,6 +19,10 @@ const ROWS_MAX: u32 = 1000;
 /// How many payments of a page are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
+/// How many entries are looked through at a time for an order whose merchant is not told, and how often.
+const LOOK_ROWS: u32 = 5000;
+const LOOKS_MAX: usize = 10;
+
 /// Which page, and of what: as the caller was told, or the first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cursor {
@@ -67,16 +71,19 @@ impl Ledger {
         order_ref: Option<&OrderRef>,
         cursor: &Cursor,
     ) -> Result<PageOf<Payment>> {
-        let prefix = match (merchant, order_ref) {
-            (Some(merchant), Some(order_ref)) => keys::order(merchant, Some(order_ref)),
-            (Some(merchant), None) => format!("{}{}/", keys::ORDERS, merchant.segment()),
-            (None, _) => keys::ORDERS.to_owned(),
+        let found = match (merchant, order_ref) {
+            (Some(merchant), Some(_)) => self.entries(keys::order(merchant, order_ref), cursor).await?,
+            (Some(merchant), None) => {
+                let prefix = format!("{}{}/", keys::ORDERS, merchant.segment());
+                self.entries(prefix, cursor).await?
+            }
+            (None, Some(order_ref)) => self.entries_of_order(order_ref, cursor).await?,
+            (None, None) => self.entries(keys::ORDERS.to_owned(), cursor).await?,
         };
-        let page = self.page(prefix, cursor, true).await?;
-        let ids: Vec<PaymentId> = page.kvs.iter().map(|kv| payment_of_entry(&kv.key)).collect();
-        let reads = ids.into_iter().map(|id| {
+        let revision = found.revision;
+        let reads = found.rows.into_iter().map(|id| {
             let ledger = self.clone();
-            async move { ledger.payment(&id, Some(page.revision)).await }
+            async move { ledger.payment(&id, Some(revision)).await }
         });
         let rows = stream::iter(reads)
             .buffered(READS_AT_ONCE)
@@ -84,9 +91,49 @@ impl Ledger {
             .await?;
         Ok(PageOf {
             rows,
+            revision,
+            next: found.next,
+        })
+    }
+
+    async fn entries(&self, prefix: String, cursor: &Cursor) -> Result<PageOf<PaymentId>> {
+        let page = self.page(prefix, cursor, true).await?;
+        Ok(PageOf {
+            rows: page.kvs.iter().map(|kv| payment_of_entry(&kv.key)).collect(),
             revision: page.revision,
             next: page.cursor.filter(|_| page.more),
         })
+    }
+
+    /// Entries stand by merchant, so that those of an order of any merchant are looked for among all of them. A page
+    /// may then be short, or empty, although there is a next one: that bounds what a single request looks through.
+    async fn entries_of_order(&self, order_ref: &OrderRef, cursor: &Cursor) -> Result<PageOf<PaymentId>> {
+        let wanted = usize::try_from(cursor.limit).unwrap_or(usize::MAX);
+        let mut at = cursor.clone();
+        let mut found = PageOf {
+            rows: Vec::new(),
+            revision: 0,
+            next: None,
+        };
+        for _ in 0..LOOKS_MAX {
+            at.limit = LOOK_ROWS;
+            let mut page = self.page(keys::ORDERS.to_owned(), &at, true).await?;
+            at.revision = Some(page.revision);
+            if let Some(rows) = rows_up_to(&page.kvs, order_ref, wanted - found.rows.len()) {
+                // Once more up to the last one wanted, since only the store knows how to go on from there.
+                at.limit = rows;
+                page = self.page(keys::ORDERS.to_owned(), &at, true).await?;
+            }
+            let entries = page.kvs.iter().filter(|kv| is_of_order(&kv.key, order_ref));
+            found.rows.extend(entries.map(|kv| payment_of_entry(&kv.key)));
+            found.revision = page.revision;
+            found.next = page.cursor.filter(|_| page.more);
+            at.after.clone_from(&found.next);
+            if found.next.is_none() || found.rows.len() == wanted {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The cards with all their counters, for the operator's page.
@@ -174,6 +221,19 @@ fn assemble(id: &str, prefix: &str, kvs: &[KeyValue], refunded: i64) -> Result<O
 
 pub(super) fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// How many rows there are up to the last entry that is still wanted, unless all of them are.
+fn rows_up_to(kvs: &[KeyValue], order_ref: &OrderRef, wanted: usize) -> Option<u32> {
+    let entries = kvs.iter().enumerate();
+    let mut entries = entries.filter(|(_, kv)| is_of_order(&kv.key, order_ref));
+    let (last, _) = entries.nth(wanted.checked_sub(1)?)?;
+    u32::try_from(last + 1).ok()
+}
+
+fn is_of_order(key: &str, order_ref: &OrderRef) -> bool {
+    let mut segments = key.strip_prefix(keys::ORDERS).unwrap_or_default().split('/');
+    segments.nth(1) == Some(order_ref.segment().to_string().as_str())
 }
 
 fn payment_of_entry(key: &str) -> PaymentId {

@@ -291,3 +291,60 @@ async fn lists_are_paged_at_one_revision() {
     assert_eq!(past["status"], "authorized");
     system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_filter_works_alone() {
+    let system = System::start().await;
+    let merchant = system.merchant();
+    for n in 0..12 {
+        let mut body = order(VISA, 1.0, "automatic");
+        body["merchant"] = json!(format!("m{}", n % 4));
+        body["order_ref"] = json!(["o 1", "o/2", ""][n % 3]);
+        if n % 3 == 2 {
+            body["order_ref"] = Value::Null;
+        }
+        pay(&merchant, &format!("p{n:02}"), &body).await.expect(201);
+    }
+    let list = async |query: &str| {
+        let page = merchant.get(&format!("/v1/payments?{query}")).await.expect(200);
+        let ids: Vec<String> = page
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect();
+        let next = page.header("link").split_once("/v1/payments?").map(|(_, next)| {
+            let (next, _) = next.split_once('>').unwrap();
+            next.to_owned()
+        });
+        (ids, next)
+    };
+    // By merchant, whose entries stand together.
+    assert_eq!(
+        list("order_ref=o+1").await,
+        (["p00", "p09", "p06", "p03"].map(str::to_owned).to_vec(), None)
+    );
+    let mut query = "order_ref=o%2F2&merchant=&limit=1".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let (ids, next) = list(&query).await;
+        assert!(ids.len() <= 1, "{ids:?}");
+        seen.extend(ids);
+        let Some(next) = next else { break };
+        query = next;
+        // Others pay for the same order while the walk goes on.
+        let mut late = order(VISA, 1.0, "automatic");
+        late["order_ref"] = json!("o/2");
+        pay(&merchant, &format!("late{}", seen.len()), &late)
+            .await
+            .expect(201);
+    }
+    assert_eq!(seen, ["p04", "p01", "p10", "p07"]);
+    assert_eq!(
+        list("order_ref=&merchant=m1").await.0,
+        ["p05", "p09", "p01"].map(str::to_owned)
+    );
+    assert_eq!(list("order_ref=nothing").await, (Vec::new(), None));
+    system.stop().await;
+}

@@ -99,7 +99,7 @@ async fn bodies_are_read_strictly() {
         .await
         .refused(400, "malformed-parameter");
     merchant
-        .get("/v1/payments?order_ref=1")
+        .get("/v1/payments?order_ref=4242424242424242")
         .await
         .refused(400, "malformed-parameter");
     merchant

@@ -10,6 +10,7 @@ use payment_client::wire::{CardStatus, LedgerCheck, Payment};
 use service::problem::{self, Problem};
 use service::query::{Query, next_page};
 
+use super::ledger::proof;
 use super::payments::cursor;
 use super::{Result, Shared};
 use crate::ledger::CardRow;
@@ -21,7 +22,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
 #[derive(Template)]
 #[template(path = "accounts.html")]
 struct Accounts {
-    check: LedgerCheck,
+    /// On the first page only: each reads the whole ledger.
+    check: Option<LedgerCheck>,
     cards: Vec<CardLine>,
     next: Option<String>,
 }
@@ -97,11 +99,10 @@ pub(super) async fn accounts(State(app): State<Shared>, uri: Uri, headers: Heade
     }
     let cursor = cursor(&Query::of(&uri))?;
     let cards = app.ledger.cards(&cursor).await?;
-    let Ok(_room) = app.checks.try_acquire() else {
-        let detail = "The ledger is being checked already; load the page again in a moment.";
-        return Err(Problem::new(problem::OVERLOADED, detail));
+    let check = match cursor.after {
+        None => Some(proof(&app, Some(cards.revision)).await?),
+        Some(_) => None,
     };
-    let check = app.ledger.check(Some(cards.revision)).await?;
     render(&Accounts {
         check,
         next: cards.next.as_deref().map(|next| next_page(&uri, next)),

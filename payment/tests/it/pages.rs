@@ -80,7 +80,30 @@ async fn the_operator_sees_accounts_and_payments() {
     let next = format!("/ledger?{}", next.replace("&#38;", "&").replace("&amp;", "&"));
     let second = with_password(&system, &next, "operator").await.expect(200).text();
     assert_ne!(first, second);
+    // The proof reads the whole ledger: once is enough for all pages of a walk.
+    let is_proved = [&first, &second].map(|page| page.contains("Balanced at revision"));
+    assert_eq!(is_proved, [true, false]);
+    assert!(second.contains(" •••• "), "{second}");
     system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_waits_no_longer_for_the_proof_than_a_caller() {
+    let mut system = System::start_with(1, 1, |config| config.check_ms_max = 0).await;
+    system
+        .operator()
+        .get("/v1/ledger/check")
+        .await
+        .refused(503, "timeout");
+    with_password(&system, "/ledger", "operator")
+        .await
+        .refused(503, "timeout");
+    // What needs no proof is there all the same.
+    with_password(&system, "/ledger/payments", "operator")
+        .await
+        .expect(200);
+    system.stop_instance(0).await;
+    system.cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -117,6 +117,31 @@ async fn twins_with_one_key_are_one_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_changed_nothing_is_not_kept() {
+    let system = System::start().await;
+    let client = system.merchant();
+    let (capture, refund) = ("/v1/payments/p/capture", "/v1/payments/p/refunds/r");
+    keyed(&client, Method::POST, capture, &json!({}), "key-1")
+        .await
+        .refused(404, "payment-not-found");
+    keyed(&client, Method::PUT, refund, &json!({"amount": 1}), "key-2")
+        .await
+        .refused(404, "payment-not-found");
+    pay(&client, "p", &order(VISA, 10.0, "manual")).await.expect(201);
+    keyed(&client, Method::PUT, refund, &json!({"amount": 1}), "key-2")
+        .await
+        .refused(409, "payment-not-captured");
+    // The same request under the same key does better later.
+    keyed(&client, Method::POST, capture, &json!({}), "key-1")
+        .await
+        .expect(200);
+    keyed(&client, Method::PUT, refund, &json!({"amount": 1}), "key-2")
+        .await
+        .expect(201);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_answers_run_out() {
     let system = System::start_with(1, 1, |config| {
         config.answer_s = 1;

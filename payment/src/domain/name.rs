@@ -80,7 +80,7 @@ macro_rules! stored_names {
     )*};
 }
 
-stored_names! { PaymentId MerchantName }
+stored_names! { PaymentId MerchantName OrderRef }
 
 pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, RESERVED)

@@ -20,12 +20,14 @@ impl Ledger {
             None => self.client.revision().await.map_err(trouble)?,
         };
         let mut tally = Tally::default();
-        // Names of orders and what is due say nothing about money; all else does.
+        // Payments last: by then all is known that has to lead to them.
         for prefix in [
             keys::CARDS,
+            keys::DUE,
             keys::FUNDED,
             keys::FUNDING,
             keys::MERCHANTS,
+            keys::ORDERS,
             keys::PAYMENTS,
         ] {
             let mut walk = self.client.pages(RangeRequest {

@@ -1,6 +1,8 @@
 //! The proof of the ledger: takes every row of one revision in the order of keys and says what does not fit.
 //! Invariant: everything the counters say is computed a second time from the transfers, which are never changed.
-//! It keeps a few numbers for each account and nothing for each payment. It must not know how rows are read.
+//! It keeps a few numbers for each account and none for each payment but those held. It must not know how rows are read.
+
+mod entries;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +10,7 @@ use payment_client::wire::{Status, TransferKind};
 use payment_client::{Currency, Money};
 use serde::de::DeserializeOwned;
 
+use self::entries::Entries;
 use super::keys;
 use super::records::{CardRecord, PaymentRecord, TransferRecord};
 
@@ -48,6 +51,7 @@ pub(crate) struct Tally {
     /// What the transfers make of each account.
     moved: BTreeMap<(String, Currency), Sides>,
     payment: Option<PaymentTally>,
+    entries: Entries,
     pub(crate) violations: Vec<String>,
 }
 
@@ -95,6 +99,10 @@ impl Tally {
             let account = merchant.zip(stripe);
             let account = account.map(|(merchant, stripe)| format!("merchant:{merchant}:{stripe}"));
             self.other_row(key, account, currency, side, value);
+        } else if let Some(rest) = key.strip_prefix(keys::ORDERS) {
+            self.entries.order_row(key, rest);
+        } else {
+            self.entries.due_row(key);
         }
     }
 
@@ -236,6 +244,9 @@ impl Tally {
             ));
         }
         self.check_amounts(&payment, record);
+        if let Some(missing) = self.entries.payment(name, record) {
+            self.violation(missing);
+        }
         if let Some(order) = &record.order
             && count(TransferKind::Capture) == 1
         {
@@ -278,6 +289,9 @@ impl Tally {
     /// All rows were seen: the sums of each currency, and in `violations` what does not fit.
     pub(crate) fn finish(&mut self) -> Vec<Total> {
         self.close_payment();
+        for missing in self.entries.finish() {
+            self.violation(missing);
+        }
         let mut totals: BTreeMap<Currency, Total> = BTreeMap::new();
         let mut add = |currency, sides: Sides| {
             let total = totals.entry(currency).or_insert(Total {

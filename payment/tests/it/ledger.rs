@@ -94,10 +94,17 @@ async fn planted_damage_is_found() {
             .expect(200);
     }
     assert!(told.len() > 20, "damaged only {told:?}");
+    let due = rows.iter().filter_map(|row| row["key"].as_str());
+    let due = due.filter(|key| key.starts_with("pay/due/") && key.ends_with("/hold/held"));
+    let due: Vec<&str> = due.collect();
+    assert_eq!(due.len(), 1, "{rows:?}");
     for key in [
         "pay/payment/held/hold",
         "pay/payment/charged/record",
         "pay/payment/charged/refund/r",
+        "pay/order/shop/o-1/charged",
+        "pay/order/shop/o-1/held",
+        due[0],
     ] {
         let value = root.get(&format!("/v1/kv/{key}")).await.expect(200).text();
         root.delete(&format!("/v1/kv/{key}")).await.expect(200);

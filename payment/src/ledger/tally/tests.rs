@@ -74,3 +74,41 @@ fn amounts_of_any_size_are_judged() {
         "{found:?}"
     );
 }
+
+#[test]
+fn lost_entries_are_missed() {
+    let record = |status: &str| {
+        format!(
+            r#"{{"status":"{status}","created_ms":1,"order":{{"fingerprint":"","card":"c","brand":"visa","last4":"4242",
+            "merchant":"a/b","order_ref":"o 1","amount":1,"currency":"EUR","capture":"manual","expires_ms":7}}}}"#
+        )
+    };
+    let (held, declined) = (record("authorized"), record("declined"));
+    let rows = [
+        ("pay/due/0000000000007/hold/p%2F1", ""),
+        ("pay/due/0000000000007/token/p%2F2", ""),
+        ("pay/order/a%2Fb/o%201/p%2F1", ""),
+        ("pay/order/a%2Fb/o%201/p%2F2", ""),
+        ("pay/payment/p%2F1/record", held.as_str()),
+        ("pay/payment/p%2F2/record", declined.as_str()),
+    ];
+    let without = |lost: usize| {
+        let kept = rows.iter().enumerate().filter(|(at, _)| *at != lost);
+        let kept: Vec<(&str, &str)> = kept.map(|(_, row)| *row).collect();
+        let found = violations(&kept).into_iter();
+        let found = found.filter(|one| one.contains("entr"));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(without(rows.len()), [""; 0]);
+    assert_eq!(
+        without(0),
+        ["payment p%2F1 is held, and no entry would end its hold"]
+    );
+    assert_eq!(without(1), [""; 0]);
+    for lost in [2, 3] {
+        assert_eq!(
+            without(lost),
+            ["merchant a%2Fb has 2 payments, but 1 entries of orders that do not fit them"]
+        );
+    }
+}

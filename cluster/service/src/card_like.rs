@@ -43,10 +43,16 @@ fn has_right_check_digit(digits: &str) -> bool {
 fn makes_card_number(row: &[&str], is_card: &impl Fn(&str) -> bool) -> bool {
     (0..row.len()).any(|first| {
         let mut digits = String::new();
-        row[first..].iter().any(|group| {
+        for group in &row[first..] {
             digits.push_str(group);
-            (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len()) && is_card(&digits)
-        })
+            if digits.len() > DIGITS_MAX {
+                break;
+            }
+            if digits.len() >= DIGITS_MIN && is_card(&digits) {
+                return true;
+            }
+        }
+        false
     })
 }
 

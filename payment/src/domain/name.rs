@@ -1,6 +1,6 @@
 //! Names that callers choose: of payments, refunds, merchants and orders.
-//! Invariant of all that are parsed: not empty, bounded in bytes, no control characters, fit for one segment of a path or a key, and no
-//! card number by mistake, since names are stored and logged.
+//! Invariant of all that are parsed: not empty, bounded in bytes, no control characters, fit for one segment of a path
+//! or a key, and no card number by mistake, since names are stored and logged.
 
 use std::fmt;
 

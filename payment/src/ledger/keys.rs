@@ -20,6 +20,10 @@ pub(crate) const FUNDING: &str = "pay/funding/";
 pub(crate) const MERCHANTS: &str = "pay/merchant/";
 pub(crate) const ORDERS: &str = "pay/order/";
 pub(crate) const PAYMENTS: &str = "pay/payment/";
+/// All that the proof looks at stands from here, in this order: cards, what is due, fundings, merchants, orders, payments.
+pub(crate) const PROOF_FROM: &str = CARDS;
+/// To here, exclusively: the first key that no longer begins as those of payments do.
+pub(crate) const PROOF_TO: &str = "pay/payment0";
 /// Says that the cards for trying out were opened once.
 pub(crate) const DEMO: &str = "pay/demo";
 
@@ -187,6 +191,20 @@ mod tests {
         assert_eq!(
             order_entry(&merchant, None, &payment),
             "pay/order/m%2F1//a%2Frecord"
+        );
+    }
+
+    #[test]
+    fn the_proof_walks_over_all_that_it_needs_payments_last() {
+        let walked = [CARDS, DUE, FUNDED, FUNDING, MERCHANTS, ORDERS, PAYMENTS];
+        assert!(walked.is_sorted());
+        for prefix in walked {
+            let last = format!("{prefix}\u{10ffff}");
+            assert!(PROOF_FROM <= prefix && *last < *PROOF_TO, "{prefix}");
+        }
+        assert!(
+            *answer("ffff") < *PROOF_FROM,
+            "answers are many, and nothing to prove"
         );
     }
 

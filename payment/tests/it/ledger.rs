@@ -1,7 +1,9 @@
 //! The proof of the ledger: it balances, at any revision, and planted damage is found.
 
 use insta::assert_snapshot;
+use payment::Moment::AfterRead;
 use serde_json::{Value, json};
+use service::tasks::Tasks;
 
 use crate::system::{MASTERCARD, System, VISA, cancel, capture, order, pay, refund};
 
@@ -120,6 +122,42 @@ async fn planted_damage_is_found() {
         .await
         .expect(200);
     }
+    system.stop().await;
+}
+
+/// A ledger of two pages, and a compaction between them that gives up the revision of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_leaves_a_proof_its_revision() {
+    let system = System::start().await;
+    let merchant = system.merchant();
+    pay(&merchant, "p", &order(VISA, 10.0, "automatic"))
+        .await
+        .expect(201);
+    let root = system.cluster.client(0);
+    // Marks of tokens far from their end: many rows that change nothing.
+    for part in 0..21 {
+        let puts = (0..100).map(|n| {
+            let key = format!("pay/due/9999999999999/token/{part}-{n}");
+            json!({"put": {"key": key, "value": "p"}})
+        });
+        let txn = json!({"then": puts.collect::<Vec<_>>()});
+        root.txn(&txn).await.expect(200);
+    }
+    let trap = system.trap(0);
+    trap.arm("check", AfterRead);
+    let check = Tasks::new().spawn("check", async move { merchant.get("/v1/ledger/check").await });
+    trap.caught().await;
+    pay(&system.merchant(), "late", &order(VISA, 1.0, "automatic"))
+        .await
+        .expect(201);
+    let now = root.revision().await;
+    root.post("/v1/compact", &json!({"revision": now}))
+        .await
+        .expect(200);
+    trap.release();
+    let check = check.await.unwrap().expect(200).json();
+    assert!(check["revision"].as_u64().unwrap() < now, "{check}");
+    assert_eq!(check["violations"], json!([]), "{check}");
     system.stop().await;
 }
 

@@ -55,6 +55,16 @@ pub struct Side {
     pub stand: Stand,
 }
 
+impl Side {
+    /// What it can win with: not what was laid on top once the truth was known.
+    fn at_stake_micro(&self) -> u64 {
+        match &self.stand {
+            Stand::Answered { stake_micro, .. } => self.account.stake_micro.min(*stake_micro),
+            Stand::Absent | Stand::Out => 0,
+        }
+    }
+}
+
 /// What became of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -94,7 +104,7 @@ pub fn settle(params: &Params, treasury_micro: u64, sides: &[Side], outcome: usi
     for (side, mut verdict) in sides.iter().zip(verdicts) {
         if verdict.right == Some(true) {
             let won_micro = share_floor(pool_micro, verdict.wager_micro, sums.right_wagers_micro.max(1));
-            let reward_micro = share_floor(side.account.stake_micro, sums.reward_ppm, u64::from(PPM));
+            let reward_micro = share_floor(side.at_stake_micro(), sums.reward_ppm, u64::from(PPM));
             verdict.gained_micro = won_micro + reward_micro;
         }
         gained_micro += verdict.gained_micro;
@@ -117,7 +127,7 @@ impl Sums {
             let Some((forecast, wager_micro)) = wager(params, side) else {
                 continue;
             };
-            stakes_micro += side.account.stake_micro;
+            stakes_micro += side.at_stake_micro();
             wagers_micro += wager_micro;
             if forecast.label() == outcome {
                 right_wagers_micro += wager_micro;
@@ -135,12 +145,8 @@ impl Sums {
 /// What a model wagers, if it takes part: whoever was ejected since sits out.
 fn wager<'a>(params: &Params, side: &'a Side) -> Option<(&'a Forecast, u64)> {
     match &side.stand {
-        Stand::Answered {
-            forecast,
-            stake_micro,
-        } if !side.account.ejected => {
-            let stake_micro = side.account.stake_micro.min(*stake_micro);
-            let wager_micro = share_floor(stake_micro, params.wager_ppm, u64::from(PPM));
+        Stand::Answered { forecast, .. } if !side.account.ejected => {
+            let wager_micro = share_floor(side.at_stake_micro(), params.wager_ppm, u64::from(PPM));
             Some((forecast, wager_micro))
         }
         _ => None,

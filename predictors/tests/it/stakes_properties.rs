@@ -227,7 +227,7 @@ fn a_top_up_after_the_truth_is_known_wins_nothing() {
     let params = Params::default();
     let say =
         |right: bool| Forecast::ingest(if right { &[1.0, 0.0, 0.0] } else { &[0.0, 1.0, 0.0] }, 3).unwrap();
-    let gained = |stake_now: u64| {
+    let gained = |treasury_micro: u64, stake_now: u64| {
         let side = |right, now| Side {
             account: Account::newcomer(&params, CLASSES, now),
             stand: Stand::Answered {
@@ -235,15 +235,18 @@ fn a_top_up_after_the_truth_is_known_wins_nothing() {
                 stake_micro: 1_000_000_000,
             },
         };
-        let settled = settle(
-            &params,
-            0,
-            &[side(true, stake_now), side(false, 1_000_000_000)],
-            0,
-        );
+        let sides = [side(true, stake_now), side(false, 1_000_000_000)];
+        let settled = settle(&params, treasury_micro, &sides, 0);
         settled.verdicts[0].gained_micro
     };
-    assert_eq!(gained(1_000_000_000), gained(9_000_000_000));
+    for treasury_micro in [0, params.endowment_micro] {
+        assert_eq!(
+            gained(treasury_micro, 1_000_000_000),
+            gained(treasury_micro, 9_000_000_000)
+        );
+    }
+    // The treasury does give something, so that there was something to win by it.
+    assert!(gained(params.endowment_micro, 1_000_000_000) > gained(0, 1_000_000_000));
 }
 
 #[test]

@@ -54,7 +54,8 @@ impl Kind {
                 "Takes features as independent and bell-shaped; too sure of itself where they are not."
             }
             Self::Knn => {
-                "Knows only six grades of certainty; far from all rows it still names their nearest class."
+                "Knows only six grades of certainty, except where rows are equal; far from all rows it still names \
+                 their nearest class."
             }
             Self::Logistic => "Draws straight borders; far from all rows it becomes very sure.",
             Self::Tree => "Borders run along the axes, and a small change of the rows can change them much.",

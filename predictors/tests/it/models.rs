@@ -1,5 +1,7 @@
 //! The five models: as good as others' of the same kind, and real probabilities wherever one asks.
 
+use std::time::{Duration, Instant};
+
 use predictors::data::{CsvOptions, Impute, Table, iris, read_csv};
 use predictors::evaluate::{Plan, cross_validated, evaluate, html};
 use predictors::models::{Fitted, Kind, Predictor, fit};
@@ -196,4 +198,72 @@ fn data_that_nobody_masters_is_still_judged() {
     let table = read(&text, &CsvOptions::default()).unwrap();
     let evaluation = evaluate(&table, plan, &mut || {}).unwrap();
     assert_eq!(evaluation.consensus.figures.judged, 400);
+}
+
+fn labelled(rows: Vec<Vec<f64>>, labels: Vec<usize>) -> Table {
+    Table {
+        source: "a test".to_owned(),
+        notes: Vec::new(),
+        features: (0..rows[0].len()).map(|feature| format!("f{feature}")).collect(),
+        classes: vec!["a".to_owned(), "b".to_owned()],
+        rows,
+        labels,
+    }
+}
+
+/// By each of these, some index grows as deep as there are rows.
+#[test]
+fn neighbours_among_many_equal_numbers_are_found_at_once() {
+    let flat = |count: usize| vec![vec![1.0, 2.0]; count];
+    let number = |at: usize| f64::from(u32::try_from(at).unwrap());
+    let zeros = |at: usize| if at.is_multiple_of(10) { number(at) } else { 0.0 };
+    let tables = [
+        ("equal rows", flat(200_000)),
+        (
+            "a column of zeros",
+            (0..100_000).map(|at| vec![zeros(at)]).collect(),
+        ),
+        (
+            "a column of zeros beside another",
+            (0..100_000)
+                .map(|at| vec![zeros(at), number(at * 7919 % 100_003)])
+                .collect(),
+        ),
+        (
+            "rows in their order",
+            (0..100_000).map(|at| vec![number(at)]).collect(),
+        ),
+    ];
+    for (what, rows) in tables {
+        let labels = (0..rows.len()).map(|at| at % 2).collect();
+        let (first, began) = (rows[0].clone(), Instant::now());
+        let fitted = fit(Kind::Knn, &labelled(rows, labels), 1).unwrap();
+        let said = Predictor::new(fitted).unwrap().predict(&first);
+        assert!(sound(&said), "{what}: {said:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "{what}: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[test]
+fn equal_rows_share_the_votes_that_are_left() {
+    let mut rows = vec![vec![0.0]; 3];
+    rows.extend(vec![vec![1.0]; 10]);
+    rows.push(vec![9.0]);
+    // All of the first are `a`, four in ten of the second, and the last is `b`.
+    let labels = vec![0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1];
+    let model = Predictor::new(fit(Kind::Knn, &labelled(rows, labels), 1).unwrap()).unwrap();
+    let near = |said: Vec<f64>, wanted: [f64; 2]| {
+        let close = said
+            .iter()
+            .zip(wanted)
+            .all(|(said, wanted)| (said - wanted).abs() < 1e-12);
+        assert!(close, "{said:?}, not {wanted:?}");
+    };
+    near(model.predict(&[0.0]), [(3.0 + 2.0 * 0.4) / 5.0, 2.0 * 0.6 / 5.0]);
+    near(model.predict(&[1.0]), [0.4, 0.6]);
+    near(model.predict(&[8.0]), [4.0 * 0.4 / 5.0, (1.0 + 4.0 * 0.6) / 5.0]);
 }

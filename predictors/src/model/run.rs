@@ -41,6 +41,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         manner(&settings, &config)?,
         private,
         metrics,
+        life.inner.clone(),
     )?);
     let (loading, client, stop) = (Arc::clone(&app), life.client.clone(), life.inner.clone());
     life.inner.spawn("load", async move {

@@ -8,6 +8,7 @@ use service::config::Config;
 use service::edge;
 use service::metrics::Metrics;
 use service::secrets::Secrets;
+use service::tasks::Tasks;
 
 use super::{App, Ready, router};
 use crate::bent_requests::{feed_requests, runtime};
@@ -17,20 +18,25 @@ use crate::model::card::Card;
 use crate::models::{Kind, Predictor, fit};
 use crate::process::Settings;
 
-fn app() -> Router {
+pub(super) fn app() -> Arc<App> {
     let settings = Settings {
         config: Config::default(),
         name: "m".to_owned(),
         address: "127.0.0.1:1".to_owned(),
         secrets: Secrets::generate().expect("the operating system has random bytes to give"),
     };
-    let app = App::new(&settings, Manner::new(None, None, 1), None, Metrics::new());
+    let manner = Manner::new(None, None, 1);
+    let app = App::new(&settings, manner, None, Metrics::new(), Tasks::new());
     let app = app.expect("it has all tokens");
     let (kind, table) = (Kind::NaiveBayes, iris());
     let fitted = fit(kind, &table, 1).expect("it can be learned");
     let card = Card::make("m", kind, &table, &fitted, (1, 0)).expect("it has a card");
     app.load(Ready::new(card, Predictor::new(fitted).expect("it can serve")));
-    edge::wrap(router(Arc::new(app)), "m")
+    Arc::new(app)
+}
+
+pub(super) fn wrapped(app: Arc<App>) -> Router {
+    edge::wrap(router(app), "m")
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn rows() {
         r#"POST /predict\n\n{"features": [5.1, 3.5, 1.4, 0.2]}"#,
         r#"POST /predict\n\n{"instances": [[5.1, 3.5, 1.4, 0.2], [1, 2, 3, 1e300]]}"#,
     ];
-    feed_requests(&app(), &whole.map(|text| text.replace("\\n", "\n")));
+    feed_requests(&wrapped(app()), &whole.map(|text| text.replace("\\n", "\n")));
 }
 
 #[test]
@@ -54,5 +60,5 @@ fn inferences() {
         "data": [[5.1, 3.5, 1.4, 0.2], [1, 2, 3, 4]]}], "outputs": [{"name": "predict"}]}"#;
     let flat = r#"{"inputs": [{"name": "x", "shape": [4], "datatype": "INT32", "data": [1, 2, 3, 4]}]}"#;
     let whole = [nested, flat].map(|body| format!("POST /v2/models/m/infer\n\n{body}"));
-    feed_requests(&app(), &whole);
+    feed_requests(&wrapped(app()), &whole);
 }

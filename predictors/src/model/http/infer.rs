@@ -10,8 +10,8 @@ use service::body;
 use service::problem::{self, Problem, Result};
 
 use super::Shared;
-use super::predict::say;
-use super::state::Ready;
+use super::predict::say_all;
+use super::state::{App, Ready};
 use crate::evaluate::label;
 use crate::wire::{invalid, json as answer};
 
@@ -104,30 +104,48 @@ pub(super) async fn infer(
         problem.extra("error", detail)
     })?;
     let rows = rows(ready, &asked, app.config.instances_max)?;
-    let wanted =
-        |output: &str| asked.outputs.is_empty() || asked.outputs.iter().any(|wanted| wanted.name == output);
-    if let Some(unknown) = asked
-        .outputs
-        .iter()
-        .find(|output| !["predict", "predict_proba"].contains(&output.name.as_str()))
-    {
-        let name = &unknown.name;
-        return Err(invalid(format!(
-            "There is no output `{name}`; there are predict and predict_proba."
-        )));
+    let wanted = Wanted::of(asked)?;
+    say_all(&app, rows, move |app, ready, _rows, said| {
+        inferred(app, ready, wanted, said)
+    })
+    .await
+}
+
+/// Which outputs are asked for, and under which id.
+struct Wanted {
+    id: Option<String>,
+    labels: bool,
+    probabilities: bool,
+}
+
+impl Wanted {
+    fn of(asked: Infer) -> Result<Self> {
+        let unknown = |output: &&Output| !["predict", "predict_proba"].contains(&output.name.as_str());
+        if let Some(unknown) = asked.outputs.iter().find(unknown) {
+            let name = &unknown.name;
+            return Err(invalid(format!(
+                "There is no output `{name}`; there are predict and predict_proba."
+            )));
+        }
+        let wanted =
+            |name: &str| asked.outputs.is_empty() || asked.outputs.iter().any(|output| output.name == name);
+        Ok(Self {
+            labels: wanted("predict"),
+            probabilities: wanted("predict_proba"),
+            id: asked.id,
+        })
     }
-    let (mut labels, mut probabilities) = (Vec::new(), Vec::new());
-    for row in &rows {
-        let said = say(&app, ready, row).await?;
-        labels.push(label(&said));
-        probabilities.extend(said);
-    }
-    let (count, classes) = (rows.len(), ready.shape.classes.len());
+}
+
+fn inferred(app: &App, ready: &Ready, wanted: Wanted, said: &[Vec<f64>]) -> Response {
+    let (count, classes) = (said.len(), ready.shape.classes.len());
     let mut outputs = Vec::new();
-    if wanted("predict") {
+    if wanted.labels {
+        let labels: Vec<usize> = said.iter().map(|said| label(said)).collect();
         outputs.push(json!({"name": "predict", "datatype": "INT64", "shape": [count], "data": labels}));
     }
-    if wanted("predict_proba") {
+    if wanted.probabilities {
+        let probabilities: Vec<f64> = said.iter().flatten().copied().collect();
         outputs.push(json!({
             "name": "predict_proba", "datatype": "FP64", "shape": [count, classes], "data": probabilities,
         }));
@@ -135,10 +153,10 @@ pub(super) async fn infer(
     let mut inferred = json!({
         "model_name": app.name, "model_version": ready.card.version, "outputs": outputs,
     });
-    if let Some(id) = asked.id {
+    if let Some(id) = wanted.id {
         inferred["id"] = id.into();
     }
-    Ok(answer(StatusCode::OK, &inferred))
+    answer(StatusCode::OK, &inferred)
 }
 
 fn rows(ready: &Ready, asked: &Infer, rows_max: usize) -> Result<Vec<Vec<f64>>> {

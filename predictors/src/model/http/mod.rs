@@ -6,6 +6,8 @@ mod about;
 #[cfg(test)]
 mod bent;
 mod infer;
+#[cfg(test)]
+mod many;
 mod predict;
 mod state;
 

@@ -12,6 +12,9 @@ use super::state::{App, Ready};
 use crate::evaluate::label;
 use crate::wire::{Asked, Named, Prediction, json};
 
+/// Of more rows a model thinks apart.
+pub(super) const ROWS_TOGETHER_MAX: usize = 32;
+
 /// `GET /predict`
 pub(super) async fn by_query(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response> {
     app.admit(&headers)?;
@@ -31,7 +34,7 @@ pub(super) async fn by_body(State(app): State<Shared>, request: Request) -> Resu
         .of_body(&parts.headers, &body, app.config.instances_max)?
     {
         Asked::One(row) => one(&app, ready, &row).await,
-        Asked::Many(rows) => many(&app, ready, &rows).await,
+        Asked::Many(rows) => many(&app, rows).await,
     }
 }
 
@@ -42,6 +45,28 @@ pub(super) async fn say(app: &App, ready: &Ready, row: &[f64]) -> Result<Vec<f64
         return Ok(honest);
     }
     app.manner.say(row, honest).await
+}
+
+/// What the model says of many rows, and what `told` makes of the rows and that.
+pub(super) async fn say_all(
+    app: &Shared,
+    rows: Vec<Vec<f64>>,
+    told: impl FnOnce(&App, &Ready, &[Vec<f64>], &[Vec<f64>]) -> Response + Send + 'static,
+) -> Result<Response> {
+    if rows.len() <= ROWS_TOGETHER_MAX || !app.manner.is_honest() {
+        let ready = app.ready()?;
+        let mut said = Vec::with_capacity(rows.len());
+        for row in &rows {
+            said.push(say(app, ready, row).await?);
+        }
+        return Ok(told(app, ready, &rows, &said));
+    }
+    app.apart(move |app| {
+        let ready = app.ready()?;
+        let said: Vec<Vec<f64>> = rows.iter().map(|row| ready.predictor.predict(row)).collect();
+        Ok(told(app, ready, &rows, &said))
+    })
+    .await
 }
 
 fn named<'a>(app: &'a App, ready: &'a Ready) -> Named<'a> {
@@ -65,19 +90,20 @@ struct Many<'a> {
     request_id: String,
 }
 
-async fn many(app: &App, ready: &Ready, rows: &[Vec<f64>]) -> Result<Response> {
-    let mut said = Vec::with_capacity(rows.len());
-    for row in rows {
-        said.push(say(app, ready, row).await?);
-    }
-    let model = named(app, ready);
-    let answers = rows.iter().zip(&said);
-    let predictions =
-        answers.map(|(row, said)| Prediction::new(&ready.shape, model, row, (label(said), said)));
-    let many = Many {
-        predictions: predictions.collect(),
-        model,
-        request_id: edge::request_id(),
-    };
-    Ok(json(StatusCode::OK, &many))
+async fn many(app: &Shared, rows: Vec<Vec<f64>>) -> Result<Response> {
+    // It is of this task alone.
+    let request_id = edge::request_id();
+    say_all(app, rows, move |app, ready, rows, said| {
+        let model = named(app, ready);
+        let answers = rows.iter().zip(said);
+        let predictions =
+            answers.map(|(row, said)| Prediction::new(&ready.shape, model, row, (label(said), said)));
+        let many = Many {
+            predictions: predictions.collect(),
+            model,
+            request_id,
+        };
+        json(StatusCode::OK, &many)
+    })
+    .await
 }

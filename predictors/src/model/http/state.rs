@@ -1,6 +1,7 @@
 //! What all routes share: the model once it is there, the manner, the counters.
+//! Invariant: what takes long is done apart, since one thread answers all: a round of the consensus has a deadline.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,7 +12,9 @@ use service::config::PredictorsConfig;
 use service::metrics::Metrics;
 use service::problem::{self, Problem, Result};
 use service::secrets::Secret;
+use service::tasks::Tasks;
 use service::{bearer, body};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::model::behave::Manner;
@@ -20,6 +23,9 @@ use crate::models::Predictor;
 use crate::process::Settings;
 use crate::wire::Shape;
 
+/// Of those that are done apart, each of which takes a core.
+const APART_MAX: usize = 2;
+
 pub(crate) struct App {
     ready: OnceLock<Ready>,
     pub(crate) name: String,
@@ -27,6 +33,8 @@ pub(crate) struct App {
     /// What a caller must say, where the model is private.
     private: Option<Secret>,
     operator: Secret,
+    work: Tasks,
+    pub(super) places: Arc<Semaphore>,
     pub(crate) config: PredictorsConfig,
     pub(crate) metrics: Metrics,
     pub(crate) requests: IntCounterVec,
@@ -58,6 +66,7 @@ impl App {
         manner: Manner,
         private: Option<Secret>,
         metrics: Metrics,
+        work: Tasks,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             ready: OnceLock::new(),
@@ -65,6 +74,8 @@ impl App {
             manner,
             private,
             operator: settings.token("operator")?,
+            work,
+            places: Arc::new(Semaphore::new(APART_MAX)),
             config: settings.config.predictors.clone(),
             requests: metrics.counters(
                 "predictor_requests_total",
@@ -85,6 +96,26 @@ impl App {
         self.ready
             .get()
             .ok_or_else(|| Problem::new(problem::NOT_READY, detail).extra("error", detail))
+    }
+
+    /// Does what takes long on a thread of its own, unless as many do so already as may.
+    pub(crate) async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Ok(held) = Arc::clone(&self.places).try_acquire_owned() else {
+            let detail =
+                "Other requests with many rows are being answered. Ask again, or for fewer rows at once.";
+            return Err(Problem::new(problem::OVERLOADED, detail).extra("error", detail));
+        };
+        let app = Arc::clone(self);
+        let done = self.work.spawn_blocking("many rows", move || {
+            // To the end of the work, also when nobody waits for it any more.
+            let _held = held;
+            work(&app)
+        });
+        done.await
+            .map_err(|error| Problem::internal("answer many rows", error))?
     }
 
     /// Anybody may ask, unless models are private.

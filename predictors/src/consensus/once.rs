@@ -88,6 +88,20 @@ impl Once {
         }))
     }
 
+    /// The same for one of the steps that a request consists of, each of which happens once.
+    pub(crate) fn step(&self, secrets: &Secrets, number: u64) -> Self {
+        let parts: [&[u8]; 2] = [self.hash.as_bytes(), &number.to_be_bytes()];
+        Self {
+            hash: keyed(secrets, "step of a request", &parts),
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    /// A number as if it were drawn, and always the same for this key.
+    pub(crate) fn drawn(&self) -> u64 {
+        u64::from_str_radix(&self.hash[..16], 16).expect("the hash is hexadecimal")
+    }
+
     pub(crate) fn key(&self) -> String {
         keys::answer(&self.hash)
     }

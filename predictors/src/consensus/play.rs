@@ -1,18 +1,34 @@
 //! Plays rounds whose outcome is known, for the page of a demo system: each row of the irises is a round.
+//! Invariant: no round is opened before the one before is settled; with the same idempotency key the same rows are
+//! played, each once, so that a repetition goes on where the one before has ended.
 
 use serde::Serialize;
 use service::problem::{self, Problem, Result};
+use service::secrets::Secrets;
+use service::tasks::Tasks;
 
 use super::ask::Asker;
 use super::network::Bank;
+use super::once::{Once, Reply};
 use super::room::Opener;
 use super::rounds::{contended, round_of};
 use super::settler::{Report, Settler};
 use crate::data::{Table, iris};
 use crate::wire::Shape;
 
+/// Who plays, and with what.
+pub(crate) struct Player<'a> {
+    pub(crate) bank: &'a Bank,
+    pub(crate) asker: &'a Asker,
+    pub(crate) settler: &'a Settler,
+    pub(crate) shape: &'a Shape,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) opener: &'a Opener,
+    pub(crate) once: Option<&'a Once>,
+}
+
 #[derive(Serialize)]
-pub(crate) struct Played {
+struct Played {
     rounds: Vec<Round>,
 }
 
@@ -32,31 +48,54 @@ fn table(shape: &Shape) -> Result<Table> {
     Err(Problem::new(problem::CONFLICT, detail))
 }
 
-pub(crate) async fn play(
-    bank: &Bank,
-    asker: &Asker,
-    settler: &Settler,
-    shape: &Shape,
-    rounds: usize,
-) -> Result<Played> {
-    let table = table(shape)?;
-    let mut played = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
-        let drawn = getrandom::u64().expect("the operating system has random bytes to give");
+impl Player<'_> {
+    pub(crate) async fn play(&self, rounds: u64, stop: &Tasks) -> Result<Reply> {
+        let table = table(self.shape)?;
+        Once::claim(self.once, self.bank).await?;
+        let mut played = Vec::new();
+        let mut replayed = true;
+        for number in 0..rounds {
+            if stop.is_stopping() {
+                return Err(stopped());
+            }
+            let (round, again) = self.play_one(&table, number).await?;
+            played.push(round);
+            replayed &= again;
+        }
+        let body = serde_json::to_string(&Played { rounds: played });
+        let body = body.expect("answers have only text keys and finite numbers");
+        Ok(if replayed {
+            Reply::again(200, body)
+        } else {
+            Reply::first(200, body)
+        })
+    }
+
+    /// Whether it was played before.
+    async fn play_one(&self, table: &Table, number: u64) -> Result<(Round, bool)> {
+        let once = self.once.map(|once| once.step(self.secrets, number));
+        let drawn = once.as_ref().map_or_else(
+            || getrandom::u64().expect("the operating system has random bytes to give"),
+            Once::drawn,
+        );
         let row = usize::try_from(drawn).unwrap_or(0) % table.len();
-        let asked = (table.rows[row].as_slice(), &Opener::Known);
-        let reply = bank.open(asker, shape, asked, None).await?;
-        let id = round_of(&reply.body).ok_or_else(contended)?;
+        let asked = (table.rows[row].as_slice(), self.opener);
+        let opened = self.bank.open(self.asker, self.shape, asked, once.as_ref());
+        let opened = opened.await?;
+        let round_id = round_of(&opened.body).ok_or_else(contended)?;
         let outcome = table.labels[row];
-        let report = Report {
-            round: id.clone(),
-            outcome,
-        };
-        settler.settle(report).await?;
-        played.push(Round {
-            round_id: id,
+        let settled = self.settler.settle(Report {
+            round: round_id.clone(),
             outcome,
         });
+        let settled = settled.await?;
+        let replayed = opened.replayed && settled.replayed;
+        Ok((Round { round_id, outcome }, replayed))
     }
-    Ok(Played { rounds: played })
+}
+
+fn stopped() -> Problem {
+    let detail = "This process is about to end and plays no more rounds. Those that were played stay; repeated with the \
+                  same Idempotency-Key, elsewhere or later, the others are played.";
+    Problem::new(problem::OUTCOME_UNKNOWN, detail)
 }

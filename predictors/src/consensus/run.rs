@@ -42,6 +42,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         (bank.clone(), Asker::new(&config, &settings.secrets), settler),
         shape,
         metrics,
+        life.inner.clone(),
     );
     let app = Arc::new(app.context("read the tokens")?);
     let (founding, stop) = (bank.clone(), life.inner.clone());

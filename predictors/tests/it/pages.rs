@@ -1,8 +1,12 @@
 //! The page, the documents, and rounds that are played for it.
 
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-use crate::system::System;
+use crate::harness::wait_for;
+use crate::system::{Plan, System};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_runs_nothing_but_its_own_script() {
@@ -51,6 +55,77 @@ async fn rounds_are_played_for_the_page_alone() {
     );
     let history = system.consensus(0).get("/history").await.expect(200).json();
     assert_eq!(history.as_array().unwrap().len(), 8);
+    system.stop().await;
+}
+
+/// As the page asks, with a connection of its own.
+async fn ask_as_the_page(system: &System, target: &str, body: &Value) -> TcpStream {
+    let mut stream = TcpStream::connect(system.consensus(0).address).await.unwrap();
+    let body = body.to_string();
+    let request = format!(
+        "POST {target} HTTP/1.1\r\nhost: here\r\nsec-fetch-site: same-origin\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_goes_away_in_mid_play_leaves_no_round_open() {
+    let system = System::start().await;
+    let stream = ask_as_the_page(&system, "/play", &json!({"rounds": 30})).await;
+    wait_for("the play to begin", async || {
+        let ledger = system.check().await;
+        let begun = ledger["settlements"] != 0 || ledger["open_rounds"] != 0;
+        begun.then_some(()).ok_or(ledger)
+    })
+    .await;
+    drop(stream);
+    wait_for("the play to end", async || {
+        let ledger = system.check().await;
+        let ended = ledger["settlements"] == 30 && ledger["open_rounds"] == 0;
+        ended.then_some(()).ok_or(ledger)
+    })
+    .await;
+    system.stop().await;
+}
+
+/// Whoever says that they are the page gets no better place than anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_of_the_page_crowd_nobody_out() {
+    let system = System::start_with(Plan::default(), |config| config.consensus.open_rounds_max = 1).await;
+    let url = |target: &str| format!("http://{}{target}", system.consensus(0).address);
+    let http = service::http::client(std::time::Duration::from_secs(20));
+    let flower = json!({"features": [5.1, 3.5, 1.4, 0.2]});
+    let opened = http.post(url("/predict")).json(&flower).send().await.unwrap();
+    assert_eq!(opened.status().as_u16(), 201);
+    let play = http.post(url("/play")).header("sec-fetch-site", "same-origin");
+    let refused = play.json(&json!({"rounds": 1})).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    assert_eq!(system.check().await["open_rounds"], 1);
+    // The oracle does.
+    let oracle = system.consensus(0).post("/play", &json!({"rounds": 1})).await;
+    oracle.expect(200);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_with_a_key_are_played_once() {
+    let system = System::start().await;
+    let oracle = system.consensus(0);
+    let play = async |rounds: u64| {
+        let request = oracle.request(Method::POST, "/play");
+        let request = request.header("idempotency-key", "play-1");
+        oracle.send(request.json(&json!({ "rounds": rounds }))).await
+    };
+    let first = play(3).await.expect(200);
+    assert_eq!(first.header("idempotent-replayed"), "");
+    let again = play(3).await.expect(200);
+    assert_eq!(again.body, first.body);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    play(4).await.refused(422, "idempotency-key-reused");
+    assert_eq!(system.check().await["settlements"], 3);
     system.stop().await;
 }
 

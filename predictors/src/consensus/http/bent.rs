@@ -41,8 +41,12 @@ fn app(secrets: Secrets) -> Router {
     };
     let asker = Asker::new(&config, &settings.secrets);
     let settler = Settler::start(bank.clone(), shape.clone(), &Tasks::new());
-    let app = App::new(&settings, (bank, asker, settler), shape, Metrics::new());
-    edge::wrap(router(Arc::new(app.expect("it has all tokens"))), "consensus")
+    let metrics = Metrics::new();
+    let app = App::new(&settings, (bank, asker, settler), shape, metrics, Tasks::new());
+    let app = app.expect("it has all tokens");
+    // Nothing drives the tasks that play, so that none of them ever ends.
+    app.playing.add_permits(1 << 20);
+    edge::wrap(router(Arc::new(app)), "consensus")
 }
 
 /// Each is a line, the name of a token, and the body.

@@ -1,5 +1,8 @@
 //! The page on which one tries a flower and watches the stakes.
-//! Invariant: it holds no secret; rounds are played only on a demo system, for this page or the oracle, one at a time.
+//! Invariant: it holds no secret; rounds are played only on a demo system, for this page or the oracle, one at a time,
+//! and count as whoever asked for them, since anybody may say that they are this page.
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Request, State};
@@ -10,15 +13,17 @@ use service::fields::Fields;
 use service::problem::{self, Problem, Result};
 
 use super::Shared;
-use crate::consensus::play;
-use crate::wire::json;
+use super::predict::stranger;
+use crate::consensus::once::Once;
+use crate::consensus::play::Player;
+use crate::consensus::room::Opener;
 
 const SCRIPT: &str = include_str!("../../../templates/page.js");
 const STYLE: &str = include_str!("../../../templates/page.css");
 const ICON: &str = include_str!("../../../templates/icon.svg");
 
 /// Of one request.
-const ROUNDS_MAX: usize = 100;
+const ROUNDS_MAX: u64 = 100;
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -104,23 +109,45 @@ pub(super) async fn play(State(app): State<Shared>, request: Request) -> Result<
         let detail = "Rounds are played on a demo system only.";
         return Err(Problem::new(problem::FORBIDDEN, detail));
     }
-    if parts.headers.contains_key(header::AUTHORIZATION) {
+    let (opener, owner) = if parts.headers.contains_key(header::AUTHORIZATION) {
         app.oracle(&parts.headers)?;
+        (Opener::Known, "oracle".to_owned())
     } else {
         browser::check_own_origin(&parts.headers)?;
-    }
+        let opener = stranger(&app, &parts);
+        let owner = opener.word().to_owned();
+        (opener, owner)
+    };
     let body = app.body(body).await?;
     let mut fields = Fields::read(&parts.headers, &body)?;
-    let rounds: Option<usize> = fields.optional("rounds", "a number from 1 to 100");
+    let rounds: Option<u64> = fields.optional("rounds", "a number from 1 to 100");
     let rounds = rounds.unwrap_or(1);
     if !(1..=ROUNDS_MAX).contains(&rounds) {
         fields.fault("rounds", "must be a number from 1 to 100");
     }
     fields.finish()?;
-    let Ok(_alone) = app.playing.try_acquire() else {
+    let asked = (&parts.method, &parts.uri, &parts.headers);
+    let once = Once::of(&app.secrets, &owner, asked, &body)?;
+    let Ok(alone) = Arc::clone(&app.playing).try_acquire_owned() else {
         let detail = "Rounds are being played already.";
         return Err(Problem::new(problem::OVERLOADED, detail));
     };
-    let played = play::play(&app.bank, &app.asker, &app.settler, &app.shape, rounds).await?;
-    Ok(json(StatusCode::OK, &played))
+    let playing = Arc::clone(&app);
+    // Whoever goes away in between does not leave a round open, nor lets another play beside it.
+    let played = app.work.spawn("play", async move {
+        let _alone = alone;
+        let player = Player {
+            bank: &playing.bank,
+            asker: &playing.asker,
+            settler: &playing.settler,
+            shape: &playing.shape,
+            secrets: &playing.secrets,
+            opener: &opener,
+            once: once.as_ref(),
+        };
+        player.play(rounds, &playing.work).await
+    });
+    let played = played.await;
+    let played = played.map_err(|error| Problem::internal("play rounds", error))?;
+    Ok(played?.into_answer())
 }

@@ -61,6 +61,11 @@ fn opener(app: &App, parts: &Parts) -> Opener {
     if app.somebody(&parts.headers).is_ok() {
         return Opener::Known;
     }
+    stranger(app, parts)
+}
+
+/// Whoever has no token, by where they call from.
+pub(super) fn stranger(app: &App, parts: &Parts) -> Opener {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let address = peer.map_or(IpAddr::from([0; 4]), |ConnectInfo(peer)| peer.ip());
     Opener::at(&app.secrets, address)

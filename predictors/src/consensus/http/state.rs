@@ -1,6 +1,7 @@
 //! What all routes share: the ledger, the asker, the settler, the settings.
 //! Invariant: nothing here remembers a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,6 +12,7 @@ use service::config::PredictorsConfig;
 use service::metrics::Metrics;
 use service::problem::Result;
 use service::secrets::{Secret, Secrets};
+use service::tasks::Tasks;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -29,7 +31,9 @@ pub(crate) struct App {
     pub(super) operator: Secret,
     pub(super) oracle: Secret,
     /// Who plays plays alone.
-    pub(super) playing: Semaphore,
+    pub(super) playing: Arc<Semaphore>,
+    /// Where work runs that must not end with the connection.
+    pub(super) work: Tasks,
     config: PredictorsConfig,
     pub(super) metrics: Metrics,
     pub(super) requests: IntCounterVec,
@@ -43,6 +47,7 @@ impl App {
         (bank, asker, settler): (Bank, Asker, Settler),
         shape: Shape,
         metrics: Metrics,
+        work: Tasks,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             bank,
@@ -52,7 +57,8 @@ impl App {
             secrets: settings.secrets.clone(),
             operator: settings.token("operator")?,
             oracle: settings.token("oracle")?,
-            playing: Semaphore::new(1),
+            playing: Arc::new(Semaphore::new(1)),
+            work,
             config: settings.config.predictors.clone(),
             requests: metrics.counters(
                 "consensus_requests_total",

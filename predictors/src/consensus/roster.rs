@@ -15,8 +15,9 @@ use super::network::{Bank, Snapshot};
 use super::once::{Once, Reply};
 use super::records::{self, Book, Funding, FundingRecord, LeftRecord, ModelRecord, OpenRecord};
 use super::rounds::contended;
+use super::tokens;
 use crate::process::trouble;
-use crate::stakes::{Account, Temperature};
+use crate::stakes::{Account, MICRO, Temperature};
 
 const TRIES: usize = 30;
 /// More rounds than may be open.
@@ -112,6 +113,10 @@ impl Bank {
             let model = snapshot.models.get_mut(name).ok_or_else(unknown)?;
             if model.unbonding {
                 return Err(leaving());
+            }
+            let raised_micro = model.account.stake_micro.checked_add(amount_micro);
+            if raised_micro.is_none_or(|raised_micro| raised_micro > tokens::AMOUNT_MICRO_MAX) {
+                return Err(too_much());
             }
             model.account = model.account.top_up(&self.params, amount_micro);
             let put = Op::put(&keys::model(name), records::write(model));
@@ -288,6 +293,14 @@ fn fund(book: &mut Book, kind: Funding, model: &str, amount_micro: u64) -> Op {
 
 fn unknown() -> Problem {
     Problem::new(problem::MODEL_NOT_FOUND, "No model of this name takes part.")
+}
+
+/// So that all stakes together are always a number.
+fn too_much() -> Problem {
+    let most = tokens::AMOUNT_MICRO_MAX / MICRO;
+    let detail = format!("No stake may be raised above {most} tokens.");
+    Problem::new(problem::INVALID_REQUEST, detail)
+        .fault("/amount", format!("would raise it above {most} tokens"))
 }
 
 fn leaving() -> Problem {

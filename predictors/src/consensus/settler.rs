@@ -3,14 +3,17 @@
 //! were read. A batch is decided in the order in which it came, each round on the stakes that the one before left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Condition, Op};
 use serde_json::value::RawValue;
 use service::problem::{self, Problem, Result};
 use service::tasks::Tasks;
 use service::time::now_ms;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::http::answers;
@@ -58,17 +61,38 @@ impl Settler {
     pub(crate) async fn settle(&self, report: Report) -> Result<Reply> {
         checked_id(&report.round)?;
         let (reply, answer) = oneshot::channel();
-        let refused = |_| {
-            let detail = "More outcomes wait to be settled than may. Nothing was done.";
-            Problem::new(problem::OVERLOADED, detail)
-        };
-        self.0.try_send(Job { report, reply }).map_err(refused)?;
-        let gone = |_| {
+        self.0
+            .try_send(Job { report, reply })
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => {
+                    let detail = "More outcomes wait to be settled than may. Nothing was done.";
+                    Problem::new(problem::OVERLOADED, detail)
+                }
+                TrySendError::Closed(_) => gone(),
+            })?;
+        let dropped = |_| {
             let detail = "This process is stopping. Report the outcome again: a round is settled once.";
             Problem::new(problem::OUTCOME_UNKNOWN, detail)
         };
-        answer.await.map_err(gone)?
+        answer.await.map_err(dropped)?
     }
+
+    /// Whether rounds can be settled here, as long as the process is not about to end.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.is_closed() { Err(gone()) } else { Ok(()) }
+    }
+}
+
+fn gone() -> Problem {
+    let detail = "This process is about to end and settles no more rounds. Nothing was done.";
+    Problem::new(problem::NOT_READY, detail)
+}
+
+/// For a fault of the program, which costs one batch and no more.
+fn failed() -> Problem {
+    tracing::error!("settling a batch of rounds ended by a panic");
+    let detail = "This process failed while it settled. Report the outcome again: a round is settled once.";
+    Problem::new(problem::OUTCOME_UNKNOWN, detail)
 }
 
 async fn run(bank: Bank, shape: Shape, mut receiver: mpsc::Receiver<Job>, stop: Tasks) {
@@ -84,7 +108,8 @@ async fn run(bank: Bank, shape: Shape, mut receiver: mpsc::Receiver<Job>, stop: 
             return;
         }
         let reports: Vec<Report> = jobs.iter().map(|job| job.report.clone()).collect();
-        match bank.settle(&shape, &reports).await {
+        let settled = AssertUnwindSafe(bank.settle(&shape, &reports)).catch_unwind();
+        match settled.await.unwrap_or_else(|_panic| Err(failed())) {
             Ok(replies) => {
                 for (job, reply) in jobs.drain(..).zip(replies) {
                     // Nobody listening is no fault: the receipt is stored.
@@ -171,6 +196,7 @@ impl Batch<'_> {
             )),
             State::Expired => Err(expired()),
             State::Closed if record.expires_ms <= self.now_ms => Err(expired()),
+            State::Closed if record.consensus.classes() != self.bank.classes => Err(of_other_classes()),
             State::Closed => self.settle(report),
         }
     }
@@ -292,8 +318,44 @@ fn expired() -> Problem {
     )
 }
 
+/// What was said of it cannot be held against any of the classes there are now.
+fn of_other_classes() -> Problem {
+    Problem::new(
+        problem::ROUND_EXPIRED,
+        "This network speaks of other classes now than when the round was opened, so it ends without an outcome.",
+    )
+}
+
 /// Drawn, so that processes that met once do not meet again.
 fn pause() -> Duration {
     let drawn = getrandom::u64().expect("the operating system has random bytes to give");
     Duration::from_millis(1 + drawn % PAUSE_MS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_from_a_settler_that_has_gone() {
+        let (sender, receiver) = mpsc::channel(1);
+        let settler = Settler(sender);
+        let report = || Report {
+            round: "0".repeat(32),
+            outcome: 0,
+        };
+        let (reply, _answer) = oneshot::channel();
+        let job = Job {
+            report: report(),
+            reply,
+        };
+        settler.0.try_send(job).unwrap();
+        let full = settler.settle(report()).await.unwrap_err();
+        assert_eq!(full.kind, problem::OVERLOADED);
+        assert!(settler.check().is_ok());
+        drop(receiver);
+        let gone = settler.settle(report()).await.unwrap_err();
+        assert_eq!(gone.kind, problem::NOT_READY);
+        assert!(settler.check().is_err());
+    }
 }

@@ -122,15 +122,16 @@ pub fn settle(params: &Params, treasury_micro: u64, sides: &[Side], outcome: usi
 
 impl Sums {
     fn of(params: &Params, treasury_micro: u64, sides: &[Side], outcome: usize) -> Self {
-        let (mut stakes_micro, mut wagers_micro, mut right_wagers_micro) = (0_u64, 0, 0);
+        let (mut stakes_micro, mut wagers_micro, mut right_wagers_micro) = (0_u64, 0_u64, 0_u64);
         for side in sides {
             let Some((forecast, wager_micro)) = wager(params, side) else {
                 continue;
             };
-            stakes_micro += side.at_stake_micro();
-            wagers_micro += wager_micro;
+            // They only tell what share somebody has: no token is lost where they stop at the largest number.
+            stakes_micro = stakes_micro.saturating_add(side.at_stake_micro());
+            wagers_micro = wagers_micro.saturating_add(wager_micro);
             if forecast.label() == outcome {
-                right_wagers_micro += wager_micro;
+                right_wagers_micro = right_wagers_micro.saturating_add(wager_micro);
             }
         }
         let affordable_ppm = share_floor(params.drip_ppm, treasury_micro, stakes_micro.max(1));

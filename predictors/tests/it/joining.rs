@@ -97,6 +97,22 @@ async fn a_stake_with_a_key_is_raised_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stake_is_raised_to_a_billion_tokens_at_most() {
+    let system = System::start().await;
+    let operator = system.operator();
+    let raise = async |amount: u64| {
+        operator
+            .post("/models/knn/stake", &json!({ "amount": amount }))
+            .await
+    };
+    let refused = raise(999_999_001).await.refused(422, "invalid-request");
+    assert_eq!(refused.pointers(), ["/amount"]);
+    let raised = raise(999_999_000).await.expect(200).json();
+    assert_eq!(raised["stake"], 1_000_000_000);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_leaves_is_paid_once_no_round_depends_on_it() {
     let system = System::start().await;
     let operator = system.operator();

@@ -176,3 +176,55 @@ async fn a_process_that_dies_while_settling_leaves_nothing_half_done() {
     );
     system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_of_other_classes_ends_without_an_outcome() {
+    let plan = Plan {
+        models: Vec::new(),
+        ..Plan::default()
+    };
+    let mut system = System::start_with(plan, |config| {
+        config.consensus.classes = ["no", "yes"].map(str::to_owned).to_vec();
+    })
+    .await;
+    let two = r#"{"probabilities": [0.5, 0.5]}"#.to_owned();
+    system.add_liar("two", two).await.expect(201);
+    let older = system.open(0).await;
+    system.config.consensus.classes.push("perhaps".to_owned());
+    system.start_consensus(2).await;
+    let told = system.report(1, &older, json!(2)).await;
+    let told = told.refused(410, "round-expired");
+    assert!(told.text().contains("other classes"), "{}", told.text());
+    let three = r#"{"probabilities": [0, 0, 1]}"#.to_owned();
+    system.add_liar("three", three).await.expect(201);
+    let newer = system.open(1).await;
+    // Also a process that knows two classes shows a round of three.
+    let shown = system.consensus(0).get(&format!("/rounds/{newer}")).await;
+    let shown = shown.expect(200).json();
+    assert_eq!((&shown["prediction"], &shown["label"]), (&json!(2), &json!(null)));
+    system.report(1, &newer, json!(2)).await.expect(200);
+    system.stop().await;
+}
+
+/// By a record that this service would never write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_does_not_end_settling() {
+    let system = System::start().await;
+    let round = system.open(0).await;
+    let store = system.cluster.client(0);
+    let key = "/v1/kv/predict/model/knn";
+    let whole = store.get(key).await.expect(200);
+    let mut damaged = whole.json();
+    damaged["account"]["trust"]["scores"] = json!(u64::MAX);
+    let put = async |value: String| {
+        let request = store.request(Method::PUT, key).body(value);
+        store.send(request).await.expect(200);
+    };
+    put(damaged.to_string()).await;
+    let failed = system.report(0, &round, json!(0)).await;
+    failed.refused(503, "outcome-unknown");
+    put(whole.text()).await;
+    system.consensus(0).get("/readyz").await.expect(200);
+    system.report(0, &round, json!(0)).await.expect(200);
+    system.stop().await;
+}

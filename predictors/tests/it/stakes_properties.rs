@@ -249,6 +249,30 @@ fn a_top_up_after_the_truth_is_known_wins_nothing() {
     assert!(gained(params.endowment_micro, 1_000_000_000) > gained(0, 1_000_000_000));
 }
 
+/// Together they are more than a number can hold.
+#[test]
+fn the_largest_stakes_are_settled() {
+    let params = Params::default();
+    let stake_micro = 15_000_000_000_000_000_000;
+    let sides = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]].map(|says| Side {
+        account: Account::newcomer(&params, CLASSES, stake_micro),
+        stand: Stand::Answered {
+            forecast: Forecast::ingest(&says, CLASSES).unwrap(),
+            stake_micro,
+        },
+    });
+    let settled = settle(&params, params.endowment_micro, &sides, 0);
+    let sum = |treasury_micro: u64, stakes: [u64; 2]| {
+        u128::from(treasury_micro) + stakes.map(u128::from).iter().sum::<u128>()
+    };
+    let stakes = [0_usize, 1].map(|side| settled.accounts[side].stake_micro);
+    assert!(stakes[0] > stakes[1], "{stakes:?}");
+    assert_eq!(
+        sum(settled.treasury_micro, stakes),
+        sum(params.endowment_micro, [stake_micro; 2])
+    );
+}
+
 #[test]
 fn what_is_no_forecast_is_told_apart() {
     let fault = |parts: &[f64]| Forecast::ingest(parts, CLASSES).unwrap_err();

@@ -51,6 +51,7 @@ pub(super) async fn history(State(app): State<Shared>, uri: Uri) -> Result<Respo
 
 /// `GET /readyz`
 pub(super) async fn ready(State(app): State<Shared>) -> Result<&'static str> {
+    app.settler.check()?;
     let client = app.bank.client.with_deadline(Duration::from_secs(1));
     client.revision().await.map_err(trouble)?;
     app.bank.snapshot(Vec::new()).await?;

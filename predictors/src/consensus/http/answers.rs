@@ -21,6 +21,11 @@ fn share(ppm: u32) -> f64 {
     f64::from(ppm) / f64::from(PPM)
 }
 
+/// `None` for a class that an older round speaks of and that there is no more.
+fn class(shape: &Shape, number: usize) -> Option<&str> {
+    shape.classes.get(number).map(String::as_str)
+}
+
 #[derive(Serialize)]
 struct Individual<'a> {
     model: &'a str,
@@ -44,7 +49,7 @@ impl<'a> Individual<'a> {
         Self {
             model: &heard.model,
             prediction,
-            label: prediction.map(|class| shape.classes[class].as_str()),
+            label: prediction.and_then(|number| class(shape, number)),
             probabilities: heard.forecast.as_ref().map(Forecast::probabilities),
             weight: share(heard.share_ppm),
             trust: share(heard.trust_ppm),
@@ -129,7 +134,7 @@ struct Round<'a> {
     classes: &'a [String],
     prediction: usize,
     consensus_prediction: usize,
-    label: &'a str,
+    label: Option<&'a str>,
     probabilities: &'a [f64],
     /// Before the temperature, as it was pooled.
     pooled: Vec<f64>,
@@ -159,7 +164,7 @@ pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord) -> String {
         classes: &shape.classes,
         prediction,
         consensus_prediction: prediction,
-        label: &shape.classes[prediction],
+        label: class(shape, prediction),
         probabilities: &record.probabilities,
         pooled: record.consensus.probabilities(),
         participants: participants(&record.heard),
@@ -177,7 +182,7 @@ pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord) -> String {
         opened_ms: record.opened_ms,
         expires_ms: record.expires_ms,
         outcome: record.outcome,
-        outcome_label: record.outcome.map(|class| shape.classes[class].as_str()),
+        outcome_label: record.outcome.and_then(|number| class(shape, number)),
         receipt: record.receipt.as_deref(),
     })
 }

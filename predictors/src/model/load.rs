@@ -2,7 +2,8 @@
 //! Invariant: of processes that fit at the same time one wins, and all serve its model; a stored model is used only
 //! if it is whole, which its hash tells.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
+use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{KvClient, Txn};
 use service::config::PredictorConfig;
@@ -23,6 +24,17 @@ pub(crate) struct Recipe {
     pub(crate) kind: Kind,
     pub(crate) seed: u64,
     pub(crate) table: Table,
+}
+
+/// What the store has of a model.
+pub(crate) enum Stored {
+    Whole(Box<(Card, Fitted)>),
+    Absent,
+    /// There is a card, written at this revision, but not the whole model of which it speaks.
+    Damaged {
+        revision: Revision,
+        fault: anyhow::Error,
+    },
 }
 
 pub(super) fn read_card(bytes: &[u8]) -> anyhow::Result<Card> {
@@ -82,21 +94,37 @@ impl Recipe {
         format!("{}part/{version}/{part:05}", self.folder())
     }
 
-    /// The stored model, if there is one.
-    pub(crate) async fn load(&self, client: &KvClient) -> anyhow::Result<Option<(Card, Fitted)>> {
+    pub(crate) async fn load(&self, client: &KvClient) -> anyhow::Result<Stored> {
         let Some(kv) = client.get(&self.card_key()).await.context("look for the model")? else {
-            return Ok(None);
+            return Ok(Stored::Absent);
         };
-        let card = read_card(&kv.bytes())?;
-        // As large as what is there, whatever the card says.
+        let damaged = |fault| Stored::Damaged {
+            revision: kv.mod_revision,
+            fault,
+        };
+        let card = match read_card(&kv.bytes()) {
+            Ok(card) => card,
+            Err(fault) => return Ok(damaged(fault)),
+        };
+        let Some(bytes) = self.parts(client, &card).await? else {
+            return Ok(damaged(anyhow!("a part of the stored model is missing")));
+        };
+        Ok(match read_model(&card, &bytes) {
+            Ok(fitted) => Stored::Whole(Box::new((card, fitted))),
+            Err(fault) => damaged(fault),
+        })
+    }
+
+    /// All of them together; `None` if one is missing. As large as what is there, whatever the card says.
+    async fn parts(&self, client: &KvClient, card: &Card) -> anyhow::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         for part in 0..card.bytes.div_ceil(PART_BYTES) {
             let key = self.part_key(&card.version, part);
             let kv = client.get(&key).await.context("read the stored model")?;
-            bytes.extend_from_slice(&kv.with_context(|| format!("{key} is missing"))?.bytes());
+            let Some(kv) = kv else { return Ok(None) };
+            bytes.extend_from_slice(&kv.bytes());
         }
-        let fitted = read_model(&card, &bytes)?;
-        Ok(Some((card, fitted)))
+        Ok(Some(bytes))
     }
 
     /// Fits the model. For a thread of its own.
@@ -106,12 +134,13 @@ impl Recipe {
         Ok((card, fitted))
     }
 
-    /// Stores the parts and then, in one step, the card that makes them count.
+    /// Stores the parts and then, in one step, the card that makes them count, in place of a damaged one if there is
+    /// one of that revision. Whether nobody else was faster.
     pub(crate) async fn store(
         &self,
         client: &KvClient,
-        card: &Card,
-        fitted: &Fitted,
+        (card, fitted): &(Card, Fitted),
+        damaged: Option<Revision>,
     ) -> anyhow::Result<bool> {
         let bytes = fitted.to_bytes();
         for (part, chunk) in bytes.chunks(PART_BYTES).enumerate() {
@@ -124,7 +153,8 @@ impl Recipe {
         let key = self.card_key();
         let written = serde_json::to_vec(card).context("write the model card")?;
         let txn = Txn::new()
-            .when(Condition::absent(&key))
+            // Nobody has written at revision 0: then there must be none.
+            .when(Condition::unchanged(&key, damaged.unwrap_or(0)))
             .then(Op::put(&key, written))
             .otherwise(Op::get(&key));
         let answer = client.txn(txn).await.context("store the model card")?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::Client;
@@ -116,6 +117,35 @@ async fn the_model_is_learned_once_and_kept_in_the_store() {
     system.start_model_again(0).await;
     let again = system.model(1).get("/model").await.expect(200).json();
     assert_eq!(again, card);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_model_that_is_damaged_is_learned_anew() {
+    let mut system = System::start_with(one("naive-bayes", "naive-bayes"), |_config| {}).await;
+    let store = system.cluster.client(0);
+    let stored = async || {
+        let all = "/v1/kv?prefix=predict/fitted/&keys_only=true";
+        let all = store.get(all).await.expect(200).json();
+        let keys = all["kvs"].as_array().unwrap().iter();
+        let keys = keys.map(|kv| format!("/v1/kv/{}", kv["key"].as_str().unwrap()));
+        keys.collect::<Vec<String>>()
+    };
+    let one_of = async |what: &str| stored().await.into_iter().find(|key| key.contains(what)).unwrap();
+    let damage = async |key: String| {
+        let request = store.request(Method::PUT, &key).body("{}");
+        store.send(request).await.expect(200);
+    };
+    store.delete(&one_of("/part/").await).await.expect(200);
+    system.start_model_again(0).await;
+    damage(one_of("/part/").await).await;
+    system.start_model_again(0).await;
+    damage(one_of("/card").await).await;
+    system.start_model_again(0).await;
+    for process in 0..4 {
+        let target = format!("/predict?{SETOSA}");
+        sound(&system.model(process).get(&target).await.expect(200).json());
+    }
     system.stop().await;
 }
 

@@ -18,7 +18,7 @@ use crate::model::card::Card;
 use crate::models::{Kind, Predictor, fit};
 use crate::process::Settings;
 
-pub(super) fn app() -> Arc<App> {
+pub(crate) fn unloaded() -> App {
     let settings = Settings {
         config: Config::default(),
         name: "m".to_owned(),
@@ -27,7 +27,11 @@ pub(super) fn app() -> Arc<App> {
     };
     let manner = Manner::new(None, None, 1);
     let app = App::new(&settings, manner, None, Metrics::new(), Tasks::new());
-    let app = app.expect("it has all tokens");
+    app.expect("it has all tokens")
+}
+
+pub(super) fn app() -> Arc<App> {
+    let app = unloaded();
     let (kind, table) = (Kind::NaiveBayes, iris());
     let fitted = fit(kind, &table, 1).expect("it can be learned");
     let card = Card::make("m", kind, &table, &fitted, (1, 0)).expect("it has a card");

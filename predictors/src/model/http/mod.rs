@@ -4,7 +4,7 @@
 
 mod about;
 #[cfg(test)]
-mod bent;
+pub(super) mod bent;
 mod infer;
 #[cfg(test)]
 mod many;

@@ -1,7 +1,7 @@
 //! What all routes share: the model once it is there, the manner, the counters.
 //! Invariant: what takes long is done apart, since one thread answers all: a round of the consensus has a deadline.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -28,6 +28,8 @@ const APART_MAX: usize = 2;
 
 pub(crate) struct App {
     ready: OnceLock<Ready>,
+    /// What is in the way of the model, if it is more than time.
+    trouble: Mutex<Option<String>>,
     pub(crate) name: String,
     pub(crate) manner: Manner,
     /// What a caller must say, where the model is private.
@@ -70,6 +72,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             ready: OnceLock::new(),
+            trouble: Mutex::new(None),
             name: settings.name.clone(),
             manner,
             private,
@@ -91,11 +94,20 @@ impl App {
         let _loaded = self.ready.set(ready);
     }
 
+    /// Until the model is there, callers are told this.
+    pub(crate) fn hold(&self, trouble: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+    }
+
     pub(crate) fn ready(&self) -> Result<&Ready> {
-        let detail = "The model is being learned or loaded; it takes a moment.";
-        self.ready
-            .get()
-            .ok_or_else(|| Problem::new(problem::NOT_READY, detail).extra("error", detail))
+        self.ready.get().ok_or_else(|| {
+            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            let detail = match trouble.as_deref() {
+                None => "The model is being learned or loaded; it takes a moment.".to_owned(),
+                Some(trouble) => format!("The model cannot be served: {trouble}."),
+            };
+            Problem::new(problem::NOT_READY, detail.clone()).extra("error", detail)
+        })
     }
 
     /// Does what takes long on a thread of its own, unless as many do so already as may.

@@ -3,6 +3,8 @@
 mod life;
 mod store;
 
+// What trouble with the store means for a caller.
+pub(crate) use kvstore_client::problem_of as trouble;
 pub use life::Settings;
 pub(crate) use life::{Life, Routes, counted};
-pub(crate) use store::{client, trouble};
+pub(crate) use store::client;

@@ -1,10 +1,9 @@
-//! The client of the store, and what trouble with it means for a caller.
+//! The client of the store.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kvstore_client::{Error, KvClient, Reads};
-use service::problem::{self, Problem};
+use kvstore_client::{KvClient, Reads};
 use service::tasks::Tasks;
 
 use super::life::Settings;
@@ -21,39 +20,23 @@ pub(crate) fn client(settings: &Settings, tasks: &Tasks) -> anyhow::Result<KvCli
         .context("make a client of the store")
 }
 
-/// Never a fault of the caller's, and never more than they may know: trouble below a service is 503.
-pub(crate) fn trouble(error: Error) -> Problem {
-    match error {
-        Error::Unknown { .. } => Problem::new(
-            problem::OUTCOME_UNKNOWN,
-            "The store could not say whether this was done. Repeat the request unchanged: it is done once at most.",
-        ),
-        Error::Compacted { .. } => Problem::new(
-            problem::COMPACTED,
-            "The store no longer keeps that revision. Ask without one, or for a newer one.",
-        ),
-        Error::Problem(refused) if refused.code == "future-revision" => {
-            Problem::new(problem::FUTURE_REVISION, "No write has made that revision yet.")
-        }
-        Error::Problem(refused) if refused.code == "disk-full" => Problem::new(
-            problem::OVERLOADED,
-            "The store has no room for writes at the moment. Nothing was done.",
-        ),
-        Error::Unavailable { source } => {
-            tracing::warn!(error = %source, "the store cannot be reached");
-            not_ready("The store cannot be reached at the moment. Nothing was done.")
-        }
-        error => {
-            let error = anyhow::Error::new(error);
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the store gave an answer that does not fit"
-            );
-            not_ready("The store gave an answer that this service cannot use. Nothing more is known.")
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use kvstore_client::{Error, Trouble};
+    use service::problem;
 
-fn not_ready(detail: &str) -> Problem {
-    Problem::new(problem::NOT_READY, detail)
+    /// Without one nobody can promise that it is done once.
+    #[test]
+    fn whoever_does_not_know_is_told_of_the_key() {
+        let unknown = crate::process::trouble(Error::Unknown {
+            idempotency_key: None,
+            source: Trouble::Timeout,
+        });
+        assert_eq!(unknown.kind, problem::OUTCOME_UNKNOWN);
+        assert!(
+            unknown.detail.contains("same Idempotency-Key"),
+            "{}",
+            unknown.detail
+        );
+    }
 }

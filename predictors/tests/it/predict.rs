@@ -228,6 +228,28 @@ async fn private_models_answer_the_consensus_alone() {
     let said = system.consensus(0).get(&target).await.expect(200).json();
     assert_eq!(said["participants"].as_array().unwrap().len(), 3, "{said}");
     assert!(said.get("individual_predictions").is_none(), "{said}");
+    // Nor from a round that is open, unless one may settle it.
+    let id = system.open(0).await;
+    let url = format!("http://{}/rounds/{id}", system.consensus(0).address);
+    let http = service::http::client(Duration::from_secs(20));
+    let shown = async || {
+        let answer = http.get(&url).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.json::<Value>().await.unwrap()
+    };
+    let open = shown().await;
+    assert_eq!(open["participants"].as_array().unwrap().len(), 3, "{open}");
+    assert!(open.get("individual_predictions").is_none(), "{open}");
+    let target = format!("/rounds/{id}");
+    for client in [system.operator(), system.consensus(0)] {
+        let said = client.get(&target).await.expect(200).json();
+        assert_eq!(said["individual_predictions"].as_array().unwrap().len(), 3);
+    }
+    let stranger = Client::at(system.consensus(0).address, "a-token-that-nobody-gave-out");
+    stranger.get(&target).await.refused(401, "unauthorized");
+    system.report(0, &id, json!(0)).await.expect(200);
+    let settled = shown().await;
+    assert_eq!(settled["individual_predictions"].as_array().unwrap().len(), 3);
     system.stop().await;
 }
 

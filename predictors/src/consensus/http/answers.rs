@@ -141,7 +141,8 @@ struct Round<'a> {
     participants: Vec<&'a str>,
     absent: Vec<&'a str>,
     absent_reasons: BTreeMap<&'a str, String>,
-    individual_predictions: Vec<Individual<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    individual_predictions: Option<Vec<Individual<'a>>>,
     sha256: &'a str,
     opened_ms: u64,
     expires_ms: u64,
@@ -151,8 +152,9 @@ struct Round<'a> {
 }
 
 /// What `GET /rounds/{id}` answers.
-pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord) -> String {
+pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord, individuals: bool) -> String {
     let prediction = record.consensus.label();
+    let heard = record.heard.iter();
     write(&Round {
         round_id: id,
         id,
@@ -173,11 +175,8 @@ pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord) -> String {
             .map(|heard| heard.model.as_str())
             .collect(),
         absent_reasons: reasons(&record.heard),
-        individual_predictions: record
-            .heard
-            .iter()
-            .map(|heard| Individual::of(shape, heard))
-            .collect(),
+        individual_predictions: individuals
+            .then(|| heard.map(|heard| Individual::of(shape, heard)).collect()),
         sha256: &record.sha256,
         opened_ms: record.opened_ms,
         expires_ms: record.expires_ms,

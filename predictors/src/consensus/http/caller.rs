@@ -1,7 +1,7 @@
 //! Who is calling, and what they may do.
 //! Invariant: nothing tells a wrong credential from another.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use service::bearer;
 use service::problem::{self, Problem, Result};
 
@@ -43,6 +43,14 @@ impl App {
             problem::FORBIDDEN,
             "Only the oracle's token may report outcomes.",
         ))
+    }
+
+    /// `None` for whoever shows no token; one that is not known here is refused all the same.
+    pub(super) fn known(&self, headers: &HeaderMap) -> Result<Option<Caller>> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return self.caller(headers).map(Some);
+        }
+        Ok(None)
     }
 
     /// Either of them.

@@ -1,13 +1,14 @@
 //! Outcomes and rounds.
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use service::fields::Fields;
 use service::problem::Result;
 
 use super::{Shared, answers};
 use crate::consensus::once::Once;
+use crate::consensus::records;
 use crate::consensus::settler::Report;
 use crate::wire::text;
 
@@ -47,7 +48,15 @@ pub(super) async fn outcome(State(app): State<Shared>, request: Request) -> Resu
 }
 
 /// `GET /rounds/{id}`
-pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Result<Response> {
+pub(super) async fn show(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    // Where models are private, nobody is to learn from here what they say before it has counted.
+    let trusted = !app.bank.config.private_models || app.known(&headers)?.is_some();
     let record = app.bank.round(&id).await?;
-    Ok(text(StatusCode::OK, answers::round(&app.shape, &id, &record)))
+    let individuals = trusted || record.state != records::State::Closed;
+    let body = answers::round(&app.shape, &id, &record, individuals);
+    Ok(text(StatusCode::OK, body))
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
-use crate::harness::wait_for;
+use crate::harness::{Client, wait_for};
 use crate::system::{Plan, SETOSA, System};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,6 +86,27 @@ async fn a_key_opens_one_round() {
         .await
         .refused(422, "idempotency-key-reused");
     assert_eq!(system.check().await["open_rounds"], 1);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_of_whoever_sent_it() {
+    let system = System::start().await;
+    let url = format!("http://{}/predict", system.consensus(0).address);
+    let http = service::http::client(std::time::Duration::from_secs(20));
+    // Each about another flower, so that none could be taken for the repetition of another.
+    let body = |sl: f64| json!({"features": [sl, 3.5, 1.4, 0.2]});
+    for (sl, client) in [(5.0, system.operator()), (5.1, system.consensus(0))] {
+        let request = client.request(Method::POST, "/predict").json(&body(sl));
+        let request = request.header("idempotency-key", "one");
+        client.send(request).await.expect(201);
+    }
+    let request = http.post(&url).header("idempotency-key", "one").json(&body(5.2));
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 201);
+    let stranger = Client::at(system.consensus(0).address, "a-token-that-nobody-gave-out");
+    let refused = stranger.post("/predict", &body(5.3)).await;
+    refused.refused(401, "unauthorized");
+    assert_eq!(system.check().await["open_rounds"], 3);
     system.stop().await;
 }
 

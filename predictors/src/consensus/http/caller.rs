@@ -13,6 +13,15 @@ pub(super) enum Caller {
     Oracle,
 }
 
+impl Caller {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Oracle => "oracle",
+        }
+    }
+}
+
 impl App {
     fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
         let given = std::str::from_utf8(bearer::token(headers)?).unwrap_or_default();

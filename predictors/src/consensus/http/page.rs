@@ -114,9 +114,7 @@ pub(super) async fn play(State(app): State<Shared>, request: Request) -> Result<
         (Opener::Known, "oracle".to_owned())
     } else {
         browser::check_own_origin(&parts.headers)?;
-        let opener = stranger(&app, &parts);
-        let owner = opener.word().to_owned();
-        (opener, owner)
+        stranger(&app, &parts)
     };
     let body = app.body(body).await?;
     let mut fields = Fields::read(&parts.headers, &body)?;

@@ -32,6 +32,7 @@ pub(super) async fn look(State(app): State<Shared>, uri: Uri) -> Result<Response
 /// `POST /predict`
 pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
+    let (opener, owner) = whose(&app, &parts)?;
     let body = app.body(body).await?;
     let row = match app.shape.of_body(&parts.headers, &body, 1)? {
         Asked::One(row) => row,
@@ -40,8 +41,7 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
             .ok_or_else(|| invalid("A round is about exactly one row."))?,
     };
     let asked = (&parts.method, &parts.uri, &parts.headers);
-    let once = Once::of(&app.secrets, "anybody", asked, &body)?;
-    let opener = opener(&app, &parts);
+    let once = Once::of(&app.secrets, &owner, asked, &body)?;
     let reply = app
         .bank
         .open(&app.asker, &app.shape, (&row, &opener), once.as_ref())
@@ -56,17 +56,21 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
     Ok(response)
 }
 
-/// Rounds take no token, but whoever has one is not crowded out by those who have none.
-fn opener(app: &App, parts: &Parts) -> Opener {
-    if app.somebody(&parts.headers).is_ok() {
-        return Opener::Known;
-    }
-    stranger(app, parts)
+/// For whom a round is opened, and whose its idempotency key is. Rounds take no token, but whoever has one is not
+/// crowded out by those who have none.
+fn whose(app: &App, parts: &Parts) -> Result<(Opener, String)> {
+    let known = app.known(&parts.headers)?;
+    Ok(known.map_or_else(
+        || stranger(app, parts),
+        |caller| (Opener::Known, caller.word().to_owned()),
+    ))
 }
 
-/// Whoever has no token, by where they call from.
-pub(super) fn stranger(app: &App, parts: &Parts) -> Opener {
+/// The same of whoever has no token, by where they call from.
+pub(super) fn stranger(app: &App, parts: &Parts) -> (Opener, String) {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let address = peer.map_or(IpAddr::from([0; 4]), |ConnectInfo(peer)| peer.ip());
-    Opener::at(&app.secrets, address)
+    let opener = Opener::at(&app.secrets, address);
+    let owner = opener.word().to_owned();
+    (opener, owner)
 }

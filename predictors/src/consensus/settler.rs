@@ -31,6 +31,8 @@ const QUEUE: usize = 4096;
 const OPS_MAX: usize = 128 - 4;
 const OPS_A_ROUND: usize = 3;
 const TRIES: usize = 40;
+/// After so many, an outcome that is still unknown is told.
+const UNKNOWN_TRIES: usize = 3;
 const PAUSE_MS_MAX: u64 = 20;
 
 /// A round and what was true of it.
@@ -140,20 +142,7 @@ struct Batch<'a> {
 impl Bank {
     /// Settles a batch, trying again when another process was faster. The outer error is of all of it.
     async fn settle(&self, shape: &Shape, reports: &[Report]) -> Result<Vec<Result<Reply>>> {
-        let mut last = contended();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                tokio::time::sleep(pause()).await;
-            }
-            match self.settle_once(shape, reports).await {
-                Ok(Some(replies)) => return Ok(replies),
-                Ok(None) => {}
-                // It may have happened or not: reading again tells, and a round is settled once.
-                Err(problem) if problem.kind == problem::OUTCOME_UNKNOWN && attempt < 3 => last = problem,
-                Err(problem) => return Err(problem),
-            }
-        }
-        Err(last)
+        until_done(|| self.settle_once(shape, reports)).await
     }
 
     /// `None` when the book or a round was changed in between.
@@ -181,6 +170,30 @@ impl Bank {
         let replies: Vec<Result<Reply>> = reports.iter().map(|report| batch.decide(report)).collect();
         Ok(batch.commit().await?.then_some(replies))
     }
+}
+
+/// Tries until something is there.
+async fn until_done<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    let mut unknown: Option<Problem> = None;
+    for number in 0..TRIES {
+        if number > 0 {
+            tokio::time::sleep(pause()).await;
+        }
+        match attempt().await {
+            Ok(Some(done)) => return Ok(done),
+            Ok(None) => {}
+            // It may have happened or not: reading again tells, and a round is settled once.
+            Err(problem) if problem.kind == problem::OUTCOME_UNKNOWN && number < UNKNOWN_TRIES => {
+                unknown = Some(problem);
+            }
+            // Whatever stands in the way now, what was tried before may have happened.
+            Err(problem) => return Err(unknown.unwrap_or(problem)),
+        }
+    }
+    Err(unknown.unwrap_or_else(contended))
 }
 
 impl Batch<'_> {
@@ -335,6 +348,24 @@ fn pause() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_may_have_happened_is_never_told_as_not_done() {
+        let refused = |kind| Err(Problem::new(kind, "Nothing was done."));
+        let told = async |attempts: Vec<Result<Option<u8>>>| {
+            let mut attempts = attempts.into_iter();
+            until_done(|| std::future::ready(attempts.next().unwrap_or(Ok(None)))).await
+        };
+        let unknown = || refused(problem::OUTCOME_UNKNOWN);
+        let failed = told(vec![unknown(), refused(problem::NOT_READY)]).await;
+        assert_eq!(failed.unwrap_err().kind, problem::OUTCOME_UNKNOWN);
+        let failed = told(vec![unknown(), Ok(None)]).await;
+        assert_eq!(failed.unwrap_err().kind, problem::OUTCOME_UNKNOWN);
+        let failed = told(vec![Ok(None), refused(problem::NOT_READY)]).await;
+        assert_eq!(failed.unwrap_err().kind, problem::NOT_READY);
+        assert_eq!(told(vec![]).await.unwrap_err().kind, problem::OVERLOADED);
+        assert_eq!(told(vec![unknown(), Ok(Some(1))]).await.unwrap(), 1);
+    }
 
     #[tokio::test]
     async fn a_full_queue_is_told_from_a_settler_that_has_gone() {

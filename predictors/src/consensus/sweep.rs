@@ -2,6 +2,7 @@
 //! Invariant: every step is one transaction that holds only while things are as they were read, so that any number of
 //! sweepers may meet.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvstore_client::wire::kv::KeyValue;
@@ -16,23 +17,28 @@ use super::network::Bank;
 use super::records::{self, RoundRecord, State};
 use crate::process::trouble;
 
-/// Of one sweep; what is left waits for the next.
+/// Of one page.
 const ROWS_MAX: u32 = 500;
+/// Of one step and turn; what is left waits for the next turn.
+const PAGES_MAX: usize = 20;
 /// Two ops for each of them fit into one transaction.
 const FORGOTTEN_AT_ONCE: usize = 60;
+/// Of different things that could not be swept.
+const TOLD_MAX: usize = 1000;
 
 pub(crate) async fn run(bank: Bank, stop: Tasks) {
     let every = Duration::from_millis(bank.config.sweep_every_ms);
+    let mut sweeper = Sweeper {
+        bank,
+        told: BTreeSet::new(),
+    };
     while tokio::time::timeout(jitter(every), stop.stopping())
         .await
         .is_err()
     {
-        let swept = tokio::select! {
-            swept = bank.sweep() => swept,
+        tokio::select! {
+            () = sweeper.sweep() => {}
             () = stop.stopping() => return,
-        };
-        if let Err(problem) = swept {
-            tracing::debug!(%problem, "could not sweep");
         }
     }
 }
@@ -43,44 +49,133 @@ fn jitter(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
 }
 
-impl Bank {
-    async fn sweep(&self) -> Result<()> {
-        for kv in self.due(keys::OPEN).await? {
-            self.expire(&kv.key).await?;
+struct Sweeper {
+    bank: Bank,
+    /// What could not be swept, so that it is told once.
+    told: BTreeSet<String>,
+}
+
+impl Sweeper {
+    /// One turn. A step that cannot be done keeps none of the others from being done.
+    async fn sweep(&mut self) {
+        let steps = [
+            self.expire().await,
+            self.forget(keys::DONE, keys::round).await,
+            self.forget(keys::ANSWERS_DUE, keys::answer).await,
+            self.pay_and_trim().await,
+        ];
+        for problem in steps.into_iter().filter_map(Result::err) {
+            tracing::debug!(%problem, "could not sweep all");
         }
-        for (prefix, record) in [
-            (keys::DONE, keys::round as fn(&str) -> String),
-            (keys::ANSWERS_DUE, keys::answer),
-        ] {
-            for some in self.due(prefix).await?.chunks(FORGOTTEN_AT_ONCE) {
-                self.commit(forgetting(some, record)).await?;
+    }
+
+    async fn expire(&mut self) -> Result<()> {
+        let mut pages = Pages::due(keys::OPEN);
+        while let Some(page) = pages.next(&self.bank).await? {
+            for kv in &page {
+                let expired = self.bank.expire(&kv.key).await;
+                self.pass_over(&kv.key, expired)?;
             }
         }
-        let snapshot = self.snapshot(Vec::new()).await?;
-        for (name, model) in &snapshot.models {
-            if model.unbonding {
-                self.pay_out(name).await?;
+        Ok(())
+    }
+
+    async fn forget(&mut self, prefix: &str, record: fn(&str) -> String) -> Result<()> {
+        let mut pages = Pages::due(prefix);
+        while let Some(page) = pages.next(&self.bank).await? {
+            for some in page.chunks(FORGOTTEN_AT_ONCE) {
+                let forgotten = self.bank.commit(forgetting(some, record)).await;
+                self.pass_over(&some[0].key, forgotten.map(drop))?;
             }
+        }
+        Ok(())
+    }
+
+    async fn pay_and_trim(&mut self) -> Result<()> {
+        let snapshot = self.bank.snapshot(Vec::new()).await?;
+        let leaving = snapshot.models.iter().filter(|(_, model)| model.unbonding);
+        for (name, _) in leaving {
+            let paid = self.bank.pay_out(name).await;
+            self.pass_over(name, paid.map(drop))?;
         }
         self.trim(snapshot.book.settlements).await
     }
 
-    async fn due(&self, prefix: &str) -> Result<Vec<KeyValue>> {
-        self.keys(prefix, keys::due_before(prefix, now_ms())).await
+    /// Forgets the oldest of the history.
+    async fn trim(&mut self, settlements: u64) -> Result<()> {
+        let Some(end) = settlements.checked_sub(self.bank.config.history_max) else {
+            return Ok(());
+        };
+        let mut pages = Pages::between(keys::HISTORY, keys::history(end));
+        while let Some(page) = pages.next(&self.bank).await? {
+            for some in page.chunks(100) {
+                let txn = some
+                    .iter()
+                    .fold(Txn::new(), |txn, kv| txn.then(Op::delete(&kv.key)));
+                let trimmed = self.bank.commit(txn).await;
+                self.pass_over(&some[0].key, trimmed.map(drop))?;
+            }
+        }
+        Ok(())
     }
 
-    async fn keys(&self, from: &str, to: String) -> Result<Vec<KeyValue>> {
+    /// What cannot be done by itself is told and left; a store that is not there would be missed by all that follows.
+    fn pass_over(&mut self, what: &str, done: Result<()>) -> Result<()> {
+        let Err(problem) = done else { return Ok(()) };
+        if problem.kind.status == 503 {
+            return Err(problem);
+        }
+        if self.told.len() < TOLD_MAX && self.told.insert(what.to_owned()) {
+            tracing::warn!(%problem, what, "could not sweep this; it is tried again each time");
+        }
+        Ok(())
+    }
+}
+
+/// Keys, page by page.
+struct Pages {
+    from: String,
+    to: String,
+    left: usize,
+}
+
+impl Pages {
+    fn due(prefix: &str) -> Self {
+        Self::between(prefix, keys::due_before(prefix, now_ms()))
+    }
+
+    fn between(from: &str, to: String) -> Self {
+        Self {
+            from: from.to_owned(),
+            to,
+            left: PAGES_MAX,
+        }
+    }
+
+    async fn next(&mut self, bank: &Bank) -> Result<Option<Vec<KeyValue>>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
         let range = RangeRequest {
-            from: Some(from.to_owned()),
-            to: Some(to),
+            from: Some(self.from.clone()),
+            to: Some(self.to.clone()),
             limit: Some(ROWS_MAX),
             keys_only: true,
             uncounted: true,
             ..RangeRequest::default()
         };
-        Ok(self.client.range(range).await.map_err(trouble)?.kvs)
+        let page = bank.client.range(range).await.map_err(trouble)?;
+        self.left -= 1;
+        match page.kvs.last() {
+            // Behind the last, also where it could not be swept. These keys are of one length: none stands between.
+            Some(last) if page.more => self.from = format!("{}!", last.key),
+            _ => self.left = 0,
+        }
+        Ok(Some(page.kvs))
     }
+}
 
+impl Bank {
     /// Nobody wins or loses by a round whose outcome never came.
     pub(super) async fn expire(&self, open: &str) -> Result<()> {
         let id = keys::last(open);
@@ -101,20 +196,6 @@ impl Bank {
             .then(Op::add(keys::OPEN_COUNT, -1, None, None))
             .then(Op::put(&keys::done(kept_ms, id), ""));
         self.commit(txn).await.map(drop)
-    }
-
-    /// Forgets the oldest of the history.
-    async fn trim(&self, settlements: u64) -> Result<()> {
-        let Some(end) = settlements.checked_sub(self.config.history_max) else {
-            return Ok(());
-        };
-        for some in self.keys(keys::HISTORY, keys::history(end)).await?.chunks(100) {
-            let txn = some
-                .iter()
-                .fold(Txn::new(), |txn, kv| txn.then(Op::delete(&kv.key)));
-            self.commit(txn).await?;
-        }
-        Ok(())
     }
 }
 

@@ -144,6 +144,33 @@ async fn open_rounds_are_bounded_and_expire_without_effect() {
     system.stop().await;
 }
 
+/// More of them than are looked at in one go, and all due before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_that_cannot_be_read_keep_no_other_from_expiring() {
+    let system = System::start_with(Plan::default(), |config| config.consensus.round_s = 1).await;
+    let store = system.cluster.client(0);
+    let put = |key: String, value: &str| json!({"put": {"key": key, "value": value}});
+    let numbers: Vec<usize> = (0..510).collect();
+    for some in numbers.chunks(60) {
+        let puts = some.iter().flat_map(|number| {
+            [
+                put(format!("predict/round/{number:032x}"), "{}"),
+                put(format!("predict/open/0000000000001/{number:032x}"), ";"),
+            ]
+        });
+        let puts: Vec<Value> = puts.collect();
+        store.txn(&json!({ "then": puts })).await.expect(200);
+    }
+    let round = system.open(0).await;
+    wait_for("the round to expire", async || {
+        let shown = system.consensus(0).get(&format!("/rounds/{round}")).await;
+        let state = shown.expect(200).json()["state"].clone();
+        (state == "expired").then_some(()).ok_or(state)
+    })
+    .await;
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_the_network_was_set_up_the_ledger_was_empty() {
     let system = System::start().await;

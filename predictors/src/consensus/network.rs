@@ -15,6 +15,8 @@ use super::records::{self, Book, ModelRecord};
 use crate::process::trouble;
 use crate::stakes::Params;
 
+/// However many the store takes: what they write has a size, too.
+pub(super) const OPS_MAX: usize = 128;
 /// More than may take part.
 const MODELS_READ_MAX: u32 = 64;
 
@@ -25,6 +27,8 @@ pub(crate) struct Bank {
     pub(crate) params: Params,
     pub(crate) classes: usize,
     pub(crate) config: ConsensusConfig,
+    /// Of one transaction.
+    pub(crate) ops_max: usize,
 }
 
 /// The network at one revision.

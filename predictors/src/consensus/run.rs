@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::ask::Asker;
 use super::http::{self, App};
-use super::network::Bank;
+use super::network::{Bank, OPS_MAX};
 use super::settler::Settler;
 use super::sweep;
 use crate::process::{Life, Settings};
@@ -34,6 +34,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         params: Params::default(),
         classes: shape.classes.len(),
         config: config.clone(),
+        ops_max: settings.config.limits.txn_ops_max.min(OPS_MAX),
     };
     let settler = Settler::start(bank.clone(), shape.clone(), &life.last);
     let metrics = Metrics::new();

@@ -82,8 +82,9 @@ impl Sweeper {
 
     async fn forget(&mut self, prefix: &str, record: fn(&str) -> String) -> Result<()> {
         let mut pages = Pages::due(prefix);
+        let at_once = (self.bank.ops_max / 2).clamp(1, FORGOTTEN_AT_ONCE);
         while let Some(page) = pages.next(&self.bank).await? {
-            for some in page.chunks(FORGOTTEN_AT_ONCE) {
+            for some in page.chunks(at_once) {
                 let forgotten = self.bank.commit(forgetting(some, record)).await;
                 self.pass_over(&some[0].key, forgotten.map(drop))?;
             }
@@ -108,7 +109,7 @@ impl Sweeper {
         };
         let mut pages = Pages::between(keys::HISTORY, keys::history(end));
         while let Some(page) = pages.next(&self.bank).await? {
-            for some in page.chunks(100) {
+            for some in page.chunks(self.bank.ops_max) {
                 let txn = some
                     .iter()
                     .fold(Txn::new(), |txn, kv| txn.then(Op::delete(&kv.key)));

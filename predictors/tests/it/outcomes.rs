@@ -177,6 +177,22 @@ async fn a_process_that_dies_while_settling_leaves_nothing_half_done() {
     system.stop().await;
 }
 
+/// As after fewer models may take part than there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_that_do_not_fit_beside_the_models_are_settled_next() {
+    let mut system = System::start().await;
+    system.config.consensus.models_max = 1;
+    system.config.limits.txn_ops_max = 14;
+    system.start_consensus(2).await;
+    let rounds = join_all((0..12).map(|_| system.open(1))).await;
+    let reports = rounds.iter().map(|round| system.report(1, round, json!(0)));
+    for answer in join_all(reports).await {
+        answer.expect(200);
+    }
+    assert_eq!(system.check().await["settlements"], 12);
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_of_other_classes_ends_without_an_outcome() {
     let plan = Plan {

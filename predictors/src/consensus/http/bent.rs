@@ -38,6 +38,7 @@ fn app(secrets: Secrets) -> Router {
         params: Params::default(),
         classes: shape.classes.len(),
         config: config.clone(),
+        ops_max: settings.config.limits.txn_ops_max,
     };
     let asker = Asker::new(&config, &settings.secrets);
     let settler = Settler::start(bank.clone(), shape.clone(), &Tasks::new());

@@ -21,7 +21,7 @@ pub(crate) fn model(name: &str) -> String {
     format!("{MODELS}{name}")
 }
 
-/// What is remembered of a model that left: its trust, so that leaving washes nothing off.
+/// What is remembered of a model that left, so that leaving washes nothing off.
 pub(crate) fn left(name: &str) -> String {
     format!("predict/left/{name}")
 }

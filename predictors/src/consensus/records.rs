@@ -32,6 +32,12 @@ pub(crate) struct ModelRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LeftRecord {
     pub(crate) trust: Trust,
+    /// Rounds in a row that it had missed.
+    #[serde(default)]
+    pub(crate) misses: u32,
+    /// Whether it was ejected when it left.
+    #[serde(default)]
+    pub(crate) ejected: bool,
 }
 
 /// Tokens that came from outside, or went there.

@@ -40,7 +40,7 @@ impl Bank {
         self.commit(txn).await.map(drop)
     }
 
-    /// Lets a model join. A name that took part before comes back with the trust it had.
+    /// Lets a model join. A name that took part before comes back with the trust and the misses it had.
     pub(crate) async fn register(
         &self,
         (name, url): (&str, &str),
@@ -62,7 +62,7 @@ impl Bank {
             let mut account = Account::newcomer(&self.params, self.classes, deposit_micro);
             if let Some(kv) = snapshot.extra.first().and_then(|kvs| kvs.first()) {
                 let left: LeftRecord = records::read(&kv.key, &kv.bytes())?;
-                account.trust = left.trust;
+                account = self.back(account, &left)?;
             }
             let model = ModelRecord {
                 url: url.to_owned(),
@@ -82,6 +82,23 @@ impl Bank {
             }
         }
         Err(contended())
+    }
+
+    /// With what it has earned, good and bad. Who was ejected brings the whole deposit, as by a top-up.
+    fn back(&self, account: Account, left: &LeftRecord) -> Result<Account> {
+        let whole_micro = self.params.deposit_micro;
+        if left.ejected && account.stake_micro < whole_micro {
+            let whole = whole_micro / MICRO;
+            let detail =
+                format!("A model that was ejected comes back with the whole deposit of {whole} tokens.");
+            let fault = format!("must be at least {whole} tokens, since a model of this name was ejected");
+            return Err(Problem::new(problem::INVALID_REQUEST, detail).fault("/deposit", fault));
+        }
+        Ok(Account {
+            trust: left.trust,
+            misses: left.misses,
+            ..account
+        })
     }
 
     fn check_room(&self, snapshot: &Snapshot, name: &str, url: &str) -> Result<()> {
@@ -215,6 +232,8 @@ impl Bank {
             }
             let left = LeftRecord {
                 trust: model.account.trust,
+                misses: model.account.misses,
+                ejected: model.account.ejected,
             };
             let stake_micro = model.account.stake_micro;
             let txn = snapshot

@@ -161,6 +161,44 @@ async fn a_model_that_leaves_is_paid_once_no_round_depends_on_it() {
     system.stop().await;
 }
 
+/// Neither its ejection, which costs the whole deposit, nor the rounds that it missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_washes_nothing_off() {
+    let mut system = System::start().await;
+    let (operator, store) = (system.operator(), system.cluster.client(0));
+    system.stop_model(1).await;
+    for _ in 0..3 {
+        let id = system.open(0).await;
+        system.report(0, &id, json!(0)).await.expect(200);
+    }
+    assert_eq!(system.find_model("knn").await["misses"], 3);
+    // As after rounds in which it was wrong.
+    let key = "/v1/kv/predict/model/knn";
+    let mut record = store.get(key).await.expect(200).json();
+    record["account"]["ejected"] = json!(true);
+    let request = store.request(Method::PUT, key).body(record.to_string());
+    store.send(request).await.expect(200);
+    let leaving = operator.request(Method::DELETE, "/models/knn");
+    operator.send(leaving).await.expect(200);
+    let back = async |deposit: u64| {
+        let body = json!({"name": "knn", "url": "http://127.0.0.1:9", "deposit": deposit});
+        operator.post("/models", &body).await
+    };
+    let refused = back(999).await.refused(422, "invalid-request");
+    assert_eq!(refused.pointers(), ["/deposit"]);
+    let model = back(1000).await.expect(201).json();
+    assert_eq!(
+        (&model["misses"], &model["status"]),
+        (&json!(3), &json!("active"))
+    );
+    // Whoever left without that may come back with less.
+    let leaving = operator.request(Method::DELETE, "/models/logistic");
+    operator.send(leaving).await.expect(200);
+    let body = json!({"name": "logistic", "url": "http://127.0.0.1:10", "deposit": 500});
+    operator.post("/models", &body).await.expect(201);
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_the_configuration_is_asked_where_it_is_now() {
     let mut system = System::start().await;

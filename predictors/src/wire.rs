@@ -69,7 +69,12 @@ impl Shape {
             let rows: Vec<Vec<f64>> = serde_json::from_str(raw.get())
                 .map_err(|_error| invalid("`instances` must be a list of lists of finite numbers."))?;
             if rows.is_empty() || rows.len() > rows_max {
-                return Err(invalid(format!("`instances` must hold 1 to {rows_max} rows.")));
+                let held = if rows_max == 1 {
+                    "one row".to_owned()
+                } else {
+                    format!("1 to {rows_max} rows")
+                };
+                return Err(invalid(format!("`instances` must hold {held}.")));
             }
             for row in &rows {
                 self.check("each of `instances`", row)?;

@@ -15,7 +15,7 @@ use super::http::answers;
 use super::keys;
 use super::network::{Bank, Snapshot};
 use super::once::Reply;
-use super::records::{self, HistoryRecord, RoundRecord, State};
+use super::records::{self, Ended, HistoryRecord, RoundRecord, State};
 use super::rounds::{contended, unknown};
 use super::settler::Report;
 use crate::stakes::{Account, Side, Stand, settle};
@@ -118,6 +118,7 @@ impl Batch<'_> {
                 problem::ROUND_SETTLED,
                 "This round was settled with another outcome.",
             )),
+            State::Expired if record.ended == Some(Ended::MadeRoom) => Err(made_room()),
             State::Expired => Err(expired()),
             State::Closed if record.expires_ms <= self.now_ms => Err(expired()),
             State::Closed if record.consensus.classes() != self.bank.classes => Err(of_other_classes()),
@@ -239,6 +240,13 @@ fn expired() -> Problem {
     Problem::new(
         problem::ROUND_EXPIRED,
         "The outcome came too late for this round, which ended without one.",
+    )
+}
+
+fn made_room() -> Problem {
+    Problem::new(
+        problem::ROUND_EXPIRED,
+        "This round ended early, without an outcome: as many were open as may be, and it made room for another caller.",
     )
 }
 

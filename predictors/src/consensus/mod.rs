@@ -1,7 +1,7 @@
 //! The consensus: asks all models at once, pools what they say, and settles when the truth is known.
 //! Reading order: `keys` and `records` (what is stored), `network` (who takes part), `roster` (joining, staking,
-//! leaving), `ask`, `rounds` and `room` (opening), `settler` and `batch` (outcomes), `ledger`, `history`, `sweep`, `once`,
-//! `http`, `run`.
+//! leaving), `ask`, `rounds` and `room` (opening), `settler` and `batch` (outcomes), `ledger`, `history`, `sweep`,
+//! `once`, `http`, `run`.
 //! Invariant: tokens move only in transactions that hold while the book is unchanged, so that any number of processes
 //! keep one ledger; nothing is kept between requests, so each may die at any instruction.
 

@@ -95,7 +95,7 @@ impl Player<'_> {
 }
 
 fn stopped() -> Problem {
-    let detail = "This process is about to end and plays no more rounds. Those that were played stay; repeated with the \
-                  same Idempotency-Key, elsewhere or later, the others are played.";
+    let detail = "This process is about to end and plays no more rounds. Those that were played stay; repeated with \
+                  the same Idempotency-Key, elsewhere or later, the others are played.";
     Problem::new(problem::OUTCOME_UNKNOWN, detail)
 }

@@ -65,6 +65,16 @@ pub(crate) enum State {
     Expired,
 }
 
+/// Why a round ended without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ended {
+    /// None came in time.
+    Late,
+    /// As many were open as may be, and others held fewer.
+    MadeRoom,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RoundRecord {
     pub(crate) state: State,
@@ -77,6 +87,9 @@ pub(crate) struct RoundRecord {
     pub(crate) sha256: String,
     pub(crate) opened_ms: u64,
     pub(crate) expires_ms: u64,
+    /// Of an expired round; rounds of before do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Ended>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<usize>,
     /// What the report of the outcome was answered.
@@ -177,4 +190,21 @@ pub(crate) fn write(record: &impl Serialize) -> Bytes {
 /// What this service wrote and cannot read is damage, and never taken for absence.
 pub(crate) fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T> {
     serde_json::from_slice(value).map_err(|error| Problem::internal(&format!("read {key}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_is_still_read() {
+        let left = br#"{"trust":{"scores":1,"rounds":65536}}"#;
+        let left: LeftRecord = read("left", left).unwrap();
+        assert_eq!((left.misses, left.ejected), (0, false));
+        let round =
+            br#"{"state":"expired","row":[1],"heard":[],"consensus":[1000000,0],"probabilities":[1,0],
+            "sha256":"","opened_ms":1,"expires_ms":2}"#;
+        let round: RoundRecord = read("round", round).unwrap();
+        assert_eq!((round.state, round.ended), (State::Expired, None));
+    }
 }

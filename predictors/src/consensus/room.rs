@@ -11,7 +11,7 @@ use service::secrets::Secrets;
 
 use super::keys;
 use super::network::Bank;
-use super::records::OpenRecord;
+use super::records::{Ended, OpenRecord};
 use crate::pass::keyed;
 use crate::process::trouble;
 
@@ -66,7 +66,7 @@ impl Bank {
         let Some(oldest) = displaced(open, opener) else {
             return Ok(false);
         };
-        self.expire(&oldest).await?;
+        self.expire(&oldest, Ended::MadeRoom).await?;
         tracing::info!("a round expired early to make room for another caller");
         Ok(true)
     }

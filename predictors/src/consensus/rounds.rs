@@ -181,6 +181,7 @@ impl Bank {
             sha256: hex(&Sha256::digest(&heard)),
             opened_ms,
             expires_ms: opened_ms + self.config.round_s * 1000,
+            ended: None,
             outcome: None,
             receipt: None,
         }

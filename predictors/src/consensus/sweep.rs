@@ -14,7 +14,7 @@ use service::time::now_ms;
 
 use super::keys;
 use super::network::Bank;
-use super::records::{self, RoundRecord, State};
+use super::records::{self, Ended, RoundRecord, State};
 use crate::process::trouble;
 
 /// Of one page.
@@ -73,7 +73,7 @@ impl Sweeper {
         let mut pages = Pages::due(keys::OPEN);
         while let Some(page) = pages.next(&self.bank).await? {
             for kv in &page {
-                let expired = self.bank.expire(&kv.key).await;
+                let expired = self.bank.expire(&kv.key, Ended::Late).await;
                 self.pass_over(&kv.key, expired)?;
             }
         }
@@ -178,7 +178,7 @@ impl Pages {
 
 impl Bank {
     /// Nobody wins or loses by a round whose outcome never came.
-    pub(super) async fn expire(&self, open: &str) -> Result<()> {
+    pub(super) async fn expire(&self, open: &str, ended: Ended) -> Result<()> {
         let id = keys::last(open);
         let key = keys::round(id);
         let Some(kv) = self.client.get(&key).await.map_err(trouble)? else {
@@ -189,6 +189,7 @@ impl Bank {
             return Ok(());
         }
         record.state = State::Expired;
+        record.ended = Some(ended);
         let kept_ms = now_ms() + self.config.keep_s * 1000;
         let txn = Txn::new()
             .when(Condition::unchanged(&key, kv.mod_revision))
@@ -200,8 +201,8 @@ impl Bank {
     }
 }
 
-/// Forgets what is due under these keys, unless another has done so since they were read: by then something new may stand
-/// where the old was.
+/// Forgets what is due under these keys, unless another has done so since they were read: by then something new may
+/// stand where the old was.
 fn forgetting(due: &[KeyValue], record: fn(&str) -> String) -> Txn {
     due.iter().fold(Txn::new(), |txn, kv| {
         txn.when(Condition::exists(&kv.key))

@@ -129,6 +129,10 @@ async fn history_is_whole(system: &System, settlements: u64) {
         next.0.clone_into(&mut target);
     }
     assert_eq!(seen, (0..settlements).rev().collect::<Vec<_>>());
+    // What was escaped in the question is so in the way to the next page.
+    let page = client.get("/history?model=k%6En&limit=7").await.expect(200);
+    assert_eq!(page.json().as_array().unwrap().len(), 7);
+    assert!(page.header("link").contains("model=k%6En&"), "{page:?}");
     let one = client
         .get("/history?model=knn&limit=200")
         .await

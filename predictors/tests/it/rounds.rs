@@ -90,6 +90,20 @@ async fn a_key_opens_one_round() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_round_is_about_one_row() {
+    let system = System::start().await;
+    let row = [5.1, 3.5, 1.4, 0.2];
+    let answer = system
+        .consensus(0)
+        .post("/predict", &json!({"instances": [row, row]}));
+    let refused = answer.await.refused(400, "invalid-features");
+    assert_eq!(refused.json()["error"], "`instances` must hold one row.");
+    let answer = system.consensus(0).post("/predict", &json!({"instances": [row]}));
+    answer.await.expect(201);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_of_whoever_sent_it() {
     let system = System::start().await;
     let url = format!("http://{}/predict", system.consensus(0).address);
@@ -227,6 +241,11 @@ async fn nobody_can_fill_the_open_rounds_for_all() {
     assert_eq!(status, 201, "{said}");
     assert_eq!(state_of(&system, &rounds[0]).await, "expired");
     assert_eq!(state_of(&system, &rounds[1]).await, "closed");
+    // Its outcome does not come too late.
+    let ended = rounds[0]["round_id"].as_str().unwrap();
+    let told = system.report(0, ended, json!(0)).await;
+    let told = told.refused(410, "round-expired");
+    assert!(told.text().contains("made room"), "{}", told.text());
     assert_eq!(open_from(&system, other).await.0, 429);
     // Whoever has a token gets all of them, and keeps them.
     for _ in 0..3 {

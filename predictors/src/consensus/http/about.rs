@@ -40,8 +40,8 @@ pub(super) async fn history(State(app): State<Shared>, uri: Uri) -> Result<Respo
     let body = answers::history(&page.rows, model.as_deref());
     let mut response = text(StatusCode::OK, body);
     if let Some(next) = page.next {
-        let model = model.map(|model| format!("&model={model}")).unwrap_or_default();
-        let link = format!("</history?limit={limit}&cursor={next}{model}>; rel=\"next\"");
+        // As it was asked, so that what was escaped stays so.
+        let link = format!("<{}>; rel=\"next\"", query::next_page(&uri, &next));
         if let Ok(link) = link.try_into() {
             response.headers_mut().insert(header::LINK, link);
         }

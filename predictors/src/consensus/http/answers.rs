@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::consensus::network::{Bank, Snapshot};
-use crate::consensus::records::{HeardRecord, HistoryRecord, ModelRecord, RoundRecord, State, Status};
+use crate::consensus::records::{Ended, HeardRecord, HistoryRecord, ModelRecord, RoundRecord, State, Status};
 use crate::consensus::rounds::Opinion;
 use crate::consensus::tokens;
 use crate::stakes::{Forecast, PPM, Verdict, Voice, pool};
@@ -146,6 +146,8 @@ struct Round<'a> {
     sha256: &'a str,
     opened_ms: u64,
     expires_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
     outcome: Option<usize>,
     outcome_label: Option<&'a str>,
     receipt: Option<&'a RawValue>,
@@ -180,6 +182,7 @@ pub(super) fn round(shape: &Shape, id: &str, record: &RoundRecord, individuals: 
         sha256: &record.sha256,
         opened_ms: record.opened_ms,
         expires_ms: record.expires_ms,
+        ended: record.ended,
         outcome: record.outcome,
         outcome_label: record.outcome.and_then(|number| class(shape, number)),
         receipt: record.receipt.as_deref(),

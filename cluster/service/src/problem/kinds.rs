@@ -163,7 +163,7 @@ kinds! {
     "The revision you asked for is older than what the store still keeps. Its history was dropped, and no \
      node can answer for it. Read the present state, note its revision, and go on from there."
     ROUND_EXPIRED 410 "round-expired" "Round expired"
-    "The outcome came too late: the round ended without one, and nobody won or lost anything. Open a new round."
+    "The round ended before its outcome came, and nobody won or lost anything. Open a new round."
     PRECONDITION_FAILED 412 "precondition-failed" "Precondition failed"
     "The key is not in the state that If-Match or If-None-Match asked for: somebody else wrote it first. The \
      header ETag holds its present revision, if it exists. Nothing was written; read it, decide anew, and \

@@ -134,7 +134,10 @@ mod tests {
     fn a_lease_is_gone_only_when_its_time_is_over() {
         let gone = Error::Problem(problem("lease-not-found"));
         assert!(may_be_told(&gone, Some(TTL)));
-        assert!(!may_be_told(&gone, Some(TTL.saturating_sub(Duration::from_millis(1)))));
+        assert!(!may_be_told(
+            &gone,
+            Some(TTL.saturating_sub(Duration::from_millis(1)))
+        ));
         assert!(!may_be_told(&gone, None), "none was asked for");
     }
 

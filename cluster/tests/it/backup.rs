@@ -139,7 +139,9 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
     let client = cluster.client().with_deadline(SOON);
     client.put("pets/cat", "from the backup").await.unwrap();
     let file = cluster.folder().join("all.mng");
-    let made = json(&cluster, &["kv", "snapshot", text(&file)]).await["revision"].as_u64().unwrap();
+    let made = json(&cluster, &["kv", "snapshot", text(&file)]).await["revision"]
+        .as_u64()
+        .unwrap();
     let cache = NearCache::open(&client, ["pets/"]).await.unwrap();
     let mut watch = client.watch(WatchRequest::prefix("pets/")).await.unwrap();
     for n in 0..20 {
@@ -151,7 +153,9 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
     assert_eq!(cached.value.unwrap().bytes(), "lost 19");
     wait_until("the mirror to copy what will be lost", SOON, async || {
         let revision = of_copy(&cluster, "/status").await["revision"].as_u64();
-        (revision >= Some(lost.mod_revision)).then_some(()).ok_or(format!("{revision:?}"))
+        (revision >= Some(lost.mod_revision))
+            .then_some(())
+            .ok_or(format!("{revision:?}"))
     })
     .await;
 
@@ -167,10 +171,14 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
     assert!(matches!(ended, Error::Compacted { .. }), "{ended}");
     let cached = cache.get("pets/cat", Freshness::Linearizable).await.unwrap();
     assert_eq!(cached.value.unwrap().bytes(), "new");
-    let held = client.put_with("pets/cat", "mine", PutOptions {
-        if_match: Some(lost.mod_revision),
-        ..PutOptions::default()
-    });
+    let held = client.put_with(
+        "pets/cat",
+        "mine",
+        PutOptions {
+            if_match: Some(lost.mod_revision),
+            ..PutOptions::default()
+        },
+    );
     assert_eq!(held.await.unwrap_err().code(), "precondition-failed");
     // The past of the backup is there; what came behind it is not.
     let at = async |revision| {
@@ -196,7 +204,9 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
     .await;
     assert_eq!(equal["equal"], true, "{equal}");
     let copies = std::fs::read_dir(cluster.data().join("copy")).unwrap().flatten();
-    let names: Vec<String> = copies.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let names: Vec<String> = copies
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
     assert!(names.iter().any(|name| name.starts_with("of-")), "{names:?}");
 }
 

@@ -125,7 +125,9 @@ impl KvClient {
             if self.idempotency_key.is_none() {
                 let name = HeaderName::from_static(headers::IDEMPOTENCY_TTL);
                 // Twice the deadline: the last repetition may be under way when the deadline passes.
-                let ttl_s = OWN_KEY_TTL_S.max(self.deadline.as_secs().saturating_mul(2)).min(KEY_TTL_S_MAX);
+                let ttl_s = OWN_KEY_TTL_S
+                    .max(self.deadline.as_secs().saturating_mul(2))
+                    .min(KEY_TTL_S_MAX);
                 request.headers.insert(name, HeaderValue::from(ttl_s));
             }
         }

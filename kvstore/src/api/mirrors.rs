@@ -145,7 +145,9 @@ pub(super) async fn announce(State(api): State<Shared>, request: Request) -> Res
             view.ok_or_else(|| gone(&name))?
         }
         views => {
-            let view = views.ok().and_then(|views| views.into_iter().find(|view| view.name == name));
+            let view = views
+                .ok()
+                .and_then(|views| views.into_iter().find(|view| view.name == name));
             view.ok_or_else(reply::outcome_unknown)?
         }
     };

@@ -13,10 +13,10 @@ mod make;
 mod recover;
 mod restore;
 
+pub use crate::machine::gaps::continues_at;
 pub use assemble::{KeptRow, assemble};
 pub use format::{Head, Reader, verify};
 pub use make::{Source, write_to_file};
-pub use crate::machine::gaps::continues_at;
 pub use recover::{Survivor, inspect, recover};
 pub use restore::{NewCluster, NewNode, restore};
 

@@ -67,7 +67,11 @@ mod tests {
         for there in [1, 7, first.first, first.first + 3, second.first, u64::MAX] {
             assert_eq!(gaps.behind(there), None, "{there}");
         }
-        for (lost, behind) in [(8, first.first), (first.first - 1, first.first), (second.last + 1, second.first)] {
+        for (lost, behind) in [
+            (8, first.first),
+            (first.first - 1, first.first),
+            (second.last + 1, second.first),
+        ] {
             assert_eq!(gaps.behind(lost), Some(behind), "{lost}");
         }
     }

@@ -219,7 +219,11 @@ impl MirrorDesk {
         let least = levels.and_then(|levels| levels.into_iter().min());
         let least = least.map(|least| least.max(self.released.load(Ordering::Acquire)));
         let inherited = self.inherited(term, index);
-        Some(least.filter(|least| Some(*least) >= inherited && inherited.is_some()).unwrap_or(0))
+        Some(
+            least
+                .filter(|least| Some(*least) >= inherited && inherited.is_some())
+                .unwrap_or(0),
+        )
     }
 
     /// `None` as long as this node has not applied what a read must see.

@@ -271,7 +271,10 @@ mod tests {
 
     fn files(log: &LogDb) -> usize {
         let files = log.db.live_files().unwrap();
-        files.iter().filter(|file| file.column_family_name == ENTRIES).count()
+        files
+            .iter()
+            .filter(|file| file.column_family_name == ENTRIES)
+            .count()
     }
 
     #[test]

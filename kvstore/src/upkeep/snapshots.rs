@@ -97,7 +97,10 @@ impl Upkeep {
 /// Whether some member would need a snapshot if the log up to this entry were given up. Only a leader knows.
 fn is_lacking(view: &RaftView, upto: u64) -> bool {
     let others = view.members.keys().filter(|id| **id != view.me);
-    view.is_leader() && others.into_iter().any(|id| view.matched.get(id).is_none_or(|matched| *matched < upto))
+    view.is_leader()
+        && others
+            .into_iter()
+            .any(|id| view.matched.get(id).is_none_or(|matched| *matched < upto))
 }
 
 #[cfg(test)]

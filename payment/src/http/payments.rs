@@ -53,7 +53,7 @@ pub(super) async fn pay(
     };
     let mut purchase = Purchase {
         id,
-        named: Named::ByCaller,
+        named: Named::Caller,
         card,
         token,
         money: amount,

@@ -37,9 +37,9 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Result<R
             let owner = caller.owner();
             let stands_for = app.vault.fingerprint("payment id", &[owner.as_bytes(), key]);
             let id = PaymentId::parse(&format!("key_{stands_for}"));
-            (id.expect("hex digits behind a word are a name"), Named::ByKey)
+            (id.expect("hex digits behind a word are a name"), Named::Key)
         }
-        None => (random_id(), Named::ByChance),
+        None => (random_id(), Named::Chance),
     };
     let mut purchase = Purchase {
         id,

@@ -19,11 +19,11 @@ use crate::vault::{CardRef, OpenedToken};
 /// Who chose the id of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
-    ByCaller,
+    Caller,
     /// It is made of an idempotency key, so a repetition is one of that key.
-    ByKey,
+    Key,
     /// It is drawn, and told only with a payment that is made: nobody could ever ask for a decline.
-    ByChance,
+    Chance,
 }
 
 /// A payment that is asked for.
@@ -83,8 +83,8 @@ impl Purchase {
     /// What remembers a decline, if anybody can ask for it.
     fn put_decline(&self, code: DeclineCode, now_ms: u64) -> Vec<Op> {
         match self.named {
-            Named::ByCaller | Named::ByKey => self.put_record(&self.declined(code, now_ms)).into(),
-            Named::ByChance => Vec::new(),
+            Named::Caller | Named::Key => self.put_record(&self.declined(code, now_ms)).into(),
+            Named::Chance => Vec::new(),
         }
     }
 
@@ -159,7 +159,7 @@ impl Ledger {
         // The key may be used anew, but the id that was made of it is another payment's for ever.
         let anew = Purchase {
             id: random_id(),
-            named: Named::ByChance,
+            named: Named::Chance,
             ..purchase.clone()
         };
         let reply = self.pay_as_named(&anew, once).await?;
@@ -236,7 +236,7 @@ impl Ledger {
             let known: PaymentRecord = records::read(&kv.key, &kv.bytes())?;
             // Without an answer beside it, it is as old as answers get, or the program before did not keep one.
             let key_ends_ms = known.created_ms.saturating_add(self.answer_ms);
-            if purchase.named == Named::ByKey && key_ends_ms <= now_ms {
+            if purchase.named == Named::Key && key_ends_ms <= now_ms {
                 return Ok(None);
             }
             return replay(purchase, &known).map(Some);
@@ -315,11 +315,11 @@ fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
     };
     if known.fingerprint != purchase.fingerprint {
         return Err(match purchase.named {
-            Named::ByCaller => Problem::new(
+            Named::Caller => Problem::new(
                 problem::PAYMENT_ID_REUSED,
                 "This id belongs to a payment with other content.",
             ),
-            Named::ByKey | Named::ByChance => Problem::new(
+            Named::Key | Named::Chance => Problem::new(
                 problem::IDEMPOTENCY_KEY_REUSED,
                 "This Idempotency-Key was used for another request.",
             ),
@@ -329,8 +329,8 @@ fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
         return Err(answers::declined(code, true));
     }
     let status = match purchase.named {
-        Named::ByCaller => 200,
-        Named::ByKey | Named::ByChance => 201,
+        Named::Caller => 200,
+        Named::Key | Named::Chance => 201,
     };
     Ok(Reply::again(status, purchase.body(record)))
 }

@@ -15,6 +15,20 @@ async fn keyed(client: &Client, method: Method, target: &str, body: &Value, key:
     client.send(request.header("idempotency-key", key)).await
 }
 
+/// A key is one, whatever the route.
+async fn refuses_the_keys_of_other_routes(client: &Client) {
+    let simple = json!({"card_number": VISA, "amount": 2});
+    for (target, body, key) in [
+        ("/payments", &simple, "key-0"),
+        ("/payments", &simple, "key-4"),
+        ("/v1/payments/p9/cancel", &json!({}), "key-6"),
+        ("/v1/payments/p9/cancel", &json!({}), "key-7"),
+    ] {
+        let refused = keyed(client, Method::POST, target, body, key).await;
+        refused.refused(422, "idempotency-key-reused");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_write_answers_again_what_it_answered() {
     let system = System::start_with(1, 2, |_config| {}).await;
@@ -76,17 +90,7 @@ async fn every_write_answers_again_what_it_answered() {
     here.get("/v1/payments/p9")
         .await
         .refused(404, "payment-not-found");
-    // One key, whatever the route.
-    let simple = json!({"card_number": VISA, "amount": 2});
-    for (target, body, key) in [
-        ("/payments", &simple, "key-0"),
-        ("/payments", &simple, "key-4"),
-        ("/v1/payments/p9/cancel", &json!({}), "key-6"),
-        ("/v1/payments/p9/cancel", &json!({}), "key-7"),
-    ] {
-        let refused = keyed(&here, Method::POST, target, body, key).await;
-        refused.refused(422, "idempotency-key-reused");
-    }
+    refuses_the_keys_of_other_routes(&here).await;
     assert_eq!(system.balance(VISA).await, (7500, 0));
     system.stop().await;
 }

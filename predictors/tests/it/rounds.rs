@@ -93,13 +93,12 @@ async fn a_key_opens_one_round() {
 async fn a_round_is_about_one_row() {
     let system = System::start().await;
     let row = [5.1, 3.5, 1.4, 0.2];
-    let answer = system
-        .consensus(0)
-        .post("/predict", &json!({"instances": [row, row]}));
-    let refused = answer.await.refused(400, "invalid-features");
+    let client = system.consensus(0);
+    let refused = client.post("/predict", &json!({"instances": [row, row]})).await;
+    let refused = refused.refused(400, "invalid-features");
     assert_eq!(refused.json()["error"], "`instances` must hold one row.");
-    let answer = system.consensus(0).post("/predict", &json!({"instances": [row]}));
-    answer.await.expect(201);
+    let opened = client.post("/predict", &json!({"instances": [row]})).await;
+    opened.expect(201);
     system.stop().await;
 }
 

@@ -98,7 +98,13 @@ async fn a_write_that_may_have_arrived_ends_unknown() {
 
 #[tokio::test]
 async fn a_write_that_surely_did_not_happen_ends_unavailable() {
-    for code in ["no-leader", "overloaded", "not-ready", "shutting-down", "mirror-lost"] {
+    for code in [
+        "no-leader",
+        "overloaded",
+        "not-ready",
+        "shutting-down",
+        "mirror-lost",
+    ] {
         let server = Canned::start(move |_| problem(503, code)).await;
         let error = short(&server.client()).put("a", "1").await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");

@@ -285,7 +285,11 @@ fn check_contiguity(db: &LogDb, purged_end: u64, covered: u64) -> io::Result<Che
                 )));
             }
             entry::decode(bytes).map_err(io_error)?;
-            let counted = if *index < covered { &mut before } else { &mut behind };
+            let counted = if *index < covered {
+                &mut before
+            } else {
+                &mut behind
+            };
             *counted += bytes.len() as u64;
             expected += 1;
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use kvstore::backup::{self, Head, KeptRow};
+use kvstore::backup::{self, Beginning, Head, KeptRow};
 use mirror::Source;
 
 use crate::context::Context;
@@ -49,8 +49,8 @@ impl Promote {
         if file.exists() {
             std::fs::remove_file(&file).context("remove the file between mirror and cluster")?;
         }
-        let (head, cluster_id) = restored?;
-        say(context, &head, &cluster_id, &old, revision)
+        let (head, beginning) = restored?;
+        say(context, &head, &beginning, &old, revision)
     }
 }
 
@@ -78,13 +78,19 @@ fn assemble(context: &Context, source: Source, file: &std::path::Path) -> anyhow
     made
 }
 
-fn say(context: &Context, head: &Head, cluster_id: &str, old: &str, revision: u64) -> anyhow::Result<()> {
+fn say(
+    context: &Context,
+    head: &Head,
+    beginning: &Beginning,
+    old: &str,
+    revision: u64,
+) -> anyhow::Result<()> {
     let output = context.output;
     if output.json {
         let mut document = restoring::document(head);
         document["cluster_id"] = serde_json::json!(old);
-        document["new_cluster_id"] = serde_json::json!(cluster_id);
-        document["continues_at"] = serde_json::json!(backup::continues_at(revision));
+        document["new_cluster_id"] = serde_json::json!(beginning.cluster_id);
+        document["continues_at"] = serde_json::json!(beginning.continues_at);
         return Ok(output.document(&document)?);
     }
     output.line(format_args!(
@@ -92,7 +98,7 @@ fn say(context: &Context, head: &Head, cluster_id: &str, old: &str, revision: u6
         head.keys,
         context.data.display()
     ))?;
-    restoring::say_continues(context, head);
+    restoring::say_continues(context, beginning);
     restoring::say_secrets(context);
     Ok(())
 }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::probe::{Call, Event, Gaps, Tally};
 
 const CALLS_MAX: usize = 2000;
+/// More writes than a store makes between two looks at it.
+const LEAP: u64 = 1_000_000_000;
 /// A pause of this length is drawn and named by itself.
 const PAUSE_MIN: Duration = Duration::from_millis(60);
 /// So long after a fault one knows what it did to the writes.
@@ -176,7 +178,10 @@ impl Board {
         let writes = match self.told_revision.replace(self.revision) {
             // Before the first answer one does not know where the store stood.
             Some(0) | None => 0,
-            Some(told) => self.revision.saturating_sub(told),
+            // Nor when another cluster has begun meanwhile, from a backup.
+            Some(told) => Some(self.revision.saturating_sub(told))
+                .filter(|step| *step < LEAP)
+                .unwrap_or(0),
         };
         let mut latencies = std::mem::take(&mut self.latencies_us);
         latencies.sort_unstable();

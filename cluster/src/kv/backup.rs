@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use futures_util::StreamExt as _;
-use kvstore::backup::{self, Head, NewCluster, NewNode};
+use kvstore::backup::{self, Beginning, Head, NewCluster, NewNode};
 use serde_json::json;
 use service::config::{Config, Role};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Session;
+use crate::bench::until_interrupted;
 use crate::context::Context;
 use crate::output::Output;
 
@@ -36,8 +37,11 @@ pub(super) struct Restore {
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     nodes: Vec<u64>,
     /// The id of the new cluster, as the first machine has printed it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "continues_at")]
     cluster_id: Option<String>,
+    /// The revision that the new cluster goes on at, as the first machine has printed it
+    #[arg(long, value_name = "REVISION", requires = "cluster_id")]
+    continues_at: Option<u64>,
 }
 
 impl Snapshot {
@@ -49,7 +53,7 @@ impl Snapshot {
         );
         let began = std::time::Instant::now();
         let beside = beside(&self.file)?;
-        fetch(session, &beside).await?;
+        until_interrupted(fetch(session, &beside)).await?;
         let head = check(beside.path(), session.output)?;
         name(beside, &self.file)?;
         if session.output.json {
@@ -151,12 +155,17 @@ impl Verify {
 
 impl Restore {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
-        let (head, cluster_id) = restore(context, &self.file, &self.nodes, self.cluster_id.clone())?;
+        let told = self.cluster_id.clone().zip(self.continues_at);
+        let told = told.map(|(cluster_id, continues_at)| Beginning {
+            cluster_id,
+            continues_at,
+        });
+        let (head, beginning) = restore(context, &self.file, &self.nodes, told)?;
         let output = context.output;
         if output.json {
             let mut document = document(&head);
-            document["new_cluster_id"] = json!(cluster_id);
-            document["continues_at"] = json!(backup::continues_at(head.revision));
+            document["new_cluster_id"] = json!(beginning.cluster_id);
+            document["continues_at"] = json!(beginning.continues_at);
             return Ok(output.document(&document)?);
         }
         output.line(format_args!(
@@ -165,10 +174,11 @@ impl Restore {
             head.keys,
             context.data.display()
         ))?;
-        say_continues(context, &head);
+        say_continues(context, &beginning);
         if !self.nodes.is_empty() {
             output.line(format_args!(
-                "on the other machines: menagerie kv restore FILE --nodes IDS --cluster-id {cluster_id}"
+                "on the other machines: menagerie kv restore FILE --nodes IDS --cluster-id {} --continues-at {}",
+                beginning.cluster_id, beginning.continues_at
             ))?;
         }
         say_secrets(context);
@@ -177,11 +187,11 @@ impl Restore {
 }
 
 /// That revisions do not go on where the backup ends.
-pub(crate) fn say_continues(context: &Context, head: &Head) {
+pub(crate) fn say_continues(context: &Context, beginning: &Beginning) {
     context.output.note(format!(
         "The new cluster goes on at revision {}, so that nobody takes its writes for those that the old one made after \
          this.",
-        backup::continues_at(head.revision)
+        beginning.continues_at
     ));
 }
 
@@ -200,12 +210,12 @@ pub(crate) fn restore(
     context: &Context,
     file: &Path,
     only: &[u64],
-    cluster_id: Option<String>,
-) -> anyhow::Result<(Head, String)> {
+    beginning: Option<Beginning>,
+) -> anyhow::Result<(Head, Beginning)> {
     let voters = voters(&context.config, &context.data, only)?;
     context.make_data()?;
     let bar = context.output.byte_progress("restore", Some(0));
-    let restored = backup::restore(file, &NewCluster { cluster_id, voters }, &mut |done, all| {
+    let restored = backup::restore(file, &NewCluster { beginning, voters }, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });

@@ -1,7 +1,7 @@
 //! `kv lease hold`: keeps a lease for as long as a command runs.
 //! Invariant: the command never outlives its lease. Whatever asks us to end is passed on to it, and the lease is kept
-//! until it has ended; when the lease is lost it is ended with all that it has started, since another may already
-//! have taken over what the lease stood for.
+//! until it has ended; when the lease is lost it is ended, since another may already have taken over what the lease
+//! stood for: with its whole group of processes, unless it has a terminal, where it must stay in the foreground's.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;

@@ -97,11 +97,11 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     read?;
-    let (head, cluster_id) = restore(context, &file, &[], None)?;
+    let (head, beginning) = restore(context, &file, &[], None)?;
     if output.json {
         let mut document = document(&head);
-        document["new_cluster_id"] = json!(cluster_id);
-        document["continues_at"] = json!(backup::continues_at(head.revision));
+        document["new_cluster_id"] = json!(beginning.cluster_id);
+        document["continues_at"] = json!(beginning.continues_at);
         document["from"] = json!(longest.folder);
         return Ok(output.document(&document)?);
     }
@@ -112,7 +112,7 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
         context.data.display(),
         file.display()
     ))?;
-    say_continues(context, &head);
+    say_continues(context, &beginning);
     say_secrets(context);
     Ok(())
 }

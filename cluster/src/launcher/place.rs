@@ -85,7 +85,9 @@ impl Place {
             .with_context(|| format!("open {}", path.display()))?;
         let began = Instant::now();
         while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if began.elapsed() > LOOK_MAX {
+            // Who only looks whether it is taken shares it for an instant; a holder does not.
+            let is_held = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+            if is_held || began.elapsed() > LOOK_MAX {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder)
                     .context("read who holds the lock")?;
@@ -95,7 +97,6 @@ impl Place {
                     holder.trim()
                 );
             }
-            // Who only looks whether it is taken holds it for an instant.
             std::thread::yield_now();
         }
         file.set_len(0).context("empty the lock file")?;

@@ -211,6 +211,34 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
 }
 
 #[tokio::test]
+async fn the_same_backup_twice_gives_no_revision_twice() {
+    let cluster = filled().await;
+    let client = cluster.client().with_deadline(SOON);
+    let file = cluster.folder().join("all.mng");
+    json(&cluster, &["kv", "snapshot", text(&file)]).await;
+    let mut known = 0;
+    // What the second cluster writes would be in the third's numbers.
+    for writes in [20, 40] {
+        let restored = replace_nodes(&cluster, &file).await;
+        assert!(
+            restored["continues_at"].as_u64() > Some(known),
+            "{restored} after {known}"
+        );
+        for n in 0..writes {
+            let written = client.put("animals/8", format!("{n}")).await.unwrap();
+            assert!(written.revision > known);
+            if writes == 20 {
+                known = written.revision;
+            }
+        }
+    }
+    let refused = client.watch(WatchRequest::prefix("").from(known + 1)).await;
+    assert_eq!(refused.err().unwrap().code(), "compacted");
+    let held = client.delete_with("animals/8", Some(known)).await;
+    assert!(held.unwrap_err().is_conflict());
+}
+
+#[tokio::test]
 async fn a_member_of_the_old_cluster_finds_no_way_into_the_new_one() {
     let old = filled().await;
     let file = old.folder().join("all.mng");

@@ -133,7 +133,7 @@ async fn chaos_finds_repeats_without_their_key() {
     chaos_finds(
         Bug::RetryWithoutKey,
         "kill-leader,kill-all",
-        &["is not linearizable"],
+        &["is not linearizable", "happened again"],
     )
     .await;
 }

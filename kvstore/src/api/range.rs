@@ -240,7 +240,8 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
     let pinned = is_pinned(api, cursor);
     let page = read(api, caller, asked, &point, span, Some(cursor.revision), pinned).await?;
     // The pin may have ended while the page was read, and the collector begun right behind it.
-    let compacted = api.store.machine().progress_now().compacted;
+    let machine = api.store.machine();
+    let compacted = machine.progress_now().compacted.max(machine.compacted());
     if cursor.revision < compacted && !is_pinned(api, cursor) {
         return Err(reply::compacted_problem(compacted));
     }

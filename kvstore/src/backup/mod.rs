@@ -13,12 +13,11 @@ mod make;
 mod recover;
 mod restore;
 
-pub use crate::machine::gaps::continues_at;
 pub use assemble::{KeptRow, assemble};
 pub use format::{Head, Reader, verify};
 pub use make::{Source, write_to_file};
 pub use recover::{Survivor, inspect, recover};
-pub use restore::{NewCluster, NewNode, restore};
+pub use restore::{Beginning, NewCluster, NewNode, restore};
 
 /// Told how many bytes of how many are done.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use service::time::now_ms;
 
 use super::Progress;
 use super::format::{Head, Reader};
+use crate::machine::gaps::continues_at;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::log_id_parts;
 use crate::raft::identity::{Identity, random_name};
@@ -32,14 +34,21 @@ pub struct NewNode {
 
 #[derive(Clone, Debug)]
 pub struct NewCluster {
-    /// Drawn at random unless another machine made part of it already.
-    pub cluster_id: Option<String>,
+    /// What another machine has told that made part of it already; drawn otherwise.
+    pub beginning: Option<Beginning>,
     pub voters: Vec<NewNode>,
 }
 
-/// Makes the folders; answers what the backup was of, and the id of the new cluster.
-pub fn restore(file: &Path, new: &NewCluster, progress: Progress<'_>) -> anyhow::Result<(Head, String)> {
-    let cluster_id = new.cluster_id.clone().unwrap_or_else(random_name);
+/// What all nodes of the new cluster must agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    pub cluster_id: String,
+    /// Its revision before its first write.
+    pub continues_at: u64,
+}
+
+/// Makes the folders; answers what the backup was of, and how the new cluster begins.
+pub fn restore(file: &Path, new: &NewCluster, progress: Progress<'_>) -> anyhow::Result<(Head, Beginning)> {
     let here: Vec<(&NewNode, &PathBuf)> = new
         .voters
         .iter()
@@ -58,17 +67,27 @@ pub fn restore(file: &Path, new: &NewCluster, progress: Progress<'_>) -> anyhow:
         );
     }
     let head = Reader::open(file)?.head;
+    let beginning = new.beginning.clone().unwrap_or_else(|| Beginning {
+        cluster_id: random_name(),
+        continues_at: continues_at(head.revision, now_ms() * 1000),
+    });
+    ensure!(
+        beginning.continues_at > head.revision,
+        "a cluster cannot go on at revision {}: the backup goes to {}",
+        beginning.continues_at,
+        head.revision
+    );
     let parts = here.len() as u64;
     for (part, (node, folder)) in (0..).zip(&here) {
         let mut within = |done, all| progress(part * all + done, parts * all);
-        prepare(file, new, node.id, &beside(folder), &cluster_id, &mut within)
+        prepare(file, new, node.id, &beside(folder), &beginning, &mut within)
             .with_context(|| format!("make the folder of node {}", node.id))?;
     }
     for (_, folder) in &here {
         fs::rename(beside(folder), folder).with_context(|| format!("name {}", folder.display()))?;
         files::sync_folder(folder.parent().context("a node's folder lies in another")?)?;
     }
-    Ok((head, cluster_id))
+    Ok((head, beginning))
 }
 
 fn beside(folder: &Path) -> PathBuf {
@@ -91,7 +110,7 @@ fn prepare(
     new: &NewCluster,
     id: u64,
     folder: &Path,
-    cluster_id: &str,
+    beginning: &Beginning,
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
     files::remove_folder(folder)?;
@@ -108,11 +127,11 @@ fn prepare(
             format!("{:032x}", db.state().hash) == head.hash,
             "the state in the backup is not the one that its head tells of"
         );
-        db.begin_anew(&serde_json::to_vec(&membership)?)?;
+        db.begin_anew(&serde_json::to_vec(&membership)?, beginning.continues_at)?;
     }
     keep_snapshot(folder, head.last_log, membership)?;
     begin_log(&folder.join("raft"), head.last_log)?;
-    Identity::load_or_create(folder, id)?.adopt_cluster(cluster_id)?;
+    Identity::load_or_create(folder, id)?.adopt_cluster(&beginning.cluster_id)?;
     Ok(())
 }
 

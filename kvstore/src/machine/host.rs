@@ -263,6 +263,9 @@ impl Machine {
             effects,
             ..
         } = draft;
+        for (id, lease) in &effects.leases {
+            self.leases.changes(*id, lease.as_ref());
+        }
         generation
             .db()
             .write(&effects, &new_state, &last_id, membership.as_deref())?;

@@ -43,13 +43,18 @@ impl LeaseClock {
         *self.running.lock().expect(POISON) = running;
     }
 
+    /// Before the state changes: what is not pinned any more may be removed at once.
+    pub fn changes(&self, id: u64, lease: Option<&Lease>) {
+        if lease.is_none_or(|lease| lease.pin.is_none()) {
+            self.pins.lock().expect(POISON).remove(&id);
+        }
+    }
+
+    /// After it has changed.
     pub fn changed(&self, id: u64, lease: Option<&Lease>) {
-        let mut pins = self.pins.lock().expect(POISON);
-        match lease.and_then(|lease| lease.pin) {
-            Some(pin) => pins.insert(id, pin),
-            None => pins.remove(&id),
-        };
-        drop(pins);
+        if let Some(pin) = lease.and_then(|lease| lease.pin) {
+            self.pins.lock().expect(POISON).insert(id, pin);
+        }
         let mut running = self.running.lock().expect(POISON);
         match lease {
             Some(lease) => running.insert(id, Running::new(lease, Instant::now())),

@@ -309,7 +309,7 @@ impl MachineDb {
 
     /// Makes this the state of a cluster that begins with it: its id, tokens and disks are given by its first leader,
     /// and its revisions are its own.
-    pub(crate) fn begin_anew(&self, membership: &[u8]) -> Result<(), rocksdb::Error> {
+    pub(crate) fn begin_anew(&self, membership: &[u8], first: u64) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         let meta = self.table(META);
         // Mirrors of the old cluster announce themselves to the new one when they have it.
@@ -318,7 +318,10 @@ impl MachineDb {
             batch.delete_cf(meta, key);
         }
         let before = self.state();
-        let gap = Gap::after(before.revision);
+        let gap = Gap {
+            last: before.revision,
+            first,
+        };
         batch.put_cf(meta, keys::gap(gap.last), encode(&gap));
         let state = State {
             cluster_id: String::new(),

@@ -9,6 +9,8 @@ use crate::raft::network::message::{Ask, MirrorHeard, MirrorView, NotNow, Told};
 use crate::raft::view;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// When too many reads wait at the leader already.
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HearError {
@@ -56,15 +58,17 @@ impl Store {
                     () = view::leader_changes(&desk.raft, Some(leader)) => None,
                 }
             };
-            match asked.await {
+            let told = asked.await;
+            let (told, pause) = match told {
                 Some(Told::Mirror(MirrorHeard::NotLeader) | Told::Mirrored(Err(NotNow::NotLeader)))
-                | None => {}
+                | None => (None, RETRY_PAUSE),
+                Some(Told::Mirrored(Err(NotNow::Overloaded))) => (told, CROWDED_PAUSE),
                 told => return told,
+            };
+            if tokio::time::Instant::now() + pause >= deadline {
+                return told;
             }
-            if tokio::time::Instant::now() >= deadline {
-                return None;
-            }
-            tokio::time::timeout(RETRY_PAUSE, view::leader_changes(&desk.raft, leader))
+            tokio::time::timeout(pause, view::leader_changes(&desk.raft, leader))
                 .await
                 .ok();
         }

@@ -17,6 +17,8 @@ use super::Upkeep;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After one that failed, the next is not tried at once.
 const RETRY: Duration = Duration::from_secs(30);
+/// No backup takes so long.
+const LEFT_AFTER: Duration = Duration::from_hours(6);
 
 impl Upkeep {
     pub(super) async fn back_up_regularly(self: Arc<Self>, config: Config) {
@@ -52,6 +54,7 @@ impl Upkeep {
             return Ok(());
         };
         make_private(folder)?;
+        remove_leftovers(folder);
         let path = folder.join(name(now_ms()));
         let head = self.store.backup_to(&path).await?;
         tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
@@ -82,6 +85,23 @@ fn backups(folder: &Path) -> Vec<(u64, PathBuf)> {
     made
 }
 
+/// What a process that was killed had begun. One that another node is at is newer.
+fn remove_leftovers(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let is_ours = |name: &str| name.starts_with("backup-") && name.ends_with(".tmp");
+        let age = entry.metadata().and_then(|data| data.modified());
+        let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
+        if name.to_str().is_some_and(is_ours)
+            && is_old
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, "half a backup stays behind");
+        }
+    }
+}
+
 fn remove_old(folder: &Path, keep: usize) -> io::Result<()> {
     let made = backups(folder);
     let surplus = made.len().saturating_sub(keep);
@@ -105,6 +125,26 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         // The next one finds it there.
         make_private(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_had_begun_goes_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (
+            folder.path().join("backup-1.mng.a.tmp"),
+            folder.path().join("backup-2.mng.b.tmp"),
+        );
+        let mine = folder.path().join("mine.tmp");
+        let before = std::time::SystemTime::now() - 2 * LEFT_AFTER;
+        for path in [&old, &new, &mine] {
+            fs::write(path, "").unwrap();
+        }
+        for path in [&old, &mine] {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(before).unwrap();
+        }
+        remove_leftovers(folder.path());
+        assert_eq!([&old, &new, &mine].map(|path| path.exists()), [false, true, true]);
     }
 
     #[test]

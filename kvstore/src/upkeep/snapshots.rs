@@ -36,16 +36,11 @@ impl Behind {
         }
     }
 
-    /// The oldest snapshot that something is kept behind.
-    fn oldest(&self) -> Option<u64> {
-        self.0.front().map(|(index, _)| *index)
-    }
-
     /// The newest snapshot since which more was applied than is to be kept, once.
-    fn give_up(&mut self, applied_bytes: u64, keep: u64) -> Option<u64> {
+    fn give_up(&mut self, applied_bytes: u64, keep: impl Fn(u64) -> u64) -> Option<u64> {
         let mut upto = None;
         while let Some((index, at)) = self.0.front()
-            && applied_bytes - at >= keep
+            && applied_bytes - at >= keep(*index)
         {
             upto = Some(*index);
             self.0.pop_front();
@@ -77,8 +72,7 @@ impl Upkeep {
                 self.desk.raft.trigger().snapshot().await.ok();
             }
             behind.note(view.snapshot, applied_bytes);
-            let is_lacking = behind.oldest().is_some_and(|oldest| is_lacking(&view, oldest));
-            let keep = match (is_full, is_lacking) {
+            let keep = |upto| match (is_full, is_lacking(&view, upto)) {
                 (true, _) => 0,
                 (false, true) => store.log_keep_bytes.saturating_mul(PATIENCE),
                 (false, false) => store.log_keep_bytes,
@@ -109,12 +103,12 @@ mod tests {
 
     #[test]
     fn what_was_there_at_the_start_is_given_up_too() {
-        assert_eq!(Behind::at_start(None).give_up(100, 0), None);
+        assert_eq!(Behind::at_start(None).give_up(100, |_| 0), None);
         // 90 bytes before the snapshot, and 10 applied since.
         let mut behind = Behind::at_start(Some(5));
         behind.note(Some(5), 95);
-        assert_eq!(behind.give_up(99, 100), None);
-        assert_eq!((behind.oldest(), behind.give_up(100, 100)), (Some(5), Some(5)));
+        assert_eq!(behind.give_up(99, |_| 100), None);
+        assert_eq!(behind.give_up(100, |_| 100), Some(5));
     }
 
     #[test]
@@ -124,12 +118,15 @@ mod tests {
         for (index, bytes) in [(10, 100), (10, 150), (20, 200), (30, 300)] {
             behind.note(Some(index), bytes);
         }
-        assert_eq!(behind.give_up(199, 100), None);
-        assert_eq!(behind.give_up(200, 100), Some(10), "100 bytes since it came");
-        assert_eq!(behind.give_up(299, 100), None, "each once");
-        assert_eq!(behind.give_up(500, 100), Some(30), "the newest of several");
+        assert_eq!(behind.give_up(199, |_| 100), None);
+        assert_eq!(behind.give_up(200, |_| 100), Some(10), "100 bytes since it came");
+        assert_eq!(behind.give_up(299, |_| 100), None, "each once");
+        // Somebody has the log up to 20, and is waited for beyond.
+        let patient = |upto| if upto <= 20 { 100 } else { 300 };
+        assert_eq!(behind.give_up(500, patient), Some(20));
+        assert_eq!(behind.give_up(500, |_| 100), Some(30));
         behind.note(Some(40), 500);
-        assert_eq!(behind.give_up(500, 0), Some(40), "a full disk keeps nothing");
-        assert_eq!(behind.give_up(900, 0), None);
+        assert_eq!(behind.give_up(500, |_| 0), Some(40), "a full disk keeps nothing");
+        assert_eq!(behind.give_up(900, |_| 0), None);
     }
 }

@@ -150,9 +150,6 @@ impl Writer {
         self.metrics.log_pace.begin();
         self.log.db.commit(batch).map_err(io::Error::other)?;
         self.metrics.log_synced(entries, started.elapsed());
-        if let Some(end) = waiting.purged {
-            self.give_back_room(end);
-        }
         if waiting.last.is_some() || waiting.vote.is_some() {
             self.mark.raise(waiting.last.map(|last| last + 1), waiting.vote)?;
         }
@@ -165,6 +162,9 @@ impl Writer {
         }
         for done in waiting.done {
             done.send(()).ok();
+        }
+        if let Some(end) = waiting.purged {
+            self.give_back_room(end);
         }
         Ok(())
     }

@@ -289,8 +289,7 @@ impl PeerServer {
                 Ask::Mirrored(_) => match Arc::clone(&waiting).try_acquire_owned() {
                     Ok(place) => Some(place),
                     Err(_full) => {
-                        // Whoever hears this asks again in a moment.
-                        let told = message::encode(&Told::Mirrored(Err(NotNow::NotLeader)));
+                        let told = message::encode(&Told::Mirrored(Err(NotNow::Overloaded)));
                         answers.send((number, told.into())).await.ok();
                         continue;
                     }

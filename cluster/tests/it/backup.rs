@@ -132,6 +132,22 @@ async fn replace_nodes(cluster: &Cluster, file: &Path) -> Value {
     restored
 }
 
+/// The mirror is a copy of the new store, and what only it has of the old one is kept.
+async fn begins_anew(cluster: &Cluster, written: u64) {
+    let equal = wait_until("the mirror to be the new store", SOON, async || {
+        let verdict = of_copy(cluster, "/verify").await;
+        let reached = verdict["revision"].as_u64() >= Some(written);
+        reached.then_some(verdict.clone()).ok_or(verdict.to_string())
+    })
+    .await;
+    assert_eq!(equal["equal"], true, "{equal}");
+    let copies = std::fs::read_dir(cluster.data().join("copy")).unwrap().flatten();
+    let names: Vec<String> = copies
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert!(names.iter().any(|name| name.starts_with("of-")), "{names:?}");
+}
+
 #[tokio::test]
 async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
     let cluster = mirrored();
@@ -195,19 +211,7 @@ async fn who_outlives_a_cluster_does_not_take_the_writes_of_the_next_for_its() {
         let refused = client.watch(WatchRequest::prefix("").from(revision)).await;
         assert_eq!(refused.err().unwrap().code(), "compacted");
     }
-    // The mirror begins anew, and what only it has is kept.
-    let equal = wait_until("the mirror to be the new store", SOON, async || {
-        let verdict = of_copy(&cluster, "/verify").await;
-        let reached = verdict["revision"].as_u64() >= Some(written);
-        reached.then_some(verdict.clone()).ok_or(verdict.to_string())
-    })
-    .await;
-    assert_eq!(equal["equal"], true, "{equal}");
-    let copies = std::fs::read_dir(cluster.data().join("copy")).unwrap().flatten();
-    let names: Vec<String> = copies
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    assert!(names.iter().any(|name| name.starts_with("of-")), "{names:?}");
+    begins_anew(&cluster, written).await;
 }
 
 #[tokio::test]

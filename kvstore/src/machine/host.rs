@@ -94,6 +94,8 @@ pub struct Machine {
     /// Bytes of proposals applied since this process began, and how many they were when the last snapshot was made.
     pub applied_bytes: AtomicU64,
     pub snapshot_bytes: AtomicU64,
+    /// The revision when the last blank entry was applied, with which each leader begins its term, or more.
+    pub revision_at_blank: AtomicU64,
     pub(crate) snapshots: super::snapshot::Snapshots,
     pub(crate) damage: Arc<Damage>,
 }
@@ -175,6 +177,7 @@ impl Machine {
             metrics,
             applied_bytes: AtomicU64::new(0),
             snapshot_bytes: AtomicU64::new(0),
+            revision_at_blank: AtomicU64::new(progress.revision),
             snapshots: super::snapshot::Snapshots::open(folder.join("snapshots"))?,
             damage,
         }))
@@ -192,6 +195,11 @@ impl Machine {
     /// What the cluster's clock said at the last apply.
     pub fn now_ms(&self) -> u64 {
         self.published.load().now_ms
+    }
+
+    /// As long as no leader has given the cluster its id and its tokens: those of a backup count no more.
+    pub fn is_being_made(&self) -> bool {
+        self.published.load().cluster_id.is_empty()
     }
 
     /// Reads before this revision do not work any more, though that may not have been published yet.
@@ -237,13 +245,16 @@ impl Machine {
         let base = recent.over(generation.db());
         let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens)).with_mirrors(self.mirrors());
         let mut replies = Vec::with_capacity(items.len());
-        let mut membership = None;
+        let (mut membership, mut blank) = (None, None);
         let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
             return Ok(replies);
         };
         for item in items {
             replies.push(match item.content {
-                Content::Nothing => Vec::new(),
+                Content::Nothing => {
+                    blank = Some(draft.state.revision);
+                    Vec::new()
+                }
                 Content::Membership(encoded) => {
                     membership = Some(encoded);
                     Vec::new()
@@ -282,6 +293,9 @@ impl Machine {
         self.agreement.learn(&effects.met);
         let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
+        if let Some(revision) = blank {
+            self.revision_at_blank.store(revision, Ordering::Release);
+        }
         self.publish_progress(last_index + 1, &new_state);
         concerned.wake();
         *state = new_state;
@@ -328,6 +342,8 @@ impl Machine {
         self.current.store(Arc::new(generation));
         old.doomed.store(true, Ordering::Release);
         self.published.store(Arc::new(new_state.clone()));
+        self.revision_at_blank
+            .store(new_state.revision, Ordering::Release);
         self.publish_progress(applied_end, &new_state);
         concerned.wake();
         applying.state = new_state;

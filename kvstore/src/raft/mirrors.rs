@@ -39,8 +39,6 @@ pub struct MirrorDesk {
     heard: watch::Sender<BTreeMap<String, Heard>>,
     /// The highest revision that was ever released here.
     released: AtomicU64,
-    /// A term, and what was applied when it could first be read: no leader before has acknowledged more.
-    inherited: Mutex<(u64, Option<u64>)>,
     /// Revisions that have waited longer than a mirror may take.
     overdue: Mutex<Vec<u64>>,
     /// Since when this node leads, by its own clock.
@@ -87,7 +85,6 @@ impl MirrorDesk {
             machine,
             heard: watch::Sender::default(),
             released: AtomicU64::new(0),
-            inherited: Mutex::default(),
             overdue: Mutex::default(),
             leads_since: watch::Sender::default(),
             lost: tokio::sync::Notify::new(),
@@ -218,25 +215,16 @@ impl MirrorDesk {
         let levels: Option<Vec<u64>> = required.map(level).collect();
         let least = levels.and_then(|levels| levels.into_iter().min());
         let least = least.map(|least| least.max(self.released.load(Ordering::Acquire)));
-        let inherited = self.inherited(term, index);
-        Some(
-            least
-                .filter(|least| Some(*least) >= inherited && inherited.is_some())
-                .unwrap_or(0),
-        )
+        let inherited = self.inherited(index);
+        let is_enough = |least: &u64| inherited.is_some_and(|inherited| *least >= inherited);
+        Some(least.filter(is_enough).unwrap_or(0))
     }
 
-    /// `None` as long as this node has not applied what a read must see.
-    fn inherited(&self, term: u64, index: u64) -> Option<u64> {
-        let mut inherited = self.inherited.lock().expect(POISON);
-        if inherited.0 != term {
-            *inherited = (term, None);
-        }
-        if inherited.1.is_none() {
-            let progress = self.machine.progress_now();
-            inherited.1 = (progress.applied_end >= index).then_some(progress.revision);
-        }
-        inherited.1
+    /// No leader before has acknowledged more than what stood before the entry with which this term began; not known
+    /// as long as this node has not applied what a read must see.
+    fn inherited(&self, index: u64) -> Option<u64> {
+        let is_applied = self.machine.progress_now().applied_end >= index;
+        is_applied.then(|| self.machine.revision_at_blank.load(Ordering::Acquire))
     }
 
     /// Waits until every mirror that is waited for has what the answers tell.

@@ -97,5 +97,4 @@ async fn a_new_leader_does_not_take_an_empty_database_for_what_was_acknowledged(
     say(acknowledged).await.expect(200);
     let asked = asking.await.unwrap().expect(200).json();
     assert_eq!(asked["revision"], acknowledged);
-    cluster.stop().await;
 }

@@ -1,5 +1,6 @@
 //! The operator's pages: complete without scripts, escaped, and behind the operator's token.
 
+use payment::Moment::BeforeRead;
 use reqwest::Method;
 use serde_json::json;
 
@@ -89,15 +90,16 @@ async fn the_operator_sees_accounts_and_payments() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_waits_no_longer_for_the_proof_than_a_caller() {
-    let mut system = System::start_with(1, 1, |config| config.check_ms_max = 0).await;
-    system
-        .operator()
-        .get("/v1/ledger/check")
-        .await
-        .refused(503, "timeout");
-    with_password(&system, "/ledger", "operator")
-        .await
-        .refused(503, "timeout");
+    let mut system = System::start_with(1, 1, |config| config.check_ms_max = 100).await;
+    let trap = system.trap(0);
+    trap.arm("check", BeforeRead);
+    let asked = system.operator().get("/v1/ledger/check").await;
+    asked.refused(503, "timeout");
+    trap.caught().await;
+    trap.arm("check", BeforeRead);
+    let page = with_password(&system, "/ledger", "operator").await;
+    page.refused(503, "timeout");
+    trap.caught().await;
     // What needs no proof is there all the same.
     with_password(&system, "/ledger/payments", "operator")
         .await

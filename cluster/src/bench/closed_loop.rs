@@ -1,5 +1,6 @@
 //! What the closed loops of all generators have in common: the tally, the figures, the table.
-//! Invariant: only whole successful answers count as operations; everything else is an error, told by kind.
+//! Invariant: only whole successful answers count as operations; everything else is an error, told by kind. But the
+//! latencies are those of all calls, or a side that fails late would look fast.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,7 +15,9 @@ use crate::probe::Gaps;
 
 /// What all clients together have seen. They run on one thread.
 pub(super) struct Tally {
+    /// Also of calls that failed: somebody has waited for them as well.
     latency_us: Histogram<u64>,
+    operations: u64,
     errors: BTreeMap<String, u64>,
     gaps: Gaps,
 }
@@ -36,15 +39,17 @@ impl Tally {
     pub(super) fn new(start: Instant) -> anyhow::Result<Self> {
         Ok(Self {
             latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
+            operations: 0,
             errors: BTreeMap::new(),
             gaps: Gaps::new(start),
         })
     }
 
     pub(super) fn note(&mut self, outcome: Outcome, begin: Instant, now: Instant) {
+        let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.saturating_record(latency_us);
         if outcome == Outcome::Done {
-            let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
-            self.latency_us.saturating_record(latency_us);
+            self.operations += 1;
             self.gaps.success(now);
         } else {
             *self.errors.entry(word(outcome)).or_default() += 1;
@@ -52,7 +57,7 @@ impl Tally {
     }
 
     pub(super) fn end(self, elapsed: Duration) -> (Figures, BTreeMap<String, u64>) {
-        let operations = self.latency_us.len();
+        let operations = self.operations;
         let ms = |quantile: f64| {
             let latency_us = self.latency_us.value_at_quantile(quantile);
             millis(Duration::from_micros(latency_us))
@@ -127,4 +132,25 @@ pub(super) fn show(
         context.output.line(format_args!("{count} × {kind}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_fails_late_is_among_the_latencies_and_no_operation() {
+        let start = Instant::now();
+        let mut tally = Tally::new(start).unwrap();
+        for _ in 0..98 {
+            tally.note(Outcome::Done, start, start + Duration::from_millis(1));
+        }
+        for _ in 0..2 {
+            tally.note(Outcome::Broken, start, start + Duration::from_secs(10));
+        }
+        let (figures, errors) = tally.end(Duration::from_secs(10));
+        assert_eq!(figures.operations, 98);
+        assert!(figures.p50_ms < 2.0 && figures.p99_ms > 9000.0, "{figures:?}");
+        assert_eq!(errors, BTreeMap::from([("no answer".to_owned(), 2)]));
+    }
 }

@@ -1,5 +1,6 @@
 //! What the store is to reach, in ratios of one run, and whether it did.
-//! Invariant: what was not measured is not judged.
+//! Invariant: what was not measured is not judged, nor are figures of which too many calls failed: they tell only of
+//! those that did not.
 
 use super::super::goal::Goal;
 use super::report::{Figure, Middle, Report};
@@ -18,6 +19,9 @@ enum Ratio {
     /// Memory of a node with so many keys to that of etcd.
     Memory(u32),
 }
+
+/// Of all calls, one in a thousand.
+const ERROR_SHARE_MAX: f64 = 0.001;
 
 const LEAST: bool = false;
 const MOST: bool = true;
@@ -96,11 +100,12 @@ const GOALS: [(&str, Ratio, f64, bool); 13] = [
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
     let goals = GOALS.into_iter().filter_map(|(what, ratio, wanted, at_most)| {
         let measured = ratio.measured(report)?;
-        Some(if at_most {
+        let goal = if at_most {
             Goal::at_most(what, measured, wanted)
         } else {
             Goal::at_least(what, measured, wanted)
-        })
+        };
+        Some(goal.unless(ratio.hindrance(report)))
     });
     goals.collect()
 }
@@ -125,9 +130,84 @@ impl Ratio {
             }
         }
     }
+
+    /// Why it cannot be judged by what was measured.
+    fn hindrance(&self, report: &Report) -> Option<String> {
+        let row = |name: &str| report.rows.iter().find(|row| row.name == name);
+        let ours = |name| Some(&row(name)?.menagerie);
+        let etcd = |name| row(name)?.etcd.as_ref();
+        let ceiling = |name| row(name)?.ceiling.as_ref();
+        let sources = match *self {
+            Self::ToEtcd(name) | Self::P50(name) | Self::P99(name) => {
+                [(name, "the store", ours(name)), (name, "etcd", etcd(name))]
+            }
+            Self::ToCeiling(name) => {
+                let ceiling = ceiling(name);
+                [(name, "the store", ours(name)), (name, "no-op", ceiling)]
+            }
+            Self::Cases(name, other) => {
+                let base = ours(other);
+                [(name, "the store", ours(name)), (other, "the store", base)]
+            }
+            Self::Memory(_) => return None,
+        };
+        sources.into_iter().find_map(|(name, side, figure)| {
+            let share = figure?.error_share;
+            let percent = 100.0 * share;
+            let told = || format!("{percent:.2} % of the calls of {name} to {side} failed");
+            (share > ERROR_SHARE_MAX).then(told)
+        })
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
 fn bytes(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Row;
+    use super::super::samples;
+    use super::*;
+
+    /// The word on the goal of puts of 64 clients, once the figures of that case were changed.
+    fn judged(change: impl FnOnce(&mut Row)) -> Goal {
+        let mut report = samples::report();
+        let rows = report.rows.iter_mut();
+        for figure in rows.flat_map(|row| row.etcd.iter_mut().chain([&mut row.menagerie])) {
+            figure.error_share = 0.0;
+        }
+        change(report.rows.iter_mut().find(|row| row.name == "put-64").unwrap());
+        let mut goals = judge(&report).into_iter();
+        goals.find(|goal| goal.what == "puts, 64 clients, to etcd").unwrap()
+    }
+
+    #[test]
+    fn a_goal_is_not_judged_by_those_calls_that_did_not_fail() {
+        let etcd = |row: &mut Row, share| row.etcd.as_mut().unwrap().error_share = share;
+        assert!(judged(|_| {}).reached);
+        assert!(judged(|row| row.menagerie.error_share = 0.001).reached);
+        assert!(judged(|row| etcd(row, 0.001)).reached);
+        let ours = judged(|row| row.menagerie.error_share = 0.002);
+        assert!(!ours.reached);
+        assert_eq!(
+            ours.not_judged.unwrap(),
+            "0.20 % of the calls of put-64 to the store failed"
+        );
+        let theirs = judged(|row| etcd(row, 0.002));
+        assert_eq!(
+            theirs.not_judged.unwrap(),
+            "0.20 % of the calls of put-64 to etcd failed"
+        );
+    }
+
+    #[test]
+    fn the_share_is_of_all_calls() {
+        let mut round = samples::round(1.0);
+        round.seen.figures.operations = 999;
+        round.seen.errors = [("no answer".to_owned(), 1)].into();
+        let figure = Figure::of(vec![round.clone(), round]).unwrap();
+        assert!((figure.error_share - 0.001).abs() < 1e-9);
+    }
 }

@@ -7,6 +7,8 @@ mod ceilings;
 mod goals;
 mod page;
 mod report;
+#[cfg(test)]
+mod samples;
 mod services;
 mod sides;
 

@@ -55,6 +55,8 @@ pub(super) struct Figure {
     pub(super) p99_ms: Middle,
     pub(super) p999_ms: Middle,
     pub(super) errors: u64,
+    /// Of all calls, from 0 to 1.
+    pub(super) error_share: f64,
     /// Processor time of all servers of the side, by operation.
     pub(super) cpu_us_per_operation: Middle,
     /// What all servers sent to their disks, by operation.
@@ -67,12 +69,15 @@ pub(super) struct Figure {
 impl Figure {
     pub(super) fn of(rounds: Vec<Round>) -> Option<Self> {
         let middle = |value: fn(&Round) -> f64| Middle::of(rounds.iter().map(value));
+        let errors: u64 = rounds.iter().flat_map(|round| round.seen.errors.values()).sum();
+        let done: u64 = rounds.iter().map(|round| round.seen.figures.operations).sum();
         Some(Self {
             operations_per_s: middle(|round| round.seen.figures.operations_per_s)?,
             p50_ms: middle(|round| round.seen.figures.p50_ms)?,
             p99_ms: middle(|round| round.seen.figures.p99_ms)?,
             p999_ms: middle(|round| round.seen.figures.p999_ms)?,
-            errors: rounds.iter().flat_map(|round| round.seen.errors.values()).sum(),
+            errors,
+            error_share: errors as f64 / (errors + done).max(1) as f64,
             cpu_us_per_operation: middle(|round| {
                 1e6 * round.usage.cpu_s / round.seen.operations_in_all as f64
             })?,

@@ -1,5 +1,6 @@
 //! What is measured, in which order: each case with its name, its work, and who is asked.
-//! Invariant: the order of stages is that of a store that fills, so that no case sees more keys than its stage says.
+//! Invariant: the order of stages is that of a store that fills, so that no case sees more keys than its stage says;
+//! and where keys are many, they are read before they are written again, which would leave them in memory.
 
 use super::super::drive::Work;
 
@@ -37,6 +38,16 @@ pub(super) struct Case {
     pub(super) ceiling: bool,
     /// Whether `--quick` has it too.
     pub(super) quick: bool,
+}
+
+impl Case {
+    /// What keys are drawn by: another in each case and round, so that none finds what the one before has warmed.
+    pub(super) fn seed(&self, round: u32) -> u64 {
+        let letters = self.name.bytes().map(u64::from);
+        letters.fold(u64::from(round), |seed, letter| {
+            seed.wrapping_mul(257).wrapping_add(letter)
+        })
+    }
 }
 
 const BASE: Case = Case {
@@ -157,27 +168,27 @@ pub(super) const CASES: [Case; 23] = [
         ..BASE
     },
     full(
-        "put-64-100k",
-        "puts among 100 000 keys",
-        BASE.work,
-        Stage::HundredThousand,
-    ),
-    full(
         "get-64-100k",
         "gets among 100 000 keys",
         Work::Get,
         Stage::HundredThousand,
     ),
     full(
-        "put-64-1m",
-        "puts among 1 000 000 keys",
+        "put-64-100k",
+        "puts among 100 000 keys",
         BASE.work,
-        Stage::Million,
+        Stage::HundredThousand,
     ),
     full(
         "get-64-1m",
         "gets among 1 000 000 keys",
         Work::Get,
+        Stage::Million,
+    ),
+    full(
+        "put-64-1m",
+        "puts among 1 000 000 keys",
+        BASE.work,
         Stage::Million,
     ),
     full(
@@ -195,3 +206,36 @@ pub(super) const CASES: [Case; 23] = [
         ..BASE
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn many_keys_are_read_before_they_are_written_again() {
+        for stage in [Stage::HundredThousand, Stage::Million] {
+            let works: Vec<Work> = CASES
+                .iter()
+                .filter(|case| case.stage == stage)
+                .map(|case| case.work)
+                .collect();
+            let place = |of: fn(&Work) -> bool| works.iter().position(of).unwrap();
+            let (get, put) = (
+                place(|work| *work == Work::Get),
+                place(|work| matches!(work, Work::Put { .. })),
+            );
+            assert!(get < put, "{stage:?}: {works:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_measurements_draw_alike() {
+        let seeds = CASES
+            .into_iter()
+            .flat_map(|case| (0..100).map(move |round| case.seed(round)));
+        let different: BTreeSet<u64> = seeds.collect();
+        assert_eq!(different.len(), 100 * CASES.len());
+    }
+}

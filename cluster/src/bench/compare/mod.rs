@@ -177,12 +177,12 @@ impl Compare {
 
     async fn row(&self, sides: &Sides, case: &Case, progress: &ProgressBar) -> anyhow::Result<Row> {
         let (mut ours, mut etcd, mut ceiling) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
+        for round in 0..self.rounds {
             let seconds = self.seconds_each();
-            ours.extend(sides.measure(Side::Menagerie, case, seconds).await?);
-            etcd.extend(sides.measure(Side::Etcd, case, seconds).await?);
+            ours.extend(sides.measure(Side::Menagerie, case, round, seconds).await?);
+            etcd.extend(sides.measure(Side::Etcd, case, round, seconds).await?);
             if case.ceiling {
-                ceiling.extend(sides.measure(Side::Ceiling, case, seconds).await?);
+                ceiling.extend(sides.measure(Side::Ceiling, case, round, seconds).await?);
             }
             progress.inc(1);
         }
@@ -218,6 +218,7 @@ async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
             seconds: 0.0,
             rate: None,
             keys: stage.keys(),
+            seed: 0,
         };
         generate(&order).await.context("fill in the keys")?;
     }

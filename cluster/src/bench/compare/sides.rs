@@ -92,6 +92,7 @@ impl Sides {
         &self,
         side: Side,
         case: &Case,
+        round: u32,
         seconds: f64,
     ) -> anyhow::Result<Option<Round>> {
         let Some(target) = self.target(side) else {
@@ -104,6 +105,7 @@ impl Sides {
             seconds,
             rate: case.rate,
             keys: case.stage.keys(),
+            seed: case.seed(round),
         };
         let before = self.usage(side);
         let seen = generate(&order)

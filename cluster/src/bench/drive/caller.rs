@@ -1,6 +1,7 @@
 //! One client of a side: what each work is, said in that side's own words.
-//! Invariant: requests are made before they are sent, as far as they can be, since making them is no part of what is
-//! measured; and both sides are asked for the same keys in the same order.
+//! Invariant: what is the same in all requests is made before they are sent, since making it is no part of what is
+//! measured; and both sides are asked for the same keys in the same order, drawn from all that there are, or a cache
+//! would soon hold every key that is asked for.
 
 use std::time::Duration;
 
@@ -15,51 +16,78 @@ use crate::bench::connection::{Connection, Outcome};
 use crate::etcd::{Call, Client};
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Different keys of one client.
-const KEYS_MAX: u32 = 256;
 /// One in so many of the mixed work is a put.
 const MIX_WRITE_EVERY: u32 = 10;
 const COUNTER: &str = "bench/counter";
 const PREFIX: &str = "bench/keys/";
 /// What the side that is asked by HTTP calls its keys in a path.
 const PATH: &str = "/v1/kv/";
+const TXN: &str = "/v1/txn";
 
 pub(super) struct Caller {
     side: Side,
     work: Work,
-    keys: Vec<String>,
+    draws: Draws,
     filling: String,
 }
 
 enum Side {
     Http {
-        connection: Connection,
-        base: String,
-        /// By number of the key; what is put is the same for all.
-        urls: Vec<Url>,
+        connection: Box<Connection>,
+        /// Without a path.
+        base: Url,
+        /// What is put, the same for all keys.
         value: Bytes,
         other: Option<(Method, Url, Option<Bytes>)>,
     },
     Etcd {
         client: Client,
-        puts: Vec<Call>,
-        gets: Vec<Call>,
+        value: Bytes,
         other: Option<Call>,
     },
+}
+
+/// Which key each call is about: any of all, and none of them more often than another.
+struct Draws {
+    seed: u64,
+    keys: u32,
+}
+
+impl Draws {
+    fn new(seed: u64, client: u32, keys: u32) -> Self {
+        Self {
+            seed: scattered(seed ^ scattered(u64::from(client))),
+            keys: keys.max(1),
+        }
+    }
+
+    fn of(&self, n: u32) -> u32 {
+        let drawn = scattered(self.seed.wrapping_add(u64::from(n))) % u64::from(self.keys);
+        u32::try_from(drawn).expect("the rest is below a number of 32 bits")
+    }
+}
+
+/// `SplitMix64`: of neighbours it makes numbers that have nothing to do with each other.
+fn scattered(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
 }
 
 fn key(n: u32) -> String {
     format!("{PREFIX}{n:07}")
 }
 
-/// The keys of a client: spread over all, by a stride that hits each once before it repeats any.
-fn keys_of(client: u32, clients: u32, keys: u32) -> impl Iterator<Item = u32> {
+/// So many keys of one client, to be put at once: spread over all, by a stride that hits each once before it repeats
+/// any, since etcd takes none twice.
+fn keys_of(client: u32, count: u32, keys: u32) -> Vec<String> {
     const STRIDE: u64 = 7_368_787;
-    let count = KEYS_MAX.min(keys.max(1)).min((65_536 / clients.max(1)).max(16));
-    (0..count).map(move |n| {
+    let spread = (0..count.min(keys)).map(|n| {
         let place = (u64::from(client) * u64::from(count) + u64::from(n)) * STRIDE;
-        u32::try_from(place % u64::from(keys.max(1))).expect("the rest is below a number of 32 bits")
-    })
+        key(u32::try_from(place % u64::from(keys)).expect("the rest is below a number of 32 bits"))
+    });
+    spread.collect()
 }
 
 fn value(bytes: usize) -> Bytes {
@@ -71,7 +99,6 @@ fn value(bytes: usize) -> Bytes {
 
 impl Caller {
     pub(super) fn new(order: &Order, number: u32) -> anyhow::Result<Self> {
-        let keys: Vec<String> = keys_of(number, order.clients, order.keys).map(key).collect();
         let bytes = match order.work {
             Work::Put { bytes } | Work::Mix { bytes } | Work::Txn { bytes, .. } | Work::Fill { bytes } => {
                 bytes
@@ -80,19 +107,19 @@ impl Caller {
         };
         let value = value(bytes);
         let side = match &order.target {
-            Target::Store { endpoints, token } => http(order, number, endpoints, token, &keys, value)?,
-            Target::Etcd { endpoints } => etcd(order, number, endpoints, &keys, &value)?,
+            Target::Store { endpoints, token } => http(order, number, endpoints, token, value)?,
+            Target::Etcd { endpoints } => etcd(order, number, endpoints, value)?,
         };
         Ok(Self {
             side,
             work: order.work,
-            keys,
+            draws: Draws::new(order.seed, number, order.keys),
             filling: String::from_utf8_lossy(&self::value(bytes)).into_owned(),
         })
     }
 
     pub(super) async fn call(&self, n: u32) -> Outcome {
-        let place = n as usize % self.keys.len();
+        let drawn = || key(self.draws.of(n));
         let write = match self.work {
             Work::Put { .. } => true,
             Work::Mix { .. } => n.is_multiple_of(MIX_WRITE_EVERY),
@@ -101,31 +128,26 @@ impl Caller {
         match &self.side {
             Side::Http {
                 connection,
-                urls,
+                base,
                 value,
                 other,
-                ..
             } => {
+                let url = || with_path(base, &format!("{PATH}{}", drawn()));
                 let (method, url, body) = match other {
                     Some((method, url, body)) => (method.clone(), url.clone(), body.clone()),
-                    None if write => (Method::PUT, urls[place].clone(), Some(value.clone())),
-                    None => (Method::GET, urls[place].clone(), None),
+                    None if write => (Method::PUT, url(), Some(value.clone())),
+                    None => (Method::GET, url(), None),
                 };
                 connection.send(method, url, body, None).await
             }
             Side::Etcd { client, .. } if self.work == Work::Counter => outcome(client.add_one(COUNTER).await),
-            Side::Etcd {
-                client,
-                puts,
-                gets,
-                other,
-            } => {
+            Side::Etcd { client, value, other } => {
                 let call = match other {
-                    Some(other) => other,
-                    None if write => &puts[place],
-                    None => &gets[place],
+                    Some(other) => other.clone(),
+                    None if write => Call::put(&drawn(), value),
+                    None => Call::get(&drawn()),
                 };
-                outcome(client.call(call).await)
+                outcome(client.call(&call).await)
             }
         }
     }
@@ -135,12 +157,8 @@ impl Caller {
         let keys: Vec<String> = (from..from + count).map(key).collect();
         match &self.side {
             Side::Http { connection, base, .. } => {
-                let Ok(url) = Url::parse(&format!("{base}/v1/txn")) else {
-                    return Outcome::Broken;
-                };
-                connection
-                    .send(Method::POST, url, Some(puts_in_json(&keys, &self.filling)), None)
-                    .await
+                let (url, body) = (with_path(base, TXN), puts_in_json(&keys, &self.filling));
+                connection.send(Method::POST, url, Some(body), None).await
             }
             Side::Etcd { client, .. } => {
                 let pairs = keys.iter().map(|key| (key.as_str(), self.filling.as_bytes()));
@@ -148,6 +166,12 @@ impl Caller {
             }
         }
     }
+}
+
+fn with_path(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(path);
+    url
 }
 
 fn puts_in_json(keys: &[String], value: &str) -> Bytes {
@@ -158,72 +182,46 @@ fn puts_in_json(keys: &[String], value: &str) -> Bytes {
     json!({ "then": puts }).to_string().into()
 }
 
-fn http(
-    order: &Order,
-    number: u32,
-    endpoints: &[String],
-    token: &str,
-    keys: &[String],
-    value: Bytes,
-) -> anyhow::Result<Side> {
+fn http(order: &Order, number: u32, endpoints: &[String], token: &str, value: Bytes) -> anyhow::Result<Side> {
     let base = format!("http://{}", endpoints[number as usize % endpoints.len()]);
-    let url = |path: &str| Url::parse(&format!("{base}{path}")).context("make a URL");
-    let post = |body: Bytes| -> anyhow::Result<_> { Ok(Some((Method::POST, url("/v1/txn")?, Some(body)))) };
+    let base = Url::parse(&base).context("make a URL")?;
+    let post = |body: Bytes| Some((Method::POST, with_path(&base, TXN), Some(body)));
     let other = match order.work {
-        Work::Counter => post(
-            json!({"then": [{"add": {"key": COUNTER, "by": 1}}]})
-                .to_string()
-                .into(),
-        )?,
+        Work::Counter => {
+            let add = json!({"then": [{"add": {"key": COUNTER, "by": 1}}]});
+            post(add.to_string().into())
+        }
         Work::Txn { keys: count, .. } => {
-            let keys: Vec<String> = keys.iter().take(count as usize).cloned().collect();
-            post(puts_in_json(&keys, &String::from_utf8_lossy(&value)))?
+            let keys = keys_of(number, count, order.keys);
+            post(puts_in_json(&keys, &String::from_utf8_lossy(&value)))
         }
         Work::Range { rows } => {
-            let page = url(&format!("/v1/kv?prefix={PREFIX}&limit={rows}"))?;
+            let mut page = with_path(&base, "/v1/kv");
+            page.set_query(Some(&format!("prefix={PREFIX}&limit={rows}")));
             Some((Method::GET, page, None))
         }
         _ => None,
     };
-    let urls = keys
-        .iter()
-        .map(|key| url(&format!("{PATH}{key}")))
-        .collect::<anyhow::Result<_>>()?;
-    let connection = Connection::new(token, DEADLINE)?;
+    let connection = Box::new(Connection::new(token, DEADLINE)?);
     Ok(Side::Http {
         connection,
-        base: base.clone(),
-        urls,
+        base,
         value,
         other,
     })
 }
 
-fn etcd(
-    order: &Order,
-    number: u32,
-    endpoints: &[String],
-    keys: &[String],
-    value: &Bytes,
-) -> anyhow::Result<Side> {
+fn etcd(order: &Order, number: u32, endpoints: &[String], value: Bytes) -> anyhow::Result<Side> {
     let client = Client::new(&endpoints[number as usize % endpoints.len()], DEADLINE)?;
     let other = match order.work {
         Work::Txn { keys: count, .. } => {
-            let keys = keys.iter().take(count as usize);
-            Some(Call::puts(keys.map(|key| (key.as_str(), &value[..]))))
+            let keys = keys_of(number, count, order.keys);
+            Some(Call::puts(keys.iter().map(|key| (key.as_str(), &value[..]))))
         }
         Work::Range { rows } => Some(Call::range(PREFIX, u64::from(rows))),
         _ => None,
     };
-    let reads = !matches!(order.work, Work::Put { .. });
-    let puts = keys.iter().map(|key| Call::put(key, value)).collect();
-    let gets = keys.iter().filter(|_| reads).map(|key| Call::get(key)).collect();
-    Ok(Side::Etcd {
-        client,
-        puts,
-        gets,
-        other,
-    })
+    Ok(Side::Etcd { client, value, other })
 }
 
 /// As HTTP has statuses, so has gRPC, with smaller numbers.
@@ -238,17 +236,38 @@ fn outcome<T>(answer: Result<T, Status>) -> Outcome {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::keys_of;
+    use super::{Draws, keys_of};
+
+    const KEYS: u32 = 1_000_000;
+
+    fn drawn(seed: u64, client: u32, count: u32) -> Vec<u32> {
+        let draws = Draws::new(seed, client, KEYS);
+        (0..count).map(|n| draws.of(n)).collect()
+    }
 
     #[test]
-    fn clients_spread_over_all_keys() {
-        let of_all: Vec<u32> = (0..16)
-            .flat_map(|client| keys_of(client, 16, 1_000_000))
-            .collect();
-        let different: BTreeSet<&u32> = of_all.iter().collect();
-        assert_eq!((of_all.len(), different.len()), (16 * 256, 16 * 256));
-        assert!(of_all.iter().all(|key| *key < 1_000_000));
-        assert!(different.iter().any(|key| **key > 900_000) && different.iter().any(|key| **key < 100_000));
-        assert_eq!(keys_of(3, 256, 1000).count(), 256);
+    fn calls_are_about_any_of_all_keys() {
+        let of_all: BTreeSet<u32> = (0..64).flat_map(|client| drawn(7, client, 2000)).collect();
+        // Of 128 000 draws from a million about 8 000 hit a key that was drawn before.
+        assert!((118_000..122_000).contains(&of_all.len()), "{}", of_all.len());
+        assert!(of_all.iter().all(|key| *key < KEYS));
+        for tenth in 0..10 {
+            let inside = of_all.iter().filter(|key| **key / (KEYS / 10) == tenth).count();
+            assert!((11_000..13_000).contains(&inside), "{tenth}: {inside}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_keys_and_another_seed_others() {
+        assert_eq!(drawn(7, 3, 100), drawn(7, 3, 100));
+        assert_ne!(drawn(7, 3, 100), drawn(8, 3, 100));
+        assert_ne!(drawn(7, 3, 100), drawn(7, 4, 100));
+    }
+
+    #[test]
+    fn keys_put_at_once_are_different() {
+        let of_all: Vec<String> = (0..64).flat_map(|client| keys_of(client, 10, 1000)).collect();
+        let different: BTreeSet<&String> = of_all.iter().collect();
+        assert_eq!((of_all.len(), different.len()), (640, 640));
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Order {
     pub(super) rate: Option<u32>,
     /// The keys that are read and written.
     pub(super) keys: u32,
+    /// Which of them, in which order, is drawn by this.
+    pub(super) seed: u64,
 }
 
 /// What a generator has seen.

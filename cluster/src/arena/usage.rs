@@ -10,6 +10,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_s: f64,
     pub(crate) written_bytes: u64,
     pub(crate) resident_bytes: u64,
+    /// What of it is mapped from no file; 0 where the kernel does not say.
+    pub(crate) anonymous_bytes: u64,
 }
 
 impl Usage {
@@ -20,6 +22,7 @@ impl Usage {
             sum.cpu_s += of.cpu_s;
             sum.written_bytes += of.written_bytes;
             sum.resident_bytes += of.resident_bytes;
+            sum.anonymous_bytes += of.anonymous_bytes;
         }
         sum
     }
@@ -29,10 +32,12 @@ impl Usage {
             let path: PathBuf = ["/proc", &pid.to_string(), name].iter().collect();
             std::fs::read_to_string(path).ok()
         };
+        let status = file("status")?;
         Some(Self {
             cpu_s: cpu_s(&file("stat")?)?,
             written_bytes: field(&file("io")?, "write_bytes:")?,
-            resident_bytes: field(&file("status")?, "VmRSS:")? * 1024,
+            resident_bytes: field(&status, "VmRSS:")? * 1024,
+            anonymous_bytes: field(&status, "RssAnon:").unwrap_or(0) * 1024,
         })
     }
 
@@ -42,6 +47,7 @@ impl Usage {
             cpu_s: (self.cpu_s - before.cpu_s).max(0.0),
             written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
             resident_bytes: self.resident_bytes,
+            anonymous_bytes: self.anonymous_bytes,
         }
     }
 }
@@ -76,5 +82,6 @@ mod tests {
         assert_eq!(field("a: 1", "VmRSS:"), None);
         let own = Usage::of([std::process::id()]);
         assert!(own.resident_bytes > 0, "{own:?}");
+        assert!(own.anonymous_bytes < own.resident_bytes, "{own:?}");
     }
 }

@@ -6,10 +6,19 @@ use serde::Serialize;
 
 use crate::context::Context;
 
+/// The lowest and the highest that single rounds gave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Goal {
     pub(super) what: String,
     pub(super) measured: f64,
+    /// Of that figure, where it has rounds.
+    pub(super) spread: Option<Spread>,
     pub(super) wanted: f64,
     pub(super) at_most: bool,
     pub(super) reached: bool,
@@ -22,6 +31,7 @@ impl Goal {
         Self {
             what: what.to_owned(),
             measured,
+            spread: None,
             wanted,
             at_most: true,
             reached: measured <= wanted,
@@ -33,6 +43,7 @@ impl Goal {
         Self {
             what: what.to_owned(),
             measured,
+            spread: None,
             wanted,
             at_most: false,
             reached: measured >= wanted,
@@ -46,6 +57,18 @@ impl Goal {
             reached: self.reached && not_judged.is_none(),
             not_judged,
             ..self
+        }
+    }
+
+    pub(super) fn between(self, spread: Option<Spread>) -> Self {
+        Self { spread, ..self }
+    }
+
+    fn figure(&self) -> String {
+        let measured = format!("{:.2}", self.measured);
+        match self.spread {
+            Some(Spread { min, max }) => format!("{measured} ({min:.2}–{max:.2})"),
+            None => measured,
         }
     }
 
@@ -65,7 +88,7 @@ pub(super) fn show(context: &Context, goals: &[Goal]) -> std::io::Result<()> {
             let sign = if goal.at_most { "≤" } else { "≥" };
             [
                 goal.what.clone(),
-                format!("{:.2}", goal.measured),
+                goal.figure(),
                 format!("{sign} {}", goal.wanted),
                 goal.verdict(),
             ]
@@ -75,13 +98,21 @@ pub(super) fn show(context: &Context, goals: &[Goal]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Goal;
+    use super::{Goal, Spread};
 
     #[test]
     fn the_border_itself_is_reached() {
         assert!(Goal::at_most("a", 50.0, 50.0).reached && !Goal::at_most("a", 50.1, 50.0).reached);
         assert!(Goal::at_least("a", 3.0, 3.0).reached && !Goal::at_least("a", 2.9, 3.0).reached);
         assert!(!Goal::at_most("a", f64::NAN, 1.0).reached && !Goal::at_least("a", f64::NAN, 1.0).reached);
+    }
+
+    #[test]
+    fn a_figure_of_rounds_tells_how_far_they_lay_apart() {
+        let goal = Goal::at_most("a", 1.0, 2.0);
+        assert_eq!(goal.figure(), "1.00");
+        let spread = Spread { min: 0.5, max: 1.25 };
+        assert_eq!(goal.between(Some(spread)).figure(), "1.00 (0.50–1.25)");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Call {
         }
     }
 
-    /// Puts the value only if the key was last changed by that revision.
+    /// Puts the value only if the key was last changed by that revision; else the answer tells what it is now.
     fn put_if_unchanged(key: &str, revision: u64, value: &[u8]) -> Self {
         // Equal is 0 and so left out; 2 is the revision of the last change.
         let compare = Message::default()
@@ -125,9 +125,11 @@ impl Call {
             .piece(3, key.as_bytes())
             .number(6, revision);
         let put = Message::default().message(2, put(key, value));
+        let get = Message::default().message(1, Message::default().piece(1, key.as_bytes()));
+        let message = Message::default().message(1, compare);
         Self {
             path: "/etcdserverpb.KV/Txn",
-            message: Message::default().message(1, compare).message(2, put).end(),
+            message: message.message(2, put).message(3, get).end(),
         }
     }
 }
@@ -174,19 +176,19 @@ impl Client {
         Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    /// Adds one to a decimal number, again and again until nobody else came between reading and writing it.
+    /// Adds one to a decimal number, again and again until nobody else came between reading and writing it. A try that
+    /// came too late reads for the next in the same call, as anybody would write it who wants it fast.
     pub(crate) async fn add_one(&self, key: &str) -> Result<(), Status> {
+        let mut seen = counted(&self.call(&Call::get(key)).await?);
         loop {
-            let answer = self.call(&Call::get(key)).await?;
-            let (revision, value) = first_value(&answer).unwrap_or_default();
-            let value = String::from_utf8_lossy(value).parse::<u64>().unwrap_or(0);
-            let next = (value + 1).to_string();
-            let answer = self
-                .call(&Call::put_if_unchanged(key, revision, next.as_bytes()))
-                .await?;
+            let (revision, count) = seen;
+            let next = (count + 1).to_string();
+            let call = Call::put_if_unchanged(key, revision, next.as_bytes());
+            let answer = self.call(&call).await?;
             if number(&answer, 2) == 1 {
                 return Ok(());
             }
+            seen = counted_instead(&answer);
         }
     }
 
@@ -243,10 +245,18 @@ pub(crate) fn nothing_was_sent(status: &Status) -> bool {
     false
 }
 
-/// Revision of the last change and value of the first key in the answer to a range.
-fn first_value(answer: &[u8]) -> Option<(u64, &[u8])> {
-    let kv = pieces(answer, 2).next()?;
-    Some((number(kv, 3), pieces(kv, 5).next().unwrap_or_default()))
+/// Revision of the last change, and the number, in the answer to a range; both are zero where there is no key.
+fn counted(answer: &[u8]) -> (u64, u64) {
+    let kv = pieces(answer, 2).next().unwrap_or_default();
+    let digits = pieces(kv, 5).next().unwrap_or_default();
+    let count = String::from_utf8_lossy(digits).parse().unwrap_or(0);
+    (number(kv, 3), count)
+}
+
+/// The same in the answer to a put that was not done, since the key had changed.
+fn counted_instead(answer: &[u8]) -> (u64, u64) {
+    let response = pieces(answer, 3).next().unwrap_or_default();
+    counted(pieces(response, 1).next().unwrap_or_default())
 }
 
 /// `None` when it does not answer.
@@ -265,4 +275,22 @@ pub(crate) async fn status(address: &str) -> Option<MemberStatus> {
         member: number(header, 2),
         leader: number(&answer, 4),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_that_came_too_late_reads_in_the_same_call() {
+        let call = Call::put_if_unchanged("n", 7, b"42");
+        let instead = pieces(&call.message, 3).next().unwrap();
+        let range = pieces(instead, 1).next().unwrap();
+        assert_eq!(pieces(range, 1).next().unwrap(), b"n");
+        let kv = Message::default().piece(1, b"n").number(3, 9).piece(5, b"43");
+        let range = Message::default().message(2, kv);
+        let answer = Message::default().message(3, Message::default().message(1, range));
+        assert_eq!(counted_instead(&answer.end()), (9, 43));
+        assert_eq!(counted_instead(&[]), (0, 0));
+    }
 }

@@ -1,6 +1,7 @@
 //! `menagerie bench`: the store, and etcd beside it, under the same generator in one run; one table, and a report
 //! with charts. Everything runs on servers of its own: what is running already is neither measured nor disturbed.
-//! Invariant: sides are measured in turn, round by round, so that a slow minute of the machine slows them all.
+//! Invariant: sides are measured in turn, round by round, and each is first in its turn, so that a slow minute of the
+//! machine slows them all, and none always finds it as the same other has left it.
 
 mod cases;
 mod ceilings;
@@ -179,10 +180,14 @@ impl Compare {
         let (mut ours, mut etcd, mut ceiling) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.rounds {
             let seconds = self.seconds_each();
-            ours.extend(sides.measure(Side::Menagerie, case, round, seconds).await?);
-            etcd.extend(sides.measure(Side::Etcd, case, round, seconds).await?);
-            if case.ceiling {
-                ceiling.extend(sides.measure(Side::Ceiling, case, round, seconds).await?);
+            for side in Side::in_turn(round) {
+                let rounds = match side {
+                    Side::Menagerie => &mut ours,
+                    Side::Etcd => &mut etcd,
+                    Side::Ceiling if !case.ceiling => continue,
+                    Side::Ceiling => &mut ceiling,
+                };
+                rounds.extend(sides.measure(side, case, round, seconds).await?);
             }
             progress.inc(1);
         }
@@ -196,7 +201,9 @@ impl Compare {
             etcd: Figure::of(etcd),
             ceiling: Figure::of(ceiling),
             to_etcd: None,
+            to_etcd_spread: None,
             to_ceiling: None,
+            to_ceiling_spread: None,
         };
         row.compare();
         Ok(row)
@@ -226,9 +233,13 @@ async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
 }
 
 fn remember(sides: &Sides, stage: Stage) -> Memory {
+    let [menagerie_bytes, menagerie_anonymous_bytes] = sides.memory_bytes(Side::Menagerie);
+    let etcd = sides.etcd.as_ref().map(|_| sides.memory_bytes(Side::Etcd));
     Memory {
         keys: stage.keys(),
-        menagerie_bytes: sides.resident_bytes(Side::Menagerie),
-        etcd_bytes: sides.etcd.as_ref().map(|_| sides.resident_bytes(Side::Etcd)),
+        menagerie_bytes,
+        etcd_bytes: etcd.map(|[all, _]| all),
+        menagerie_anonymous_bytes,
+        etcd_anonymous_bytes: etcd.map(|[_, anonymous]| anonymous),
     }
 }

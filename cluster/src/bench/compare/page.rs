@@ -37,12 +37,20 @@ pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     }
     output.line("")?;
     output.table(
-        ["MEMORY OF ONE SERVER AT", "MENAGERIE", "ETCD"],
+        [
+            "MEMORY OF ONE SERVER AT",
+            "MENAGERIE",
+            "ETCD",
+            "WITHOUT MAPPED FILES",
+            "ETCD",
+        ],
         report.memory.iter().map(|memory| {
             [
                 format!("{} keys", memory.keys),
                 mebibytes(memory.menagerie_bytes),
                 memory.etcd_bytes.map_or_else(String::new, mebibytes),
+                mebibytes(memory.menagerie_anonymous_bytes),
+                memory.etcd_anonymous_bytes.map_or_else(String::new, mebibytes),
             ]
         }),
     )?;
@@ -202,6 +210,7 @@ mod tests {
             2,
             "{row}"
         );
+        assert_eq!(row.matches("<small>0.5–150.25</small>").count(), 2, "{row}");
         assert!(page.contains("20<br><small>10–31</small>"), "{page}");
     }
 }

@@ -1,10 +1,12 @@
 //! The figures of a run: rounds, their medians and spreads, and ratios.
-//! Invariant: a figure is the median of its rounds; a ratio is one of medians of the same run, never of another.
+//! Invariant: a figure is the median of its rounds; a ratio is one of medians of the same run, never of another, and
+//! its spread that of rounds which were measured side by side.
 
 use serde::Serialize;
 
+use super::super::closed_loop::Figures;
 use super::super::drive::Seen;
-use super::super::goal::Goal;
+use super::super::goal::{Goal, Spread};
 use crate::arena::Usage;
 
 /// One measurement of one side.
@@ -88,6 +90,14 @@ impl Figure {
             rounds,
         })
     }
+
+    /// Between which ratios the single rounds lay, each to that of the other which was measured beside it.
+    pub(super) fn spread_to(&self, other: &Self, of: fn(&Figures) -> f64) -> Option<Spread> {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        let ratios = pairs.map(|(ours, theirs)| of(&ours.seen.figures) / of(&theirs.seen.figures));
+        let Middle { min, max, .. } = Middle::of(ratios)?;
+        Some(Spread { min, max })
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -103,14 +113,21 @@ pub(super) struct Row {
     /// The server that does nothing.
     pub(super) ceiling: Option<Figure>,
     pub(super) to_etcd: Option<f64>,
+    pub(super) to_etcd_spread: Option<Spread>,
     pub(super) to_ceiling: Option<f64>,
+    pub(super) to_ceiling_spread: Option<Spread>,
 }
 
 impl Row {
     pub(super) fn compare(&mut self) {
-        let ours = self.menagerie.operations_per_s.median;
-        let ratio = |other: &Option<Figure>| other.as_ref().map(|other| ours / other.operations_per_s.median);
-        (self.to_etcd, self.to_ceiling) = (ratio(&self.etcd), ratio(&self.ceiling));
+        let ours = &self.menagerie;
+        let ratio = |other: &Figure| ours.operations_per_s.median / other.operations_per_s.median;
+        let spread = |other: &Figure| ours.spread_to(other, |figures| figures.operations_per_s);
+        let (etcd, ceiling) = (self.etcd.as_ref(), self.ceiling.as_ref());
+        let ratios = (etcd.map(ratio), ceiling.map(ratio));
+        let spreads = (etcd.and_then(spread), ceiling.and_then(spread));
+        (self.to_etcd, self.to_ceiling) = ratios;
+        (self.to_etcd_spread, self.to_ceiling_spread) = spreads;
     }
 }
 
@@ -155,11 +172,15 @@ pub(super) struct Memory {
     pub(super) keys: u32,
     pub(super) menagerie_bytes: u64,
     pub(super) etcd_bytes: Option<u64>,
+    /// Of that, what is mapped from no file; 0 where the kernel does not say.
+    pub(super) menagerie_anonymous_bytes: u64,
+    pub(super) etcd_anonymous_bytes: Option<u64>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Middle;
+    use super::super::samples;
+    use super::*;
 
     #[test]
     fn the_middle_of_rounds() {
@@ -168,5 +189,19 @@ mod tests {
         assert!((middle.spread_percent() - 100.0).abs() < 1e-9);
         assert!((Middle::of([1.0, 2.0]).unwrap().median - 1.5).abs() < 1e-9);
         assert!(Middle::of([]).is_none());
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_and_its_spread_of_rounds_side_by_side() {
+        let figure = |speeds: [f64; 3]| Figure::of(speeds.map(samples::round).to_vec());
+        let mut row = samples::report().rows.remove(0);
+        row.menagerie = figure([100.0, 200.0, 150.0]).unwrap();
+        row.etcd = figure([50.0, 50.0, 100.0]);
+        row.ceiling = None;
+        row.compare();
+        assert!((row.to_etcd.unwrap() - 3.0).abs() < 1e-9);
+        let Spread { min, max } = row.to_etcd_spread.unwrap();
+        assert!((min - 1.5).abs() < 1e-9 && (max - 4.0).abs() < 1e-9, "{min} {max}");
+        assert_eq!((row.to_ceiling, row.to_ceiling_spread), (None, None));
     }
 }

@@ -3,6 +3,7 @@
 
 use super::super::closed_loop::Figures;
 use super::super::drive::Seen;
+use super::super::goal::Spread;
 use super::cases::CASES;
 use super::report::{Ceilings, Figure, Memory, Middle, Report, Round, Row, ServiceRow};
 use crate::arena::Usage;
@@ -28,6 +29,7 @@ pub(super) fn round(operations_per_s: f64) -> Round {
             cpu_s: 30.0,
             written_bytes: 400_000_000,
             resident_bytes: 1 << 30,
+            anonymous_bytes: 1 << 29,
         },
     }
 }
@@ -38,6 +40,10 @@ pub(super) fn figure() -> Figure {
 }
 
 pub(super) fn report() -> Report {
+    let spread = Spread {
+        min: 0.5,
+        max: 150.25,
+    };
     let rows = CASES.into_iter().map(|case| Row {
         name: case.name.to_owned(),
         what: case.what.to_owned(),
@@ -48,7 +54,9 @@ pub(super) fn report() -> Report {
         etcd: case.quick.then(figure),
         ceiling: case.ceiling.then(figure),
         to_etcd: case.quick.then_some(136.0),
+        to_etcd_spread: case.quick.then_some(spread),
         to_ceiling: case.ceiling.then_some(0.75),
+        to_ceiling_spread: case.ceiling.then_some(spread),
     });
     let middle = Middle::of([10.0, 20.0, 31.0]).expect("there are values");
     Report {
@@ -75,6 +83,8 @@ pub(super) fn report() -> Report {
             keys: 1000,
             menagerie_bytes: 50 << 20,
             etcd_bytes: Some(60 << 20),
+            menagerie_anonymous_bytes: 40 << 20,
+            etcd_anonymous_bytes: Some(30 << 20),
         }],
         goals: Vec::new(),
     }

@@ -20,6 +20,16 @@ pub(super) enum Side {
     Ceiling,
 }
 
+impl Side {
+    /// All of them, in the order of one round: each begins one of three, since who comes after another finds the
+    /// machine as that has left it.
+    pub(super) fn in_turn(round: u32) -> [Self; 3] {
+        let mut sides = [Self::Menagerie, Self::Etcd, Self::Ceiling];
+        sides.rotate_left(round as usize % sides.len());
+        sides
+    }
+}
+
 pub(super) struct Sides {
     pub(super) store: Store,
     pub(super) etcd: Option<Etcd>,
@@ -82,9 +92,11 @@ impl Sides {
         }
     }
 
-    /// What each server of a side holds in memory now.
-    pub(super) fn resident_bytes(&self, side: Side) -> u64 {
-        self.usage(side).resident_bytes / crate::arena::SERVERS as u64
+    /// What each server of a side holds in memory now: all, and of that what is mapped from no file.
+    pub(super) fn memory_bytes(&self, side: Side) -> [u64; 2] {
+        let usage = self.usage(side);
+        let bytes = [usage.resident_bytes, usage.anonymous_bytes];
+        bytes.map(|bytes| bytes / crate::arena::SERVERS as u64)
     }
 
     /// `None` where there is nobody to ask.
@@ -146,4 +158,20 @@ pub(super) async fn generate(order: &Order) -> anyhow::Result<Seen> {
         );
     }
     serde_json::from_slice(&output.stdout).context("read what the generator has seen")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Side;
+
+    #[test]
+    fn every_side_is_first_second_and_last_in_turn() {
+        let orders = [0, 1, 2].map(Side::in_turn);
+        for side in Side::in_turn(0) {
+            let mut places = orders.map(|order| order.iter().position(|other| *other == side).unwrap());
+            places.sort_unstable();
+            assert_eq!(places, [0, 1, 2], "{side:?}");
+        }
+        assert_eq!(Side::in_turn(3), Side::in_turn(0));
+    }
 }

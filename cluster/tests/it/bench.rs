@@ -161,6 +161,7 @@ async fn failover_takes_leaders_away_on_servers_of_its_own() {
             fault["recovered"] == true && fault["gap_ms"].as_f64().unwrap() > 0.0,
             "{kind}"
         );
+        assert!(fault["gap_after_heal_ms"].as_f64().unwrap() > 0.0, "{kind}");
     }
     let goals = report["goals"].as_array().unwrap();
     assert_eq!(

@@ -1,7 +1,9 @@
 //! The same faults to three nodes of the store and to three members of etcd, on servers and a network of their own.
-//! Invariant: both sides are written to by the same writers at the same rate, and only one side at a time.
+//! Invariant: both sides are written to by the same writers at the same rate, and only one side at a time. The writers
+//! run on this thread, so nothing here may hold it up while a gap is measured, or nobody would see it end.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -35,7 +37,7 @@ pub(super) async fn run(
     let mut left_out = Vec::new();
     let mut hows = hows.to_vec();
     let network = match Network::hindrance() {
-        None => Some(Network::open(2 * SERVERS)?),
+        None => Some(Arc::new(Network::open(2 * SERVERS)?)),
         Some(why) => {
             if hows.contains(&How::Cut) {
                 left_out.push(format!("network cuts: {why}"));
@@ -45,16 +47,16 @@ pub(super) async fn run(
         }
     };
     let folder = Folder::beside(&context.data)?;
-    let store = Store::start(folder.path(), network.as_ref(), 0, |_| {}).await?;
-    let mut store = Stage::new(Side::Store(Box::new(store)), network.as_ref(), 0);
+    let store = Store::start(folder.path(), network.as_deref(), 0, |_| {}).await?;
+    let mut store = Stage::new(Side::Store(Box::new(store)), network.clone(), 0);
     let (mut etcd, mut etcd_version) = (None, None);
     match Etcd::find() {
         _ if !with_etcd => left_out.push("etcd: left out by --without-etcd".to_owned()),
         None => left_out.push("etcd: there is none here; `.ci/setup bench` installs it".to_owned()),
         Some(program) => {
-            let started = Etcd::start(&program, folder.path(), network.as_ref(), SERVERS).await?;
+            let started = Etcd::start(&program, folder.path(), network.as_deref(), SERVERS).await?;
             etcd_version = Some(started.version.clone());
-            etcd = Some(Stage::new(Side::Etcd(started), network.as_ref(), SERVERS));
+            etcd = Some(Stage::new(Side::Etcd(started), network.clone(), SERVERS));
         }
     }
     for left_out in &left_out {
@@ -85,14 +87,14 @@ pub(super) async fn run(
 }
 
 /// One side and its place in the network.
-struct Stage<'a> {
+struct Stage {
     side: Side,
-    network: Option<&'a Network>,
+    network: Option<Arc<Network>>,
     hosts_from: usize,
 }
 
-impl<'a> Stage<'a> {
-    fn new(side: Side, network: Option<&'a Network>, hosts_from: usize) -> Self {
+impl Stage {
+    fn new(side: Side, network: Option<Arc<Network>>, hosts_from: usize) -> Self {
         Self {
             side,
             network,
@@ -113,6 +115,13 @@ impl<'a> Stage<'a> {
             Side::Store(store) => store.ready().await,
             Side::Etcd(etcd) => etcd.ready().await,
         }
+    }
+
+    /// Waits until all is well, and for a moment more.
+    async fn settle(&self) -> anyhow::Result<()> {
+        self.ready().await?;
+        tokio::time::sleep(SETTLE).await;
+        Ok(())
     }
 
     async fn take_away(&mut self, how: How, kills: u32) -> anyhow::Result<Report> {
@@ -138,52 +147,69 @@ impl<'a> Stage<'a> {
         seen: &RefCell<Seen>,
     ) -> anyhow::Result<Vec<super::Fault>> {
         let mut faults = Vec::new();
+        self.settle().await?;
         for _ in 0..kills {
-            self.ready().await?;
-            tokio::time::sleep(SETTLE).await;
             if !writes_flow(seen).await {
                 bail!(NOBODY);
             }
             let leader = self.ready().await?;
             let failures = seen.borrow_mut().watch_from_here();
             let end = Instant::now() + WINDOW;
-            self.harm(how, leader)?;
+            self.harm(how, leader).await?;
             tokio::time::sleep_until(end.into()).await;
             // A gap is measured to its end, however long that takes.
             let recovered = writes_flow(seen).await;
             let name = self.server(leader).name().to_owned();
-            faults.push(seen.borrow().fault(name, recovered, failures));
+            let mut fault = seen.borrow().fault(name, recovered, failures);
+            seen.borrow_mut().gaps.forget();
             self.heal(how, leader).await?;
+            self.settle().await?;
+            // One that had not ended by then is of the fault.
+            fault.gap_after_heal_ms = recovered.then(|| seen.borrow().longest_ms());
+            faults.push(fault);
         }
-        self.ready().await?;
         Ok(faults)
     }
 
-    fn harm(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
-        match how {
-            How::Kill => self.server(leader).kill()?,
-            How::Term => self.server(leader).signal(Signal::TERM)?,
-            How::Pause => self.server(leader).signal(Signal::STOP)?,
-            How::Cut => self.network()?.cut(self.hosts_from + leader)?,
+    async fn harm(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
+        if how == How::Cut {
+            let host = self.hosts_from + leader;
+            return self.on_network(move |network| network.cut(host)).await;
         }
-        Ok(())
+        strike(self.server(leader), how)
     }
 
     async fn heal(&mut self, how: How, leader: usize) -> anyhow::Result<()> {
         match how {
-            How::Kill => self.server(leader).start(),
-            How::Term => {
+            How::Kill | How::Term => {
                 self.server(leader).ended().await?;
                 self.server(leader).start()
             }
             How::Pause => self.server(leader).signal(Signal::CONT),
-            How::Cut => self.network()?.heal(),
+            How::Cut => self.on_network(Network::heal).await,
         }
     }
 
-    fn network(&self) -> anyhow::Result<&Network> {
-        self.network.context("there is no network of our own to cut")
+    /// Changing it takes programs of the system, which another thread waits for.
+    async fn on_network(
+        &self,
+        change: impl FnOnce(&Network) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let network = self.network.clone();
+        let network = network.context("there is no network of our own to cut")?;
+        let changed = tokio::task::spawn_blocking(move || change(&network)).await;
+        changed.context("change the network")?
     }
+}
+
+/// Sends the signal and no more: the end of the process is waited for when the gap has been measured.
+fn strike(server: &Server, how: How) -> anyhow::Result<()> {
+    server.signal(match how {
+        How::Kill => Signal::KILL,
+        How::Term => Signal::TERM,
+        How::Pause => Signal::STOP,
+        How::Cut => bail!("a network is not cut by a signal"),
+    })
 }
 
 enum Writer {
@@ -260,5 +286,29 @@ impl Writer {
                 next = Instant::now() + Duration::from_millis(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Start;
+
+    #[tokio::test]
+    async fn the_end_of_one_that_is_killed_is_not_waited_for_before_it_is_healed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Server::new(Start {
+            name: "sleeper".to_owned(),
+            program: "sleep".into(),
+            arguments: vec!["60".to_owned()],
+            environment: Vec::new(),
+            namespace: None,
+            log: folder.path().join("log"),
+        });
+        server.start().unwrap();
+        strike(&server, How::Kill).unwrap();
+        assert!(server.pid().is_some(), "it was waited for");
+        server.ended().await.unwrap();
+        server.start().unwrap();
     }
 }

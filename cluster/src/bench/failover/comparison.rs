@@ -84,6 +84,7 @@ impl Comparison {
             "MEDIAN",
             "P90",
             "LONGEST",
+            "WHEN HEALED",
             "FAILED TRIES",
             "UNREACHED",
             "TO ETCD",
@@ -119,9 +120,10 @@ fn bar(side: &str, report: &Report) -> Bar {
     }
 }
 
-fn cells(kind: &Kind) -> Vec<[String; 10]> {
+fn cells(kind: &Kind) -> Vec<[String; 11]> {
     let cells = kind.sides().map(|(side, report)| {
         let ratio = kind.to_etcd.filter(|_| side == "menagerie");
+        let healed = report.max_after_heal_ms;
         [
             kind.name(),
             side.to_owned(),
@@ -130,6 +132,7 @@ fn cells(kind: &Kind) -> Vec<[String; 10]> {
             format!("{:.1} ms", report.median_ms),
             format!("{:.1} ms", report.p90_ms),
             format!("{:.1} ms", report.max_ms),
+            healed.map_or_else(String::new, |ms| format!("{ms:.1} ms")),
             report.failures.failed_tries.to_string(),
             report.failures.unreached_tries.to_string(),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),

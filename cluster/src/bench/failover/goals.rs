@@ -60,6 +60,7 @@ mod tests {
             leader: "n1".to_owned(),
             gap_ms: *gap_ms,
             recovered: true,
+            gap_after_heal_ms: None,
             failures: Failures {
                 failed_tries,
                 // A node that is gone takes no connection; that is no request that failed.

@@ -140,6 +140,8 @@ struct Fault {
     gap_ms: f64,
     /// False: nobody could write until the fault was healed, and the gap is only what was waited for.
     recovered: bool,
+    /// The longest gap while who was away came back; `None` where nobody looked, or the first one had not ended.
+    gap_after_heal_ms: Option<f64>,
     #[serde(flatten)]
     failures: Failures,
 }
@@ -151,6 +153,8 @@ struct Report {
     median_ms: f64,
     p90_ms: f64,
     max_ms: f64,
+    /// The longest gap while those that were away came back.
+    max_after_heal_ms: Option<f64>,
     #[serde(flatten)]
     failures: Failures,
     writes: u64,
@@ -177,10 +181,15 @@ impl Seen {
     fn fault(&self, leader: String, recovered: bool, failures_before: Failures) -> Fault {
         Fault {
             leader,
-            gap_ms: millis(self.gaps.longest(Instant::now())),
+            gap_ms: self.longest_ms(),
             recovered,
+            gap_after_heal_ms: None,
             failures: self.failures.since(failures_before),
         }
+    }
+
+    fn longest_ms(&self) -> f64 {
+        millis(self.gaps.longest(Instant::now()))
     }
 }
 
@@ -200,6 +209,10 @@ impl Report {
             median_ms: at(5),
             p90_ms: at(9),
             max_ms: at(10),
+            max_after_heal_ms: faults
+                .iter()
+                .filter_map(|fault| fault.gap_after_heal_ms)
+                .reduce(f64::max),
             failures: faults
                 .iter()
                 .map(|fault| fault.failures)
@@ -232,6 +245,7 @@ mod tests {
             leader: "n1".to_owned(),
             gap_ms,
             recovered: true,
+            gap_after_heal_ms: (gap_ms > 2.0).then_some(gap_ms / 2.0),
             failures: Failures {
                 failed_tries: 1,
                 unreached_tries: 2,
@@ -239,6 +253,7 @@ mod tests {
         };
         let report = Report::of(How::Kill, [5.0, 1.0, 3.0].map(fault).to_vec(), 9);
         assert_eq!((report.min_ms, report.median_ms, report.max_ms), (1.0, 3.0, 5.0));
+        assert_eq!(report.max_after_heal_ms, Some(2.5));
         assert_eq!(
             (report.failures.failed_tries, report.failures.unreached_tries),
             (3, 6)

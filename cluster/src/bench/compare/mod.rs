@@ -63,18 +63,22 @@ impl Compare {
         let mut left_out = Vec::new();
         let folder = Folder::beside(&context.data)?;
         let mut report = Box::pin(self.measure(context, &folder, &cases, &mut left_out)).await?;
+        report.goals = goals::judge(&report);
         if self.without_services {
             left_out.push("the services: left out by --without-services".to_owned());
         } else {
+            // Written before them too: when one fails, what took so long until then is not lost.
+            report.left_out.clone_from(&left_out);
+            let ended = "the services: the run ended before they were measured";
+            report.left_out.push(ended.to_owned());
+            self.write(&report)?;
             let seconds = self.seconds_each().ceil();
-            report.services = services::measure(context, &folder, self.quick, self.rounds, seconds).await?;
+            let measured = services::measure(context, &folder, self.quick, self.rounds, seconds).await;
+            report.services = measured.context("measure the services; the report has all the rest")?;
+            left_out.extend(services::left_out(&context.config));
         }
         report.left_out = left_out;
-        report.goals = goals::judge(&report);
-        std::fs::create_dir_all(&self.out).context("make the folder of the report")?;
-        let (page, json) = (self.out.join("report.html"), self.out.join("report.json"));
-        std::fs::write(&page, page::render(&report)?).context("write the report")?;
-        std::fs::write(&json, serde_json::to_vec_pretty(&report)?).context("write the report")?;
+        let [page, json] = self.write(&report)?;
         if context.output.json {
             return Ok(context.output.document(&report)?);
         }
@@ -83,6 +87,15 @@ impl Compare {
             .output
             .line(format_args!("\n{} and {}", page.display(), json.display()))?;
         Ok(())
+    }
+
+    /// As a page and as JSON.
+    fn write(&self, report: &Report) -> anyhow::Result<[PathBuf; 2]> {
+        std::fs::create_dir_all(&self.out).context("make the folder of the report")?;
+        let files = ["report.html", "report.json"].map(|name| self.out.join(name));
+        std::fs::write(&files[0], page::render(report)?).context("write the report")?;
+        std::fs::write(&files[1], serde_json::to_vec_pretty(report)?).context("write the report")?;
+        Ok(files)
     }
 
     fn seconds_each(&self) -> f64 {

@@ -1,6 +1,7 @@
 //! The services on a store of their own: checkouts and predictions, by the generators that `menagerie bench` has for
 //! each, every one a process of its own, which also prove that the books agree afterwards.
-//! Invariant: it is the whole system of the configuration, on other addresses.
+//! Invariant: it is the system of the configuration on other addresses, but without mirrors, for which every write
+//! might wait; what those cost is measured by `menagerie bench redundancy`.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,6 +16,9 @@ use super::super::closed_loop::Figures;
 use super::report::{Middle, ServiceRow};
 use crate::arena::Folder;
 use crate::context::Context;
+
+/// Each work is done so long before it counts: what is new has empty caches and no connections.
+const WARM_UP_SECONDS: &str = "1";
 
 /// Name, words for people, and arguments; whether `--quick` has it too.
 const WORKS: [(&str, &str, &[&str], bool); 5] = [
@@ -45,7 +49,7 @@ const WORKS: [(&str, &str, &[&str], bool); 5] = [
     (
         "predictions",
         "predictions of the consensus of all models",
-        &["predict"],
+        &["predict", "--work", "consensus"],
         false,
     ),
 ];
@@ -71,6 +75,28 @@ impl System<'_> {
         }
         Ok(output)
     }
+
+    /// One run of a generator: its figures, and how many calls failed.
+    async fn round(&self, work: &[&str], seconds: &str) -> anyhow::Result<(Figures, u64)> {
+        let mut all = vec!["bench"];
+        all.extend(work);
+        all.extend(["--clients", "64", "--seconds", seconds]);
+        let output = self.menagerie(&all).await?;
+        let told: Value = serde_json::from_slice(&output.stdout).context("read what a generator says")?;
+        let counts = told["errors"]
+            .as_object()
+            .into_iter()
+            .flat_map(|errors| errors.values());
+        let errors = counts.filter_map(Value::as_u64).sum();
+        let figures = serde_json::from_value(told).context("read what a generator says")?;
+        Ok((figures, errors))
+    }
+}
+
+/// What of the configuration is not measured.
+pub(super) fn left_out(config: &Config) -> Option<String> {
+    let there = !config.mirrors.is_empty();
+    there.then(|| "mirrors: the services are measured without them".to_owned())
 }
 
 pub(super) async fn measure(
@@ -113,25 +139,17 @@ async fn rows(
         let there = match arguments[0] {
             "shop" => !config.shop.addresses.is_empty() && !config.payment.addresses.is_empty(),
             "pay" => !config.payment.addresses.is_empty(),
-            _ => !config.consensus.addresses.is_empty(),
+            _ => !config.consensus.addresses.is_empty() && !config.models.is_empty(),
         };
         if !there || (quick && !in_quick) {
             continue;
         }
-        let mut all = vec!["bench"];
-        all.extend(arguments);
-        all.extend(["--clients", "64", "--seconds", &seconds]);
+        system.round(arguments, WARM_UP_SECONDS).await?;
         let (mut figures, mut errors) = (Vec::new(), 0);
         for _ in 0..rounds {
-            let output = system.menagerie(&all).await?;
-            let told: Value = serde_json::from_slice(&output.stdout).context("read what a generator says")?;
-            let counts = told["errors"]
-                .as_object()
-                .into_iter()
-                .flat_map(|errors| errors.values());
-            errors += counts.filter_map(Value::as_u64).sum::<u64>();
-            let seen: Figures = serde_json::from_value(told).context("read what a generator says")?;
+            let (seen, failed) = system.round(arguments, &seconds).await?;
             figures.push(seen);
+            errors += failed;
         }
         let middle = |of: fn(&Figures) -> f64| Middle::of(figures.iter().map(of)).context("there is a round");
         rows.push(ServiceRow {
@@ -148,6 +166,7 @@ async fn rows(
 
 /// Gives everything an address of its own, so that what runs already is not in the way.
 fn move_away(config: &mut Config) -> anyhow::Result<()> {
+    config.mirrors.clear();
     let mut taken = Vec::new();
     let mut free = || -> anyhow::Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
@@ -175,4 +194,54 @@ fn move_away(config: &mut Config) -> anyhow::Result<()> {
         config.gateway.address = free()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What `make up` starts.
+    const CONFIG: &str = include_str!("../../../../cluster.toml");
+
+    fn addresses(config: &Config) -> Vec<String> {
+        let nodes = config.nodes.iter().flat_map(|node| [&node.client, &node.peer]);
+        let services = [
+            &config.payment.addresses,
+            &config.shop.addresses,
+            &config.consensus.addresses,
+        ];
+        let models = config.models.iter().map(|model| &model.address);
+        let mirrors = config.mirrors.iter().map(|mirror| &mirror.address);
+        let alone = [&config.console.address, &config.gateway.address];
+        let all = nodes.chain(services.into_iter().flatten()).chain(models);
+        all.chain(mirrors).chain(alone).cloned().collect()
+    }
+
+    #[test]
+    fn nothing_of_what_runs_already_is_in_the_way() {
+        let config = service::config::parse(CONFIG, "cluster.toml").unwrap();
+        let mut moved = config.clone();
+        move_away(&mut moved).unwrap();
+        let before: BTreeSet<String> = addresses(&config).into_iter().collect();
+        let after = addresses(&moved);
+        assert!(after.iter().all(|address| !before.contains(address)), "{after:?}");
+        let different: BTreeSet<&String> = after.iter().collect();
+        assert_eq!(different.len(), after.len(), "{after:?}");
+    }
+
+    #[test]
+    fn what_is_not_measured_is_told() {
+        let mut config = service::config::parse(CONFIG, "cluster.toml").unwrap();
+        assert!(left_out(&config).unwrap().starts_with("mirrors: "));
+        move_away(&mut config).unwrap();
+        assert_eq!(left_out(&config), None);
+    }
+
+    #[test]
+    fn predictions_are_asked_of_the_consensus() {
+        let (.., arguments, _) = WORKS.into_iter().find(|(name, ..)| *name == "predictions").unwrap();
+        assert_eq!(arguments, ["predict", "--work", "consensus"]);
+    }
 }

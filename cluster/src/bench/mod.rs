@@ -12,6 +12,7 @@ mod drive;
 mod failover;
 mod goal;
 mod kv;
+mod middle;
 mod pay;
 mod predict;
 mod redundancy;

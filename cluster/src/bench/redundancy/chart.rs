@@ -36,13 +36,13 @@ pub(super) fn draw(report: &Report) -> String {
         y += LINE;
     }
     let height = y + 10.0;
-    let clients = report.clients;
+    let (clients, rounds) = (report.clients, report.rounds);
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" font-size="13" fill="#222">
 <style>.small {{ font-size: 11px; fill: #666; }}</style>
 <rect width="100%" height="100%" fill="#fff"/>
 <text x="20" y="26" font-size="16" font-weight="600">What redundancy costs, and what it saves</text>
-<text x="20" y="43" class="small">{clients} clients, 256 bytes a value, one machine, one run: the ratios are what counts</text>
+<text x="20" y="43" class="small">{clients} clients, 256 bytes a value, one machine, medians of {rounds} rounds: the ratios are what counts</text>
 {body}</svg>
 "##
     )

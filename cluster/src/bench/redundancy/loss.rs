@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use kvstore_client::wire::level::Consistency;
 use kvstore_client::{KvClient, RangeRequest, ReadOptions};
 use serde::Serialize;
+use service::config::{Config, NodeConfig};
 use service::tasks::Tasks;
 
 use super::Setup;
@@ -104,14 +105,7 @@ pub(super) async fn cause(scratch: &Scratch, setup: &Setup) -> anyhow::Result<Lo
     if goes_on_after_ms.is_some() {
         tokio::time::sleep(WORKS_FOR).await;
     }
-    for node in &scratch.config.nodes {
-        if node.name() != leader {
-            scratch.kill(&node.name()).await?;
-        }
-    }
-    if setup.mirror.is_some() {
-        scratch.kill(MIRROR).await?;
-    }
+    scratch.kill_all(&others(&scratch.config, &leader)).await?;
     tasks.stop();
     tasks.drain(2 * GOES_ON).await;
     let all = keys(&told);
@@ -128,6 +122,13 @@ pub(super) async fn cause(scratch: &Scratch, setup: &Setup) -> anyhow::Result<Lo
         goes_on_after_ms,
         lost_with_all_nodes,
     })
+}
+
+/// All that run beside this node, mirrors too: one that lived a little longer would still write what had come.
+fn others(config: &Config, leader: &str) -> Vec<String> {
+    let nodes = config.nodes.iter().map(NodeConfig::name);
+    let mirrors = config.mirrors.iter().map(|mirror| mirror.name.clone());
+    nodes.filter(|name| name != leader).chain(mirrors).collect()
 }
 
 fn keys(told: &Shared) -> HashSet<String> {
@@ -202,7 +203,18 @@ async fn in_the_mirror(scratch: &Scratch) -> anyhow::Result<HashSet<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::super::SETUPS;
+    use super::super::scratch::configuration;
     use super::*;
+
+    #[test]
+    fn a_mirror_does_not_outlive_the_nodes() {
+        let config = |setup: &Setup| configuration(Path::new("/nowhere"), setup).unwrap();
+        assert_eq!(others(&config(&SETUPS[4]), "n2"), ["n1", "n3", MIRROR]);
+        assert!(others(&config(&SETUPS[0]), "n1").is_empty());
+    }
 
     #[test]
     fn only_a_write_begun_after_the_leader_was_gone_tells_that_it_goes_on() {

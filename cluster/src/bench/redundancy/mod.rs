@@ -18,6 +18,7 @@ use serde_json::Value;
 use service::config::MirrorMode;
 
 use super::closed_loop::millis;
+use super::middle::Middle;
 use crate::context::Context;
 use loss::Loss;
 use scratch::Scratch;
@@ -30,6 +31,9 @@ pub(crate) struct Redundancy {
     /// How long each measurement takes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// How often each measurement is taken
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Also draw a chart into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -76,10 +80,13 @@ const SETUPS: [Setup; 5] = [
     },
 ];
 
+/// Each figure is the median of its rounds.
 #[derive(Serialize)]
 struct Row {
     setup: &'static str,
     writes_per_s: f64,
+    writes_per_s_min: f64,
+    writes_per_s_max: f64,
     write_p50_ms: f64,
     write_p99_ms: f64,
     read_p50_ms: f64,
@@ -105,6 +112,7 @@ struct Near {
 struct Report {
     clients: u32,
     seconds: u64,
+    rounds: u32,
     rows: Vec<Row>,
     /// Linearizable reads of one client, with and without a near cache, on three voters.
     near_cache: Option<Near>,
@@ -115,6 +123,7 @@ impl Redundancy {
         let mut report = Report {
             clients: self.clients,
             seconds: self.seconds,
+            rounds: self.rounds,
             rows: Vec::new(),
             near_cache: None,
         };
@@ -138,23 +147,27 @@ impl Redundancy {
     async fn measure(&self, scratch: &Scratch, setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
         let writes = self.load(scratch, "put").await?;
         let reads = self.load(scratch, "get").await?;
-        let figure = |of: &Value, name: &str| of[name].as_f64().unwrap_or(f64::NAN);
+        let writes_per_s = middle(&writes, "operations_per_s")?;
+        let figure = |of: &[Value], name: &str| middle(of, name).map(|middle| middle.median);
         if setup.voters == 3 && setup.mirror.is_none() {
             report.near_cache = Some(near(scratch, Duration::from_secs(self.seconds)).await?);
         }
         report.rows.push(Row {
             setup: setup.name,
-            writes_per_s: figure(&writes, "operations_per_s"),
-            write_p50_ms: figure(&writes, "p50_ms"),
-            write_p99_ms: figure(&writes, "p99_ms"),
-            read_p50_ms: figure(&reads, "p50_ms"),
-            read_p99_ms: figure(&reads, "p99_ms"),
+            writes_per_s: writes_per_s.median,
+            writes_per_s_min: writes_per_s.min,
+            writes_per_s_max: writes_per_s.max,
+            write_p50_ms: figure(&writes, "p50_ms")?,
+            write_p99_ms: figure(&writes, "p99_ms")?,
+            read_p50_ms: figure(&reads, "p50_ms")?,
+            read_p99_ms: figure(&reads, "p99_ms")?,
             loss: loss::cause(scratch, setup).await?,
         });
         Ok(())
     }
 
-    async fn load(&self, scratch: &Scratch, work: &str) -> anyhow::Result<Value> {
+    /// What a generator says in each round.
+    async fn load(&self, scratch: &Scratch, work: &str) -> anyhow::Result<Vec<Value>> {
         let (clients, seconds) = (self.clients.to_string(), self.seconds.to_string());
         let arguments = [
             "bench",
@@ -166,8 +179,17 @@ impl Redundancy {
             "--seconds",
             &seconds,
         ];
-        scratch.run(&arguments).await
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds {
+            rounds.push(scratch.run(&arguments).await?);
+        }
+        Ok(rounds)
     }
+}
+
+fn middle(rounds: &[Value], name: &str) -> anyhow::Result<Middle> {
+    let values = rounds.iter().map(|round| round[name].as_f64().unwrap_or(f64::NAN));
+    Middle::of(values).context("there is a round")
 }
 
 /// One client that reads the same hundred keys.
@@ -213,7 +235,10 @@ fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     let rows = report.rows.iter().map(|row| {
         [
             row.setup.to_owned(),
-            format!("{:.0}", row.writes_per_s),
+            format!(
+                "{:.0} ({:.0}–{:.0})",
+                row.writes_per_s, row.writes_per_s_min, row.writes_per_s_max
+            ),
             format!("{:.2} ms", row.write_p50_ms),
             format!("{:.2} ms", row.write_p99_ms),
             format!("{:.2} ms", row.read_p50_ms),

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use futures_util::future::join_all;
 use kvstore_client::KvClient;
 use serde_json::Value;
 use service::config::{Config, MirrorConfig, MirrorEngine, NodeConfig, OnLoss, Role};
@@ -14,6 +15,9 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant};
 
 use super::Setup;
+use crate::launcher::Action;
+use crate::launcher::control::{self, Answer, Request};
+use crate::launcher::place::Place;
 
 pub(super) const MIRROR: &str = "mirror-bench";
 const LEVEL: Duration = Duration::from_secs(30);
@@ -34,44 +38,50 @@ fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
     addresses.collect()
 }
 
+pub(super) fn configuration(folder: &Path, setup: &Setup) -> anyhow::Result<Config> {
+    let nodes = setup.voters + setup.learners;
+    let mut addresses = free_addresses(2 * usize::try_from(nodes)? + 1)?.into_iter();
+    let mut next = || addresses.next().context("there are enough addresses");
+    let mut config = Config {
+        data: folder.join("data"),
+        nodes: Vec::new(),
+        ..Config::default()
+    };
+    config.console.address = String::new();
+    for id in 1..=nodes {
+        let role = if id <= setup.voters {
+            Role::Voter
+        } else {
+            Role::Learner
+        };
+        config.nodes.push(NodeConfig {
+            id,
+            client: next()?,
+            peer: next()?,
+            role,
+            client_listen: None,
+            peer_listen: None,
+        });
+    }
+    if let Some(mode) = setup.mirror {
+        config.mirrors.push(MirrorConfig {
+            name: MIRROR.to_owned(),
+            address: next()?,
+            engine: MirrorEngine::Sqlite,
+            mode,
+            // Of a synchronous one: what is acknowledged without it would be counted as if it had it.
+            on_loss: OnLoss::Block,
+            interval_ms: 100,
+        });
+    }
+    Ok(config)
+}
+
 impl Scratch {
     pub(super) async fn start(data: &Path, setup: &Setup) -> anyhow::Result<Self> {
         let folder = data.join(format!("redundancy-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let nodes = setup.voters + setup.learners;
-        let mut addresses = free_addresses(2 * usize::try_from(nodes)? + 1)?.into_iter();
-        let mut next = || addresses.next().context("there are enough addresses");
-        let mut config = Config {
-            data: folder.join("data"),
-            nodes: Vec::new(),
-            ..Config::default()
-        };
-        config.console.address = String::new();
-        for id in 1..=nodes {
-            let role = if id <= setup.voters {
-                Role::Voter
-            } else {
-                Role::Learner
-            };
-            config.nodes.push(NodeConfig {
-                id,
-                client: next()?,
-                peer: next()?,
-                role,
-                client_listen: None,
-                peer_listen: None,
-            });
-        }
-        if let Some(mode) = setup.mirror {
-            config.mirrors.push(MirrorConfig {
-                name: MIRROR.to_owned(),
-                address: next()?,
-                engine: MirrorEngine::Sqlite,
-                mode,
-                on_loss: OnLoss::Degrade,
-                interval_ms: 100,
-            });
-        }
+        let config = configuration(&folder, setup)?;
         std::fs::write(folder.join("cluster.toml"), config.to_toml()?).context("write its configuration")?;
         let scratch = Self { folder, config };
         scratch.spawn(&["up", "--detach"]).await?;
@@ -103,6 +113,22 @@ impl Scratch {
 
     pub(super) async fn kill(&self, name: &str) -> anyhow::Result<()> {
         self.spawn(&["kill", name]).await.map(drop)
+    }
+
+    /// All in one step: who died a little later could have written meanwhile what the others no longer can.
+    pub(super) async fn kill_all(&self, names: &[String]) -> anyhow::Result<()> {
+        let place = Place::new(&self.config.data);
+        let killed = names.iter().map(async |name| {
+            let (action, name) = (Action::Kill, name.clone());
+            match control::ask(&place, &Request::Act { action, name }).await? {
+                Some(Answer::Done(_)) => Ok(()),
+                other => bail!("the launcher did not kill it: {other:?}"),
+            }
+        });
+        for (name, killed) in names.iter().zip(join_all(killed).await) {
+            killed.with_context(|| format!("kill {name}"))?;
+        }
+        Ok(())
     }
 
     /// Who leads, by the name of its process.
@@ -147,5 +173,21 @@ impl Scratch {
         let ended = self.spawn(&["down"]).await;
         std::fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
         ended.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SETUPS;
+    use super::*;
+
+    #[test]
+    fn what_a_synchronous_mirror_does_not_have_is_not_acknowledged() {
+        for setup in &SETUPS {
+            let config = configuration(Path::new("/nowhere"), setup).unwrap();
+            assert_eq!(config.mirrors.len(), usize::from(setup.mirror.is_some()));
+            let mut mirrors = config.mirrors.iter();
+            assert!(mirrors.all(|mirror| mirror.on_loss == OnLoss::Block));
+        }
     }
 }

@@ -190,6 +190,29 @@ async fn payment_dies_at_each_step() {
     }
 }
 
+/// The first authorization was carried out and its answer is lost; the instance that is asked again takes less at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stricter_payment_refuses_stays_not_held() {
+    let mut system = system(1).await;
+    let (_, client) = system.user("ada").await;
+    let (product, money) = (
+        system.product("Thing", 10.0, PIECES).await,
+        system.balance(VISA).await,
+    );
+    let body = order(&product, 2, VISA);
+    system.traps[0].arm("after authorize");
+    let _first = ordering(&client, "k", &body);
+    system.traps[0].caught().await;
+    assert_eq!(system.balance(VISA).await, (money.0 - 2000, money.1 + 2000));
+    system.config.payment.amount_minor_max = 1000;
+    system.restart_payment().await;
+    system.shops[0].kill();
+    let answer = ended(&system.at(1, &client), "k", &body).await;
+    assert_eq!(answer.json()["decline_code"], "refused", "{}", answer.text());
+    judge(&system, &product, &answer, false, money).await;
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_of_the_store_goes_at_each_step() {
     for point in PAYING {

@@ -74,9 +74,8 @@ impl Shop {
         };
         let answer = match step {
             Step::Nothing | Step::GiveUp => return (Paid::Done, None),
-            Step::Authorize => {
-                let answer = self.authorize(bill, payment).await;
-                if let Ok(paid) = &answer {
+            Step::Authorize => match self.authorize(bill, payment).await {
+                Ok(paid) => {
                     let known = PaymentOf {
                         token: None,
                         brand: paid.brand.clone(),
@@ -85,13 +84,11 @@ impl Shop {
                     };
                     return (Paid::Done, Some(known));
                 }
-                answer.map(drop)
-            }
-            Step::Capture => self.payment.capture(&payment.id, None).await.map(drop),
-            Step::CancelPayment => match self.payment.cancel(&payment.id).await {
-                Ok(paid) if paid.status == PaymentStatus::Captured => return (Paid::Captured, None),
-                answer => answer.map(drop),
+                Err(error) if is_final(&error) => return (self.refused(bill, payment, &error).await, None),
+                Err(error) => Err(error),
             },
+            Step::Capture => self.payment.capture(&payment.id, None).await.map(drop),
+            Step::CancelPayment => return (self.cancel_payment(bill, payment).await, None),
             Step::Refund => {
                 let amount = self.total_of(bill);
                 self.payment.refund(&payment.id, REFUND, amount).await.map(drop)
@@ -101,6 +98,25 @@ impl Shop {
             answer.map_or_else(|error| meaning(&error, bill, step), |()| Paid::Done),
             None,
         )
+    }
+
+    /// An instance with stricter rules refuses before it looks whether there is such a payment: the money may be held by
+    /// an authorization whose answer was lost. So the order ends only once its payment is canceled, which is final also
+    /// for one that was never seen.
+    async fn refused(&self, bill: &Bill<'_>, payment: &PaymentOf, refusal: &Error) -> Paid {
+        match self.cancel_payment(bill, payment).await {
+            Paid::Done | Paid::Void | Paid::Declined(_) => meaning(refusal, bill, Step::Authorize),
+            Paid::Captured => Paid::Captured,
+            Paid::Unknown | Paid::Odd => Paid::Unknown,
+        }
+    }
+
+    async fn cancel_payment(&self, bill: &Bill<'_>, payment: &PaymentOf) -> Paid {
+        match self.payment.cancel(&payment.id).await {
+            Ok(paid) if paid.status == PaymentStatus::Captured => Paid::Captured,
+            Ok(_) => Paid::Done,
+            Err(error) => meaning(&error, bill, Step::CancelPayment),
+        }
     }
 
     async fn authorize(
@@ -149,6 +165,10 @@ fn meaning(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
         Error::Problem(told) if told.status >= 500 || told.status == 429 => Paid::Unknown,
         _ => puzzled(error, bill, step),
     }
+}
+
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Problem(told) if is_refusal(told))
 }
 
 /// Whether the same authorization is refused however often it is sent. A payment of this name that is another one is

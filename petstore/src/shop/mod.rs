@@ -1,6 +1,7 @@
 //! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
-//! shelves), `accounts`, `tries` and `sessions`, `carts`, `checkout` (how an order is made and brought to its end),
-//! `orders`, `mail` (the same by letters between actors), `events` (what `changes` makes of news, for pages), `audit`.
+//! shelves), `accounts`, `tries` and `sessions` (these under `leases`), `carts`, `checkout` (how an order is made and
+//! brought to its end), `orders`, `mail` (the same by letters between actors), `events` (what `changes` makes of news,
+//! for pages), `audit`.
 //! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
 //! another one. It must not know HTTP; it answers with what a route says, or with a problem.
 
@@ -11,6 +12,7 @@ mod catalogue;
 mod changes;
 mod checkout;
 mod events;
+mod leases;
 mod mail;
 mod orders;
 mod passwords;
@@ -83,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) office: mail::Office,
     pub(crate) events: events::Hub,
     standing: standing::Standing,
+    session_leases: leases::Leases,
     pub(crate) counted: IntCounterVec,
 }
 
@@ -138,6 +141,7 @@ impl Shop {
                 office: mail::Office::new(),
                 events,
                 standing: standing::Standing::default(),
+                session_leases: leases::Leases::lasting(Duration::from_secs(config.session_s)),
                 counted: parts.counted,
                 config,
             }),

@@ -1,11 +1,12 @@
 //! Sessions: who is signed in. The token is random and known to its owner alone; the store has its hash.
 //! Invariant: a session that was ended is over on every instance for every request that begins afterwards, since the
-//! near cache is asked linearizably. A session ends by itself with its lease, and takes the lease along when it ends
-//! before; nobody has more than a few, since leases are few and everybody's.
+//! near cache is asked linearizably. It ends by itself with the time it names; what is left of it goes later with its
+//! lease, which it shares with others, so that no number of sessions fills the store with leases.
+
+use std::cmp::Reverse;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kvstore_client::wire::LeaseId;
 use kvstore_client::wire::txn::Op;
 use kvstore_client::{Freshness, Txn, problem_of};
 use service::problem::{self, Problem, Result};
@@ -21,6 +22,8 @@ const TOKEN_START: &str = "ps_";
 const TOKEN_BYTES: usize = 32;
 /// Sessions of one user; with one more, the oldest ends.
 const SESSIONS_MAX: usize = 20;
+/// Two keys are removed for each.
+const MARKS_AT_ONCE: usize = 50;
 
 /// A session that has just begun; the token is told once.
 pub(crate) struct NewSession {
@@ -43,52 +46,65 @@ impl Shop {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).expect("the operating system has random bytes to give");
         let token = format!("{TOKEN_START}{}", URL_SAFE_NO_PAD.encode(bytes));
+        let lasts_ms = u64::try_from(self.session_leases.least.as_millis()).unwrap_or(u64::MAX);
         let record = SessionRecord {
             user: account.user,
             username: account.username,
             admin: account.admin,
-            expires_ms: now_ms() + self.config.session_s * 1000,
+            expires_ms: now_ms() + lasts_ms,
         };
-        let ttl = Duration::from_secs(self.config.session_s);
-        let lease = self.store.client.lease_grant(ttl).await.map_err(problem_of)?;
         let hash = hash(token.as_bytes());
         let (session, mark) = (
             self.store.keys.session(&hash),
             self.store.keys.session_of(&record.user, &hash),
         );
-        let txn = Txn::new()
-            .then(Op::put_leased(&session, write(&record), lease.id))
-            .then(Op::put_leased(&mark, "", lease.id));
-        if let Err(problem) = self.store.commit(txn).await {
-            // Perhaps it was written; but nobody is told its token.
-            self.give_back(lease.id).await;
-            return Err(problem);
+        let begun = |lease| {
+            Txn::new()
+                .then(Op::put_leased(&session, write(&record), lease))
+                .then(Op::put_leased(&mark, "", lease))
+        };
+        // If this fails it may have been written all the same; but nobody is told its token.
+        self.commit_leased(&self.session_leases, begun).await?;
+        if let Err(problem) = self.end_oldest(&record.user).await {
+            tracing::debug!(%problem, "could not end sessions that are too many");
         }
-        self.end_oldest(&record.user).await;
         Ok(NewSession { token, record })
     }
 
-    /// Looked at when the new session is there: of many that begin at the same time the last one sees all.
-    async fn end_oldest(&self, user: &str) {
-        let mut marks = match self.store.client.scan(&self.store.keys.sessions_of(user)).await {
-            Ok(scan) => scan.kvs,
-            Err(error) => {
-                tracing::debug!(%error, "could not look for sessions that are too many");
-                return;
+    /// Looked at when the new session is there: of many that begin at the same time the last one sees all. A mark whose
+    /// session is gone counts for nothing: an older program that ends a session leaves it behind.
+    async fn end_oldest(&self, user: &str) -> Result<()> {
+        let keys = &self.store.keys;
+        let prefix = keys.sessions_of(user);
+        let scan = self.store.client.scan(&prefix).await;
+        let mut marks = scan.map_err(problem_of)?.kvs;
+        marks.sort_by_key(|mark| Reverse(mark.create_revision));
+        let hashes = marks.iter().filter_map(|mark| mark.key.strip_prefix(&prefix));
+        let hashes: Vec<&str> = hashes.collect();
+        let mut left = SESSIONS_MAX;
+        for hashes in hashes.chunks(MARKS_AT_ONCE) {
+            let look = |txn: Txn, hash: &&str| txn.then(Op::get(&keys.session(hash)));
+            let seen = self.store.commit(hashes.iter().fold(Txn::new(), look)).await?;
+            let mut over = Txn::new();
+            for (nth, hash) in hashes.iter().enumerate() {
+                if left > 0 && seen.got(nth).is_some() {
+                    left -= 1;
+                } else {
+                    over = self.ended(over, user, hash);
+                }
             }
-        };
-        marks.sort_by_key(|mark| mark.create_revision);
-        let over = marks.len().saturating_sub(SESSIONS_MAX);
-        for mark in marks.iter().take(over) {
-            self.give_back(mark.lease).await;
+            if over != Txn::new() {
+                self.store.commit(over).await?;
+            }
         }
+        Ok(())
     }
 
-    /// Without its lease a session has ended. What cannot be done ends by itself later.
-    async fn give_back(&self, lease: LeaseId) {
-        if let Err(error) = self.store.client.lease_revoke(lease).await {
-            tracing::debug!(%error, lease.id = lease, "the lease of a session has to run out");
-        }
+    /// Its lease is that of others too. One that an older program began has a lease of its own, which runs out.
+    fn ended(&self, txn: Txn, user: &str, hash: &str) -> Txn {
+        let keys = &self.store.keys;
+        txn.then(Op::delete(&keys.session(hash)))
+            .then(Op::delete(&keys.session_of(user, hash)))
     }
 
     /// Whose token this is, if it is anybody's.
@@ -119,17 +135,14 @@ impl Shop {
     }
 
     pub(crate) async fn end_session(&self, token: &[u8]) -> Result<()> {
-        self.end(&self.store.keys.session(&hash(token))).await
-    }
-
-    /// Its lease ends with it: it would count among all leases until its time is over.
-    async fn end(&self, key: &str) -> Result<()> {
-        let client = &self.store.client;
-        match client.get(key).await.map_err(problem_of)? {
-            None => Ok(()),
-            Some(kv) if kv.lease == 0 => client.delete(key).await.map(drop).map_err(problem_of),
-            Some(kv) => client.lease_revoke(kv.lease).await.map(drop).map_err(problem_of),
-        }
+        let hash = hash(token);
+        let kv = self.store.client.get(&self.store.keys.session(&hash)).await;
+        let Some(kv) = kv.map_err(problem_of)? else {
+            return Ok(());
+        };
+        let record: SessionRecord = read(&kv.key, &kv.bytes())?;
+        let txn = self.ended(Txn::new(), &record.user, &hash);
+        self.store.commit(txn).await.map(drop)
     }
 
     /// All sessions of a user, on all devices.
@@ -142,8 +155,10 @@ impl Shop {
             .await;
         for kv in found.map_err(problem_of)?.value {
             let record: SessionRecord = read(&kv.key, &kv.bytes())?;
-            if record.user == user {
-                self.end(&kv.key).await?;
+            if record.user == user
+                && let Some(hash) = kv.key.strip_prefix(&prefix)
+            {
+                self.store.commit(self.ended(Txn::new(), user, hash)).await?;
             }
         }
         Ok(())

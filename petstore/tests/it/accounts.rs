@@ -3,45 +3,9 @@
 use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::json;
-use service::secrets::Secret;
 
 use super::system::{PASSWORD, System, VISA, ask, keyed, order};
 use crate::harness::{Answer, Client, DEADLINE};
-use crate::vessel::Vessel;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_is_the_same_on_every_instance() {
-    let system = System::start_with(1, 2, |_config| {}).await;
-    let (ada, client) = system.user("Ada").await;
-    let elsewhere = system.at(1, &client);
-    let me = elsewhere.get("/me").await.expect(200).json();
-    assert_eq!(
-        (&me["user_id"], &me["username"], &me["admin"]),
-        (&json!(ada), &json!("Ada"), &json!(false))
-    );
-    elsewhere.post("/logout", &json!({})).await.expect(204);
-    client.get("/me").await.refused(401, "unauthorized");
-    // All sessions of a user end together.
-    let body = json!({"username": "ADA", "password": PASSWORD});
-    let mut sessions = Vec::new();
-    for _ in 0..3 {
-        let token = system
-            .browse(Method::POST, "/login", &body)
-            .await
-            .expect(200)
-            .json()["token"]
-            .clone();
-        sessions.push(Client::at(system.shops[0].address, token.as_str().unwrap()));
-    }
-    sessions[0]
-        .post("/logout", &json!({"everywhere": true}))
-        .await
-        .expect(204);
-    for session in &sessions {
-        session.get("/me").await.refused(401, "unauthorized");
-    }
-    system.stop().await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_taken_once() {
@@ -130,51 +94,6 @@ async fn guessing_is_throttled_on_all_instances_together() {
     system.stop().await;
 }
 
-/// Leases are few and everybody's: neither one who signs in again and again takes many, nor names that are made up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signing_in_takes_few_leases() {
-    let system = System::start_with(1, 1, |config| {
-        config.sign_in_tries_max = 1000;
-        // A time that no other lease has.
-        config.sign_in_window_s = 77;
-    })
-    .await;
-    let (_, oldest) = system.user("ada").await;
-    let root = system.cluster.client(0);
-    let leases = async |ttl_s: u64| {
-        let leases = root.get("/v1/leases").await.expect(200).json();
-        let leases = leases.as_array().unwrap().iter();
-        leases.filter(|lease| lease["ttl_ms"] == ttl_s * 1000).count()
-    };
-    let shop = system.config.shop.clone();
-    for n in 0..3 {
-        let body = json!({"username": format!("nobody {n}"), "password": "wrong password"});
-        let refused = system.browse(Method::POST, "/login", &body).await;
-        refused.refused(401, "invalid-credentials");
-    }
-    assert_eq!(leases(shop.sign_in_window_s).await, 0);
-    let body = json!({"username": "ada", "password": PASSWORD});
-    let more = (0..20).map(|_| system.browse(Method::POST, "/login", &body));
-    let more = futures_util::future::join_all(more).await.into_iter();
-    let more: Vec<Client> = more
-        .map(|answer| {
-            let session = answer.expect(200).json();
-            Client::at(system.shops[0].address, session["token"].as_str().unwrap())
-        })
-        .collect();
-    assert_eq!(leases(shop.session_s).await, 20);
-    oldest.get("/me").await.refused(401, "unauthorized");
-    for client in &more {
-        client.get("/me").await.expect(200);
-    }
-    more[0].post("/logout", &json!({})).await.expect(204);
-    assert_eq!(leases(shop.session_s).await, 19);
-    let everywhere = json!({"everywhere": true});
-    more[1].post("/logout", &everywhere).await.expect(204);
-    assert_eq!(leases(shop.session_s).await, 0);
-    system.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_belongs_to_a_user_is_for_that_user_and_the_admin() {
     let system = System::start().await;
@@ -246,41 +165,6 @@ async fn what_belongs_to_a_user_is_for_that_user_and_the_admin() {
     system.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
-    let system = System::start().await;
-    let sign_in = async |password: &str| {
-        let body = json!({"username": "admin", "password": password});
-        let session = system.browse(Method::POST, "/login", &body).await.expect(200);
-        let session = session.json();
-        Client::at(system.shops[0].address, session["token"].as_str().unwrap())
-    };
-    let (config, mut secrets) = (system.config.clone(), system.cluster.secrets().clone());
-    let admin = sign_in(secrets.shop.admin_password.expose()).await;
-    admin.get("/me").await.expect(200);
-    secrets.shop.admin_password = Secret::new("another password");
-    let mut other = Vessel::launch(0, |listener, tasks| {
-        let settings = petstore::Settings {
-            config,
-            name: "shop2".to_owned(),
-            address: listener.local_addr().unwrap().to_string(),
-            secrets,
-            points: petstore::Points::none(),
-        };
-        petstore::run(settings, listener, tasks)
-    });
-    let operator = Client::at(other.address, system.token("operator"));
-    crate::harness::wait_for("the other shop", async || {
-        let answer = operator.get("/readyz").await;
-        (answer.status == 200).then_some(()).ok_or(answer.status)
-    })
-    .await;
-    admin.get("/me").await.refused(401, "unauthorized");
-    sign_in("another password").await.get("/me").await.expect(200);
-    other.stop().await;
-    system.stop().await;
-}
-
 /// As a browser sends it: with a cookie, and saying where it comes from or not.
 async fn with_cookie(system: &System, method: Method, cookie: &str, headers: &[(&str, &str)]) -> Answer {
     let http = service::http::client(DEADLINE);
@@ -338,18 +222,6 @@ async fn cookies_work_only_from_our_own_pages() {
     with_cookie(&system, Method::GET, cookie, &[])
         .await
         .refused(401, "unauthorized");
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_end_by_themselves() {
-    let system = System::start_with(1, 1, |config| config.session_s = 1).await;
-    let (_, client) = system.user("ada").await;
-    crate::harness::wait_for("the session to end", async || {
-        let answer = client.get("/me").await;
-        (answer.status == 401).then_some(()).ok_or(answer.status)
-    })
-    .await;
     system.stop().await;
 }
 

@@ -36,6 +36,8 @@ mod products;
 mod random;
 #[path = "repeats.rs"]
 mod repeats;
+#[path = "sessions.rs"]
+mod sessions;
 #[path = "shelves.rs"]
 mod shelves;
 #[path = "system.rs"]

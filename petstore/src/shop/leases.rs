@@ -105,7 +105,7 @@ impl Shop {
     }
 
     /// `None` when a lease that it names is gone.
-    async fn commit_if_leased(&self, txn: Txn) -> Result<Option<TxnAnswer>> {
+    pub(super) async fn commit_if_leased(&self, txn: Txn) -> Result<Option<TxnAnswer>> {
         match self.store.client.txn(txn).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.code() == "lease-not-found" => Ok(None),

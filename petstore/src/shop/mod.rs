@@ -86,6 +86,7 @@ pub(crate) struct Inner {
     pub(crate) events: events::Hub,
     standing: standing::Standing,
     session_leases: leases::Leases,
+    try_leases: leases::Leases,
     pub(crate) counted: IntCounterVec,
 }
 
@@ -142,6 +143,7 @@ impl Shop {
                 events,
                 standing: standing::Standing::default(),
                 session_leases: leases::Leases::lasting(Duration::from_secs(config.session_s)),
+                try_leases: leases::Leases::lasting(Duration::from_secs(config.sign_in_window_s)),
                 counted: parts.counted,
                 config,
             }),

@@ -1,12 +1,11 @@
 //! How often a name was tried of late.
 //! Invariant: tries are counted in the store before the password is looked at, so that no number of instances gives a
-//! guesser more of them. They are plain keys that are swept when their time is over: names are anybody's to make up,
-//! and leases are few.
+//! guesser more of them. A count ends with its lease and by no clock of an instance, which may be wrong; names are
+//! anybody's to make up, so all that are first tried at about the same time share a lease.
 
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Txn, problem_of};
 use service::problem::{self, Problem, Result};
-use service::time::now_ms;
 use tokio::time::Duration;
 
 use super::Shop;
@@ -19,29 +18,29 @@ const MISSES_MAX: u32 = 32;
 impl Shop {
     /// Counts a try at this name, or refuses it.
     pub(super) async fn count_try(&self, name: &Username) -> Result<()> {
-        let keys = &self.store.keys;
-        let key = keys.tried(name);
+        let key = self.store.keys.tried(name);
         for misses in 0..MISSES_MAX {
             let kv = self.store.client.get(&key).await.map_err(problem_of)?;
-            let revision = kv.as_ref().map_or(0, |kv| kv.mod_revision);
+            let (revision, lease) = kv.as_ref().map_or((0, 0), |kv| (kv.mod_revision, kv.lease));
             let before = kv
                 .map(|kv| read::<TriesRecord>(&kv.key, &kv.bytes()))
                 .transpose()?;
-            let (max, window_ms) = (self.config.sign_in_tries_max, self.window_ms());
-            let Some(next) = counted(before, now_ms(), window_ms, max) else {
+            let Some(next) = counted(before, self.config.sign_in_tries_max) else {
                 return Err(self.tried_too_often());
             };
-            let mut txn = Txn::new()
-                .when(Condition::unchanged(&key, revision))
-                .then(Op::put(&key, write(&next)));
-            if before.is_none_or(|before| before.until_ms != next.until_ms) {
-                // The end of the time before goes with it: it must not end this one as well.
-                if let Some(before) = before {
-                    txn = txn.then(Op::delete(&keys.due_tries(before.until_ms, name)));
-                }
-                txn = txn.then(Op::put(&keys.due_tries(next.until_ms, name), ""));
-            }
-            if self.store.commit(txn).await?.branch == Branch::Then {
+            let next = write(&next);
+            let put = |lease| {
+                Txn::new()
+                    .when(Condition::unchanged(&key, revision))
+                    .then(Op::put_leased(&key, next.clone(), lease))
+            };
+            // It stays under the lease it has: the time of the first try is counted from.
+            let answer = if lease == 0 {
+                Some(self.commit_leased(&self.try_leases, put).await?)
+            } else {
+                self.commit_if_leased(put(lease)).await?
+            };
+            if answer.is_some_and(|answer| answer.branch == Branch::Then) {
                 return Ok(());
             }
             let drawn = u64::from(getrandom::u32().unwrap_or(0) % 4);
@@ -52,21 +51,14 @@ impl Shop {
 
     /// Success forgets the failures before it. A try that comes meanwhile stays, and what was before it.
     pub(super) async fn forget_tries(&self, name: &Username) -> Result<()> {
-        let keys = &self.store.keys;
-        let key = keys.tried(name);
+        let key = self.store.keys.tried(name);
         let Some(kv) = self.store.client.get(&key).await.map_err(problem_of)? else {
             return Ok(());
         };
-        let record: TriesRecord = read(&kv.key, &kv.bytes())?;
         let txn = Txn::new()
             .when(Condition::unchanged(&key, kv.mod_revision))
-            .then(Op::delete(&key))
-            .then(Op::delete(&keys.due_tries(record.until_ms, name)));
+            .then(Op::delete(&key));
         self.store.commit(txn).await.map(drop)
-    }
-
-    fn window_ms(&self) -> u64 {
-        self.config.sign_in_window_s * 1000
     }
 
     fn tried_too_often(&self) -> Problem {
@@ -74,25 +66,20 @@ impl Shop {
             problem::TOO_MANY_REQUESTS,
             "This name was tried too often; wait a while before the next try.",
         )
-        .retry_after_ms(self.window_ms())
+        .retry_after_ms(self.config.sign_in_window_s * 1000)
     }
 }
 
-/// One try more; `None` when there were as many as may be. The time of the first one is counted from, and it is over as
-/// well when it ends further away than any clock that is nearly right can have meant.
-fn counted(before: Option<TriesRecord>, now_ms: u64, window_ms: u64, max: u64) -> Option<TriesRecord> {
-    let lasting = before.filter(|tries| (now_ms + 1..=now_ms + 2 * window_ms).contains(&tries.until_ms));
-    match lasting {
-        Some(tries) if tries.count >= max => None,
-        Some(tries) => Some(TriesRecord {
-            count: tries.count + 1,
-            ..tries
-        }),
-        None => Some(TriesRecord {
-            count: 1,
-            until_ms: now_ms + window_ms,
-        }),
+/// One try more; `None` when there were as many as may be.
+fn counted(before: Option<TriesRecord>, max: u64) -> Option<TriesRecord> {
+    let count = before.map_or(0, |tries| tries.count);
+    if count >= max {
+        return None;
     }
+    Some(TriesRecord {
+        count: count + 1,
+        until_ms: 0,
+    })
 }
 
 #[cfg(test)]
@@ -100,19 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_count_until_their_time_is_over() {
+    fn tries_count_whatever_the_clock_says() {
         let tries = |count, until_ms| TriesRecord { count, until_ms };
         for (before, after) in [
-            (None, Some(tries(1, 1060))),
-            (Some(tries(1, 1060)), Some(tries(2, 1060))),
-            (Some(tries(2, 1001)), Some(tries(3, 1001))),
-            (Some(tries(3, 1001)), None),
-            // Over.
-            (Some(tries(3, 1000)), Some(tries(1, 1060))),
-            // By a clock that was far ahead.
-            (Some(tries(3, 1121)), Some(tries(1, 1060))),
+            (None, Some(tries(1, 0))),
+            (Some(tries(1, 0)), Some(tries(2, 0))),
+            (Some(tries(2, 0)), Some(tries(3, 0))),
+            (Some(tries(3, 0)), None),
+            // As an older program counted.
+            (Some(tries(2, 7)), Some(tries(3, 0))),
+            (Some(tries(3, 7)), None),
         ] {
-            assert_eq!(counted(before, 1000, 60, 3), after, "{before:?}");
+            assert_eq!(counted(before, 3), after, "{before:?}");
         }
     }
 }

@@ -106,7 +106,7 @@ impl Keys {
         self.at(format_args!("user/{}", segment(user.as_str())))
     }
 
-    /// The sessions of a user, each under the lease of the session itself.
+    /// The sessions of a user, each under the lease that the session is under.
     pub(crate) fn sessions_of(&self, user: &str) -> String {
         self.at(format_args!("signed-in/{}/", segment(user)))
     }
@@ -115,13 +115,9 @@ impl Keys {
         format!("{}{hash}", self.sessions_of(user))
     }
 
-    /// How often a name was tried of late.
+    /// How often a name was tried of late; under a lease that others share.
     pub(crate) fn tried(&self, name: &Username) -> String {
         self.at(format_args!("tried/{}", segment(name.as_str())))
-    }
-
-    pub(crate) fn due_tries(&self, at_ms: u64, name: &Username) -> String {
-        self.at(format_args!("due/{at_ms:013}/tries/{}", segment(name.as_str())))
     }
 
     pub(crate) fn all_carts(&self) -> String {
@@ -177,6 +173,7 @@ impl Keys {
         match what.split_once('/')? {
             ("answer", hash) => Some(self.answer(hash)),
             ("notice", rest) => Some(format!("{}{rest}", self.notices())),
+            // An older program counts tries without a lease.
             ("tries", name) => Some(self.at(format_args!("tried/{name}"))),
             _ => None,
         }
@@ -238,7 +235,8 @@ mod tests {
         let due = keys.due_notice(7, &user, &order);
         assert_eq!(keys.ends_with(&due), Some(keys.notice(&user, &order)));
         let name = Username::parse("a/b").unwrap();
-        assert_eq!(keys.ends_with(&keys.due_tries(7, &name)), Some(keys.tried(&name)));
+        let due = "shop/one/due/0000000000007/tries/a%2Fb";
+        assert_eq!(keys.ends_with(due), Some(keys.tried(&name)));
         assert_eq!(keys.ends_with("elsewhere"), None);
     }
 
@@ -249,6 +247,6 @@ mod tests {
         assert!(keys.order(&user, &OrderId::new(1)).len() <= 1024);
         assert!(keys.session_of(user.as_str(), &"0".repeat(64)).len() <= 1024);
         let name = Username::parse(&"ü".repeat(64)).unwrap();
-        assert!(keys.due_tries(7, &name).len() <= 1024);
+        assert!(keys.tried(&name).len() <= 1024);
     }
 }

@@ -30,10 +30,12 @@ pub(crate) struct UserRecord {
     pub(crate) created_ms: u64,
 }
 
-/// How often a name was tried, and until when that counts.
+/// How often a name was tried, under a lease with which that is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TriesRecord {
     pub(crate) count: u64,
+    /// 0. An older program has no lease for it and writes here until when it counts.
+    #[serde(default)]
     pub(crate) until_ms: u64,
 }
 

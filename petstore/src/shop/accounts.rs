@@ -2,6 +2,8 @@
 //! Invariant: a name is taken in the same transaction that makes its account; tries at a name are counted in the
 //! store before the password is looked at, so that no number of instances gives a guesser more of them.
 
+use kvstore_client::wire::Revision;
+use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Txn, problem_of};
 use service::problem::{self, Problem, Result};
@@ -18,6 +20,20 @@ pub(crate) struct NewUser {
     /// As it was typed.
     pub(crate) shown: String,
     pub(crate) password: Zeroizing<String>,
+}
+
+/// An account whose password was given, as it stood then.
+pub(crate) struct Checked {
+    pub(super) account: AccountRecord,
+    pub(super) key: String,
+    pub(super) revision: Revision,
+}
+
+pub(super) fn no_such_account() -> Problem {
+    Problem::new(
+        problem::INVALID_CREDENTIALS,
+        "No account has this name with this password.",
+    )
 }
 
 fn name_taken() -> Problem {
@@ -73,32 +89,28 @@ impl Shop {
         &self,
         name: Option<Username>,
         password: Zeroizing<String>,
-    ) -> Result<AccountRecord> {
+    ) -> Result<Checked> {
         let queued = self.passwords.queue()?;
         let account = match &name {
             Some(name) => {
                 self.count_try(name).await?;
                 let kv = self.store.client.get(&self.store.keys.account(name)).await;
-                let kv = kv.map_err(problem_of)?;
-                kv.map(|kv| read::<AccountRecord>(&kv.key, &kv.bytes()))
-                    .transpose()?
+                kv.map_err(problem_of)?.map(checked).transpose()?
             }
             // What cannot be a name takes as long as one that nobody has.
             None => None,
         };
-        let hash = account.as_ref().map(|account| account.hash.clone());
+        let hash = account.as_ref().map(|checked| checked.account.hash.clone());
         let fits = self.passwords.matches(queued, password, hash).await?;
         match (account, name) {
             (Some(account), Some(name)) if fits => {
                 if let Err(problem) = self.forget_tries(&name).await {
                     tracing::debug!(%problem, "the tries of a name still count");
                 }
+                self.points.reach("password checked").await;
                 Ok(account)
             }
-            _ => Err(Problem::new(
-                problem::INVALID_CREDENTIALS,
-                "No account has this name with this password.",
-            )),
+            _ => Err(no_such_account()),
         }
     }
 
@@ -134,10 +146,18 @@ impl Shop {
             .when(Condition::unchanged(&key, kv.mod_revision))
             .then(Op::put(&key, write(&account)));
         // Whoever had the old password is sent out: before, since this process may die behind the change and none would
-        // do it later; and behind it for those who came in between.
+        // do it later; and behind it for those who came in between. Behind the change the old one begins no session.
         self.end_all_sessions(user.as_str()).await?;
         // Another instance that was faster has written the same.
         self.store.commit(txn).await?;
         self.end_all_sessions(user.as_str()).await
     }
+}
+
+fn checked(kv: KeyValue) -> Result<Checked> {
+    Ok(Checked {
+        account: read(&kv.key, &kv.bytes())?,
+        revision: kv.mod_revision,
+        key: kv.key,
+    })
 }

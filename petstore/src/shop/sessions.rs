@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kvstore_client::wire::txn::Op;
+use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Freshness, Txn, problem_of};
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
 use super::Shop;
+use super::accounts::{Checked, no_such_account};
 use crate::domain::hex;
-use crate::store::{AccountRecord, SessionRecord, read, write};
+use crate::store::{SessionRecord, read, write};
 
 const TOKEN_START: &str = "ps_";
 const TOKEN_BYTES: usize = 32;
@@ -42,7 +43,9 @@ fn hash(token: &[u8]) -> String {
 }
 
 impl Shop {
-    pub(crate) async fn begin_session(&self, account: AccountRecord) -> Result<NewSession> {
+    /// Only while the account is as it was when its password was looked at.
+    pub(crate) async fn begin_session(&self, checked: Checked) -> Result<NewSession> {
+        let account = checked.account;
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).expect("the operating system has random bytes to give");
         let token = format!("{TOKEN_START}{}", URL_SAFE_NO_PAD.encode(bytes));
@@ -60,11 +63,15 @@ impl Shop {
         );
         let begun = |lease| {
             Txn::new()
+                .when(Condition::unchanged(&checked.key, checked.revision))
                 .then(Op::put_leased(&session, write(&record), lease))
                 .then(Op::put_leased(&mark, "", lease))
         };
         // If this fails it may have been written all the same; but nobody is told its token.
-        self.commit_leased(&self.session_leases, begun).await?;
+        let begun = self.commit_leased(&self.session_leases, begun).await?;
+        if begun.branch != Branch::Then {
+            return Err(no_such_account());
+        }
         if let Err(problem) = self.end_oldest(&record.user).await {
             tracing::debug!(%problem, "could not end sessions that are too many");
         }

@@ -3,9 +3,10 @@
 use reqwest::Method;
 use serde_json::json;
 use service::secrets::Secret;
+use service::tasks::Tasks;
 
 use super::system::{PASSWORD, System};
-use crate::harness::Client;
+use crate::harness::{Client, DEADLINE};
 use crate::vessel::Vessel;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,6 +163,15 @@ async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
     let (config, mut secrets) = (system.config.clone(), system.cluster.secrets().clone());
     let admin = sign_in(secrets.shop.admin_password.expose()).await;
     admin.get("/me").await.expect(200);
+    // One who is about to be let in with the old one when it changes.
+    system.traps[0].arm("password checked");
+    let password = secrets.shop.admin_password.expose();
+    let login = format!("http://{}/login", system.shops[0].address);
+    let login = service::http::client(DEADLINE).post(login);
+    let login = login.json(&json!({"username": "admin", "password": password}));
+    let sender = system.operator();
+    let late = Tasks::new().spawn("late", async move { sender.send(login).await });
+    system.traps[0].caught().await;
     secrets.shop.admin_password = Secret::new("another password");
     let mut other = Vessel::launch(0, |listener, tasks| {
         let settings = petstore::Settings {
@@ -180,6 +190,9 @@ async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
     })
     .await;
     admin.get("/me").await.refused(401, "unauthorized");
+    system.traps[0].release();
+    let late = late.await.unwrap();
+    late.refused(401, "invalid-credentials");
     sign_in("another password").await.get("/me").await.expect(200);
     other.stop().await;
     system.stop().await;

@@ -276,8 +276,9 @@ pub(super) async fn cancel(
     let Checkout { found, replayed } = checkout;
     let view = views::order(user.as_str(), found.id.as_str(), &found.record);
     let status = match Ended::of(found.record.status) {
-        Ended::NotYet => StatusCode::ACCEPTED,
-        _ => StatusCode::OK,
+        Ended::Canceled => StatusCode::OK,
+        // Where letters carry it on it may not have heard of it yet, in whatever state it is.
+        _ => StatusCode::ACCEPTED,
     };
     let mut response = json(status, &view);
     let headers = response.headers_mut();

@@ -61,8 +61,10 @@ impl Shop {
             });
         }
         let found = Box::pin(self.try_to_cancel(user, id, until)).await?;
-        // Kept only now: until it is, a repetition cancels what is canceled, which is the same.
-        let replayed = once.is_some() && !self.keep_cancel(&found, once).await?;
+        // Kept only now: until it is, a repetition cancels what is canceled, which is the same. An order that has not
+        // heard of it yet may still refuse.
+        let keep = once.is_some() && is_taken_back(found.record.status);
+        let replayed = keep && !self.keep_cancel(&found, once).await?;
         Ok(Checkout { found, replayed })
     }
 
@@ -90,10 +92,10 @@ impl Shop {
             let by_mail =
                 found.record.errand.is_some() || found.record.status.is_ended() && self.is_by_mail();
             if by_mail {
-                let was = found.record.status;
-                found = self.cancel_by_mail(&found, until).await?;
-                if found.record.status == was && Instant::now() >= until {
-                    return Ok(found);
+                match self.cancel_by_mail(&found, until).await? {
+                    Some(moved) => found = moved,
+                    // It may hear of it yet, so whatever state it is in is no refusal.
+                    None => return self.found_order(user, id).await,
                 }
                 continue;
             }
@@ -116,6 +118,14 @@ impl Shop {
             "The order is changed all the time, so that it could not be canceled. Ask again.",
         ))
     }
+}
+
+/// Whether it is what a cancel makes of an order.
+fn is_taken_back(status: Status) -> bool {
+    matches!(
+        status,
+        Status::Canceling | Status::Canceled | Status::Refunding | Status::Refunded
+    )
 }
 
 fn not_cancelable(status: Status) -> Problem {

@@ -10,6 +10,8 @@ mod accounts;
 mod browsing;
 #[path = "buyers.rs"]
 mod buyers;
+#[path = "cancels.rs"]
+mod cancels;
 #[path = "carts.rs"]
 mod carts;
 #[path = "events.rs"]

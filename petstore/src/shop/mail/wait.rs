@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
+use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{EventKind, Txn, WatchRequest, problem_of};
 use service::problem::{self, Problem, Result};
@@ -161,9 +162,10 @@ impl Shop {
         Ok(Some(read::<Refusal>(&key, &kv.bytes())?.problem()))
     }
 
-    /// Asks the order to be canceled, and waits for what it makes of that. At most one such letter waits at a time. It
-    /// need not find the order as it was read: while goods are gathered it changes with each of them.
-    pub(crate) async fn cancel_by_mail(&self, found: &Found, until: Instant) -> Result<Found> {
+    /// Asks the order to be canceled, and waits for what it makes of that; `None` when the time is over and it may not
+    /// have heard of it. At most one such letter waits at a time. It need not find the order as it was read: while goods
+    /// are gathered it changes with each of them.
+    pub(crate) async fn cancel_by_mail(&self, found: &Found, until: Instant) -> Result<Option<Found>> {
         let keys = &self.store.keys;
         let to = Actor::order(&found.user, &found.id);
         let letter = keys.letter(&to, "cancel");
@@ -174,13 +176,32 @@ impl Shop {
             .otherwise(Op::get(&letter));
         let answer = self.store.commit(txn).await?;
         if answer.branch != Branch::Then && answer.got(0).is_none() {
-            return self.found_order(&found.user, &found.id).await;
+            return self.found_order(&found.user, &found.id).await.map(Some);
         }
+        let heard = Box::pin(self.heard(found, &letter, answer.revision));
+        match timeout_at(until, heard).await {
+            Ok(heard) => heard.map(Some),
+            Err(_elapsed) => Ok(None),
+        }
+    }
+
+    /// The order once it has acted on a letter that lay there at this revision. What becomes of it before that says
+    /// nothing: the letter may find it in a state that can be canceled again.
+    async fn heard(&self, found: &Found, letter: &str, lay_there: Revision) -> Result<Found> {
+        let request = WatchRequest::key(letter).from(lay_there + 1);
+        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
+        while watch.next().await.map_err(problem_of)?.kind != EventKind::Delete {}
+        let now = match self.found_order(&found.user, &found.id).await {
+            Err(gone) if gone.kind == problem::ORDER_NOT_FOUND => {
+                return Err(self.why_gone(&found.user, &found.id).await?);
+            }
+            now => now?,
+        };
         let was = found.record.status;
-        let moved = self.watch_until(found.clone(), |record| record.status != was);
-        match timeout_at(until, moved).await {
-            Ok(moved) => moved,
-            Err(_elapsed) => self.found_order(&found.user, &found.id).await,
+        if now.record.status != was {
+            return Ok(now);
         }
+        // Before it can take anything back, everybody it has asked for goods must answer.
+        self.watch_until(now, |record| record.status != was).await
     }
 }

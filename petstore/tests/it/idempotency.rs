@@ -247,6 +247,29 @@ async fn a_cancel_is_repeated_as_well() {
     system.stop().await;
 }
 
+/// The store goes when the money is back already, so that the answer cannot be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_was_done_is_told_so() {
+    let mut system = System::start_with(1, 1, |config| config.request_ms_max = 1000).await;
+    let (_, client) = system.user("ada").await;
+    let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
+    let target = format!("{}/cancel", made.header("location"));
+    system.traps[0].arm("to be kept");
+    let canceling = Tasks::new().spawn(
+        "cancel",
+        async move { keyed(&client, &target, "k", &json!({})).await },
+    );
+    system.traps[0].caught().await;
+    system.cluster.stop_node(0).await;
+    system.traps[0].release();
+    let told = canceling.await.unwrap().expect(200);
+    assert_eq!(told.json()["status"], "refunded");
+    for shop in &mut system.shops {
+        shop.kill();
+    }
+    // The store is gone, which the rest of the clean-up would wait for.
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_run_out() {
     let system = System::start_with(1, 1, |config| {

@@ -224,6 +224,34 @@ async fn a_repeat_needs_no_place_of_its_own() {
     system.stop().await;
 }
 
+/// The first one with this key is about to place its order: whoever has no room cannot say that nothing was ordered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_room_only_what_is_known_is_said() {
+    let system = System::start_with(1, 1, |config| config.orders_at_once = 1).await;
+    let (_, client) = system.user("ada").await;
+    let body = order("6", 1, VISA);
+    system.traps[0].arm("tokenized");
+    let (sender, sent) = (client.clone(), body.clone());
+    let first = Tasks::new().spawn(
+        "order",
+        async move { keyed(&sender, "/orders", "k", &sent).await },
+    );
+    system.traps[0].caught().await;
+    let again = keyed(&client, "/orders", "k", &body).await;
+    let told = again.refused(503, "overloaded").text();
+    assert!(
+        told.contains("with the same key") && !told.contains("nothing"),
+        "{told}"
+    );
+    let bare = client.post("/orders", &body).await;
+    let told = bare.refused(503, "overloaded").text();
+    assert!(told.contains("This request ordered nothing."), "{told}");
+    system.traps[0].release();
+    first.await.unwrap().expect(201);
+    assert_eq!(system.settled().await["orders"], 1);
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_is_repeated_as_well() {
     let system = System::start_with(1, 2, |_config| {}).await;

@@ -154,10 +154,13 @@ impl Shop {
     /// payment is down perhaps, and whoever repeats it must not hear that there is no such order.
     async fn turn_away(&self, wish: &Wish, wait: bool, until: Instant) -> Result<Checkout> {
         let Some(kept) = self.store.answered(wish.once.as_ref()).await? else {
-            return Err(Problem::new(
-                problem::OVERLOADED,
-                "More is being ordered than can be carried on at a time. This request ordered nothing.",
-            ));
+            // With a key it may be under way at this moment, here or elsewhere.
+            let detail = if wish.once.is_some() {
+                "More is being ordered than can be carried on at a time. Repeat it with the same key: it happens once."
+            } else {
+                "More is being ordered than can be carried on at a time. This request ordered nothing."
+            };
+            return Err(Problem::new(problem::OVERLOADED, detail));
         };
         let (user, id) = ordered(kept)?;
         self.replay(&user, &id, wait, until).await

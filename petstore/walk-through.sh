@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The classroom's shop, line by line: products, a cart, an order, and a server that is not there.
 #   petstore/walk-through.sh http://127.0.0.1:3001 http://127.0.0.1:3002
-# With accounts it signs up and in; ADMIN_PASSWORD is the one in data/secrets.toml. With AUTH=open nobody asks.
+# With accounts it signs up and in; ADMIN_PASSWORD is the one in data/secrets.toml. With AUTH=open nobody asks, except for
+# the audit: OPERATOR_TOKEN is what `menagerie token operator` says.
 set -euo pipefail
 
 shop=${1:-http://127.0.0.1:3001}
@@ -53,6 +54,10 @@ if [ "$auth" = accounts ]; then
   say -X POST "$shop/login" -H "$json" -d "@$private/login" >/dev/null
   keep_token admin
   admin+=(-H "@$private/admin")
+  auditor=("${admin[@]}")
+else
+  (umask 077 && printf 'Authorization: Bearer %s\n' "${OPERATOR_TOKEN:?is needed for the audit}" >"$private/operator")
+  auditor=(-H "@$private/operator")
 fi
 
 step 'B4 products'
@@ -99,7 +104,7 @@ say "$other/orders/$id" "${user[@]}"
 step 'B4 taking it off the shelves'
 say -X DELETE "$shop/products/$product" "${admin[@]}"
 refused 404 "$other/products/$product"
-say "$shop/admin/audit" "${admin[@]}"
+say "$shop/admin/audit" "${auditor[@]}"
 [ "$(member ok <<<"$answer")" = true ]
 echo
 echo 'All of it works.'

@@ -183,8 +183,10 @@ async fn sudden_deaths_cost_no_order_and_charge_none_twice() {
 
 /// Everything came to its end, nothing was sold that was not ordered, and the books agree.
 async fn verify(cluster: &Cluster, gateway: &str, product: &str, count: u64) {
+    let operator = cluster.token("operator");
     let get = async |path: &str| -> Value {
-        let answer = cluster.http.get(format!("{gateway}{path}")).send().await.unwrap();
+        let request = cluster.http.get(format!("{gateway}{path}"));
+        let answer = request.bearer_auth(&operator).send().await.unwrap();
         answer.json().await.unwrap()
     };
     let audit = wait_until("the audit to find nothing", PATIENCE, async || {

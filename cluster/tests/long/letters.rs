@@ -271,7 +271,8 @@ async fn kill_at_random(
 async fn get(cluster: &Cluster, path: &str) -> Value {
     wait_until(path, SETTLED_WITHIN, async || {
         let url = format!("http://{}{path}", cluster.config.shop.addresses[1]);
-        let answer = cluster.http.get(url).timeout(SETTLED_WITHIN).send().await;
+        let request = cluster.http.get(url).bearer_auth(cluster.token("operator"));
+        let answer = request.timeout(SETTLED_WITHIN).send().await;
         let answer = answer.map_err(|error| error.to_string())?;
         let answer = answer.error_for_status().map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())

@@ -29,6 +29,6 @@ pub(super) async fn metrics(State(app): State<Shared>, headers: HeaderMap) -> Re
 /// `GET /admin/audit`
 pub(super) async fn audit(State(app): State<Shared>, headers: HeaderMap) -> Result<Response> {
     let caller = app.caller(&Method::GET, &headers).await?;
-    app.must_be_admin(&caller)?;
+    must_look_after(&caller)?;
     Ok(json(StatusCode::OK, &app.shop()?.audit().await?))
 }

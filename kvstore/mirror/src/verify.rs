@@ -128,7 +128,7 @@ impl Ours {
     fn take(&mut self) -> Option<Row> {
         let row = self.page.pop_front()?;
         self.seen += 1;
-        for edit in shape::edits(&Change::Put(row.clone())).unwrap_or_default() {
+        for edit in shape::effect(&Change::Put(row.clone())).edits {
             self.maps.edit(edit);
         }
         Some(row)

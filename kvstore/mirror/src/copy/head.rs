@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Head, new_incarnation, sql};
+use super::{Head, new_incarnation, sql, tables};
 
 pub(super) fn make(connection: &Connection) -> anyhow::Result<()> {
     connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::schema()))?;
@@ -18,8 +18,13 @@ pub(super) fn make(connection: &Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn change_over(connection: &Connection) -> anyhow::Result<()> {
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", sql::from_version_1()))?;
+/// Tables of before version 3 had rows that their keys no longer made.
+pub(super) fn change_over(connection: &Connection, version: i64) -> anyhow::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    if version == 1 {
+        connection.execute_batch(&sql::from_version_1())?;
+    }
+    tables::make_anew(connection)?;
     connection.pragma_update(None, "user_version", sql::VERSION)?;
     Ok(connection.execute_batch("COMMIT")?)
 }

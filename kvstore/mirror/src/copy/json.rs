@@ -19,7 +19,7 @@ use super::answers::GRACE_MS;
 use super::journal::{self, Entry, Journal, StoredRow};
 use super::{Head, Maps, Record, new_incarnation, private_file};
 use crate::row::{Batch, Change, Row};
-use crate::shape::{self, Cell, Table};
+use crate::shape::{self, Cell, Effect, Table};
 
 const RAW: &str = "kv.json";
 /// Documents are written after so long, or so many bytes of journal.
@@ -92,11 +92,11 @@ impl Everything {
                 self.rows.remove(key);
             }
         }
-        let Ok(edits) = shape::edits(change) else { return 1 };
+        let Effect { edits, shapeless } = shape::effect(change);
         for edit in edits {
             self.maps.edit(edit);
         }
-        0
+        u64::from(shapeless)
     }
 
     fn keep(&mut self, answer: KeptAnswer) {

@@ -19,7 +19,10 @@ impl Maps {
             What::Set(cells) => rows.entry(edit.key).or_default().extend(cells),
             What::Clear(columns) => {
                 if let Some(row) = rows.get_mut(&edit.key) {
-                    row.extend(columns.iter().map(|name| (*name, Cell::Null)));
+                    row.retain(|name, _| !columns.contains(name));
+                    if row.values().all(|cell| *cell == Cell::Null) {
+                        rows.remove(&edit.key);
+                    }
                 }
             }
             What::Remove if edit.key.len() == edit.table.key_columns => {

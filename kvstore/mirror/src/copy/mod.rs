@@ -9,6 +9,7 @@ mod json;
 mod maps;
 mod sql;
 mod sqlite;
+mod tables;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 
 use crate::shape::{Edit, Kind, TABLES, Table, What};
 
-/// Raised when tables change.
-pub(super) const VERSION: i64 = 2;
+/// Raised when tables change, or what is in them.
+pub(super) const VERSION: i64 = 3;
 
 /// The answers kept for idempotency keys.
 const ANSWERS: &str = "CREATE TABLE answers (owner TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, \
      expires_ms INTEGER NOT NULL, fingerprint BLOB NOT NULL, reply BLOB NOT NULL, PRIMARY KEY (owner, key));\n\
      CREATE INDEX answers_expires_ms ON answers (expires_ms);\n";
 
-/// What makes a copy of version 1 one of this version. Leases of the keys it has become known as keys are written.
+/// What makes a copy of version 1 one of version 2. Leases of the keys it has become known as keys are written.
 pub(super) fn from_version_1() -> String {
     format!(
         "ALTER TABLE kv ADD COLUMN lease_ttl_ms INTEGER NOT NULL DEFAULT 0;\n\
@@ -75,6 +75,18 @@ fn by_key(table: &Table, count: usize) -> String {
     let names = table.key_names().take(count);
     let equal: Vec<String> = names.map(|name| format!("\"{name}\" = ?")).collect();
     equal.join(" AND ")
+}
+
+/// Removes the row of this key if it has nothing else. The parameters are the key.
+pub(super) fn remove_empty(table: &Table) -> String {
+    let rest = table.columns[table.key_columns..].iter();
+    let nulls: Vec<String> = rest.map(|(name, _)| format!("\"{name}\" IS NULL")).collect();
+    let of = by_key(table, table.key_columns);
+    format!(
+        "DELETE FROM \"{}\" WHERE {of} AND {}",
+        table.name,
+        nulls.join(" AND ")
+    )
 }
 
 /// The parameters are the key, and for what is set the cells after it.

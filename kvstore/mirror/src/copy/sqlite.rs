@@ -9,15 +9,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use kvstore_client::wire::mirror::{Granted, KeptAnswer};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, ToSql, params, params_from_iter};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params, params_from_iter};
 use serde_json::Value;
 use service::config::MirrorMode;
 
 use super::head::{change_over, head, make, put_head};
-use super::{Head, Record, answers, new_incarnation, private_file, sql};
+use super::{Head, Record, answers, new_incarnation, private_file, sql, tables};
 use crate::row::{Batch, Change, Row};
-use crate::shape::{self, Cell, Edit, TABLES, Table, What};
+use crate::shape::{Cell, TABLES, Table};
 
 const FILE: &str = "mirror.db";
 /// Somebody's own program may hold a lock for a moment.
@@ -27,11 +27,6 @@ const CHECKPOINT_PAGES: u32 = 4000;
 const STATEMENTS_CACHED: usize = 64;
 const READERS_KEPT: usize = 4;
 
-const PUT: &str = "INSERT INTO kv (key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
-                   create_revision = excluded.create_revision, mod_revision = excluded.mod_revision, \
-                   version = excluded.version, lease = excluded.lease, lease_ttl_ms = excluded.lease_ttl_ms, \
-                   lease_owner = excluded.lease_owner";
 const ROW: &str =
     "SELECT key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner FROM kv";
 
@@ -78,7 +73,7 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
     match version {
         sql::VERSION => {}
         0 => make(&connection).context("make the tables")?,
-        1 => change_over(&connection).context("bring the tables of an earlier version up to date")?,
+        1..sql::VERSION => change_over(&connection, version).context("bring earlier tables up to date")?,
         _ => anyhow::bail!(
             "{} was made by a later version of this program; move it away, and it is made anew",
             path.display()
@@ -98,16 +93,6 @@ pub(super) fn signed(number: u64) -> anyhow::Result<i64> {
     i64::try_from(number).context("a number of the store is larger than SQLite's integers")
 }
 
-impl ToSql for Cell {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
-            Self::Integer(number) => ValueRef::Integer(*number),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-        }))
-    }
-}
-
 impl Writer {
     pub(super) fn apply(&mut self, batches: &[Batch]) -> anyhow::Result<u64> {
         let Some(last) = batches.last() else { return Ok(0) };
@@ -125,7 +110,7 @@ impl Writer {
     fn write(&self, batches: &[Batch], head: &Head) -> anyhow::Result<u64> {
         let mut shapeless = 0;
         for change in batches.iter().flat_map(|batch| &batch.changes) {
-            shapeless += self.change(change)?;
+            shapeless += tables::change(&self.connection, change)?;
         }
         answers::put(
             &self.connection,
@@ -156,48 +141,6 @@ impl Writer {
         }
     }
 
-    fn change(&self, change: &Change) -> anyhow::Result<u64> {
-        match change {
-            Change::Put(row) => {
-                let mut statement = self.connection.prepare_cached(PUT)?;
-                let granted = row.granted.as_ref();
-                statement.execute(params![
-                    row.key,
-                    row.value.as_ref(),
-                    signed(row.created)?,
-                    signed(row.modified)?,
-                    signed(row.version)?,
-                    signed(row.lease)?,
-                    signed(granted.map_or(0, |lease| lease.ttl_ms))?,
-                    granted.map_or("", |lease| lease.owner.as_str()),
-                ])?;
-            }
-            Change::Delete(key) => {
-                self.connection
-                    .prepare_cached("DELETE FROM kv WHERE key = ?")?
-                    .execute([key])?;
-            }
-        }
-        let Ok(edits) = shape::edits(change) else {
-            return Ok(1);
-        };
-        for edit in &edits {
-            self.edit(edit)?;
-        }
-        Ok(0)
-    }
-
-    fn edit(&self, edit: &Edit) -> anyhow::Result<()> {
-        let mut statement = self.connection.prepare_cached(&sql::edit(edit))?;
-        let cells = match &edit.what {
-            What::Set(cells) => cells.as_slice(),
-            What::Clear(_) | What::Remove => &[],
-        };
-        let cells = cells.iter().map(|(_, cell)| cell);
-        statement.execute(params_from_iter(edit.key.iter().chain(cells)))?;
-        Ok(())
-    }
-
     pub(super) fn begin_rebuild(&mut self) -> anyhow::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let names = TABLES.iter().map(|table| table.name).chain(["kv", "answers"]);
@@ -211,7 +154,7 @@ impl Writer {
     pub(super) fn rebuild_rows(&mut self, rows: Vec<Row>) -> anyhow::Result<u64> {
         let mut shapeless = 0;
         for row in rows {
-            shapeless += self.change(&Change::Put(row))?;
+            shapeless += tables::change(&self.connection, &Change::Put(row))?;
         }
         Ok(shapeless)
     }
@@ -365,7 +308,11 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-fn select(connection: &Connection, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
+pub(super) fn select(
+    connection: &Connection,
+    table: &'static Table,
+    key: &[Cell],
+) -> anyhow::Result<Vec<Record>> {
     let mut statement = connection.prepare_cached(&sql::select(table, key.len()))?;
     let mut rows = statement.query(params_from_iter(key))?;
     let mut records = Vec::new();

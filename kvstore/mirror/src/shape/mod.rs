@@ -37,12 +37,38 @@ pub(crate) struct Shapeless;
 
 type Shaped = Result<Vec<Edit>, Shapeless>;
 
-/// What a change does to the tables; nothing for keys that no table shows.
-pub(crate) fn edits(change: &Change) -> Shaped {
+/// What a change does to the tables.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Effect {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) shapeless: bool,
+}
+
+/// Nothing for keys that no table shows. A value that is not what its key promises does what a deletion would: what
+/// stood there before is no longer so.
+pub(crate) fn effect(change: &Change) -> Effect {
     let (key, value) = match change {
         Change::Put(row) => (row.key.as_str(), Some(row.value.as_ref())),
         Change::Delete(key) => (key.as_str(), None),
     };
+    match edits(key, value) {
+        Ok(edits) => Effect {
+            edits,
+            shapeless: false,
+        },
+        Err(Shapeless) => Effect {
+            edits: without(key),
+            shapeless: true,
+        },
+    }
+}
+
+/// What takes out of the tables all that a key brought into them.
+pub(crate) fn without(key: &str) -> Vec<Edit> {
+    edits(key, None).expect("what is not there has no form")
+}
+
+fn edits(key: &str, value: Option<&[u8]>) -> Shaped {
     let parts: Vec<&str> = key.split('/').collect();
     match parts.as_slice() {
         ["shop", name, rest @ ..] => shop::edits(&plain(name), rest, value),
@@ -86,7 +112,9 @@ mod tests {
             value: value.to_owned().into(),
             ..Row::default()
         };
-        edits(&Change::Put(row)).unwrap()
+        let effect = effect(&Change::Put(row));
+        assert!(!effect.shapeless, "{key}");
+        effect.edits
     }
 
     #[test]
@@ -99,8 +127,8 @@ mod tests {
         let key = vec![Cell::text("one"), Cell::text("7")];
         assert_eq!((&record[0].key, &stock[0].key), (&key, &key));
         assert_eq!(stock[0].what, What::Set(vec![("stock", Cell::Integer(3))]));
-        let gone = edits(&Change::Delete("shop/one/live/goods/7/record".to_owned())).unwrap();
-        assert_eq!(gone, [PRODUCTS.remove(key)]);
+        let gone = effect(&Change::Delete("shop/one/live/goods/7/record".to_owned())).edits;
+        assert_eq!(gone, [PRODUCTS.clear(key, shop::RECORD)]);
     }
 
     #[test]
@@ -114,7 +142,47 @@ mod tests {
             value: "many".into(),
             ..Row::default()
         });
-        assert_eq!(edits(&broken), Err(Shapeless));
+        let Effect { edits, shapeless } = effect(&broken);
+        assert!(shapeless);
+        let gone = effect(&Change::Delete("shop/one/live/goods/7/stock".to_owned()));
+        assert_eq!(edits, gone.edits);
+    }
+
+    #[test]
+    fn a_payment_without_an_order_has_none_of_an_earlier_one() {
+        let bare = put("pay/payment/p1/record", r#"{"status":"failed","created_ms":1}"#);
+        let What::Set(cells) = &bare[0].what else {
+            panic!("{bare:?}");
+        };
+        let set: Vec<&str> = cells.iter().map(|(name, _)| *name).collect();
+        for (name, _) in &pay::PAYMENTS.columns[pay::PAYMENTS.key_columns..] {
+            assert!(set.contains(name), "{name} keeps what it was: {set:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_fits_is_taken_out_like_what_is_deleted() {
+        for key in [
+            "shop/one/live/goods/7/record",
+            "shop/one/live/order/u1/5",
+            "shop/one/live/cart/u1",
+            "shop/one/user/u1",
+            "pay/card/c1/record",
+            "pay/card/c1/holds",
+            "pay/payment/p1/record",
+            "pay/payment/p1/capture",
+            "pay/funded/c1/1",
+            "predict/model/svm",
+        ] {
+            let broken = Change::Put(Row {
+                key: key.to_owned(),
+                value: "no JSON".into(),
+                ..Row::default()
+            });
+            let Effect { edits, shapeless } = effect(&broken);
+            assert!(shapeless && !edits.is_empty(), "{key}");
+            assert_eq!(edits, without(key), "{key}");
+        }
     }
 
     #[test]

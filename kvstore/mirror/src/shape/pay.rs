@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::table::Kind::{Integer, Text};
@@ -68,10 +68,10 @@ pub(super) static TRANSFERS: Table = Table {
 pub(super) fn edits(rest: &[&str], value: Option<&[u8]>) -> Shaped {
     match rest {
         ["card", id, "record"] => card(id, value),
-        ["card", id, "available"] => counter(id, "available_minor", &["available_minor"], value),
-        ["card", id, "credits"] => counter(id, "credits_minor", &["credits_minor"], value),
-        ["card", id, "debits"] => counter(id, "debits_minor", &["debits_minor"], value),
-        ["card", id, "holds"] => counter(id, "holds_minor", &["holds_minor"], value),
+        ["card", id, "available"] => counter(id, "available_minor", value),
+        ["card", id, "credits"] => counter(id, "credits_minor", value),
+        ["card", id, "debits"] => counter(id, "debits_minor", value),
+        ["card", id, "holds"] => counter(id, "holds_minor", value),
         ["payment", id, "record"] => payment(&plain(id), value),
         // A sum, and no transfer.
         ["payment", _, "refunded"] => Ok(Vec::new()),
@@ -106,19 +106,21 @@ fn account(value: Option<&Value>) -> Cell {
     }
 }
 
+/// What the record of a card brings; its sums stand under keys of their own.
+const CARD: [&str; 4] = ["brand", "last4", "currency", "status"];
+
 fn card(id: &str, value: Option<&[u8]>) -> Shaped {
     let key = vec![Cell::Text(pseudonym(id))];
     let Some(value) = value else {
-        return Ok(vec![CARDS.remove(key)]);
+        return Ok(vec![CARDS.clear(key, CARD)]);
     };
-    let cells = members(&record(value)?, &["brand", "last4", "currency", "status"]);
-    Ok(vec![CARDS.set(key, cells)])
+    Ok(vec![CARDS.set(key, members(&record(value)?, &CARD))])
 }
 
-fn counter(id: &str, column: &'static str, columns: &'static [&'static str], value: Option<&[u8]>) -> Shaped {
+fn counter(id: &str, column: &'static str, value: Option<&[u8]>) -> Shaped {
     let key = vec![Cell::Text(pseudonym(id))];
     let Some(value) = value else {
-        return Ok(vec![CARDS.clear(key, columns)]);
+        return Ok(vec![CARDS.clear(key, [column])]);
     };
     Ok(vec![
         CARDS.set(key, vec![(column, Cell::Integer(integer(value)?))]),
@@ -138,24 +140,25 @@ fn payment(id: &str, value: Option<&[u8]>) -> Shaped {
             .get("captured")
             .map_or(Cell::Integer(0), |sum| Cell::of(Some(sum))),
     ));
-    if let Some(order) = record.get("order").and_then(Value::as_object) {
-        let names = [
-            "currency",
-            "merchant",
-            "order_ref",
-            "brand",
-            "last4",
-            "capture",
-            "expires_ms",
-        ];
-        cells.extend(members(order, &names));
-        cells.push(("amount_minor", Cell::of(order.get("amount"))));
-        let card = order.get("card").and_then(Value::as_str);
-        cells.push((
-            "card",
-            card.map_or(Cell::Null, |card| Cell::Text(pseudonym(card))),
-        ));
-    }
+    // Without an order its columns say so, whatever they said before.
+    let none = Map::new();
+    let order = record.get("order").and_then(Value::as_object).unwrap_or(&none);
+    let names = [
+        "currency",
+        "merchant",
+        "order_ref",
+        "brand",
+        "last4",
+        "capture",
+        "expires_ms",
+    ];
+    cells.extend(members(order, &names));
+    cells.push(("amount_minor", Cell::of(order.get("amount"))));
+    let card = order.get("card").and_then(Value::as_str);
+    cells.push((
+        "card",
+        card.map_or(Cell::Null, |card| Cell::Text(pseudonym(card))),
+    ));
     Ok(vec![PAYMENTS.set(key, cells)])
 }
 

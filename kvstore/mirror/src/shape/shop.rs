@@ -101,26 +101,28 @@ fn row(shop: &str, rest: &[&str]) -> Vec<Cell> {
     std::iter::once(Cell::text(shop)).chain(rest).collect()
 }
 
+/// What the record of a product brings; its stock stands under a key of its own, which may outlive it.
+pub(super) const RECORD: [&str; 6] = [
+    "name",
+    "species",
+    "category",
+    "description",
+    "price_minor",
+    "created_ms",
+];
+
 fn product(shop: &str, id: &str, value: Option<&[u8]>) -> Shaped {
     let key = row(shop, &[id]);
     let Some(value) = value else {
-        return Ok(vec![PRODUCTS.remove(key)]);
+        return Ok(vec![PRODUCTS.clear(key, RECORD)]);
     };
-    let names = [
-        "name",
-        "species",
-        "category",
-        "description",
-        "price_minor",
-        "created_ms",
-    ];
-    Ok(vec![PRODUCTS.set(key, members(&record(value)?, &names))])
+    Ok(vec![PRODUCTS.set(key, members(&record(value)?, &RECORD))])
 }
 
 fn stock(shop: &str, id: &str, value: Option<&[u8]>) -> Shaped {
     let key = row(shop, &[id]);
     let Some(value) = value else {
-        return Ok(vec![PRODUCTS.clear(key, &["stock"])]);
+        return Ok(vec![PRODUCTS.clear(key, ["stock"])]);
     };
     let stock = Cell::Integer(integer(value)?);
     Ok(vec![PRODUCTS.set(key, vec![("stock", stock)])])

@@ -37,10 +37,10 @@ pub(crate) struct Edit {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// These columns get these values; the row is made where it is missing.
+    /// These columns get these values, of which one is something; the row is made where it is missing.
     Set(Vec<(&'static str, Cell)>),
-    /// These columns lose theirs, if there is such a row.
-    Clear(&'static [&'static str]),
+    /// These columns lose theirs, if there is such a row; it goes when nothing but its key is left.
+    Clear(Vec<&'static str>),
     Remove,
 }
 
@@ -51,6 +51,10 @@ impl Table {
 
     pub(crate) fn set(&'static self, key: Vec<Cell>, cells: Vec<(&'static str, Cell)>) -> Edit {
         assert_eq!(key.len(), self.key_columns, "a row is made under its whole key");
+        // A row of nothing is none: otherwise it would hang on the order in which the keys that make it came and went.
+        if cells.iter().all(|(_, cell)| *cell == Cell::Null) {
+            return self.clear(key, cells.into_iter().map(|(name, _)| name));
+        }
         Edit {
             table: self,
             key,
@@ -58,11 +62,16 @@ impl Table {
         }
     }
 
-    pub(crate) fn clear(&'static self, key: Vec<Cell>, columns: &'static [&'static str]) -> Edit {
+    /// For rows that several keys make: what one of them brought.
+    pub(crate) fn clear(
+        &'static self,
+        key: Vec<Cell>,
+        columns: impl IntoIterator<Item = &'static str>,
+    ) -> Edit {
         Edit {
             table: self,
             key,
-            what: What::Clear(columns),
+            what: What::Clear(columns.into_iter().collect()),
         }
     }
 

@@ -29,6 +29,11 @@ async fn follows(engine: MirrorEngine, mode: MirrorMode) {
     let verdict = mirror.verify().await;
     Mirror::equal(&verdict);
     assert!(verdict["keys"].as_u64().unwrap() >= 79, "{verdict}");
+    // What the shop deletes of a product is its record alone.
+    store.delete("shop/petstore/live/goods/12/record").await.unwrap();
+    let odd = store.put("shop/petstore/live/goods/13/record", "[]").await.unwrap();
+    mirror.reaches(odd.revision).await;
+    Mirror::equal(&mirror.verify().await);
     let status = mirror.status().await;
     assert_eq!(status["lag_revisions"], 0, "{status}");
     assert_eq!(status["lag_ms"], 0, "{status}");
@@ -58,8 +63,9 @@ async fn json_follows() {
     follows(MirrorEngine::Json, MirrorMode::Sync).await;
 }
 
-/// A copy as an earlier version of this program left it.
-const OLD: &str = "DROP TABLE answers; ALTER TABLE kv DROP COLUMN lease_ttl_ms; ALTER TABLE kv DROP COLUMN lease_owner; \
+/// A copy as an earlier version of this program left it, with a row that no key makes.
+const OLD: &str = "INSERT INTO products (shop, id, name) VALUES ('petstore', '99', 'gone'); \
+                   DROP TABLE answers; ALTER TABLE kv DROP COLUMN lease_ttl_ms; ALTER TABLE kv DROP COLUMN lease_owner; \
                    PRAGMA user_version = 1;";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

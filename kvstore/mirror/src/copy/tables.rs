@@ -1,0 +1,180 @@
+//! Rows of the copy in SQLite: the raw table, and those that its keys make.
+//! Invariant: the raw table gets every change, whatever the other tables make of it. Who calls holds the transaction.
+
+use bytes::Bytes;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
+
+use super::sql;
+use super::sqlite::signed;
+use crate::row::{Change, Row};
+use crate::shape::{self, Cell, Edit, Effect, TABLES, What};
+
+const PUT: &str = "INSERT INTO kv (key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, \
+                   create_revision = excluded.create_revision, mod_revision = excluded.mod_revision, \
+                   version = excluded.version, lease = excluded.lease, lease_ttl_ms = excluded.lease_ttl_ms, \
+                   lease_owner = excluded.lease_owner";
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+        }))
+    }
+}
+
+/// Answers how many values were not of the form that their keys promise.
+pub(super) fn change(connection: &Connection, change: &Change) -> anyhow::Result<u64> {
+    match change {
+        Change::Put(row) => {
+            let mut statement = connection.prepare_cached(PUT)?;
+            let granted = row.granted.as_ref();
+            statement.execute(params![
+                row.key,
+                row.value.as_ref(),
+                signed(row.created)?,
+                signed(row.modified)?,
+                signed(row.version)?,
+                signed(row.lease)?,
+                signed(granted.map_or(0, |lease| lease.ttl_ms))?,
+                granted.map_or("", |lease| lease.owner.as_str()),
+            ])?;
+        }
+        Change::Delete(key) => {
+            connection
+                .prepare_cached("DELETE FROM kv WHERE key = ?")?
+                .execute([key])?;
+        }
+    }
+    reshape(connection, change)
+}
+
+fn reshape(connection: &Connection, change: &Change) -> anyhow::Result<u64> {
+    let Effect { edits, shapeless } = shape::effect(change);
+    for one in &edits {
+        edit(connection, one)?;
+    }
+    Ok(u64::from(shapeless))
+}
+
+fn edit(connection: &Connection, edit: &Edit) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&sql::edit(edit))?;
+    let cells = match &edit.what {
+        What::Set(cells) => cells.as_slice(),
+        What::Clear(_) | What::Remove => &[],
+    };
+    let cells = cells.iter().map(|(_, cell)| cell);
+    statement.execute(params_from_iter(edit.key.iter().chain(cells)))?;
+    if matches!(edit.what, What::Clear(_)) {
+        let mut statement = connection.prepare_cached(&sql::remove_empty(edit.table))?;
+        statement.execute(params_from_iter(&edit.key))?;
+    }
+    Ok(())
+}
+
+/// Makes the other tables of the raw one, after another version of this program made them.
+pub(super) fn make_anew(connection: &Connection) -> anyhow::Result<()> {
+    for table in TABLES {
+        connection.execute(&format!("DELETE FROM \"{}\"", table.name), [])?;
+    }
+    let mut statement = connection.prepare("SELECT key, value FROM kv ORDER BY key")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let put = Change::Put(Row {
+            key: row.get(0)?,
+            value: Bytes::copy_from_slice(row.get_ref(1)?.as_bytes()?),
+            ..Row::default()
+        });
+        reshape(connection, &put)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::Maps;
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&sql::schema()).unwrap();
+        connection
+    }
+
+    fn put(key: &str, value: &str) -> Change {
+        Change::Put(Row {
+            key: key.to_owned(),
+            value: value.to_owned().into(),
+            ..Row::default()
+        })
+    }
+
+    fn delete(key: &str) -> Change {
+        Change::Delete(key.to_owned())
+    }
+
+    /// Carries these out one after the other; answers what is left of each table, which must be what the keys that
+    /// are left make alone.
+    fn follows(changes: &[Change]) -> String {
+        let connection = database();
+        let mut maps = Maps::default();
+        for one in changes {
+            change(&connection, one).unwrap();
+            for edit in shape::effect(one).edits {
+                maps.edit(edit);
+            }
+        }
+        let select = |table| super::super::sqlite::select(&connection, table, &[]).unwrap();
+        let followed = TABLES.map(select);
+        for (table, found) in TABLES.iter().zip(&followed) {
+            assert_eq!(maps.select(table, &[]), *found, "{} in memory", table.name);
+        }
+        make_anew(&connection).unwrap();
+        assert_eq!(TABLES.map(select), followed, "what the keys make");
+        let left = TABLES.iter().zip(&followed).filter(|(_, rows)| !rows.is_empty());
+        let left = left.map(|(table, rows)| format!("{} {}", table.name, rows.len()));
+        left.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_row_of_several_keys_stays_until_the_last_of_them_is_gone() {
+        let (record, stock) = ("shop/one/live/goods/7/record", "shop/one/live/goods/7/stock");
+        let product = [put(record, r#"{"name":"Rex","price_minor":5}"#), put(stock, "3")];
+        let after = |changes: &[Change]| follows(&[&product[..], changes].concat());
+        assert_eq!(after(&[]), "products 1");
+        assert_eq!(after(&[delete(record)]), "products 1");
+        assert_eq!(after(&[delete(stock)]), "products 1");
+        assert_eq!(after(&[delete(record), delete(stock)]), "");
+        assert_eq!(after(&[delete(stock), delete(record)]), "");
+        assert_eq!(after(&[put(record, "[]"), put(stock, "many")]), "");
+        assert_eq!(after(&[put(record, "{}"), delete(stock)]), "");
+        let card = [
+            put("pay/card/c/record", r#"{"brand":"visa"}"#),
+            put("pay/card/c/holds", "4"),
+        ];
+        let after = |changes: &[Change]| follows(&[&card[..], changes].concat());
+        assert_eq!(after(&[delete("pay/card/c/record")]), "cards 1");
+        assert_eq!(
+            after(&[delete("pay/card/c/holds"), delete("pay/card/c/record")]),
+            ""
+        );
+    }
+
+    #[test]
+    fn what_lost_its_form_loses_its_row() {
+        let order = r#"{"status":"paid","lines":[{"product":"1","quantity":2}]}"#;
+        let key = "shop/one/live/order/u/5";
+        assert_eq!(follows(&[put(key, order)]), "orders 1, order_lines 1");
+        assert_eq!(
+            follows(&[put(key, order), put(key, r#"{"status":"paid","lines":[5]}"#)]),
+            ""
+        );
+        let payment = "pay/payment/p/record";
+        let with_order = r#"{"status":"held","order":{"merchant":"m","amount":5}}"#;
+        let changes = [put(payment, with_order), put(payment, r#"{"status":"failed"}"#)];
+        assert_eq!(follows(&changes), "payments 1");
+    }
+}

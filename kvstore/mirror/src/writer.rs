@@ -214,7 +214,7 @@ impl Thread {
                 let set_aside = self.writer.set_aside();
                 let incarnation = self.writer.head().incarnation;
                 self.progress.update(|applied| applied.incarnation = incarnation);
-                done.send(set_aside).ok();
+                done.send(set_aside.inspect_err(|error| self.say(error))).ok();
             }
             Order::BeginRebuild(done) => {
                 self.rebuild = Rebuild::default();

@@ -3,7 +3,6 @@
 //! either the old pair or the new one. Documents are written beside, synced, and renamed: each is always whole.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -17,7 +16,7 @@ use service::time::now_ms;
 
 use super::answers::GRACE_MS;
 use super::journal::{self, Entry, Journal, StoredRow};
-use super::{Head, Maps, Record, new_incarnation, private_file};
+use super::{Head, Maps, Record, aside, new_incarnation, private_file, sync_folder};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{self, Cell, Effect, Table};
 
@@ -226,11 +225,7 @@ impl Writer {
     pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
         let all = read_lock(&self.shared).clone();
         self.write_documents(&all)?;
-        let path = self.folder.join(format!("of-{}.json", all.head.cluster));
-        if !path.exists() {
-            std::fs::hard_link(self.folder.join(RAW), path).context("keep the copy of the other cluster")?;
-            sync_folder(&self.folder)?;
-        }
+        aside::keep_document(&self.folder.join(RAW), &self.folder, &all.head)?;
         let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         all.head.incarnation = new_incarnation();
         Ok(())
@@ -314,13 +309,6 @@ fn write(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
         std::fs::remove_file(&beside).ok();
     }
     written.with_context(|| format!("write {}", path.display()))
-}
-
-/// A name is on the disk only when its folder is.
-fn sync_folder(folder: &Path) -> anyhow::Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("sync {}", folder.display()))
 }
 
 fn read_lock(shared: &Shared) -> RwLockReadGuard<'_, Everything> {

@@ -3,6 +3,7 @@
 //! It must not know where changes come from.
 
 mod answers;
+mod aside;
 mod head;
 mod journal;
 mod json;
@@ -238,6 +239,13 @@ impl View {
 fn new_incarnation() -> String {
     let random = getrandom::u64().expect("the operating system has random bytes to give");
     format!("{random:016x}")
+}
+
+/// A name is on the disk only when its folder is.
+fn sync_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("sync {}", folder.display()))
 }
 
 /// Only the owner may read: the raw table has what signs users in.

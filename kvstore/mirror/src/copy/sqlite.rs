@@ -15,7 +15,7 @@ use serde_json::Value;
 use service::config::MirrorMode;
 
 use super::head::{change_over, head, make, put_head};
-use super::{Head, Record, answers, new_incarnation, private_file, sql, tables};
+use super::{Head, Record, answers, aside, new_incarnation, private_file, sql, tables};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{Cell, TABLES, Table};
 
@@ -179,15 +179,7 @@ impl Writer {
     }
 
     pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
-        let path = self.folder.join(format!("of-{}.db", self.head.cluster));
-        if !path.exists() {
-            private_file().create(true).append(true).open(&path)?;
-            let path = path.to_str().context("the data folder's name is no text")?;
-            self.connection
-                .execute("VACUUM INTO ?", [path])
-                .context("keep the copy of the other cluster")?;
-            std::fs::File::open(path)?.sync_all()?;
-        }
+        aside::keep_database(&self.connection, &self.folder, &self.head)?;
         self.head.incarnation = new_incarnation();
         Ok(())
     }

@@ -169,12 +169,13 @@ fn cart(shop: &str, user: &str, value: Option<&[u8]>) -> Shaped {
     let cart = record(value)?;
     let items = cart.get("items").and_then(Value::as_array).ok_or(Shapeless)?;
     for (position, item) in (0_i64..).zip(items) {
-        let (product, quantity) = (item.get(0), item.get(1));
+        let product = item.get(0).and_then(Value::as_str).ok_or(Shapeless)?;
+        let quantity = item.get(1).and_then(Value::as_i64).ok_or(Shapeless)?;
         let mut key = key.clone();
-        key.push(Cell::of(product));
+        key.push(Cell::text(product));
         let cells = vec![
             ("position", Cell::Integer(position)),
-            ("quantity", Cell::of(quantity)),
+            ("quantity", Cell::Integer(quantity)),
         ];
         edits.push(CARTS.set(key, cells));
     }

@@ -49,8 +49,17 @@ impl Table {
         self.columns[..self.key_columns].iter().map(|(name, _)| *name)
     }
 
+    fn kind(&self, name: &str) -> Kind {
+        let found = self.columns.iter().find(|(known, _)| *known == name);
+        found.expect("only columns of the table are set").1
+    }
+
     pub(crate) fn set(&'static self, key: Vec<Cell>, cells: Vec<(&'static str, Cell)>) -> Edit {
         assert_eq!(key.len(), self.key_columns, "a row is made under its whole key");
+        let cells: Vec<_> = cells
+            .into_iter()
+            .map(|(name, cell)| (name, cell.fit(self.kind(name))))
+            .collect();
         // A row of nothing is none: otherwise it would hang on the order in which the keys that make it came and went.
         if cells.iter().all(|(_, cell)| *cell == Cell::Null) {
             return self.clear(key, cells.into_iter().map(|(name, _)| name));
@@ -105,6 +114,16 @@ impl Cell {
             Some(Value::String(text)) => Self::Text(text.clone()),
             Some(Value::Number(number)) if number.is_i64() => Self::Integer(number.as_i64().unwrap_or(0)),
             Some(other) => Self::Text(other.to_string()),
+        }
+    }
+
+    /// As a column of this kind shows it. A database would make its own of a value of another kind, and no two engines
+    /// the same; a text where a number should be is only in the raw table.
+    fn fit(self, kind: Kind) -> Self {
+        match (kind, self) {
+            (Kind::Text, Self::Integer(number)) => Self::Text(number.to_string()),
+            (Kind::Integer, Self::Text(_)) => Self::Null,
+            (_, cell) => cell,
         }
     }
 

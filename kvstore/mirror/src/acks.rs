@@ -1,6 +1,6 @@
 //! Tells the store how far this mirror is: it waits for that before it acknowledges a write to its client.
-//! Invariant: what is told is on the disk. A mirror that cannot write falls silent, so that the store does what its
-//! mode says of a mirror that is lost.
+//! Invariant: what is told is on the disk, and is of the cluster that is told. A mirror that cannot write falls silent,
+//! so that the store does what its mode says of a mirror that is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kvstore_client::{Error, KvClient};
 use service::config::{MirrorConfig, MirrorMode};
 use service::tasks::Tasks;
 
-use crate::progress::Progress;
+use crate::progress::{Applied, Progress};
 
 /// A sign of life at least so often; the store waits a second for one.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
@@ -24,6 +24,22 @@ pub(crate) struct Acks {
     pub(crate) config: MirrorConfig,
     pub(crate) progress: Arc<Progress>,
     pub(crate) tasks: Tasks,
+}
+
+/// What is announced: a database, to the cluster that it is a copy of. No other cluster may take it for its own.
+#[derive(Clone, PartialEq, Eq)]
+struct Announced {
+    cluster: String,
+    incarnation: String,
+}
+
+impl Announced {
+    fn of(applied: &Applied) -> Option<Self> {
+        Some(Self {
+            cluster: applied.cluster.clone()?,
+            incarnation: applied.incarnation.clone(),
+        })
+    }
 }
 
 impl Acks {
@@ -41,39 +57,58 @@ impl Acks {
         let mut progress = self.progress.subscribe();
         loop {
             let applied = progress.borrow_and_update().clone();
-            let incarnation = applied.incarnation;
-            if announced.as_ref() != Some(&incarnation) {
-                match self.announce(&client, &incarnation).await {
-                    Ok(()) => announced = Some(incarnation.clone()),
-                    Err(error) => tracing::debug!(%error, "the store does not know of this mirror yet"),
+            let trouble = applied.trouble.is_some();
+            let (copy, revision) = (Announced::of(&applied), applied.revision);
+            if announced != copy {
+                // What another database was told, or of it, says nothing about this one.
+                announced = None;
+                self.progress.set_word(None);
+                if let Some(copy) = &copy {
+                    match self.announce(&client, &copy.incarnation).await {
+                        Ok(()) => announced = Some(copy.clone()),
+                        Err(error) => tracing::debug!(%error, "the store does not know of this mirror yet"),
+                    }
                 }
             }
-            if announced.is_some() && applied.trouble.is_none() {
-                let ack = MirrorAck {
-                    revision: applied.revision,
-                    incarnation,
-                };
-                match client.mirror_ack(&self.config.name, &ack).await {
-                    Ok(status) => self.progress.set_word(Some(status.state)),
-                    Err(Error::Unavailable { source }) => {
-                        tracing::debug!(error = %source, "the store cannot be told how far this mirror is");
-                        self.progress.set_word(None);
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                        continue;
-                    }
-                    Err(error) => {
-                        // Taken out by an operator, or announced by another copy under the same name.
-                        tracing::debug!(%error, "the store does not take this mirror's word");
-                        self.progress.set_word(Some("unannounced".to_owned()));
-                        tokio::time::sleep(SIGN_OF_LIFE).await;
-                    }
-                }
+            if let Some(copy) = &announced
+                && !trouble
+                && !self.tell_of(&client, copy, revision).await
+            {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
             }
             // An asynchronous mirror need not hurry: nobody waits for it.
             if self.config.mode == MirrorMode::Async {
                 tokio::time::sleep(SIGN_OF_LIFE_ASYNC).await;
             } else {
                 tokio::time::timeout(SIGN_OF_LIFE, progress.changed()).await.ok();
+            }
+        }
+    }
+
+    /// Answers whether the store has answered.
+    async fn tell_of(&self, client: &KvClient, copy: &Announced, revision: u64) -> bool {
+        let ack = MirrorAck {
+            revision,
+            incarnation: copy.incarnation.clone(),
+        };
+        match client.mirror_ack(&self.config.name, &ack).await {
+            Ok(status) => {
+                self.progress.set_word(Some(status.state));
+                true
+            }
+            Err(Error::Unavailable { source }) => {
+                tracing::debug!(error = %source, "the store cannot be told how far this mirror is");
+                self.progress.set_word(None);
+                false
+            }
+            Err(error) => {
+                // Taken out by an operator, or announced by another copy under the same name. That this is another
+                // cluster, which does not know of it, is found out by who follows, and then it is announced there.
+                tracing::debug!(%error, "the store does not take this mirror's word");
+                self.progress.set_word(Some("unannounced".to_owned()));
+                tokio::time::sleep(SIGN_OF_LIFE).await;
+                true
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Follows the store: its watch from the copy's own revision on, and all of it anew where that is gone.
-//! Invariant: the writer gets each revision once, whole, in order; while the copy is made anew, readers see the old.
+//! Invariant: the writer gets each revision once, whole, in order, and of one cluster: a watch goes on by itself where a
+//! new one answers at the same addresses, so its id is asked for beside it. While the copy is made anew, readers see
+//! the old.
 //! A copy of another cluster is kept beside before it is replaced: it may be the last there is.
 
 use std::collections::HashMap;
@@ -11,7 +13,8 @@ use kvstore_client::wire::level::Consistency;
 use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::{Error, KvClient, RangeRequest, ReadOptions, WatchRequest};
 use service::tasks::Tasks;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::copy::Head;
 use crate::progress::Progress;
@@ -23,6 +26,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const PAGE_ROWS: u32 = 10_000;
 /// A page of a large store takes longer than most reads.
 const PAGE_DEADLINE: Duration = Duration::from_secs(20);
+/// How often it is asked which cluster this is, and how long an answer holds. A node that asks one that hangs takes its
+/// time, and writes may wait for this mirror: an answer holds for longer than several looks take.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const SURE_FOR: Duration = Duration::from_secs(2);
 /// How often a long rebuild says how far it is.
 const SAY_EVERY_KEYS: u64 = 200_000;
 
@@ -37,6 +44,8 @@ pub(crate) struct Follower {
 enum End {
     /// The changes that come next are gone from the store.
     Gone,
+    /// Another cluster answers at the same addresses.
+    Another,
     Failed(anyhow::Error),
 }
 
@@ -53,10 +62,7 @@ impl Follower {
                     "the store cannot be followed at the moment"
                 );
             }
-            if tokio::time::timeout(RETRY_PAUSE, self.tasks.stopping())
-                .await
-                .is_ok()
-            {
+            if timeout(RETRY_PAUSE, self.tasks.stopping()).await.is_ok() {
                 return;
             }
         }
@@ -66,6 +72,7 @@ impl Follower {
         let cluster = self.cluster().await?;
         let mut head = self.head().await?;
         if !head.cluster.is_empty() && head.cluster != cluster {
+            self.know(None);
             tracing::warn!(
                 revision = head.revision,
                 "this is a copy of another cluster: it is kept beside, and made anew"
@@ -74,13 +81,21 @@ impl Follower {
             self.rebuild(0, &cluster).await?;
             head = self.head().await?;
         }
+        self.know(Some(&cluster));
         if head.revision == 0 {
             self.rebuild(0, &cluster).await?;
         }
         loop {
-            match self.watch().await {
-                // Of another cluster, it may be, that has begun from a backup at the same addresses.
-                End::Gone if self.cluster().await? != cluster => return Ok(()),
+            let mut end = self.watch(&cluster).await;
+            // Of another cluster, it may be, that has begun from a backup at the same addresses.
+            if matches!(end, End::Gone) && self.cluster().await? != cluster {
+                end = End::Another;
+            }
+            match end {
+                End::Another => {
+                    self.know(None);
+                    return Ok(());
+                }
                 End::Gone => {
                     let revision = self.head().await?.revision;
                     tracing::info!(
@@ -99,6 +114,12 @@ impl Follower {
         let cluster = self.client.cluster().await?.cluster_id;
         anyhow::ensure!(!cluster.is_empty(), "the cluster is still being made");
         Ok(cluster)
+    }
+
+    /// Of which cluster this is a copy, as far as the store itself has said so.
+    fn know(&self, cluster: Option<&str>) {
+        let cluster = cluster.map(str::to_owned);
+        self.progress.update(|applied| applied.cluster = cluster);
     }
 
     async fn head(&self) -> anyhow::Result<Head> {
@@ -121,7 +142,33 @@ impl Follower {
         answered.await.context("the writer has ended")?
     }
 
-    async fn watch(&self) -> End {
+    async fn watch(&self, cluster: &str) -> End {
+        let sure = watch::Sender::<Option<Instant>>::new(None);
+        tokio::select! {
+            end = self.take_changes(sure.subscribe()) => end,
+            () = Box::pin(self.look_out(cluster, &sure)) => End::Another,
+        }
+    }
+
+    /// Asks again and again which cluster this is, and ends when it is another one.
+    async fn look_out(&self, cluster: &str, sure: &watch::Sender<Option<Instant>>) {
+        loop {
+            let began = Instant::now();
+            match self.cluster().await {
+                Ok(found) if found == cluster => {
+                    sure.send_replace(Some(began));
+                }
+                Ok(_another) => return,
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "the store does not say who it is");
+                    sure.send_replace(None);
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn take_changes(&self, mut sure: watch::Receiver<Option<Instant>>) -> End {
         let revision = match self.head().await {
             Ok(head) => head.revision,
             Err(error) => return End::Failed(error),
@@ -139,6 +186,10 @@ impl Follower {
                 Err(Error::Compacted { .. } | Error::Protocol { .. }) => return End::Gone,
                 Err(error) => return End::Failed(error.into()),
             };
+            let lately = |at: &Option<Instant>| at.is_some_and(|at| at.elapsed() < SURE_FOR);
+            if sure.wait_for(lately).await.is_err() {
+                return End::Failed(anyhow::anyhow!("nobody looks out any more"));
+            }
             self.progress.note(batch.revision, batch.arrived);
             if let Err(error) = self.order(Order::Apply(batch)).await {
                 return End::Failed(error);
@@ -149,7 +200,7 @@ impl Follower {
     /// Reads everything at one revision, not before `least`.
     async fn rebuild(&self, least: u64, cluster: &str) -> anyhow::Result<()> {
         self.answered(Order::BeginRebuild).await?;
-        match self.read_all(least).await {
+        match self.read_all_of(least, cluster).await {
             Ok(revision) => {
                 let cluster = cluster.to_owned();
                 self.answered(|done| Order::EndRebuild {
@@ -166,6 +217,13 @@ impl Follower {
                 Err(error)
             }
         }
+    }
+
+    async fn read_all_of(&self, least: u64, cluster: &str) -> anyhow::Result<u64> {
+        let revision = self.read_all(least).await?;
+        let found = self.cluster().await?;
+        anyhow::ensure!(found == cluster, "another cluster answers by now");
+        Ok(revision)
     }
 
     async fn read_all(&self, least: u64) -> anyhow::Result<u64> {

@@ -13,6 +13,8 @@ pub(crate) struct Applied {
     pub(crate) revision: u64,
     /// Of the database, as the store is told.
     pub(crate) incarnation: String,
+    /// The cluster that this is a copy of, once it has said at this process's question that it is this one.
+    pub(crate) cluster: Option<String>,
     /// Why nothing more can be written, while that is so.
     pub(crate) trouble: Option<String>,
     pub(crate) keys: u64,

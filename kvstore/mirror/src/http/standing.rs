@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 pub(super) use super::state::metrics;
 use crate::copy::Reader;
+use crate::progress::Applied;
 use crate::verify::{self, Verdict};
 use crate::writer::Order;
 
@@ -54,14 +55,7 @@ pub(super) async fn status(State(app): State<Shared>) -> Json<Status> {
     let newest = cluster.unwrap_or(seen).max(applied.revision);
     let lag_revisions = newest - applied.revision;
     let word = app.progress.word();
-    let degraded = word.as_deref() == Some("degraded") || applied.trouble.is_some();
-    let state = if degraded {
-        "degraded"
-    } else if applied.rebuilding.is_some() || word.as_deref() == Some("catching_up") || word.is_none() {
-        "catching_up"
-    } else {
-        "ok"
-    };
+    let state = state(&applied, word.as_deref());
     Json(Status {
         name: app.name.clone(),
         mode: app.mirror.mode.word(),
@@ -79,6 +73,18 @@ pub(super) async fn status(State(app): State<Shared>) -> Json<Status> {
         transactions: applied.transactions,
         changes: applied.keys,
     })
+}
+
+/// Well is only who is called so by the store that it is a copy of.
+fn state(applied: &Applied, word: Option<&str>) -> &'static str {
+    let follows = applied.cluster.is_some() && applied.rebuilding.is_none();
+    if applied.trouble.is_some() || word == Some("degraded") {
+        "degraded"
+    } else if follows && word == Some("ok") {
+        "ok"
+    } else {
+        "catching_up"
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -171,4 +177,38 @@ pub(super) async fn ready(State(app): State<Shared>) -> Result<&'static str> {
         problem::NOT_READY,
         "Nothing was copied yet; the store may have no leader.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn well_is_who_is_called_so_by_its_own_cluster() {
+        let follows = Applied {
+            cluster: Some("one".to_owned()),
+            ..Applied::default()
+        };
+        for word in [
+            None,
+            Some("unannounced"),
+            Some("catching_up"),
+            Some("a word of later"),
+        ] {
+            assert_eq!(state(&follows, word), "catching_up", "{word:?}");
+        }
+        assert_eq!(state(&follows, Some("ok")), "ok");
+        assert_eq!(state(&follows, Some("degraded")), "degraded");
+        assert_eq!(state(&Applied::default(), Some("ok")), "catching_up", "of whom?");
+        let rebuilding = Applied {
+            rebuilding: Some(5),
+            ..follows.clone()
+        };
+        assert_eq!(state(&rebuilding, Some("ok")), "catching_up");
+        let trouble = Applied {
+            trouble: Some("no room".to_owned()),
+            ..follows
+        };
+        assert_eq!(state(&trouble, Some("ok")), "degraded");
+    }
 }

@@ -31,7 +31,10 @@ async fn follows(engine: MirrorEngine, mode: MirrorMode) {
     assert!(verdict["keys"].as_u64().unwrap() >= 79, "{verdict}");
     // What the shop deletes of a product is its record alone.
     store.delete("shop/petstore/live/goods/12/record").await.unwrap();
-    let odd = store.put("shop/petstore/live/goods/13/record", "[]").await.unwrap();
+    let odd = store
+        .put("shop/petstore/live/goods/13/record", "[]")
+        .await
+        .unwrap();
     mirror.reaches(odd.revision).await;
     Mirror::equal(&mirror.verify().await);
     let status = mirror.status().await;
@@ -230,4 +233,32 @@ async fn the_copy_of_another_cluster_is_kept_beside() {
     mirror.stop().await;
     first.cluster.stop().await;
     second.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_made_anew_are_another_cluster() {
+    let mut system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 1..20).await).await;
+    let (tasks, running) = system.begin_anew().await;
+    let store = system.store();
+    store.put("only/here", "x").await.unwrap();
+    crate::harness::wait_for("the copy of the new nodes", async || {
+        let verdict = mirror.client.get("/verify").await;
+        let equal = verdict.status == 200 && verdict.json()["equal"] == true;
+        let status = mirror.status().await;
+        (equal && status["state"] == "ok")
+            .then_some(())
+            .ok_or((verdict.text(), status))
+    })
+    .await;
+    // Also beyond where the first cluster was.
+    mirror.reaches(write_goods(&store, 20..50).await).await;
+    Mirror::equal(&mirror.verify().await);
+    let kept = std::fs::read_dir(system.folder()).unwrap().flatten();
+    let mut names = kept.map(|entry| entry.file_name().into_string().unwrap());
+    assert!(names.any(|name| name.starts_with("of-")));
+    mirror.stop().await;
+    tasks.stop();
+    running.await.unwrap().unwrap();
 }

@@ -77,6 +77,25 @@ impl System {
         }
     }
 
+    /// Makes another cluster at the same address, with the same tokens and nothing of what the first one had.
+    pub(crate) async fn begin_anew(&mut self) -> (Tasks, JoinHandle<anyhow::Result<()>>) {
+        self.cluster.stop_node(0).await;
+        let clients = TcpListener::bind(&self.config.nodes[0].client).await.unwrap();
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = self.config.clone();
+        config.nodes[0].peer = peers.local_addr().unwrap().to_string();
+        let settings = kvstore::Settings {
+            id: config.nodes[0].id,
+            config,
+            data: self.cluster.folder().join("anew"),
+            secrets: self.cluster.secrets().clone(),
+        };
+        let tasks = Tasks::new();
+        let node = Box::pin(kvstore::run(settings, clients, peers, tasks.clone()));
+        let running = tasks.spawn("node", node);
+        (tasks, running)
+    }
+
     /// Runs a mirror until it ends by itself.
     pub(crate) async fn run_in(&self, data: PathBuf) -> anyhow::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -109,7 +109,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
 
 /// Two processes that write one copy would each believe to be the mirror.
 fn lock_folder(folder: &std::path::Path) -> anyhow::Result<std::fs::File> {
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    copy::make_folder(folder)?;
     let path = folder.join("LOCK");
     let mut options = std::fs::File::options();
     let file = options.create(true).truncate(false).write(true).open(&path);

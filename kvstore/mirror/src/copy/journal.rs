@@ -110,6 +110,8 @@ impl Journal {
             tracing::info!("the last record of the journal was cut short; it was never acknowledged");
             file.set_len(bytes).context("cut the journal")?;
         }
+        // Also what another mode wrote without: it is told to the store now.
+        file.sync_all().context("sync the journal")?;
         file.seek(SeekFrom::Start(bytes))?;
         Ok(Self { file, bytes, synced })
     }

@@ -61,11 +61,7 @@ pub(crate) fn open(
     engine: MirrorEngine,
     mode: MirrorMode,
 ) -> anyhow::Result<(Writer, Reader)> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("make the folder {}", folder.display()))?;
+    make_folder(folder)?;
     Ok(match engine {
         MirrorEngine::Sqlite => {
             let (writer, reader) = sqlite::open(folder, mode)?;
@@ -241,6 +237,29 @@ fn new_incarnation() -> String {
     format!("{random:016x}")
 }
 
+/// For its owner alone, and on the disk before anything in it counts as being there.
+pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make the folder {}", folder.display()))?;
+    match folder.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+/// What a process that died wrote may be read back and still not be on the disk: whoever goes on from it brings it there
+/// first. Nothing where there is no such file.
+fn sync_file(path: &Path) -> anyhow::Result<()> {
+    match fs::File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        synced => synced.with_context(|| format!("sync {}", path.display())),
+    }
+}
+
 /// A name is on the disk only when its folder is.
 fn sync_folder(folder: &Path) -> anyhow::Result<()> {
     fs::File::open(folder)
@@ -253,4 +272,46 @@ fn private_file() -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();
     options.mode(0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// All files of a copy that is being written, as a process that is killed leaves them.
+    fn killed(folder: &Path, at: &Path) {
+        make_folder(at).unwrap();
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "mirror.db-shm" {
+                fs::copy(entry.path(), at.join(entry.file_name())).unwrap();
+            }
+        }
+    }
+
+    fn batch(revision: u64) -> Batch {
+        Batch {
+            revision,
+            changes: vec![crate::row::Change::Delete(format!("key-{revision}"))],
+            kept: None,
+            arrived: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn who_is_killed_goes_on_in_any_mode() {
+        for engine in [MirrorEngine::Sqlite, MirrorEngine::Json] {
+            let folder = tempfile::tempdir().unwrap();
+            let (at, later) = (folder.path().join("at"), folder.path().join("later"));
+            let (mut writer, _reader) = open(&at, engine, MirrorMode::Async).unwrap();
+            writer.apply(&[batch(5), batch(6)]).unwrap();
+            killed(&at, &later);
+            let (mut writer, _reader) = open(&later, engine, MirrorMode::Sync).unwrap();
+            assert_eq!(writer.head().revision, 6, "{engine:?}");
+            writer.apply(&[batch(7)]).unwrap();
+            assert_eq!(writer.head().revision, 7, "{engine:?}");
+        }
+    }
 }

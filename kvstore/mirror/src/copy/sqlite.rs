@@ -15,11 +15,14 @@ use serde_json::Value;
 use service::config::MirrorMode;
 
 use super::head::{change_over, head, make, put_head};
-use super::{Head, Record, answers, aside, new_incarnation, private_file, sql, tables};
+use super::{
+    Head, Record, answers, aside, new_incarnation, private_file, sql, sync_file, sync_folder, tables,
+};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{Cell, TABLES, Table};
 
 const FILE: &str = "mirror.db";
+const WAL: &str = "mirror.db-wal";
 /// Somebody's own program may hold a lock for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 /// Pages of the WAL before they are moved into the file.
@@ -58,6 +61,10 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
         .append(true)
         .open(&path)
         .with_context(|| format!("make {}", path.display()))?;
+    // Before SQLite opens them: the locks of a process end when it closes any handle of the file.
+    sync_file(&path)?;
+    sync_file(&folder.join(WAL))?;
+    sync_folder(folder)?;
     let connection = Connection::open(&path).with_context(|| format!("open {}", path.display()))?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);

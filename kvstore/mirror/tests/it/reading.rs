@@ -67,8 +67,12 @@ async fn a_program_of_sqlite_reads_while_it_is_written() {
     }
     stop.store(true, Ordering::Relaxed);
     assert!(writing.await.unwrap() > 0);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&database).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600, "the raw table is for its owner alone");
+    let mode = |path: &std::path::Path| {
+        let permissions = std::fs::metadata(path).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777
+    };
+    assert_eq!(mode(&database), 0o600, "the raw table is for its owner alone");
+    assert_eq!(mode(&system.folder()), 0o700);
     mirror.stop().await;
     system.cluster.stop().await;
 }

@@ -30,8 +30,12 @@ impl Promote {
             (None, Some(name)) => context.data.join(name),
             (None, None) => return Err(Usage("say which mirror: --name or --from".to_owned()).into()),
         };
-        let source =
-            Source::open(&folder).with_context(|| format!("read the mirror in {}", folder.display()))?;
+        let configured = self.name.as_ref().and_then(|name| context.config.mirror(name));
+        let source = match configured {
+            Some(mirror) => Source::open_configured(&folder, mirror.engine),
+            None => Source::open(&folder),
+        };
+        let source = source.with_context(|| format!("read the mirror in {}", folder.display()))?;
         let (revision, old) = (source.revision(), source.cluster().to_owned());
         // In the way before anything is written: an hour later would be too late to learn it.
         for node in &context.config.nodes {

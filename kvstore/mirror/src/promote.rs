@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use kvstore_client::wire::mirror::{Granted, KeptAnswer};
+use service::config::MirrorEngine;
 
 use crate::copy::{self, View};
 
@@ -33,11 +35,39 @@ pub struct Source {
 
 impl Source {
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let view = copy::open_to_read(folder)?.view()?;
-        anyhow::ensure!(
-            view.head().revision > 0,
-            "this mirror has not copied anything yet"
-        );
+        Self::choose(folder, None)
+    }
+
+    /// With what the configuration says of it, which counts where the engine was changed.
+    pub fn open_configured(folder: &Path, engine: MirrorEngine) -> anyhow::Result<Self> {
+        Self::choose(folder, Some(engine))
+    }
+
+    fn choose(folder: &Path, configured: Option<MirrorEngine>) -> anyhow::Result<Self> {
+        let mut copies = Vec::new();
+        for (engine, reader) in copy::open_to_read(folder)? {
+            let view = reader.view()?;
+            if view.head().revision > 0 {
+                copies.push((Some(engine) == configured, view));
+            }
+        }
+        // Of one cluster, whoever got further has all that the other one has.
+        copies.sort_by_key(|(configured, view)| (view.head().revision, *configured));
+        if let [(_, one), (_, other)] = copies.as_slice()
+            && one.head().cluster != other.head().cluster
+        {
+            anyhow::ensure!(
+                configured.is_some(),
+                "here are copies of two clusters: {} up to revision {}, and {} up to revision {}. Move mirror.db (with \
+                 mirror.db-wal) or kv.json away, or say which mirror of the configuration this is",
+                one.head().cluster,
+                one.head().revision,
+                other.head().cluster,
+                other.head().revision
+            );
+            copies.retain(|(configured, _)| *configured);
+        }
+        let (_, view) = copies.pop().context("this mirror has not copied anything yet")?;
         Ok(Self {
             view,
             page: Vec::new().into_iter(),
@@ -93,5 +123,57 @@ impl Iterator for Source {
             return Some(Err(error));
         }
         self.page.next().map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::config::MirrorEngine::{Json, Sqlite};
+    use service::config::MirrorMode;
+
+    use super::*;
+    use crate::row::Row;
+
+    fn has_copied(folder: &Path, engine: MirrorEngine, revision: u64, cluster: &str) {
+        let (mut writer, _reader) = copy::open(folder, engine, MirrorMode::Sync).unwrap();
+        let row = Row {
+            key: format!("{engine:?}"),
+            ..Row::default()
+        };
+        writer.begin_rebuild().unwrap();
+        writer.rebuild_rows(vec![row]).unwrap();
+        writer.end_rebuild(revision, cluster).unwrap();
+    }
+
+    /// The key says which copy was taken.
+    fn taken(source: anyhow::Result<Source>) -> String {
+        match source {
+            Ok(mut source) => source.next().unwrap().unwrap().key,
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn of_two_copies_the_one_that_is_kept_up_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        drop(copy::open(folder, Json, MirrorMode::Sync).unwrap());
+        let nothing = taken(Source::open(folder));
+        assert!(nothing.contains("not copied anything"), "{nothing}");
+        has_copied(folder, Sqlite, 5, "one");
+        assert_eq!(taken(Source::open(folder)), "Sqlite");
+        // The engine was changed, and all was lost before the first copy in it was whole.
+        assert_eq!(taken(Source::open_configured(folder, Json)), "Sqlite");
+        has_copied(folder, Json, 9, "one");
+        assert_eq!(taken(Source::open(folder)), "Json");
+        assert_eq!(taken(Source::open_configured(folder, Json)), "Json");
+        has_copied(folder, Json, 3, "two");
+        assert_eq!(taken(Source::open_configured(folder, Json)), "Json");
+        assert_eq!(taken(Source::open_configured(folder, Sqlite)), "Sqlite");
+        let refused = taken(Source::open(folder));
+        assert!(
+            refused.contains("two clusters: two up to revision 3, and one up to revision 5"),
+            "{refused}"
+        );
     }
 }

@@ -74,15 +74,23 @@ pub(crate) fn open(
     })
 }
 
-/// Opens what a mirror left behind, to read it.
-pub(crate) fn open_to_read(folder: &Path) -> anyhow::Result<Reader> {
+/// Opens what a mirror left behind, to read it. Whose engine was changed has left two copies.
+pub(crate) fn open_to_read(folder: &Path) -> anyhow::Result<Vec<(MirrorEngine, Reader)>> {
+    let mut readers = Vec::new();
     if sqlite::is_there(folder) {
-        return Ok(Reader::Sqlite(sqlite::Reader::of(folder)?));
+        let reader = Reader::Sqlite(sqlite::Reader::of(folder)?);
+        readers.push((MirrorEngine::Sqlite, reader));
     }
     if json::is_there(folder) {
-        return Ok(Reader::Json(json::read(folder)?));
+        let reader = Reader::Json(json::read(folder)?);
+        readers.push((MirrorEngine::Json, reader));
     }
-    anyhow::bail!("{} is not the folder of a mirror", folder.display())
+    anyhow::ensure!(
+        !readers.is_empty(),
+        "{} is not the folder of a mirror",
+        folder.display()
+    );
+    Ok(readers)
 }
 
 impl Writer {

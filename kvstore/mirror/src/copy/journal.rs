@@ -1,6 +1,6 @@
 //! The journal of the JSON copy: one record for each group of revisions, with its length and checksum.
 //! Invariant: a record that was synced is read back; one that a crash cut short is the last, and counts as never
-//! written.
+//! written. Of records that were not synced a crash may leave any: what comes before the first that is gone counts.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -86,15 +86,22 @@ impl From<StoredRow> for Row {
     }
 }
 
+/// Whether each record was on the disk before the next one came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Synced,
+    Unsynced,
+}
+
 pub(super) struct Journal {
     file: File,
     pub(super) bytes: u64,
-    synced: bool,
+    written: Written,
 }
 
 impl Journal {
     /// Opens it behind its last whole record, each of which is handed on.
-    pub(super) fn open(path: &Path, synced: bool, each: &mut dyn FnMut(Entry)) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, written: Written, each: &mut dyn FnMut(Entry)) -> anyhow::Result<Self> {
         let mut options = private_file();
         let mut file = options
             .create(true)
@@ -105,15 +112,15 @@ impl Journal {
             .with_context(|| format!("open {}", path.display()))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).context("read the journal")?;
-        let bytes = read(&text, each)?;
+        let bytes = read(&text, written, each)?;
         if bytes < text.len() as u64 {
-            tracing::info!("the last record of the journal was cut short; it was never acknowledged");
+            tracing::info!("the end of the journal was cut short; what stood there was never waited for");
             file.set_len(bytes).context("cut the journal")?;
         }
         // Also what another mode wrote without: it is told to the store now.
         file.sync_all().context("sync the journal")?;
         file.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { file, bytes, synced })
+        Ok(Self { file, bytes, written })
     }
 
     pub(super) fn append(&mut self, entry: &Entry) -> anyhow::Result<()> {
@@ -124,7 +131,7 @@ impl Journal {
         record.extend(crc32c::crc32c(&body).to_le_bytes());
         record.extend(&body);
         let written = self.file.write_all(&record).and_then(|()| {
-            if self.synced {
+            if self.written == Written::Synced {
                 self.file.sync_data()
             } else {
                 Ok(())
@@ -142,26 +149,28 @@ impl Journal {
 }
 
 /// Answers where the last whole record ends.
-pub(super) fn read(text: &[u8], each: &mut dyn FnMut(Entry)) -> anyhow::Result<u64> {
+pub(super) fn read(text: &[u8], written: Written, each: &mut dyn FnMut(Entry)) -> anyhow::Result<u64> {
     let mut rest = text;
-    let mut end = 0;
-    while let Some((header, body)) = rest.split_at_checked(HEADER) {
-        let (length, crc) = header.split_at(4);
-        let length = u32::from_le_bytes(length.try_into().expect("split at four")) as usize;
-        let crc = u32::from_le_bytes(crc.try_into().expect("eight less four"));
-        let Some((body, behind)) = body.split_at_checked(length) else {
-            break;
-        };
-        if crc32c::crc32c(body) != crc {
-            // Damage in the middle is something else than an end that was never reached.
-            anyhow::ensure!(behind.is_empty(), "the journal is damaged at byte {end}");
-            break;
-        }
+    while let Some((body, behind)) = record(rest) {
         each(serde_json::from_slice(body).context("read a record of the journal")?);
-        end += (HEADER + length) as u64;
         rest = behind;
     }
-    Ok(end)
+    let end = text.len() - rest.len();
+    // Damage in the middle is something else than an end that was never reached, also where it is the length that was
+    // damaged and seems to reach beyond the end.
+    let damaged = written == Written::Synced && (1..rest.len()).any(|at| record(&rest[at..]).is_some());
+    anyhow::ensure!(!damaged, "the journal is damaged at byte {end}");
+    Ok(end as u64)
+}
+
+/// The record that begins here, if it is whole, and what comes behind it. None is empty: zeros are what a file system
+/// leaves where it had no time to write more.
+fn record(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = text.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let (body, behind) = rest.split_at_checked(length)?;
+    (length > 0 && crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some((body, behind))
 }
 
 #[cfg(test)]
@@ -180,29 +189,76 @@ mod tests {
     fn a_record_that_was_cut_short_is_as_if_it_never_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let mut journal = Journal::open(&path, true, &mut |_| panic!("it is new")).unwrap();
+        let mut journal = Journal::open(&path, Written::Synced, &mut |_| panic!("it is new")).unwrap();
         for revision in 1..=3 {
             journal.append(&entry(revision)).unwrap();
         }
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             let mut seen = Vec::new();
-            read(&whole[..cut], &mut |entry| seen.push(entry.revision)).unwrap();
+            read(&whole[..cut], Written::Synced, &mut |entry| {
+                seen.push(entry.revision)
+            })
+            .unwrap();
             let records = 3 * cut / whole.len();
             assert_eq!(seen, (1..=records as u64).collect::<Vec<_>>(), "cut at {cut}");
         }
         let mut damaged = whole.clone();
         damaged[HEADER + 2] ^= 1;
         assert!(
-            read(&damaged, &mut |_| ()).is_err(),
+            read(&damaged, Written::Synced, &mut |_| ()).is_err(),
             "damage before the end is told"
         );
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let mut seen = Vec::new();
-        let mut journal = Journal::open(&path, true, &mut |entry| seen.push(entry.revision)).unwrap();
+        let mut journal =
+            Journal::open(&path, Written::Synced, &mut |entry| seen.push(entry.revision)).unwrap();
         journal.append(&entry(4)).unwrap();
         drop(journal);
-        Journal::open(&path, true, &mut |entry| seen.push(entry.revision)).unwrap();
+        Journal::open(&path, Written::Synced, &mut |entry| seen.push(entry.revision)).unwrap();
         assert_eq!(seen, [1, 2, 1, 2, 4]);
+    }
+
+    /// What is read of three records after this was done to them.
+    fn left(written: Written, harm: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<Vec<u64>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut journal = Journal::open(&path, written, &mut |_| panic!("it is new")).unwrap();
+        for revision in 1..=3 {
+            journal.append(&entry(revision)).unwrap();
+        }
+        let mut text = std::fs::read(&path).unwrap();
+        harm(&mut text);
+        let mut seen = Vec::new();
+        read(&text, written, &mut |entry| seen.push(entry.revision))?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn zeros_are_an_end() {
+        for zeros in [1, 8, 9, 4096] {
+            let seen = left(Written::Synced, |text| text.extend(vec![0; zeros]));
+            assert_eq!(seen.unwrap(), [1, 2, 3], "{zeros}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_was_damaged_cuts_off_no_synced_record() {
+        // The highest byte of the first length: the record seems to reach beyond the end.
+        let damaged = |text: &mut Vec<u8>| text[3] ^= 0x80;
+        let error = left(Written::Synced, damaged).unwrap_err();
+        assert!(error.to_string().contains("damaged at byte 0"), "{error}");
+        let zeroed = |text: &mut Vec<u8>| text[..HEADER + 3].fill(0);
+        left(Written::Synced, zeroed).unwrap_err();
+    }
+
+    #[test]
+    fn of_what_was_not_synced_the_part_before_the_gap_counts() {
+        let second = |text: &[u8]| text.len() / 3 + HEADER + 2;
+        let seen = left(Written::Unsynced, |text| {
+            let at = second(text);
+            text[at] ^= 1;
+        });
+        assert_eq!(seen.unwrap(), [1]);
     }
 }

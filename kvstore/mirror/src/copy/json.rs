@@ -3,7 +3,8 @@
 //! either the old pair or the new one. Documents are written beside, synced, and renamed: each is always whole.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use service::config::MirrorMode;
 use service::time::now_ms;
 
 use super::answers::GRACE_MS;
-use super::journal::{self, Entry, Journal, StoredRow};
-use super::{Head, Maps, Record, aside, new_incarnation, private_file, sync_folder};
+use super::document::write_beside;
+use super::journal::{self, Entry, Journal, StoredRow, Written};
+use super::{Head, Maps, Record, aside, new_incarnation, sync_folder};
 use crate::row::{Batch, Change, Row};
 use crate::shape::{self, Cell, Effect, Table};
 
@@ -48,7 +50,11 @@ pub(crate) struct Writer {
     journal: Journal,
     /// Which journal goes on from the documents.
     epoch: u64,
-    synced: bool,
+    /// The last that documents were to name, also where it is not known whether they do.
+    epoch_last: u64,
+    /// The documents may name another journal than the one that is written: what it gets might not be read again.
+    unsettled: bool,
+    written: Written,
     next_documents: Instant,
     rebuilt: Option<Everything>,
 }
@@ -68,6 +74,9 @@ struct Raw {
     cluster: String,
     incarnation: String,
     journal: u64,
+    /// Whether that journal is written without syncs; an earlier version did not say.
+    #[serde(default)]
+    unsynced: Option<bool>,
     kvs: Vec<StoredRow>,
     #[serde(default)]
     answers: Vec<KeptAnswer>,
@@ -114,10 +123,10 @@ impl Everything {
     }
 }
 
-/// What the document says, without the journal.
-fn load(folder: &Path) -> anyhow::Result<(Everything, u64)> {
+/// What the document says, without the journal: which that is, and how it was written.
+fn load(folder: &Path) -> anyhow::Result<(Everything, u64, Option<Written>)> {
     let path = folder.join(RAW);
-    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let raw: Raw = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
     let mut all = Everything {
         head: Head {
@@ -133,37 +142,58 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64)> {
     for answer in raw.answers {
         all.keep(answer);
     }
-    Ok((all, raw.journal))
+    let kind = |unsynced| {
+        if unsynced {
+            Written::Unsynced
+        } else {
+            Written::Synced
+        }
+    };
+    let written = raw.unsynced.map(kind);
+    Ok((all, raw.journal, written))
 }
 
 /// What is there, without changing a byte of it.
 pub(super) fn read(folder: &Path) -> anyhow::Result<Reader> {
-    let (mut all, epoch) = load(folder)?;
-    let text = std::fs::read(journal_path(folder, epoch)).context("read the journal")?;
-    journal::read(&text, &mut |entry| all.take(entry))?;
+    let (mut all, epoch, told) = load(folder)?;
+    let written = told.unwrap_or(Written::Synced);
+    let text = fs::read(journal_path(folder, epoch)).context("read the journal")?;
+    journal::read(&text, written, &mut |entry| all.take(entry))?;
     Ok(Reader(Arc::new(RwLock::new(all))))
 }
 
 pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, Reader)> {
+    let written = match mode {
+        MirrorMode::Sync => Written::Synced,
+        MirrorMode::Async => Written::Unsynced,
+    };
     if !is_there(folder) {
         let mut new = Everything::default();
         new.head.incarnation = new_incarnation();
-        write_raw(folder, &new, 1)?;
+        let path = folder.join(RAW);
+        fs::rename(write_beside(&path, &Raw::of(&new, 1, written))?, path)?;
+        sync_folder(folder)?;
     }
-    let (mut all, epoch) = load(folder)?;
-    let synced = mode == MirrorMode::Sync;
-    let journal = Journal::open(&journal_path(folder, epoch), synced, &mut |entry| all.take(entry))?;
+    let (mut all, epoch, told) = load(folder)?;
+    let before = told.unwrap_or(written);
+    let journal = Journal::open(&journal_path(folder, epoch), before, &mut |entry| all.take(entry))?;
     sync_folder(folder)?;
     let shared: Shared = Arc::new(RwLock::new(all));
-    let writer = Writer {
+    let mut writer = Writer {
         shared: Arc::clone(&shared),
         folder: folder.to_owned(),
         journal,
         epoch,
-        synced,
+        epoch_last: epoch,
+        unsettled: false,
+        written,
         next_documents: Instant::now(),
         rebuilt: None,
     };
+    // A journal of the other kind is not gone on with.
+    if told != Some(written) {
+        writer.write_all()?;
+    }
     Ok((writer, Reader(shared)))
 }
 
@@ -174,6 +204,9 @@ impl Writer {
 
     pub(super) fn apply(&mut self, batches: &[Batch]) -> anyhow::Result<u64> {
         let Some(last) = batches.last() else { return Ok(0) };
+        if self.unsettled {
+            self.write_all()?;
+        }
         let changes = || batches.iter().flat_map(|batch| &batch.changes);
         let entry = Entry {
             revision: last.revision,
@@ -223,8 +256,8 @@ impl Writer {
     }
 
     pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
+        self.write_all()?;
         let all = read_lock(&self.shared).clone();
-        self.write_documents(&all)?;
         aside::keep_document(&self.folder.join(RAW), &self.folder, &all.head)?;
         let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         all.head.incarnation = new_incarnation();
@@ -234,7 +267,7 @@ impl Writer {
     pub(super) fn write_documents_when_due(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let due = began >= self.next_documents || self.journal.bytes >= JOURNAL_BYTES_MAX;
-        if self.journal.bytes == 0 || !due {
+        if !self.unsettled && (self.journal.bytes == 0 || !due) {
             return Ok(());
         }
         let ended = now_ms().saturating_sub(GRACE_MS);
@@ -248,67 +281,60 @@ impl Writer {
         Ok(())
     }
 
+    fn write_all(&mut self) -> anyhow::Result<()> {
+        let all = read_lock(&self.shared).clone();
+        self.write_documents(&all)
+    }
+
     /// The raw document is the one that counts; the others follow from it.
     fn write_documents(&mut self, all: &Everything) -> anyhow::Result<()> {
-        let next = self.epoch + 1;
+        let next = self.epoch_last + 1;
         let path = journal_path(&self.folder, next);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let journal = Journal::open(&path, self.synced, &mut |_entry| ())?;
+        let journal = Journal::open(&path, self.written, &mut |_entry| ())?;
         sync_folder(&self.folder)?;
-        write_raw(&self.folder, all, next)?;
+        let path = self.folder.join(RAW);
+        let beside = write_beside(&path, &Raw::of(all, next, self.written))?;
+        // From here on nobody knows which of the two a crash would leave, until the folder is on the disk.
+        self.unsettled = true;
+        self.epoch_last = next;
+        fs::rename(beside, path).context("replace the document")?;
+        sync_folder(&self.folder)?;
+        self.unsettled = false;
         self.journal = journal;
-        let old = journal_path(&self.folder, std::mem::replace(&mut self.epoch, next));
-        if let Err(error) = std::fs::remove_file(old) {
-            tracing::debug!(%error, "an old journal stays behind");
+        for old in std::mem::replace(&mut self.epoch, next)..next {
+            if let Err(error) = fs::remove_file(journal_path(&self.folder, old)) {
+                tracing::debug!(%error, "an old journal stays behind");
+            }
         }
         for (name, rows) in all.maps.documents() {
             let document = serde_json::json!({"revision": all.head.revision, name: rows});
-            write(&self.folder.join(format!("{name}.json")), &document)?;
+            let path = self.folder.join(format!("{name}.json"));
+            fs::rename(write_beside(&path, &document)?, path)?;
         }
         sync_folder(&self.folder)
     }
 }
 
-fn write_raw(folder: &Path, all: &Everything, epoch: u64) -> anyhow::Result<()> {
-    let raw = Raw {
-        revision: all.head.revision,
-        cluster: all.head.cluster.clone(),
-        incarnation: all.head.incarnation.clone(),
-        journal: epoch,
-        kvs: all.rows.values().map(|row| row.as_ref().into()).collect(),
-        answers: all
-            .answers
-            .values()
-            .map(|answer| KeptAnswer::clone(answer))
-            .collect(),
-    };
-    write(&folder.join(RAW), &raw)?;
-    sync_folder(folder)
-}
-
-fn write(path: &Path, document: &impl Serialize) -> anyhow::Result<()> {
-    let beside = path.with_extension("tmp");
-    let write = || -> anyhow::Result<()> {
-        let file = private_file()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .open(&beside)?;
-        let mut out = BufWriter::new(file);
-        serde_json::to_writer(&mut out, document)?;
-        out.write_all(b"\n")?;
-        out.into_inner().context("write what is left")?.sync_all()?;
-        Ok(std::fs::rename(&beside, path)?)
-    };
-    let written = write();
-    if written.is_err() {
-        // On a full disk it would take the room of what must be written.
-        std::fs::remove_file(&beside).ok();
+impl Raw {
+    fn of(all: &Everything, epoch: u64, written: Written) -> Self {
+        Self {
+            revision: all.head.revision,
+            cluster: all.head.cluster.clone(),
+            incarnation: all.head.incarnation.clone(),
+            journal: epoch,
+            unsynced: Some(written == Written::Unsynced),
+            kvs: all.rows.values().map(|row| row.as_ref().into()).collect(),
+            answers: all
+                .answers
+                .values()
+                .map(|answer| KeptAnswer::clone(answer))
+                .collect(),
+        }
     }
-    written.with_context(|| format!("write {}", path.display()))
 }
 
 fn read_lock(shared: &Shared) -> RwLockReadGuard<'_, Everything> {

@@ -4,6 +4,7 @@
 
 mod answers;
 mod aside;
+mod document;
 mod head;
 mod journal;
 mod json;
@@ -321,5 +322,32 @@ mod tests {
             writer.apply(&[batch(7)]).unwrap();
             assert_eq!(writer.head().revision, 7, "{engine:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_taken_while_a_crash_might_leave_it_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let (mut writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Sync).unwrap();
+        writer.apply(&[batch(5)]).unwrap();
+        // The document is written, and whether it has its name cannot be known.
+        let (document, moved) = (folder.join("kv.json"), folder.join("moved"));
+        fs::rename(&document, &moved).unwrap();
+        fs::create_dir_all(document.join("in the way")).unwrap();
+        writer.set_aside().unwrap_err();
+        writer.apply(&[batch(6)]).unwrap_err();
+        assert_eq!(writer.head().revision, 5);
+        fs::remove_dir_all(&document).unwrap();
+        fs::rename(&moved, &document).unwrap();
+        writer.apply(&[batch(6)]).unwrap();
+        drop(writer);
+        let (writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Async).unwrap();
+        assert_eq!(writer.head().revision, 6);
+        drop(writer);
+        let journals = fs::read_dir(folder).unwrap().flatten().filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            name.starts_with("journal-")
+        });
+        assert_eq!(journals.count(), 1, "what was begun in vain is gone");
     }
 }

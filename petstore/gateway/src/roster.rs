@@ -109,6 +109,12 @@ impl Roster {
         self.asked.pick(service, &sound)
     }
 
+    /// The one of this name, whether it failed lately or not.
+    pub(crate) fn instance(&self, service: &str, name: &str) -> Option<Arc<Registration>> {
+        let mut instances = self.registered(service, &[]).into_iter();
+        instances.find(|instance| instance.name == name)
+    }
+
     fn sound(&self, service: &str, excluded: &[String]) -> Vec<Arc<Registration>> {
         let mut instances = self.registered(service, excluded);
         let failures = self.failures();
@@ -205,6 +211,18 @@ mod tests {
                 .next("petstore", &["a:1".to_owned(), "b:2".to_owned()])
                 .is_none()
         );
+    }
+
+    #[test]
+    fn an_instance_is_found_by_its_name_also_after_it_failed() {
+        let roster = two();
+        roster.leave_out(&registration("shop2", "b:2"), "refused");
+        for _ in 0..3 {
+            let found = roster.instance("petstore", "shop2").unwrap();
+            assert_eq!(found.address, "b:2");
+        }
+        assert!(roster.instance("petstore", "shop3").is_none());
+        assert!(roster.instance("payment", "shop2").is_none());
     }
 
     /// Neither requests nor questions for another service take the turn of anybody.

@@ -75,7 +75,7 @@ pub(super) async fn list(
         .collect();
     let mut response = Json(views).into_response();
     if let Some(last) = &page.last {
-        paging::link_next(&mut response, &uri, last);
+        paging::link_next(&mut response, &uri, &app.name, last);
     }
     Ok(response)
 }

@@ -14,7 +14,8 @@ use service::query::{self, Query, malformed};
 
 const LIMIT_DEFAULT: u64 = 50;
 const LIMIT_MAX: u64 = 200;
-/// Begins every cursor of a mirror. No shop makes such a one, and the gateway tells from it who can go on.
+/// Begins every cursor of a mirror, before its name. No shop makes such a one, and the gateway tells from it who can go
+/// on.
 const MARK: &str = "m.";
 
 pub(super) fn limit(query: &Query<'_>) -> Result<usize> {
@@ -27,13 +28,16 @@ pub(super) fn limit(query: &Query<'_>) -> Result<usize> {
     Ok(usize::try_from(limit).expect("it is small"))
 }
 
-fn cursor(place: &impl Serialize) -> String {
+fn cursor(mirror: &str, place: &impl Serialize) -> String {
     let text = serde_json::to_string(place).expect("places have only text keys and plain values");
-    format!("{MARK}{}", URL_SAFE_NO_PAD.encode(text))
+    format!("{MARK}{mirror}.{}", URL_SAFE_NO_PAD.encode(text))
 }
 
 fn read<P: DeserializeOwned>(cursor: &str) -> Option<P> {
-    let text = URL_SAFE_NO_PAD.decode(cursor.strip_prefix(MARK)?).ok()?;
+    let named = cursor.strip_prefix(MARK)?;
+    // An earlier version put no name before the place. Names may have dots, places have none.
+    let place = named.rsplit_once('.').map_or(named, |(_mirror, place)| place);
+    let text = URL_SAFE_NO_PAD.decode(place).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -49,9 +53,9 @@ pub(super) fn foreign() -> Problem {
     malformed("The cursor is not one that this list gave out. Begin with the first page.")
 }
 
-/// Says where the page after this row is.
-pub(super) fn link_next(response: &mut Response, uri: &Uri, last: &impl Serialize) {
-    let link = format!("<{}>; rel=\"next\"", query::next_page(uri, &cursor(last)));
+/// Says where the page after this row of this mirror is.
+pub(super) fn link_next(response: &mut Response, uri: &Uri, mirror: &str, last: &impl Serialize) {
+    let link = format!("<{}>; rel=\"next\"", query::next_page(uri, &cursor(mirror, last)));
     if let Ok(link) = HeaderValue::try_from(link) {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -63,11 +67,14 @@ mod tests {
 
     #[test]
     fn only_cursors_of_a_mirror_are_read() {
-        let own = cursor(&(7, "x"));
+        let own = cursor("copy.one", &(7, "x"));
+        assert!(own.starts_with("m.copy.one."), "{own}");
         assert_eq!(read::<(i64, String)>(&own), Some((7, "x".to_owned())));
+        let earlier = own.replace("copy.one.", "");
+        assert_eq!(read::<(i64, String)>(&earlier), Some((7, "x".to_owned())));
         assert_eq!(read::<(i64, i64)>(&own), None, "it is a place of another list");
         // Of a shop: `123.50`.
-        for foreign in ["MTIzLjUw", "50", "", "m.", "m.!", "m.MTIzLjUw"] {
+        for foreign in ["MTIzLjUw", "50", "", "m.", "m.!", "m.MTIzLjUw", "m.one.!"] {
             assert_eq!(read::<(i64, String)>(foreign), None, "{foreign}");
         }
     }

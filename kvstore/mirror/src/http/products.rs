@@ -73,7 +73,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response
     response.headers_mut().insert("x-total-count", total);
     let more = shown + page.len() < rows.len();
     if let Some((last, _)) = page.last().filter(|_| more) {
-        paging::link_next(&mut response, &uri, last);
+        paging::link_next(&mut response, &uri, &app.name, last);
     }
     Ok(response)
 }

@@ -22,13 +22,13 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const CURSOR_MARK: &str = "m.";
 
 /// Who may answer a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Shops,
     /// A mirror, where no shop can.
     ShopsOrMirror,
-    /// A walk that a mirror began.
-    Mirror,
+    /// A walk that the mirror of this name began; an earlier version of mirrors did not tell theirs.
+    Mirror(Option<String>),
 }
 
 /// Of `/products` and of one product there are copies.
@@ -48,14 +48,34 @@ pub(super) fn source(method: &Method, target: &str) -> Source {
     }
     match Query::of_form(query).text("cursor") {
         Ok(None) => Source::ShopsOrMirror,
-        Ok(Some(cursor)) if cursor.starts_with(CURSOR_MARK) => Source::Mirror,
-        Ok(Some(_)) | Err(_) => Source::Shops,
+        Ok(Some(cursor)) => match cursor.strip_prefix(CURSOR_MARK) {
+            Some(walk) => Source::Mirror(walk.rsplit_once('.').map(|(name, _place)| name.to_owned())),
+            None => Source::Shops,
+        },
+        Err(_) => Source::Shops,
     }
 }
 
 pub(super) fn gone() -> Problem {
-    let detail = "No mirror answers to go on with the list that it began. Begin again with the first page.";
+    let detail =
+        "The mirror that began this list does not answer to go on with it. Begin again with the first page.";
     Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000)
+}
+
+/// Goes on with a walk where it began: the copy of another mirror may be older, and its page would not fit.
+pub(super) async fn walk(
+    app: &App,
+    name: Option<&str>,
+    path: &str,
+    deadline: Instant,
+) -> Option<Response<Body>> {
+    match name {
+        Some(name) => {
+            let mirror = app.roster.instance(MIRROR, name)?;
+            counted(app, &mirror, path, deadline).await
+        }
+        None => catalogue(app, path, deadline).await,
+    }
 }
 
 /// Asks each mirror once, until one answers.
@@ -63,15 +83,22 @@ pub(super) async fn catalogue(app: &App, path: &str, deadline: Instant) -> Optio
     let mut tried = Vec::new();
     while let Some(mirror) = app.roster.next_or_any(MIRROR, &tried) {
         tried.push(mirror.address.clone());
-        if let Some(response) = ask(app, &mirror, path, deadline).await {
-            let passed = &app.counters.passed;
-            passed.with_label_values(&[mirror.name.as_str()]).inc();
-            return Some(response);
+        let response = counted(app, &mirror, path, deadline).await;
+        if response.is_some() {
+            return response;
         }
-        let failed = &app.counters.failed;
-        failed.with_label_values(&[mirror.name.as_str()]).inc();
     }
     None
+}
+
+async fn counted(app: &App, mirror: &Registration, path: &str, deadline: Instant) -> Option<Response<Body>> {
+    let response = ask(app, mirror, path, deadline).await;
+    let counter = match &response {
+        Some(_) => &app.counters.passed,
+        None => &app.counters.failed,
+    };
+    counter.with_label_values(&[mirror.name.as_str()]).inc();
+    response
 }
 
 async fn ask(app: &App, mirror: &Registration, path: &str, deadline: Instant) -> Option<Response<Body>> {
@@ -119,8 +146,10 @@ mod tests {
     fn a_walk_goes_on_where_it_began() {
         let of = |query: &str| source(&Method::GET, &format!("/products?{query}"));
         assert_eq!(of("cursor=MTIzLjUw&limit=5"), Source::Shops);
-        assert_eq!(of("limit=5&cursor=m%2EeyJ9"), Source::Mirror);
-        assert_eq!(of("cursor=m.eyJ9"), Source::Mirror);
+        let of_mirror = |name: &str| Source::Mirror(Some(name.to_owned()));
+        assert_eq!(of("limit=5&cursor=m%2Eone.eyJ9"), of_mirror("one"));
+        assert_eq!(of("cursor=m.mirror-sync.2.eyJ9"), of_mirror("mirror-sync.2"));
+        assert_eq!(of("cursor=m.eyJ9"), Source::Mirror(None));
         for broken in ["cursor=", "cursor=%", "cursor=m.a&cursor=m.b"] {
             assert_eq!(of(broken), Source::Shops, "{broken}");
         }

@@ -58,8 +58,8 @@ pub(super) async fn pass(
     let (body, _room) = bodies::read(&app.held, body, app.config.body_bytes_max, deadline).await?;
     let outgoing = Outgoing::of(parts, body);
     let source = mirror::source(&outgoing.method, &outgoing.path);
-    if source == Source::Mirror {
-        let copy = mirror::catalogue(&app, &outgoing.path, deadline).await;
+    if let Source::Mirror(name) = &source {
+        let copy = mirror::walk(&app, name.as_deref(), &outgoing.path, deadline).await;
         return copy.ok_or_else(mirror::gone);
     }
     let copied = source == Source::ShopsOrMirror;

@@ -90,10 +90,10 @@ fn remove_leftovers(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        let is_ours = |name: &str| name.starts_with("backup-") && name.ends_with(".tmp");
+        let is_ours = |name: &str| name.strip_prefix("backup-")?.strip_suffix(".tmp").map(drop);
         let age = entry.metadata().and_then(|data| data.modified());
         let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
-        if name.to_str().is_some_and(is_ours)
+        if name.to_str().and_then(is_ours).is_some()
             && is_old
             && let Err(error) = fs::remove_file(entry.path())
         {
@@ -135,7 +135,7 @@ mod tests {
             folder.path().join("backup-2.mng.b.tmp"),
         );
         let mine = folder.path().join("mine.tmp");
-        let before = std::time::SystemTime::now() - 2 * LEFT_AFTER;
+        let before = std::time::UNIX_EPOCH + Duration::from_millis(now_ms()) - 2 * LEFT_AFTER;
         for path in [&old, &new, &mine] {
             fs::write(path, "").unwrap();
         }

@@ -202,7 +202,9 @@ mod tests {
         }
         change(report.rows.iter_mut().find(|row| row.name == "put-64").unwrap());
         let mut goals = judge(&report).into_iter();
-        goals.find(|goal| goal.what == "puts, 64 clients, to etcd").unwrap()
+        goals
+            .find(|goal| goal.what == "puts, 64 clients, to etcd")
+            .unwrap()
     }
 
     #[test]

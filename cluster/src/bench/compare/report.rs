@@ -161,7 +161,10 @@ mod tests {
         row.compare();
         assert!((row.to_etcd.unwrap() - 3.0).abs() < 1e-9);
         let Spread { min, max } = row.to_etcd_spread.unwrap();
-        assert!((min - 1.5).abs() < 1e-9 && (max - 4.0).abs() < 1e-9, "{min} {max}");
+        assert!(
+            (min - 1.5).abs() < 1e-9 && (max - 4.0).abs() < 1e-9,
+            "{min} {max}"
+        );
         assert_eq!((row.to_ceiling, row.to_ceiling_spread), (None, None));
     }
 }

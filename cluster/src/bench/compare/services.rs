@@ -241,7 +241,10 @@ mod tests {
 
     #[test]
     fn predictions_are_asked_of_the_consensus() {
-        let (.., arguments, _) = WORKS.into_iter().find(|(name, ..)| *name == "predictions").unwrap();
+        let (.., arguments, _) = WORKS
+            .into_iter()
+            .find(|(name, ..)| *name == "predictions")
+            .unwrap();
         assert_eq!(arguments, ["predict", "--work", "consensus"]);
     }
 }

@@ -25,7 +25,8 @@ impl Side {
     /// machine as that has left it.
     pub(super) fn in_turn(round: u32) -> [Self; 3] {
         let mut sides = [Self::Menagerie, Self::Etcd, Self::Ceiling];
-        sides.rotate_left(round as usize % sides.len());
+        let turns = round as usize % sides.len();
+        sides.rotate_left(turns);
         sides
     }
 }

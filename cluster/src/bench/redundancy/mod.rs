@@ -188,7 +188,9 @@ impl Redundancy {
 }
 
 fn middle(rounds: &[Value], name: &str) -> anyhow::Result<Middle> {
-    let values = rounds.iter().map(|round| round[name].as_f64().unwrap_or(f64::NAN));
+    let values = rounds
+        .iter()
+        .map(|round| round[name].as_f64().unwrap_or(f64::NAN));
     Middle::of(values).context("there is a round")
 }
 

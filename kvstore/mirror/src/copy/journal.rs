@@ -197,7 +197,7 @@ mod tests {
         for cut in 0..whole.len() {
             let mut seen = Vec::new();
             read(&whole[..cut], Written::Synced, &mut |entry| {
-                seen.push(entry.revision)
+                seen.push(entry.revision);
             })
             .unwrap();
             let records = 3 * cut / whole.len();

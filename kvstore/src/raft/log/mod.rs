@@ -31,7 +31,7 @@ use crate::metrics::NodeMetrics;
 use crate::storage::closing::{Closed, Joined};
 use crate::storage::damage::{advise, is_corruption};
 use crate::storage::files;
-use crate::storage::log_db::{LogBatch, LogDb, TailMark};
+use crate::storage::log_db::{LogDb, TailMark};
 
 /// Steps queued for the writer; a full queue makes openraft wait.
 const QUEUE: usize = 1024;

@@ -4,6 +4,9 @@
 const all = (selector) => document.querySelectorAll(selector);
 const named = (attribute, id) => all(`[${attribute}="${CSS.escape(id)}"]`);
 const live = document.getElementById("live");
+const error = document.getElementById("error");
+// An answer to a form has the address of the form, which may have no page to show; it says where its page is.
+const page = document.body.dataset.page || location.pathname + location.search;
 
 function show(element, text) {
   if (element.textContent === text) return false;
@@ -38,7 +41,7 @@ const heard = {
       if (!show(element, status)) continue;
       live.textContent = `Order: ${status}`;
       // The page of the order says more about its new state than a word.
-      if ("moving" in element.dataset) location.reload();
+      if ("moving" in element.dataset) location.replace(page);
     }
   },
 };
@@ -55,10 +58,10 @@ if (address) {
   }
   // A lost connection is the browser's to mend. After a refusal it gives up for good, be it that too many pages are
   // followed, that the store has forgotten what came since, or that a session is over: the page begins anew, by GET and
-  // at a time of its own.
+  // at a time of its own. What went wrong would be told nobody then, so such a page stays.
   stream.addEventListener("error", () => {
     if (stream.readyState !== EventSource.CLOSED) return;
-    const again = () => { if (!typed) location.replace(location.pathname + location.search); };
+    const again = () => { if (!typed && !error) location.replace(page); };
     setTimeout(again, 5000 + 10000 * Math.random());
   });
   addEventListener("pagehide", () => stream.close());
@@ -71,4 +74,4 @@ for (const form of all("form[data-once]")) {
   });
 }
 
-document.getElementById("error")?.focus();
+error?.focus();

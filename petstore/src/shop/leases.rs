@@ -116,55 +116,11 @@ impl Shop {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::sync::Arc;
-
-    use axum::http::{HeaderMap, StatusCode};
-    use axum::{Json, Router};
     use futures_util::future::join_all;
-    use tokio::net::TcpListener;
-    use tokio::sync::Semaphore;
     use tokio::time::timeout;
 
     use super::*;
-
-    /// Gives a lease once its gate is open, a new one for each idempotency key.
-    struct Granting {
-        client: KvClient,
-        tasks: Tasks,
-        gate: Arc<Semaphore>,
-        keys: Arc<Mutex<HashSet<Vec<u8>>>>,
-    }
-
-    async fn granting() -> Granting {
-        let (gate, keys) = (
-            Arc::new(Semaphore::new(0)),
-            Arc::<Mutex<HashSet<Vec<u8>>>>::default(),
-        );
-        let (opens, known) = (gate.clone(), keys.clone());
-        let grant = move |headers: HeaderMap| {
-            let (opens, known) = (opens.clone(), known.clone());
-            async move {
-                drop(opens.acquire().await);
-                let mut known = known.lock().unwrap();
-                known.insert(headers["idempotency-key"].as_bytes().to_vec());
-                let lease = serde_json::json!({"id": known.len(), "ttl_ms": 1000});
-                (StatusCode::CREATED, Json(lease))
-            }
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let tasks = Tasks::new();
-        let serving = axum::serve(listener, Router::new().fallback(grant));
-        let _serving = tasks.spawn("store", serving.into_future());
-        let client = KvClient::builder([address]).build().unwrap();
-        Granting {
-            client,
-            tasks,
-            gate,
-            keys,
-        }
-    }
+    use crate::nowhere::Granting;
 
     impl Granting {
         async fn lend(&self, leases: &Leases) -> LeaseId {
@@ -174,21 +130,21 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_hangs_up_leaves_the_lease_to_the_next() {
-        let (store, leases) = (granting().await, Leases::lasting(Duration::from_hours(1)));
+        let (store, leases) = (Granting::start().await, Leases::lasting(Duration::from_hours(1)));
         for _ in 0..3 {
             let gone = timeout(Duration::from_millis(1), store.lend(&leases)).await;
             assert!(gone.is_err());
         }
-        store.gate.add_permits(1);
+        store.open();
         let lent = join_all((0..8).map(|_| store.lend(&leases))).await;
         assert_eq!(lent, [1; 8]);
-        assert_eq!(store.keys.lock().unwrap().len(), 1);
+        assert_eq!(store.granted(), 1);
     }
 
     #[tokio::test]
     async fn one_that_is_gone_is_replaced_once() {
-        let (store, leases) = (granting().await, Leases::lasting(Duration::from_hours(1)));
-        store.gate.add_permits(1);
+        let (store, leases) = (Granting::start().await, Leases::lasting(Duration::from_hours(1)));
+        store.open();
         assert_eq!(store.lend(&leases).await, 1);
         leases.forget(1);
         assert_eq!(store.lend(&leases).await, 2);

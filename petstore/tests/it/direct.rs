@@ -6,6 +6,8 @@ pub(crate) const CHECKOUT: Checkout = Checkout::Direct;
 
 #[path = "accounts.rs"]
 mod accounts;
+#[path = "anew.rs"]
+mod anew;
 #[path = "browsing.rs"]
 mod browsing;
 #[path = "buyers.rs"]

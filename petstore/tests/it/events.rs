@@ -157,7 +157,7 @@ async fn a_stream_ends_with_its_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_with_the_time_of_its_session() {
-    let system = System::start_with(1, 1, |config| config.session_s = 2).await;
+    let system = System::start_with(1, 1, |config| config.session_s = 6).await;
     let (_, client) = system.user("ada").await;
     Page::open(&client, "/events", "").await.ends().await;
     system.stop().await;

@@ -203,7 +203,10 @@ async fn what_cannot_be_paid_is_said_on_the_page() {
         ("password", "wrong password"),
         ("next", "//evil.example"),
     ];
-    assert_eq!(visitor.post("/shop/sign-in", &wrong).await.status, 401);
+    let refused = visitor.post("/shop/sign-in", &wrong).await;
+    assert_eq!(refused.status, 401);
+    let again = "data-page=\"/shop/sign-in?next=%2F\"";
+    assert!(refused.text.contains(again), "{}", refused.text);
     let right = [
         ("username", "ada"),
         ("password", PASSWORD),

@@ -23,18 +23,27 @@ struct Sign {
     up: bool,
     username: String,
     next: String,
+    /// Where the page is to be had once more.
+    again: String,
     error: Option<String>,
     faults: Vec<String>,
+}
+
+fn place(up: bool, next: &str) -> String {
+    let name = if up { "sign-up" } else { "sign-in" };
+    format!("/shop/{name}?next={}", crate::domain::segment(next))
 }
 
 async fn form(app: &Shared, uri: &Uri, headers: &HeaderMap, up: bool) -> Page {
     let visit = app.visit(app.shop()?, &Method::GET, headers).await?;
     let next = Query::of(uri).text("next")?.unwrap_or_default();
+    let next = own_place(&next);
     let page = Sign {
         frame: visit.frame,
         up,
         username: String::new(),
-        next: own_place(&next).to_owned(),
+        next: next.to_owned(),
+        again: place(up, next),
         error: None,
         faults: Vec::new(),
     };
@@ -109,11 +118,13 @@ async fn refusal(
     refused: &Problem,
 ) -> Result<Response> {
     let visit = app.visit(shop, &Method::GET, &read.parts.headers).await?;
+    let next = own_place(&next);
     let page = Sign {
         frame: visit.frame,
         up,
         username,
-        next: own_place(&next).to_owned(),
+        next: next.to_owned(),
+        again: place(up, next),
         error: Some(refused.detail.clone()),
         faults: told(refused),
     };

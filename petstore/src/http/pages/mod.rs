@@ -312,13 +312,6 @@ mod tests {
         }
     }
 
-    /// After any answer but a stream the browser never asks again by itself.
-    #[test]
-    fn a_page_whose_stream_was_refused_begins_anew() {
-        let (_, on_error) = SCRIPT.split_once("addEventListener(\"error\"").unwrap();
-        assert!(on_error.contains("EventSource.CLOSED") && on_error.contains("location.replace"));
-    }
-
     #[test]
     fn the_script_needs_no_exception_from_the_policy() {
         for (name, text) in [("shop.js", SCRIPT), ("shop.css", STYLE)] {

@@ -82,8 +82,8 @@ impl Follower {
             head = self.head().await?;
         }
         self.know(Some(&cluster));
-        if head.revision == 0 {
-            self.rebuild(0, &cluster).await?;
+        if head.revision == 0 || head.lacks_aside {
+            self.rebuild(head.revision, &cluster).await?;
         }
         loop {
             let mut end = self.watch(&cluster).await;

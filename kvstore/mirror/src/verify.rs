@@ -1,9 +1,13 @@
 //! Compares the copy with the store, key by key, both at the revision that the copy has.
 //! Invariant: what is compared does not change meanwhile: the copy is looked at in one transaction, the store at one
-//! revision. Tables are compared with what the keys of the copy make.
+//! revision. Tables are compared with what the keys of the copy make. Leases and kept answers have no past in the store:
+//! those are compared that both have, and what may have ended or come since is no difference.
+
+use std::collections::HashMap;
 
 use anyhow::Context as _;
 use kvstore_client::wire::level::Consistency;
+use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use kvstore_client::{KvClient, RangeRequest, ReadOptions};
 use serde::Serialize;
 
@@ -69,7 +73,8 @@ pub(crate) async fn compare(client: &KvClient, view: View) -> anyhow::Result<Ver
         revision,
         ..Verdict::default()
     };
-    let mut ours = Ours::of(view);
+    let leases = client.granted(revision).await?;
+    let mut ours = Ours::of(view, leases);
     while let Some(page) = walk.next().await? {
         let theirs: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
         (ours, verdict) = blocking(move || {
@@ -78,6 +83,7 @@ pub(crate) async fn compare(client: &KvClient, view: View) -> anyhow::Result<Ver
         })
         .await?;
     }
+    (ours, verdict) = compare_answers(client, ours, verdict).await?;
     blocking(move || {
         ours.compare_rest(&mut verdict)?;
         ours.compare_tables(&mut verdict)?;
@@ -86,6 +92,29 @@ pub(crate) async fn compare(client: &KvClient, view: View) -> anyhow::Result<Ver
         Ok(verdict)
     })
     .await
+}
+
+async fn compare_answers(
+    client: &KvClient,
+    mut ours: Ours,
+    mut verdict: Verdict,
+) -> anyhow::Result<(Ours, Verdict)> {
+    let mut after: Option<(String, String)> = None;
+    loop {
+        let last = after.as_ref().map(|(owner, key)| (owner.as_str(), key.as_str()));
+        let page = client.kept_answers(last, verdict.revision).await?;
+        let (answers, more) = (page.answers, page.more);
+        let end = answers.last();
+        after = end.map(|last| (last.owner.clone(), last.key.clone()));
+        (ours, verdict) = blocking(move || {
+            ours.compare_answers(&answers, &mut verdict)?;
+            Ok((ours, verdict))
+        })
+        .await?;
+        if !more {
+            return Ok((ours, verdict));
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -100,17 +129,20 @@ struct Ours {
     page: std::collections::VecDeque<Row>,
     after: Option<String>,
     seen: u64,
+    /// Those that live, by their ids, as the store has them.
+    leases: HashMap<u64, Granted>,
     /// What our keys make of the tables.
     maps: Maps,
 }
 
 impl Ours {
-    fn of(view: View) -> Self {
+    fn of(view: View, leases: Vec<Granted>) -> Self {
         Self {
             view,
             page: std::collections::VecDeque::new(),
             after: None,
             seen: 0,
+            leases: leases.into_iter().map(|lease| (lease.id, lease)).collect(),
             maps: Maps::default(),
         }
     }
@@ -144,15 +176,29 @@ impl Ours {
                 verdict.differ(&their.key, "not in the copy");
                 continue;
             }
-            let our = Row {
-                // Pages do not tell of leases more than their ids.
-                granted: None,
-                ..self.take().expect("it was just looked at")
-            };
+            let mut our = self.take().expect("it was just looked at");
+            // Pages do not tell of leases more than their ids.
+            let granted = our.granted.take();
+            let lease = self.leases.get(&our.lease);
             if our.value != their.value {
                 verdict.differ(&their.key, "another value");
             } else if our != their {
                 verdict.differ(&their.key, "another revision, version or lease");
+            } else if lease.is_some() && lease != granted.as_ref() {
+                verdict.differ(&their.key, "another time or owner of its lease");
+            }
+        }
+        Ok(())
+    }
+
+    /// The store also keeps answers of what changed nothing, which no copy gets while it follows.
+    fn compare_answers(&self, theirs: &[KeptAnswer], verdict: &mut Verdict) -> anyhow::Result<()> {
+        for their in theirs {
+            let our = self.view.answer(&their.owner, &their.key)?;
+            let same =
+                |our: &KeptAnswer| (&our.fingerprint, &our.reply) == (&their.fingerprint, &their.reply);
+            if our.is_some_and(|our| our.revision == their.revision && !same(&our)) {
+                verdict.differ(&format!("kept answer of {}", their.owner), "another answer");
             }
         }
         Ok(())

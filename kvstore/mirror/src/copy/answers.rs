@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use kvstore_client::wire::mirror::KeptAnswer;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use service::time::now_ms;
 
 use super::sqlite::signed;
@@ -17,6 +17,8 @@ const PUT: &str = "INSERT OR REPLACE INTO answers (owner, key, revision, expires
                    VALUES (?, ?, ?, ?, ?, ?)";
 const SWEEP: &str = "DELETE FROM answers WHERE rowid IN \
                      (SELECT rowid FROM answers WHERE expires_ms < ? ORDER BY expires_ms LIMIT ?)";
+const GET: &str =
+    "SELECT owner, key, revision, expires_ms, fingerprint, reply FROM answers WHERE owner = ? AND key = ?";
 const ALL: &str = "SELECT owner, key, revision, expires_ms, fingerprint, reply FROM answers WHERE expires_ms >= ? \
                    ORDER BY owner, key";
 
@@ -46,20 +48,27 @@ pub(super) fn put<'a>(
     Ok(())
 }
 
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeptAnswer> {
+    let bytes = |index| -> rusqlite::Result<Bytes> { Ok(Bytes::from(row.get::<_, Vec<u8>>(index)?)) };
+    Ok(KeptAnswer {
+        owner: row.get(0)?,
+        key: row.get(1)?,
+        revision: row.get::<_, i64>(2)?.unsigned_abs(),
+        expires_ms: row.get::<_, i64>(3)?.unsigned_abs(),
+        left_ms: None,
+        fingerprint: bytes(4)?,
+        reply: bytes(5)?,
+    })
+}
+
+pub(super) fn get(connection: &Connection, owner: &str, key: &str) -> anyhow::Result<Option<KeptAnswer>> {
+    let mut statement = connection.prepare_cached(GET)?;
+    Ok(statement.query_row([owner, key], read).optional()?)
+}
+
 /// Those that have not ended.
 pub(super) fn all(connection: &Connection) -> anyhow::Result<Vec<KeptAnswer>> {
     let mut statement = connection.prepare_cached(ALL)?;
-    let found = statement.query_map([signed(now_ms())?], |row| {
-        let bytes = |index| -> rusqlite::Result<Bytes> { Ok(Bytes::from(row.get::<_, Vec<u8>>(index)?)) };
-        Ok(KeptAnswer {
-            owner: row.get(0)?,
-            key: row.get(1)?,
-            revision: row.get::<_, i64>(2)?.unsigned_abs(),
-            expires_ms: row.get::<_, i64>(3)?.unsigned_abs(),
-            left_ms: None,
-            fingerprint: bytes(4)?,
-            reply: bytes(5)?,
-        })
-    })?;
+    let found = statement.query_map([signed(now_ms())?], read)?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }

@@ -132,7 +132,7 @@ mod tests {
         let head = Head {
             cluster: "lost".to_owned(),
             revision: 5,
-            incarnation: String::new(),
+            ..Head::default()
         };
         // As on a full disk: within a transaction this is refused, after the file was made.
         connection.execute_batch("BEGIN").unwrap();

@@ -133,6 +133,7 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64, Option<Written>)> {
             revision: raw.revision,
             cluster: raw.cluster,
             incarnation: raw.incarnation,
+            lacks_aside: false,
         },
         ..Everything::default()
     };
@@ -249,6 +250,7 @@ impl Writer {
             revision,
             cluster: cluster.to_owned(),
             incarnation: self.head().incarnation,
+            lacks_aside: false,
         };
         self.write_documents(&new)?;
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = new;
@@ -378,6 +380,11 @@ impl View {
         let now = now_ms();
         let alive = self.answers.values().filter(|answer| answer.expires_ms >= now);
         alive.map(|answer| KeptAnswer::clone(answer)).collect()
+    }
+
+    pub(super) fn answer(&self, owner: &str, key: &str) -> Option<KeptAnswer> {
+        let id = (owner.to_owned(), key.to_owned());
+        self.answers.get(&id).map(|answer| KeptAnswer::clone(answer))
     }
 
     pub(super) fn after(&self, key: Option<&str>, limit: usize) -> Vec<Row> {

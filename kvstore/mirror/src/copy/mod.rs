@@ -36,6 +36,8 @@ pub(crate) struct Head {
     pub(crate) cluster: String,
     /// Drawn when the database is made, so that a new one is not taken for the old.
     pub(crate) incarnation: String,
+    /// An earlier version kept no leases and no answers, which a copy gets only when it is made anew.
+    pub(crate) lacks_aside: bool,
 }
 
 pub(crate) enum Writer {
@@ -215,6 +217,14 @@ impl View {
         match self {
             Self::Sqlite(view) => view.answers(),
             Self::Json(view) => Ok(view.answers()),
+        }
+    }
+
+    /// The answer kept for this owner's key, also after it ended.
+    pub(crate) fn answer(&self, owner: &str, key: &str) -> anyhow::Result<Option<KeptAnswer>> {
+        match self {
+            Self::Sqlite(view) => view.answer(owner, key),
+            Self::Json(view) => Ok(view.answer(owner, key)),
         }
     }
 

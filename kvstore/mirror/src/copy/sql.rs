@@ -13,7 +13,7 @@ const ANSWERS: &str = "CREATE TABLE answers (owner TEXT NOT NULL, key TEXT NOT N
      expires_ms INTEGER NOT NULL, fingerprint BLOB NOT NULL, reply BLOB NOT NULL, PRIMARY KEY (owner, key));\n\
      CREATE INDEX answers_expires_ms ON answers (expires_ms);\n";
 
-/// What makes a copy of version 1 one of version 2. Leases of the keys it has become known as keys are written.
+/// What makes a copy of version 1 one of version 2. Leases and answers come when it is made anew.
 pub(super) fn from_version_1() -> String {
     format!(
         "ALTER TABLE kv ADD COLUMN lease_ttl_ms INTEGER NOT NULL DEFAULT 0;\n\

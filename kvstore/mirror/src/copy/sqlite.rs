@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params, params_fro
 use serde_json::Value;
 use service::config::MirrorMode;
 
-use super::head::{change_over, head, make, put_head};
+use super::head::{change_over, has_aside, head, make, put_head};
 use super::{
     Head, Record, answers, aside, new_incarnation, private_file, sql, sync_file, sync_folder, tables,
 };
@@ -175,8 +175,10 @@ impl Writer {
             revision,
             cluster: cluster.to_owned(),
             incarnation: self.head.incarnation.clone(),
+            lacks_aside: false,
         };
-        self.finish(put_head(&self.connection, &head))?;
+        let put = put_head(&self.connection, &head).and_then(|()| has_aside(&self.connection));
+        self.finish(put)?;
         self.head = head;
         Ok(())
     }
@@ -264,6 +266,10 @@ impl Reader {
 impl View {
     pub(super) fn answers(&self) -> anyhow::Result<Vec<KeptAnswer>> {
         answers::all(&self.connection)
+    }
+
+    pub(super) fn answer(&self, owner: &str, key: &str) -> anyhow::Result<Option<KeptAnswer>> {
+        answers::get(&self.connection, owner, key)
     }
 
     pub(super) fn count(&self) -> anyhow::Result<u64> {

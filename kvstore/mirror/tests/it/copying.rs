@@ -83,6 +83,21 @@ async fn a_copy_of_an_earlier_version_is_brought_up_to_date() {
     let mirror = system.mirror().await;
     mirror.reaches(write_goods(&system.store(), 5..9).await).await;
     Mirror::equal(&mirror.verify().await);
+    // It had no leases and no answers, so everything was read anew, once.
+    let numbers = mirror.client.get("/metrics").await.expect(200).text();
+    assert!(numbers.contains("mirror_rebuilds 1"), "{numbers}");
+    mirror.stop().await;
+    let source = mirror::Source::open(&system.folder()).unwrap();
+    let first = system
+        .store()
+        .get("shop/petstore/live/goods/1/record")
+        .await
+        .unwrap();
+    let first = first.unwrap().mod_revision;
+    let answers = source.answers().unwrap();
+    assert!(answers.iter().any(|answer| answer.revision == first), "{first}");
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 9..10).await).await;
     let numbers = mirror.client.get("/metrics").await.expect(200).text();
     assert!(numbers.contains("mirror_rebuilds 0"), "{numbers}");
     mirror.stop().await;
@@ -170,9 +185,18 @@ async fn json_is_made_anew_when_the_history_is_gone() {
 async fn what_differs_is_told() {
     let system = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
     let mirror = system.mirror().await;
-    mirror.reaches(write_goods(&system.store(), 1..5).await).await;
+    let store = system.store();
+    let lease = store.lease_grant(Duration::from_mins(10)).await.unwrap();
+    let leased = PutOptions {
+        lease: Some(lease.id),
+        ..PutOptions::default()
+    };
+    store.put_with("raw/leased", "x", leased).await.unwrap();
+    mirror.reaches(write_goods(&store, 1..5).await).await;
     mirror.stop().await;
-    let sql = "UPDATE kv SET value = 'other' WHERE key = 'shop/petstore/live/goods/2/stock'; \
+    let sql = "UPDATE kv SET lease_owner = 'other' WHERE key = 'raw/leased'; \
+               UPDATE answers SET reply = x'00' WHERE rowid = (SELECT min(rowid) FROM answers WHERE owner = 'root'); \
+               UPDATE kv SET value = 'other' WHERE key = 'shop/petstore/live/goods/2/stock'; \
                DELETE FROM kv WHERE key = 'raw/blob'; \
                INSERT INTO kv VALUES ('raw/extra', 'x', 1, 1, 1, 0, 0, ''); \
                UPDATE products SET name = 'Cat' WHERE id = '3';";
@@ -197,7 +221,9 @@ async fn what_differs_is_told() {
     insta::assert_snapshot!(told.join("\n"), @r"
     raw/blob: not in the copy
     raw/extra: only in the copy
+    raw/leased: another time or owner of its lease
     shop/petstore/live/goods/2/stock: another value
+    kept answer of root: another answer
     products: the table is not what the keys make
     ");
     mirror.stop().await;

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::path::Target;
 use crate::sse::{Event, Parser, TooLarge};
 use crate::wire::Revision;
+use crate::wire::headers;
 use crate::wire::problem::Problem;
 use crate::wire::txn::Selector;
 use crate::wire::watch::{self as wire, Change, Position};
@@ -112,6 +113,8 @@ pub struct WatchStream {
     request: WatchRequest,
     /// Everything up to here is delivered.
     position: Revision,
+    /// Whose changes these are, once a node has said so.
+    cluster: Option<String>,
     connection: Option<Connection>,
     tried: Tried,
     /// Connections in a row that brought nothing.
@@ -148,6 +151,7 @@ impl KvClient {
             client: self.clone(),
             request,
             position,
+            cluster: None,
             connection: None,
             tried: Tried::default(),
             fruitless: 0,
@@ -250,6 +254,13 @@ impl WatchStream {
         let request = Request::read(target.into_string(), Prefer::Sticky);
         let response = self.client.open(request, &mut self.tried).await?;
         self.tried = Tried::default();
+        let cluster = response.headers().get(headers::CLUSTER);
+        let cluster = cluster.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        if self.cluster.is_some() && cluster.is_some() && cluster != self.cluster {
+            // Its revisions are others, though they may have the same numbers.
+            return Err(gone("another cluster answers at these addresses by now"));
+        }
+        self.cluster = cluster.or(self.cluster.take());
         self.connection = Some(Connection {
             pieces: response.bytes_stream().boxed(),
             parser: Parser::default(),
@@ -343,17 +354,24 @@ fn too_large(TooLarge: TooLarge) -> Error {
 }
 
 fn compacted(event: &Event) -> Error {
-    let mut problem = Problem {
+    let mut error = gone("the changes that come next are no longer kept");
+    if let Error::Compacted { source } = &mut error
+        && let Ok(serde_json::Value::Object(members)) = serde_json::from_str(&event.data)
+    {
+        source.extra = members;
+    }
+    error
+}
+
+fn gone(detail: &str) -> Error {
+    let problem = Problem {
         kind: "/problems/compacted".to_owned(),
         title: "Compacted".to_owned(),
         status: 410,
-        detail: "the changes that come next are no longer kept".to_owned(),
+        detail: detail.to_owned(),
         code: "compacted".to_owned(),
         ..Problem::default()
     };
-    if let Ok(serde_json::Value::Object(members)) = serde_json::from_str(&event.data) {
-        problem.extra = members;
-    }
     Error::Compacted {
         source: Box::new(problem),
     }

@@ -53,6 +53,7 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     }
     let place = Place::take(&api)?;
     let machine = Arc::clone(api.store.machine());
+    let cluster_id = machine.state().cluster_id;
     let watcher = Watcher::open(
         machine,
         selector.clone(),
@@ -80,13 +81,16 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
         Some((Ok::<Bytes, Infallible>(frame), stream))
     });
     let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(
+    let told = response.headers_mut();
+    told.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    reply::stamp_read(point.revision, level, headers);
+    told.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply::stamp_read(point.revision, level, told);
+    if let Ok(id) = HeaderValue::try_from(cluster_id) {
+        told.insert(headers::CLUSTER, id);
+    }
     Ok(response)
 }
 

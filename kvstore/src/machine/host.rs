@@ -244,11 +244,11 @@ impl Machine {
         let Applying { state, recent } = &mut *applying;
         let base = recent.over(generation.db());
         let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens)).with_mirrors(self.mirrors());
-        let mut replies = Vec::with_capacity(items.len());
         let (mut membership, mut blank) = (None, None);
         let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
-            return Ok(replies);
+            return Ok(Vec::new());
         };
+        let mut replies = Vec::with_capacity(items.len());
         for item in items {
             replies.push(match item.content {
                 Content::Nothing => {
@@ -260,8 +260,8 @@ impl Machine {
                     Vec::new()
                 }
                 Content::Proposal(proposal) => {
-                    self.applied_bytes
-                        .fetch_add(proposal.0.len() as u64, Ordering::Relaxed);
+                    let bytes = proposal.0.len() as u64;
+                    self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
                     let (at_ms, commands) = proposal.decode()?;
                     apply(&mut draft, at_ms, &commands)
                 }
@@ -293,9 +293,7 @@ impl Machine {
         self.agreement.learn(&effects.met);
         let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
-        if let Some(revision) = blank {
-            self.revision_at_blank.store(revision, Ordering::Release);
-        }
+        blank.inspect(|revision| self.revision_at_blank.store(*revision, Ordering::Release));
         self.publish_progress(last_index + 1, &new_state);
         concerned.wake();
         *state = new_state;

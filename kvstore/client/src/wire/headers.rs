@@ -7,6 +7,8 @@ pub const VERSION: &str = "x-kv-version";
 pub const LEASE: &str = "x-kv-lease";
 /// The client address of the leader, on answers to writes.
 pub const LEADER: &str = "x-kv-leader";
+/// The id of the cluster, on watches: another may answer at the same addresses later.
+pub const CLUSTER: &str = "x-kv-cluster";
 pub const MIRROR: &str = "x-kv-mirror";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const IDEMPOTENCY_TTL: &str = "idempotency-ttl";

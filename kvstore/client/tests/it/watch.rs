@@ -202,3 +202,28 @@ async fn a_silent_connection_is_given_up() {
     assert!(nothing.is_err(), "{nothing:?}");
     assert!(server.seen().len() > 2);
 }
+
+#[tokio::test]
+async fn the_changes_of_another_cluster_are_not_taken_for_those_that_come_next() {
+    let clusters = Mutex::new(vec!["two", "one", "one"]);
+    let server = Canned::start(move |_| {
+        let mut clusters = clusters.lock().unwrap();
+        let left = clusters.len() as u64;
+        let head = vec![
+            ("content-type", "text/event-stream".to_owned()),
+            ("x-kv-cluster", clusters.pop().unwrap_or("two").to_owned()),
+        ];
+        Reply::Answer(200, head, put("a", 8 - left, true).into())
+    })
+    .await;
+    let mut watch = server
+        .client()
+        .watch(WatchRequest::prefix("").from(5))
+        .await
+        .unwrap();
+    for revision in [5, 6] {
+        assert_eq!(watch.next().await.unwrap().revision, revision);
+    }
+    let error = watch.next().await.unwrap_err();
+    assert!(error.is_compacted(), "{error:?}");
+}

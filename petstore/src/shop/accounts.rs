@@ -129,7 +129,8 @@ impl Shop {
                 .matches(queued, secret(), Some(account.hash))
                 .await?
             {
-                return Ok(());
+                // Whoever changed it may have died before it sent out all who came with the old one.
+                return self.end_sessions_before(user.as_str(), kv.mod_revision).await;
             }
         }
         let account = AccountRecord {

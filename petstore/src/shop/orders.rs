@@ -9,7 +9,7 @@ use service::time::now_ms;
 use tokio::time::{Duration, Instant};
 
 use super::Shop;
-use super::checkout::{Checkout, Found};
+use super::checkout::{Checkout, Found, or_last_known};
 use crate::domain::{OrderId, Status, UserId};
 use crate::store::{Kept, Once, OrderRecord, Store, inconsistent, read};
 
@@ -108,7 +108,7 @@ impl Shop {
                 match self.cancel_by_mail(&found, until).await? {
                     Some(moved) => found = moved,
                     // It may hear of it yet, so whatever state it is in is no refusal.
-                    None => return self.found_order(user, id).await,
+                    None => return or_last_known(self.found_order(user, id).await, found),
                 }
                 continue;
             }

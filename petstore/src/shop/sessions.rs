@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Freshness, Txn, problem_of};
 use service::problem::{self, Problem, Result};
@@ -55,6 +56,7 @@ impl Shop {
             username: account.username,
             admin: account.admin,
             expires_ms: now_ms() + lasts_ms,
+            account: checked.revision,
         };
         let hash = hash(token.as_bytes());
         let (session, mark) = (
@@ -154,6 +156,16 @@ impl Shop {
 
     /// All sessions of a user, on all devices.
     pub(crate) async fn end_all_sessions(&self, user: &str) -> Result<()> {
+        self.end_sessions(user, |_any| true).await
+    }
+
+    /// Those that were begun with another account than the one of this revision.
+    pub(super) async fn end_sessions_before(&self, user: &str, account: Revision) -> Result<()> {
+        self.end_sessions(user, |session| session.account != account)
+            .await
+    }
+
+    async fn end_sessions(&self, user: &str, which: impl Fn(&SessionRecord) -> bool) -> Result<()> {
         let prefix = self.store.keys.all_sessions();
         let found = self
             .catalogue
@@ -163,6 +175,7 @@ impl Shop {
         for kv in found.map_err(problem_of)?.value {
             let record: SessionRecord = read(&kv.key, &kv.bytes())?;
             if record.user == user
+                && which(&record)
                 && let Some(hash) = kv.key.strip_prefix(&prefix)
             {
                 self.store.commit(self.ended(Txn::new(), user, hash)).await?;

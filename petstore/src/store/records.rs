@@ -47,6 +47,9 @@ pub(crate) struct SessionRecord {
     #[serde(default)]
     pub(crate) admin: bool,
     pub(crate) expires_ms: u64,
+    /// The revision of the account whose password was looked at; 0 where an older program began it.
+    #[serde(default)]
+    pub(crate) account: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

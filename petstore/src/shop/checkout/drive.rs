@@ -141,7 +141,8 @@ impl Shop {
             .then(Op::put(&key, write(&cart))))
     }
 
-    /// Waits until somebody has brought the order to its end, or the time is over.
+    /// Waits until somebody has brought the order to its end, or the time is over. What is known of it is told also when
+    /// the store cannot be asked any more: it was written down, and "nothing was done" would not be true.
     pub(crate) async fn wait_for_end(&self, found: Found, until: Instant) -> Result<Found> {
         if found.record.status.is_ended() {
             return Ok(found);
@@ -152,9 +153,20 @@ impl Shop {
         )
         .await
         {
-            Ok(ended) => ended,
-            Err(_elapsed) => self.found_order(&found.user, &found.id).await,
+            Ok(ended) => or_last_known(ended, found),
+            Err(_elapsed) => or_last_known(self.found_order(&found.user, &found.id).await, found),
         }
+    }
+}
+
+/// What an order has come to, or what was known of it last where the store cannot tell.
+pub(crate) fn or_last_known(asked: Result<Found>, known: Found) -> Result<Found> {
+    match asked {
+        Err(problem) if problem.kind.status >= 500 => {
+            tracing::warn!(order.id = known.id.as_str(), %problem, "what became of an order is not known");
+            Ok(known)
+        }
+        told => told,
     }
 }
 
@@ -171,4 +183,42 @@ pub(crate) fn forget_token(record: &mut OrderRecord) {
 pub(crate) fn jitter(pause: Duration) -> Duration {
     let drawn = getrandom::u32().expect("the operating system has random bytes to give");
     pause / 2 + (pause / 2).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use service::problem::{self, Problem};
+
+    use super::*;
+    use crate::domain::{OrderId, UserId};
+
+    #[test]
+    fn what_was_written_down_is_never_told_as_not_done() {
+        let found = |revision| Found {
+            user: UserId::parse("u").unwrap(),
+            id: OrderId::parse(&"a".repeat(32)).unwrap(),
+            record: OrderRecord {
+                status: Status::Pending,
+                created_ms: 1,
+                changed_ms: 1,
+                lines: Vec::new(),
+                total_minor: 0,
+                currency: "EUR".to_owned(),
+                from_cart: false,
+                payment: None,
+                decline: None,
+                errand: None,
+            },
+            revision,
+        };
+        let refused = |kind| or_last_known(Err(Problem::new(kind, "")), found(1));
+        for kind in [problem::NOT_READY, problem::OVERLOADED, problem::OUTCOME_UNKNOWN] {
+            assert_eq!(refused(kind).unwrap().revision, 1);
+        }
+        assert_eq!(
+            refused(problem::OUT_OF_STOCK).unwrap_err().kind.code,
+            "out-of-stock"
+        );
+        assert_eq!(or_last_known(Ok(found(2)), found(1)).unwrap().revision, 2);
+    }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use super::Office;
 use crate::domain::{OrderId, UserId};
 use crate::shop::Shop;
-use crate::shop::checkout::Found;
+use crate::shop::checkout::{Found, or_last_known};
 use crate::store::{Actor, Letter, OrderRecord, Phase, Post, Refusal, inconsistent, read, write};
 
 /// So long memory is trusted to bring the news before the store is asked.
@@ -106,8 +106,8 @@ impl Shop {
         }
         let done = |record: &OrderRecord| record.status.is_ended() || !to_end && is_reserved(record);
         match timeout_at(until, self.watch_until(found.clone(), done)).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => self.found_order(&found.user, &found.id).await,
+            Ok(ended) => or_last_known(ended, found),
+            Err(_elapsed) => or_last_known(self.found_order(&found.user, &found.id).await, found),
         }
     }
 
@@ -180,6 +180,7 @@ impl Shop {
         }
         let heard = Box::pin(self.heard(found, &letter, answer.revision));
         match timeout_at(until, heard).await {
+            Ok(Err(problem)) if problem.kind.status >= 500 => Ok(None),
             Ok(heard) => heard.map(Some),
             Err(_elapsed) => Ok(None),
         }

@@ -61,6 +61,7 @@ impl Order {
             "seconds": self.seconds,
             "rate": self.rate,
             "keys": self.keys,
+            "seed": 1,
         });
         let order = order.to_string();
         let ran = cluster

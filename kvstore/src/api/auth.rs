@@ -43,13 +43,9 @@ impl Api {
     /// The first thing every protected route does.
     pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
         let hash = hash(bearer::token(headers)?);
-        if self.store.machine().is_being_made() {
-            let detail = "The cluster is still being made; it takes a moment.";
-            return Err(Problem::new(problem::NOT_READY, detail));
-        }
         match find(&self.store.tokens(), &hash) {
-            Some(token) => Ok(Caller { token }),
-            None => self.look_again(&hash).await,
+            Some(token) if !self.store.machine().is_being_made() => Ok(Caller { token }),
+            _ => self.look_again(&hash).await,
         }
     }
 
@@ -64,6 +60,10 @@ impl Api {
             .read_point(Level::Linearizable)
             .await
             .map_err(reply::read_problem)?;
+        if self.store.machine().is_being_made() {
+            let detail = "The cluster is still being made; it takes a moment.";
+            return Err(Problem::new(problem::NOT_READY, detail));
+        }
         let token = find(&self.store.tokens(), hash);
         token
             .map(|token| Caller { token })

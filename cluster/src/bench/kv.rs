@@ -9,14 +9,14 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
+use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
 use kvstore_client::wire::level::Consistency;
-use reqwest::header::HeaderValue;
-use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::Target;
 use super::closed_loop::{self, Figures, Tally, word};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, uri};
 use crate::context::Context;
 use crate::kv::reach::Reach;
 
@@ -114,9 +114,9 @@ struct Client {
     connection: Connection,
     work: Work,
     number: u32,
-    keys: Vec<Url>,
-    reads: Vec<Url>,
-    txn: Url,
+    keys: Vec<Uri>,
+    reads: Vec<Uri>,
+    txn: Uri,
     value: Bytes,
     idempotency: bool,
     run_id: u64,
@@ -125,9 +125,7 @@ struct Client {
 impl Client {
     fn new(load: &Load, target: &Target, number: u32) -> anyhow::Result<Self> {
         let endpoint = &target.endpoints[number as usize % target.endpoints.len()];
-        let url = |path: String| {
-            Url::parse(&format!("{}{path}", service::http::base(endpoint))).context("make a URL")
-        };
+        let url = |path: String| uri(&format!("{}{path}", service::http::base(endpoint)));
         let key = |n: u64| format!("/v1/kv/bench/{number}/{n}");
         let count = match load.work {
             Work::Put => KEYS_PER_CLIENT,
@@ -180,7 +178,7 @@ impl Client {
     }
 
     async fn once(&self, n: u64) -> Outcome {
-        let pick = |urls: &[Url]| urls[usize::try_from(n).unwrap_or(0) % urls.len()].clone();
+        let pick = |urls: &[Uri]| urls[usize::try_from(n).unwrap_or(0) % urls.len()].clone();
         let write = match self.work {
             Work::Put => true,
             Work::Get => false,

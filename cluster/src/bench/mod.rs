@@ -25,7 +25,7 @@ use crate::context::{Context, block_on};
 use crate::kv::reach::Reach;
 
 pub(crate) use cards::open_cards;
-pub(crate) use connection::{Connection, Outcome};
+pub(crate) use connection::{Connection, Outcome, uri};
 pub(crate) use shop::Keeper;
 
 #[derive(Args)]

@@ -9,13 +9,13 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
+use hyper::{Method, Uri};
 use payment_client::PaymentClient;
-use reqwest::{Method, Url};
 use serde::Serialize;
 
 use super::cards::open_cards;
 use super::closed_loop::{self, Figures, Tally};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, uri};
 use crate::context::Context;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -145,7 +145,7 @@ impl Report {
 
 struct Client {
     connection: Connection,
-    url: Url,
+    url: Uri,
     bodies: Vec<Bytes>,
 }
 
@@ -153,7 +153,7 @@ impl Client {
     fn new(address: &str, token: &str, bodies: Vec<Bytes>) -> anyhow::Result<Self> {
         Ok(Self {
             connection: Connection::new(token, DEADLINE)?,
-            url: Url::parse(&format!("{}/payments", service::http::base(address))).context("make a URL")?,
+            url: uri(&format!("{}/payments", service::http::base(address)))?,
             bodies,
         })
     }

@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
-use reqwest::{Method, Url};
+use hyper::Method;
 use serde::Serialize;
 
 use super::closed_loop::{self, Figures, Tally};
-use super::connection::{Connection, Outcome};
+use super::connection::{Connection, Outcome, uri};
 use crate::context::Context;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -101,8 +101,7 @@ impl Load {
         context: &Context,
         address: &str,
     ) -> anyhow::Result<(Figures, BTreeMap<String, u64>)> {
-        let url = Url::parse(&format!("{}/predict?{FLOWER}", service::http::base(address)))
-            .context("make a URL")?;
+        let url = uri(&format!("{}/predict?{FLOWER}", service::http::base(address)))?;
         let connections = self.connections("none")?;
         let start = Instant::now();
         let end = start + Duration::from_secs(self.seconds);
@@ -126,7 +125,7 @@ impl Load {
             .token("oracle")
             .context("secrets.toml has no token for the oracle")?;
         let connections = self.connections(oracle.expose())?;
-        let url = Url::parse(&format!("{}/outcomes", service::http::base(address))).context("make a URL")?;
+        let url = uri(&format!("{}/outcomes", service::http::base(address)))?;
         let progress = context.output.progress(self.seconds, "settling");
         let wanted = Duration::from_secs(self.seconds);
         let mut reporting = Duration::ZERO;

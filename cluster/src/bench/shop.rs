@@ -10,14 +10,14 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
+use hyper::{Method, Uri};
 use payment_client::PaymentClient;
-use reqwest::{Method, Url};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::cards::open_cards;
 use super::closed_loop::{self, Figures, Tally};
-use super::connection::{Connection, Outcome};
+use super::connection::{self, Connection, Outcome};
 use crate::context::Context;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ struct Report {
 /// What is asked, in turn.
 #[derive(Clone)]
 struct Ask {
-    url: Url,
+    url: Uri,
     body: Option<Bytes>,
 }
 
@@ -151,7 +151,7 @@ impl Load {
 
 /// What a client asks, in turn: without cards it only looks.
 fn asks(shop: &str, products: &[String], cards: &[String], number: u32) -> anyhow::Result<Vec<Ask>> {
-    let url = |path: &str| Url::parse(&format!("{}{path}", service::http::base(shop))).context("make a URL");
+    let url = |path: &str| connection::uri(&format!("{}{path}", service::http::base(shop)));
     let mut asks = Vec::new();
     for n in 0..PRODUCTS {
         let product = &products[(17 * number + n) as usize % products.len()];
@@ -189,7 +189,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(shop: &str, token: &str) -> anyhow::Result<Self> {
-        Url::parse(&service::http::base(shop)).context("read the address of a shop")?;
+        connection::uri(&service::http::base(shop)).context("read the address of a shop")?;
         Ok(Self {
             http: service::http::client(AUDIT_DEADLINE),
             base: service::http::base(shop),

@@ -124,6 +124,18 @@ impl Tls {
         made.clone()
     }
 
+    /// Opens a connection to a server that is called by this host in URLs.
+    pub async fn connect(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        host: &str,
+    ) -> anyhow::Result<impl Stream + use<>> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).context("name the server")?;
+        let config = Arc::new(self.calls());
+        Ok(TlsConnector::from(config).connect(name, stream).await?)
+    }
+
     /// Takes a connection of a client.
     pub(crate) async fn accept(&self, stream: TcpStream) -> anyhow::Result<impl Stream + use<>> {
         let config = self.current.load().for_clients()?;

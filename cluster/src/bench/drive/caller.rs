@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use reqwest::{Method, Url};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Uri};
 use serde_json::json;
 use tonic::Status;
 
 use super::{Order, Target, Work};
-use crate::bench::connection::{Connection, Outcome};
+use crate::bench::connection::{Connection, Outcome, uri};
 use crate::etcd::{Call, Client};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -35,10 +36,10 @@ enum Side {
     Http {
         connection: Box<Connection>,
         /// Without a path.
-        base: Url,
+        base: Uri,
         /// What is put, the same for all keys.
         value: Bytes,
-        other: Option<(Method, Url, Option<Bytes>)>,
+        other: Option<(Method, Uri, Option<Bytes>)>,
     },
     Etcd {
         client: Client,
@@ -168,10 +169,10 @@ impl Caller {
     }
 }
 
-fn with_path(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(path);
-    url
+fn with_path(base: &Uri, path: &str) -> Uri {
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).expect("keys and paths here are plain text"));
+    Uri::from_parts(parts).expect("the base has a host")
 }
 
 fn puts_in_json(keys: &[String], value: &str) -> Bytes {
@@ -184,7 +185,7 @@ fn puts_in_json(keys: &[String], value: &str) -> Bytes {
 
 fn http(order: &Order, number: u32, endpoints: &[String], token: &str, value: Bytes) -> anyhow::Result<Side> {
     let base = format!("http://{}", endpoints[number as usize % endpoints.len()]);
-    let base = Url::parse(&base).context("make a URL")?;
+    let base = uri(&base)?;
     let post = |body: Bytes| Some((Method::POST, with_path(&base, TXN), Some(body)));
     let other = match order.work {
         Work::Counter => {
@@ -196,8 +197,7 @@ fn http(order: &Order, number: u32, endpoints: &[String], token: &str, value: By
             post(puts_in_json(&keys, &String::from_utf8_lossy(&value)))
         }
         Work::Range { rows } => {
-            let mut page = with_path(&base, "/v1/kv");
-            page.set_query(Some(&format!("prefix={PREFIX}&limit={rows}")));
+            let page = with_path(&base, &format!("/v1/kv?prefix={PREFIX}&limit={rows}"));
             Some((Method::GET, page, None))
         }
         _ => None,

@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream};
-use reqwest::{Method, Url};
+use hyper::{Method, Uri};
 use service::http::{self, Timeouts};
 
 use super::{Notes, Order, Seen, Target};
-use crate::bench::connection::{Connection, Outcome};
+use crate::bench::connection::{Connection, Outcome, uri};
 use crate::etcd::{Call, Client};
 
 const KEY: &str = "bench/watched";
@@ -27,7 +27,7 @@ const CONNECTIONS: usize = 8;
 type Values = BoxStream<'static, u64>;
 
 enum Writer {
-    Http(Box<Connection>, Url),
+    Http(Box<Connection>, Uri),
     Etcd(Client),
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
 }
 
 async fn over_http(endpoints: &[String], token: &str, count: u32) -> anyhow::Result<(Writer, Vec<Values>)> {
-    let url = Url::parse(&format!("http://{}/v1/kv/{KEY}", endpoints[0])).context("make a URL")?;
+    let url = uri(&format!("http://{}/v1/kv/{KEY}", endpoints[0]))?;
     let writer = Writer::Http(Box::new(Connection::new(token, DEADLINE)?), url);
     let client = http::client(Timeouts::default());
     let mut watchers: Vec<Values> = Vec::new();

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use reqwest::{Method, Url};
+use hyper::{Method, Uri};
 use rustix::process::Signal;
 
 use super::comparison::{Comparison, Kind};
 use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
 use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
-use crate::bench::connection::{Connection, Outcome};
+use crate::bench::connection::{Connection, Outcome, uri};
 use crate::context::Context;
 use crate::etcd::{self, Call, Client};
 
@@ -215,7 +215,7 @@ fn strike(server: &Server, how: How) -> anyhow::Result<()> {
 enum Writer {
     Store {
         connection: Box<Connection>,
-        urls: Vec<Url>,
+        urls: Vec<Uri>,
     },
     Etcd {
         clients: Vec<Client>,
@@ -228,13 +228,14 @@ impl Writer {
         let key = format!("{KEY}/{number}");
         Ok(match side {
             Side::Store(store) => {
-                let url = |endpoint: String| Url::parse(&format!("http://{endpoint}/v1/kv/{key}"));
-                let urls = store.endpoints().into_iter().map(url).collect::<Result<_, _>>();
+                let url = |endpoint: String| uri(&format!("http://{endpoint}/v1/kv/{key}"));
+                let urls = store
+                    .endpoints()
+                    .into_iter()
+                    .map(url)
+                    .collect::<anyhow::Result<_>>()?;
                 let connection = Box::new(Connection::new(store.token(), TRY_DEADLINE)?);
-                Self::Store {
-                    connection,
-                    urls: urls.context("make a URL")?,
-                }
+                Self::Store { connection, urls }
             }
             Side::Etcd(etcd) => {
                 let clients = etcd

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use reqwest::{Method, Url};
+use hyper::{Method, Uri};
 
 use super::{Fault, How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
 use crate::bench::Target;
-use crate::bench::connection::{Connection, Outcome};
+use crate::bench::connection::{Connection, Outcome, uri};
 use crate::context::Context;
 use crate::kv::reach::Reach;
 use crate::launcher::control::{self, Answer, Request};
@@ -137,22 +137,22 @@ async fn healthy(context: &Context) -> anyhow::Result<String> {
 
 struct Writer {
     connection: Connection,
-    urls: Vec<Url>,
+    urls: Vec<Uri>,
     first: usize,
 }
 
 impl Writer {
     fn new(target: &Target, number: usize) -> anyhow::Result<Self> {
         let url = |endpoint: &String| {
-            Url::parse(&format!(
+            uri(&format!(
                 "{}/v1/kv/bench/failover/{number}",
                 service::http::base(endpoint)
             ))
         };
-        let urls: Result<Vec<_>, _> = target.endpoints.iter().map(url).collect();
+        let urls = target.endpoints.iter().map(url).collect::<anyhow::Result<_>>()?;
         Ok(Self {
             connection: Connection::new(&target.token, TRY_DEADLINE)?,
-            urls: urls.context("make a URL")?,
+            urls,
             first: number,
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::arena::wait_for;
-use crate::bench::{Connection, Outcome};
+use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::ground::{FREE_MIN, Ground};
 use crate::chaos::random::Random;
 use crate::chaos::shim::{Order, Shim};
@@ -46,7 +46,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     // Not by a client that would go to whoever leads next.
     let connection = Connection::new(ground.store.token(), Duration::from_millis(500))?;
     let endpoint = &ground.store.endpoints()[victim];
-    let url = reqwest::Url::parse(&format!("http://{endpoint}/v1/kv/chaos-full")).context("make a URL")?;
+    let url = uri(&format!("http://{endpoint}/v1/kv/chaos-full"))?;
     let disk = &ground.disks[victim];
     disk.fill_up_to(FREE_MIN / 2)?;
     let refused = wait_for(
@@ -55,7 +55,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
         async || {
             let value = Some(bytes::Bytes::from_static(b"x"));
             let put = connection
-                .send(reqwest::Method::PUT, url.clone(), value, None)
+                .send(hyper::Method::PUT, url.clone(), value, None)
                 .await;
             (put == Outcome::Refused(FULL)).then_some(())
         },

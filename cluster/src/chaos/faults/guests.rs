@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::{Method, Url};
+use hyper::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::bench::{Connection, Outcome};
+use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::clients::PREFIX;
 use crate::chaos::ground::Ground;
 
@@ -34,7 +34,7 @@ pub(super) async fn misbehave(ground: &mut Ground, victim: usize) -> anyhow::Res
     }
     // Not by a client that would go to whoever leads.
     let behaves = Connection::new(token, SERVE_MAX)?;
-    let url = Url::parse(&format!("http://{address}/v1/kv/{KEY}")).context("make a URL")?;
+    let url = uri(&format!("http://{address}/v1/kv/{KEY}"))?;
     let end = Instant::now() + STAY_MAX;
     let mut served = 0;
     while !dribblers.is_empty() {

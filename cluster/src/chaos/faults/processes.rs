@@ -8,7 +8,7 @@ use kvstore_client::wire::cluster::NewMember;
 use rustix::process::Signal;
 
 use crate::arena::{SERVERS, wait_for};
-use crate::bench::{Connection, Outcome};
+use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::ground::Ground;
 use crate::chaos::random::Random;
 
@@ -169,8 +169,7 @@ pub(super) async fn overload(ground: &mut Ground) -> anyhow::Result<String> {
     let mut clients = Vec::new();
     for number in 0..FLOOD_CLIENTS {
         let address = &endpoints[number % endpoints.len()];
-        let url =
-            reqwest::Url::parse(&format!("http://{address}/v1/kv/flood/{number}")).context("make a URL")?;
+        let url = uri(&format!("http://{address}/v1/kv/flood/{number}"))?;
         clients.push((
             Connection::new(ground.store.token(), Duration::from_secs(5))?,
             url,
@@ -180,7 +179,7 @@ pub(super) async fn overload(ground: &mut Ground) -> anyhow::Result<String> {
     let flood = clients.iter().map(async |(connection, url)| {
         let (mut done, mut refused) = (0, 0);
         for _ in 0..FLOOD_EACH {
-            let put = connection.send(reqwest::Method::PUT, url.clone(), Some(value.clone()), None);
+            let put = connection.send(hyper::Method::PUT, url.clone(), Some(value.clone()), None);
             match put.await {
                 Outcome::Done => done += 1,
                 Outcome::Refused(_) => refused += 1,

@@ -1,4 +1,4 @@
-//! What every command starts from: the configuration, the data folder and the way to speak.
+//! What every command starts from: the configuration, the data folder, the way to speak, and the runtime it waits on.
 //! Invariant: paths are absolute, so that child processes and messages mean the same files.
 //! It must not start anything.
 
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use service::config::{self, Config, Step};
 use service::secrets::{self, Secrets};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
 use crate::output::{Output, Usage};
@@ -91,6 +92,16 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .build()
         .context("start the runtime")?
         .block_on(work)
+}
+
+/// Ends early when the user, or whoever started it, says so: then everything of the run is dropped, and so removed.
+pub(crate) async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut stop = signal(SignalKind::terminate()).context("take over the signals")?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = stop.recv() => anyhow::bail!("interrupted"),
+    }
 }
 
 /// As a user in this folder would name it.

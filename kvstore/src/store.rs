@@ -10,6 +10,7 @@ mod range;
 mod read;
 mod read_index;
 mod standing;
+mod tries;
 mod weight;
 
 use std::sync::Arc;

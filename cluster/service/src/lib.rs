@@ -3,19 +3,23 @@
 //! `tasks` holds everything that runs, `serve` takes connections, `tls` guards them, `edge` wraps every answer,
 //! `body`, `fields`, `query`, `bearer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way
 //! an error becomes an answer, `docs` shows a contract to people, `card_like` keeps card numbers out of logs.
-//! It knows nothing of stores, shops or payments and imports no other crate of ours.
+//! `currency`, `money` and `catalogue` are what several services must read alike. Of stores, shops and payments it
+//! knows nothing else, and it imports no other crate of ours.
 
 pub mod bearer;
 pub mod body;
 pub mod browser;
 pub mod card_like;
+pub mod catalogue;
 pub mod config;
+pub mod currency;
 pub mod docs;
 pub mod edge;
 pub mod fields;
 pub mod http;
 pub mod idempotency;
 pub mod metrics;
+pub mod money;
 pub mod planted;
 pub mod problem;
 pub mod query;

@@ -21,7 +21,7 @@ mod shop;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, until_interrupted};
 use crate::kv::reach::Reach;
 
 pub(crate) use cards::open_cards;
@@ -83,17 +83,6 @@ impl Bench {
             What::NoOp(server) => server.run(),
             What::Redundancy(redundancy) => block_on(until_interrupted(redundancy.run(&context))),
         }
-    }
-}
-
-/// Ends early when the user, or whoever started it, says so: then everything of the run is dropped, and so removed.
-pub(crate) async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut stop = signal(SignalKind::terminate()).context("take over the signals")?;
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        _ = stop.recv() => anyhow::bail!("interrupted"),
     }
 }
 

@@ -36,8 +36,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use service::tasks::Tasks;
 
-use crate::bench::until_interrupted;
-use crate::context::{Context, block_on};
+use crate::context::{Context, block_on, until_interrupted};
 use book::Book;
 use checkouts::Checkouts;
 use coverage::{Asked, Untried};

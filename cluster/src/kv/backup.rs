@@ -13,8 +13,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Session;
-use crate::bench::until_interrupted;
-use crate::context::Context;
+use crate::context::{Context, until_interrupted};
 use crate::output::Output;
 
 #[derive(Args)]

@@ -23,6 +23,7 @@ mod kv_watch;
 mod launcher;
 mod logs;
 mod mirror;
+mod mirror_catalogue;
 mod outlived;
 mod payment;
 mod predictors;

@@ -92,17 +92,7 @@ impl KvClient {
     pub async fn snapshot(&self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
         let request = Request::read("/v1/snapshot", Prefer::Sticky);
         let response = self.open(request, &mut Tried::default()).await?;
-        let pieces = response.bytes_stream().boxed();
-        Ok(stream::unfold(Some(pieces), |pieces| async move {
-            let mut pieces = pieces?;
-            let trouble = match timeout(SILENCE_MAX, pieces.next()).await {
-                Ok(None) => return None,
-                Ok(Some(Ok(piece))) => return Some((Ok(piece), Some(pieces))),
-                Ok(Some(Err(error))) => Trouble::Connection(error),
-                Err(_elapsed) => Trouble::Timeout,
-            };
-            Some((Err(Error::Unavailable { source: trouble }), None))
-        }))
+        Ok(unless_silent(response.bytes_stream().boxed(), SILENCE_MAX))
     }
 
     /// The beginning of a long answer: one attempt, bounded by the deadline up to the headers.
@@ -139,5 +129,54 @@ impl KvClient {
             });
         }
         Err(verdict::error_of(problem, Some(response.headers())))
+    }
+}
+
+/// Ends in an error where nothing comes for so long.
+fn unless_silent(
+    pieces: impl Stream<Item = reqwest::Result<Bytes>> + Send + Unpin,
+    silence_max: Duration,
+) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::unfold(Some(pieces), move |pieces| async move {
+        let mut pieces = pieces?;
+        let trouble = match timeout(silence_max, pieces.next()).await {
+            Ok(None) => return None,
+            Ok(Some(Ok(piece))) => return Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) => Trouble::Connection(error),
+            Err(_elapsed) => Trouble::Timeout,
+        };
+        Some((Err(Error::Unavailable { source: trouble }), None))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backup_that_falls_silent_is_given_up() {
+        let patience = Duration::from_secs(10);
+        let said = stream::iter([Ok(Bytes::from_static(b"piece"))]);
+        let said = said.chain(stream::pending());
+        let mut backup = pin!(unless_silent(said, Duration::from_millis(20)));
+        let first = backup.next().await.expect("what was said comes through");
+        assert_eq!(first.unwrap(), "piece");
+        let end = timeout(patience, backup.next()).await.expect("it is given up");
+        assert!(
+            matches!(
+                end,
+                Some(Err(Error::Unavailable {
+                    source: Trouble::Timeout
+                }))
+            ),
+            "{end:?}"
+        );
+        assert!(backup.next().await.is_none());
+        // One that is whole ends as one that is.
+        let whole = stream::iter([Ok(Bytes::from_static(b"piece"))]);
+        let whole: Vec<_> = unless_silent(whole, patience).collect().await;
+        assert!(matches!(whole.as_slice(), [Ok(_)]), "{whole:?}");
     }
 }

@@ -80,6 +80,8 @@ impl Follower {
             self.answered(Order::SetAside).await?;
             self.rebuild(0, &cluster).await?;
             head = self.head().await?;
+        } else if self.is_back_in_trouble() {
+            self.answered(Order::TryToWrite).await?;
         }
         self.know(Some(&cluster));
         if head.revision == 0 || head.lacks_aside {
@@ -114,6 +116,13 @@ impl Follower {
         let cluster = self.client.cluster().await?.cluster_id;
         anyhow::ensure!(!cluster.is_empty(), "the cluster is still being made");
         Ok(cluster)
+    }
+
+    /// Another cluster was here, and the copy could not be kept from it. With this one back nothing of that is tried
+    /// again, and no change may come that would tell whether the trouble is over: where one blocks, all wait for it.
+    fn is_back_in_trouble(&self) -> bool {
+        let applied = self.progress.now();
+        applied.cluster.is_none() && applied.trouble.is_some()
     }
 
     /// Of which cluster this is a copy, as far as the store itself has said so.

@@ -33,6 +33,8 @@ pub(crate) enum Order {
     Flush,
     Head(oneshot::Sender<Head>),
     SetAside(Answer),
+    /// After what could not be set aside need not be any more: whether all is well again.
+    TryToWrite(Answer),
     BeginRebuild(Answer),
     Rows(Vec<Row>),
     Answers(Vec<KeptAnswer>),
@@ -55,6 +57,8 @@ struct Thread {
     /// How long a change may wait for others.
     interval: Duration,
     rebuild: Rebuild,
+    /// Whether the last try to set a copy aside failed.
+    not_set_aside: bool,
 }
 
 /// How the rebuild under way has gone so far.
@@ -100,6 +104,7 @@ pub(crate) fn start(writer: Writer, progress: Arc<Progress>, config: &MirrorConf
         runtime: Handle::current(),
         interval,
         rebuild: Rebuild::default(),
+        not_set_aside: false,
     };
     tasks.spawn_blocking("writer", move || thread.run());
     sender
@@ -119,18 +124,8 @@ impl Thread {
             if let Some(order) = next {
                 self.carry_out(order);
             }
-            match self.writer.tidy() {
-                Err(error) => {
-                    self.say(&error);
-                    untidy = true;
-                }
-                // Nothing may come that would tell that it can be written again.
-                Ok(()) if untidy => {
-                    self.progress.update(|applied| applied.trouble = None);
-                    untidy = false;
-                }
-                Ok(()) => {}
-            }
+            let tidied = self.writer.tidy();
+            untidy = self.heed(&tidied, untidy);
         }
     }
 
@@ -198,6 +193,17 @@ impl Thread {
         self.progress.update(|applied| applied.trouble = Some(text));
     }
 
+    /// What came of something that no change asked for; answers whether it failed. Where it had failed before and has
+    /// not now, the trouble is over: no change may come that would tell that it can be written again.
+    fn heed(&self, tried: &anyhow::Result<()>, had_failed: bool) -> bool {
+        match tried {
+            Err(error) => self.say(error),
+            Ok(()) if had_failed => self.progress.update(|applied| applied.trouble = None),
+            Ok(()) => {}
+        }
+        tried.is_err()
+    }
+
     fn carry_out(&mut self, order: Order) {
         match order {
             // What waited was written before any other order.
@@ -214,7 +220,13 @@ impl Thread {
                 let set_aside = self.writer.set_aside();
                 let incarnation = self.writer.head().incarnation;
                 self.progress.update(|applied| applied.incarnation = incarnation);
-                done.send(set_aside.inspect_err(|error| self.say(error))).ok();
+                self.not_set_aside = self.heed(&set_aside, self.not_set_aside);
+                done.send(set_aside).ok();
+            }
+            Order::TryToWrite(done) => {
+                let written = self.writer.try_to_write();
+                self.not_set_aside = self.heed(&written, true);
+                done.send(written).ok();
             }
             Order::BeginRebuild(done) => {
                 self.rebuild = Rebuild::default();
@@ -291,5 +303,54 @@ impl Thread {
             applied.trouble = None;
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use service::config::{MirrorEngine, OnLoss};
+
+    use super::*;
+    use crate::copy;
+
+    async fn asked(orders: &Orders, order: fn(Answer) -> Order) -> anyhow::Result<()> {
+        let (done, answered) = oneshot::channel();
+        assert!(orders.send(order(done)).await.is_ok());
+        answered.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_copy_that_could_not_be_set_aside_is_no_trouble_for_longer_than_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, mode) = (MirrorEngine::Sqlite, MirrorMode::Sync);
+        let (writer, _reader) = copy::open(folder.path(), engine, mode).unwrap();
+        let config = MirrorConfig {
+            name: "mirror-one".to_owned(),
+            address: "127.0.0.1:0".to_owned(),
+            engine,
+            mode,
+            on_loss: OnLoss::Degrade,
+            interval_ms: 20,
+        };
+        let (progress, tasks) = (
+            Arc::new(Progress::new(0, writer.head().incarnation)),
+            Tasks::new(),
+        );
+        let orders = start(writer, Arc::clone(&progress), &config, &tasks);
+        // What an earlier try left behind, and cannot be removed.
+        let left = folder.path().join("of-another-5.tmp");
+        // It can be set aside after all, or it need not be.
+        for end in [Order::SetAside as fn(Answer) -> Order, Order::TryToWrite] {
+            fs::create_dir(&left).unwrap();
+            asked(&orders, Order::SetAside).await.unwrap_err();
+            assert!(progress.now().trouble.is_some());
+            fs::remove_dir(&left).unwrap();
+            asked(&orders, end).await.unwrap();
+            assert_eq!(progress.now().trouble, None);
+        }
+        tasks.stop();
+        tasks.drain(Duration::from_secs(5)).await;
     }
 }

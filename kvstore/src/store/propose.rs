@@ -16,6 +16,7 @@ use service::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
+use super::tries::Tries;
 use super::weight::{BATCH_READING_MAX, reads, weight};
 use crate::command::{Answer, Command, Refusal, Reply, encode_commands};
 use crate::raft::desk::Desk;
@@ -35,9 +36,6 @@ const GRACE: Duration = Duration::from_millis(150);
 const GRACE_REPEATABLE: Duration = Duration::from_millis(10);
 /// A key must outlive every repetition by far, or the second copy could meet a store that forgot the first.
 const REPEATABLE_TTL_MS_MIN: u64 = 30_000;
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// After a leader has refused a batch for want of room, longer each time.
-const REFUSED_PAUSE_MAX: Duration = Duration::from_millis(320);
 
 struct Waiting {
     command: Command,
@@ -245,39 +243,28 @@ impl Sending {
     ) -> Result<(Proposed, bool), WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
         let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
-        let mut failure = WriteError::NoLeader;
-        let mut pause = RETRY_PAUSE;
+        let mut tries = Tries::new();
         loop {
             let leader = view::leader(&self.desk.raft);
             let tried = match leader {
                 Some(leader) => self.send_to(leader, &commands, (deadline, grace), permit).await,
                 None => Err(NotNow::NotLeader),
             };
-            match tried {
-                Ok(proposed) => return Ok((proposed, failure == WriteError::OutcomeUnknown)),
-                // Some copy of it may take effect, whatever becomes of the next.
-                Err(NotNow::Unknown) => failure = WriteError::OutcomeUnknown,
-                Err(NotNow::MirrorLost) if failure != WriteError::OutcomeUnknown => {
-                    return Err(WriteError::MirrorLost);
-                }
-                Err(NotNow::Overloaded) => {
-                    if failure == WriteError::NoLeader {
-                        failure = WriteError::Overloaded;
-                    }
-                    // What frees room, or keeps a lease alive, may pass meanwhile.
-                    if leader != Some(self.desk.peers.trust().identity.id()) {
-                        drop(permit.take());
-                    }
-                    pause = (pause * 2).min(REFUSED_PAUSE_MAX);
-                }
-                Err(NotNow::NotLeader | NotNow::MirrorLost) => {}
+            let why = match tried {
+                Ok(proposed) => return Ok((proposed, tries.may_have_happened())),
+                Err(why) => why,
+            };
+            if why == NotNow::Overloaded && leader != Some(self.desk.peers.trust().identity.id()) {
+                // What frees room, or keeps a lease alive, may pass meanwhile.
+                drop(permit.take());
             }
-            let given_up = failure == WriteError::OutcomeUnknown && !repeatable;
-            if given_up || tokio::time::Instant::now() + pause >= deadline {
-                return Err(failure);
+            tries.refused(why)?;
+            let given_up = tries.may_have_happened() && !repeatable;
+            if given_up || tokio::time::Instant::now() + tries.pause() >= deadline {
+                return Err(tries.failure());
             }
             // Woken by the new leader, or after a moment if this node is the last to hear of it.
-            tokio::time::timeout(pause, view::leader_changes(&self.desk.raft, leader))
+            tokio::time::timeout(tries.pause(), view::leader_changes(&self.desk.raft, leader))
                 .await
                 .ok();
         }

@@ -11,12 +11,12 @@ use reqwest::header::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use service::currency::Currency;
+use service::money::Money;
 use tokio::time::Duration;
 
 use crate::call::{Answer, Caller, Request};
-use crate::currency::Currency;
 use crate::error::{Error, Result};
-use crate::money::Money;
 use crate::wire::{
     Balance, Capture, CardOpened, CardStatus, CardToken, LedgerCheck, Payment, Refund, TrialBalance,
 };

@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::currency::Currency;
-use crate::money::Money;
+use service::currency::Currency;
+use service::money::Money;
 
 /// What a card is known by: never its number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,8 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use kvstore_client::Freshness;
-use payment_client::{Currency, Money};
+use payment_client::Currency;
+use service::catalogue::Asked;
 use service::fields::Fields;
 use service::problem;
 use service::query::{Query, malformed};
@@ -17,45 +18,15 @@ use super::state::Read;
 use super::{Result, Shared};
 use crate::domain::{Product, Texts};
 use crate::shop::views::{self, tag};
-use crate::shop::{Change, Filter, Good, NewProduct, Place, Shelf, Shop, Sort};
+use crate::shop::{Change, Filter, Good, NewProduct, Place, Shelf, Shop};
 
 /// How many pieces there are of a product that only says that it is in stock.
 const STOCK_UNSAID: i64 = 100;
 
 pub(super) fn filter(query: &Query<'_>, currency: Currency) -> Result<Filter> {
-    let word = |name: &str| -> Result<Option<String>> {
-        let text = query.text(name)?.filter(|text| !text.trim().is_empty());
-        Ok(text.map(|text| text.trim().to_lowercase()))
-    };
-    let price = |name: &str| -> Result<Option<i64>> {
-        let Some(text) = query.text(name)?.filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        let money = Money::of_literal(&text, currency);
-        let money = money.map_err(|fault| malformed(format!("The parameter `{name}` {fault}.")))?;
-        Ok(Some(money.minor))
-    };
-    let given = query.text("inStock")?.filter(|text| !text.is_empty());
-    let sort = match query.text("sort")?.as_deref() {
-        None | Some("" | "created") => Sort::Created,
-        Some("price") => Sort::Price,
-        Some("-price") => Sort::PriceDown,
-        Some("name") => Sort::Name,
-        Some(_) => {
-            return Err(malformed(
-                "The parameter `sort` is price, -price, name or created.",
-            ));
-        }
-    };
     Ok(Filter {
-        category: word("category")?,
-        species: word("species")?,
-        in_stock: given.map(|_| query.flag("inStock")).transpose()?,
-        text: word("q")?,
-        price_minor_min: price("minPrice")?,
-        price_minor_max: price("maxPrice")?,
+        asked: Asked::of(query, currency)?,
         animals: false,
-        sort,
     })
 }
 
@@ -134,11 +105,9 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response
 /// `GET /pets`
 pub(super) async fn pets(State(app): State<Shared>, uri: Uri) -> Result<Response> {
     let shop = app.shop()?;
-    let filter = Filter {
-        animals: true,
-        in_stock: Some(true),
-        ..filter(&Query::of(&uri), shop.currency)?
-    };
+    let mut filter = filter(&Query::of(&uri), shop.currency)?;
+    filter.animals = true;
+    filter.asked.in_stock = Some(true);
     page(shop, &uri, &filter, |good| row(&views::pet(good, shop.currency))).await
 }
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kvstore_client::wire::Revision;
 use kvstore_client::{Freshness, KvClient, NearCache, RangeRequest, ReadOptions, problem_of};
+use service::catalogue::{Asked, Offer, Sort};
 use service::problem::Result;
 use service::query::malformed;
 
@@ -34,60 +35,31 @@ struct State {
     past: VecDeque<Arc<Shelf>>,
 }
 
-/// What is asked for. Everything left out asks for nothing in particular.
+/// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
-    pub(crate) category: Option<String>,
-    pub(crate) species: Option<String>,
-    pub(crate) in_stock: Option<bool>,
-    /// In lower case.
-    pub(crate) text: Option<String>,
-    pub(crate) price_minor_min: Option<i64>,
-    pub(crate) price_minor_max: Option<i64>,
+    pub(crate) asked: Asked,
     /// Only animals, which have a species.
     pub(crate) animals: bool,
-    pub(crate) sort: Sort,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Sort {
-    #[default]
-    Created,
-    Price,
-    PriceDown,
-    Name,
 }
 
 impl Filter {
     fn takes(&self, good: &Good) -> bool {
         let product = &good.product;
-        let same = |wanted: &Option<String>, given: &str| {
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(given) || *wanted == given.to_lowercase())
+        let offer = Offer {
+            name: &product.name,
+            species: &product.species,
+            category: &product.category,
+            description: &product.description,
+            price_minor: product.price_minor,
+            stock: good.stock,
         };
-        let found = |text: &String| {
-            [
-                &product.name,
-                &product.species,
-                &product.category,
-                &product.description,
-            ]
-            .into_iter()
-            .any(|given| given.to_lowercase().contains(text))
-        };
-        same(&self.category, &product.category)
-            && same(&self.species, &product.species)
-            && self.in_stock.is_none_or(|wanted| wanted == (good.stock > 0))
-            && self.price_minor_min.is_none_or(|min| product.price_minor >= min)
-            && self.price_minor_max.is_none_or(|max| product.price_minor <= max)
-            && (!self.animals || !product.species.is_empty())
-            && self.text.as_ref().is_none_or(found)
+        (!self.animals || !product.species.is_empty()) && self.asked.takes(&offer)
     }
 
     fn compare(&self, one: &Good, other: &Good) -> Ordering {
         let price = |good: &Good| good.product.price_minor;
-        match self.sort {
+        match self.asked.sort {
             Sort::Created => Ordering::Equal,
             Sort::Price => price(one).cmp(&price(other)),
             Sort::PriceDown => price(other).cmp(&price(one)),
@@ -102,7 +74,7 @@ impl Filter {
     /// What fits, in the order asked for; the sort is stable, so equals stay in the order in which they came.
     pub(crate) fn select<'shelf>(&self, shelf: &'shelf Shelf) -> Vec<&'shelf Good> {
         let mut goods: Vec<&Good> = shelf.goods.iter().filter(|good| self.takes(good)).collect();
-        if self.sort != Sort::Created {
+        if self.asked.sort != Sort::Created {
             goods.sort_by(|one, other| self.compare(one, other));
         }
         goods

@@ -38,7 +38,7 @@ use tokio::time::Duration;
 
 pub(crate) use accounts::NewUser;
 pub(crate) use carts::CartChange;
-pub(crate) use catalogue::{Catalogue, Filter, Place, Sort};
+pub(crate) use catalogue::{Catalogue, Filter, Place};
 pub(crate) use checkout::{Card, Checkout, Ended, Wanted, Wish};
 pub(crate) use events::{EventStream, Since};
 pub(crate) use mail::DeadLetter;

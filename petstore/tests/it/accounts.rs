@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::system::{PASSWORD, System, VISA, ask, keyed, order};
-use crate::harness::{Answer, Client, DEADLINE};
+use crate::harness::{Answer, DEADLINE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_taken_once() {
@@ -146,13 +146,7 @@ async fn what_belongs_to_a_user_is_for_that_user_and_the_admin() {
     }
     // The admin signs in like everybody else, with the password of the secrets.
     let password = system.cluster.secrets().shop.admin_password.expose();
-    let body = json!({"username": "admin", "password": password});
-    let session = system
-        .browse(Method::POST, "/login", &body)
-        .await
-        .expect(200)
-        .json();
-    let admin = Client::at(system.shops[0].address, session["token"].as_str().unwrap());
+    let admin = system.sign_in("admin", password).await;
     assert_eq!(
         admin.get(&order_path).await.expect(200).json()["user_id"],
         json!(ada)

@@ -1,9 +1,9 @@
 //! Cancels by letter: what is answered, and what the order makes of the letter when it gets to it.
 
-use reqwest::Method;
 use serde_json::json;
 use service::tasks::Tasks;
 
+use super::purchase::{becomes, order_unwaited};
 use super::system::{System, VISA, order};
 use crate::harness::wait_for;
 
@@ -16,9 +16,7 @@ async fn a_cancel_that_is_carried_out_was_not_refused() {
         let (_, client) = system.user("ada").await;
         let (stock, money) = (system.stock("6").await, system.balance(VISA).await);
         system.traps[0].arm("before authorize");
-        let request = client.request(Method::POST, "/orders");
-        let request = request.header("prefer", "respond-async");
-        let made = client.send(request.json(&order("6", 2, VISA))).await.expect(202);
+        let made = order_unwaited(&client, &order("6", 2, VISA)).await;
         let place = made.header("location").to_owned();
         system.traps[0].caught().await;
         system.traps[1].arm("read to be canceled");
@@ -56,15 +54,7 @@ async fn a_cancel_that_is_carried_out_was_not_refused() {
         system.traps[0].release();
         let canceled = canceling.await.unwrap();
         assert_eq!(canceled.status, status, "{}", canceled.text());
-        wait_for("the money to be back", async || {
-            let seen = client.get(&place).await.expect(200).json();
-            if seen["status"] == "refunded" {
-                Ok(())
-            } else {
-                Err(seen)
-            }
-        })
-        .await;
+        becomes(&client, &place, "refunded").await;
         assert_eq!(system.stock("6").await, stock);
         assert_eq!(system.balance(VISA).await, money);
         system.stop().await;

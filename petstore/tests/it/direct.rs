@@ -34,6 +34,8 @@ mod orders;
 mod pages;
 #[path = "products.rs"]
 mod products;
+#[path = "purchase.rs"]
+mod purchase;
 #[path = "random.rs"]
 mod random;
 #[path = "repeats.rs"]

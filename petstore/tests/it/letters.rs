@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use service::config::{Checkout, ShopAuth};
 use service::tasks::Tasks;
 
+use super::purchase::{PIECES, order_unwaited, sold};
 use super::system::{System, VISA, ask, keyed, order};
 use crate::harness::{Answer, Client, wait_for};
 
@@ -21,8 +22,6 @@ const PAID: [&str; 6] = [
 ];
 const OF_A_CART: [&str; 2] = ["the cart has decided", "the cart has written"];
 const REFUSED: [&str; 2] = ["the notice is due", "the notice is written"];
-
-const PIECES: i64 = 10;
 
 /// What happens to the shop that is held in the middle of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,22 +50,13 @@ async fn meet(system: &mut System, point: &str, fate: Fate, body: &Value) -> Ans
     let first = system.operator().request(Method::POST, "/orders").json(body);
     let first = first.header("idempotency-key", "k");
     let first = Tasks::new().spawn("order", async move { first.send().await.is_ok() });
-    let victim = tokio::select! {
-        () = system.traps[0].caught() => 0,
-        () = system.traps[1].caught() => 1,
-    };
+    let victim = system.caught_any().await;
     let other = 1 - victim;
     // It holds nobody who comes the same way later.
     system.traps[other].disarm();
     match fate {
         Fate::Dies => system.shops[victim].kill(),
-        Fate::IsDoubled => {
-            let root = system.cluster.client(0);
-            let target = format!("/v1/kv?prefix=shop/menagerie/instance/shop{}", victim + 1);
-            let marks = root.get(&target).await.expect(200).json();
-            let mark = marks["kvs"][0]["key"].as_str().unwrap().to_owned();
-            root.delete(&format!("/v1/kv/{mark}")).await.expect(200);
-        }
+        Fate::IsDoubled => system.takes_for_dead(victim).await,
     }
     let elsewhere = system.operator_at(other);
     let answer = wait_for("the order to end", async || {
@@ -83,11 +73,10 @@ async fn meet(system: &mut System, point: &str, fate: Fate, body: &Value) -> Ans
     answer
 }
 
-async fn judge(system: System, product: &str, money: (i64, i64), sold: i64) {
+async fn judge(system: System, product: &str, money: (i64, i64), pieces: i64) {
     let audit = system.settled().await;
-    assert_eq!(audit["orders"], i64::from(sold > 0), "{audit}");
-    assert_eq!(system.stock(product).await, PIECES - sold);
-    assert_eq!(system.balance(VISA).await, (money.0 - 1000 * sold, money.1));
+    assert_eq!(audit["orders"], i64::from(pieces > 0), "{audit}");
+    sold(&system, product, money, pieces).await;
     wait_for("the last letter", async || {
         let letters = system.letters("").await;
         if letters.is_empty() { Ok(()) } else { Err(letters) }
@@ -213,10 +202,7 @@ async fn a_full_mailbox_asks_to_come_again() {
     let (client, money) = (system.operator(), system.balance(VISA).await);
     for _ in 0..2 {
         system.traps[0].arm("before authorize");
-        let request = client
-            .request(Method::POST, "/orders")
-            .header("prefer", "respond-async");
-        client.send(request.json(&body)).await.expect(202);
+        order_unwaited(&client, &body).await;
         system.traps[0].caught().await;
     }
     let full = ask(&client, Method::POST, "/orders", &body).await;
@@ -233,8 +219,7 @@ async fn a_full_mailbox_asks_to_come_again() {
     })
     .await;
     client.post("/orders", &body).await.expect(201);
-    assert_eq!(system.stock(&product).await, PIECES - 3);
-    assert_eq!(system.balance(VISA).await, (money.0 - 3000, money.1));
+    sold(&system, &product, money, 3).await;
     system.stop().await;
 }
 
@@ -368,11 +353,7 @@ async fn what_was_begun_by_letters_is_finished_by_shops_that_call() {
     let product = system.product("Thing", 10.0, PIECES).await;
     let money = system.balance(VISA).await;
     system.traps[0].arm("before authorize");
-    let client = system.operator();
-    let request = client
-        .request(Method::POST, "/orders")
-        .header("prefer", "respond-async");
-    client.send(request.json(&wish(&product, 2))).await.expect(202);
+    order_unwaited(&system.operator(), &wish(&product, 2)).await;
     system.traps[0].caught().await;
     system.config.shop.checkout = Checkout::Direct;
     system.start_shop().await;
@@ -384,7 +365,6 @@ async fn what_was_begun_by_letters_is_finished_by_shops_that_call() {
         .expect(201);
     let audit = system.settled().await;
     assert_eq!(audit["orders"], 2, "{audit}");
-    assert_eq!(system.stock(&product).await, PIECES - 3);
-    assert_eq!(system.balance(VISA).await, (money.0 - 3000, money.1));
+    sold(&system, &product, money, 3).await;
     system.stop().await;
 }

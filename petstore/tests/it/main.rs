@@ -1,6 +1,7 @@
 //! Tests of the pet shop: real instances on free ports, a real store and real payments in a temporary folder.
-//! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all, `browser` looks
-//! at pages; every other file is one feature, and `direct` and `mailbox` run them all, each with one way to check out.
+//! `vessel` runs a process of the shop or of payment so that it can be killed, `system` starts them all, `purchase`
+//! buys from them, `browser` looks at pages; every other file is one feature, and `direct` and `mailbox` run them all,
+//! each with one way to check out.
 
 #![allow(
     clippy::unwrap_used,

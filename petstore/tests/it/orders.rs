@@ -6,8 +6,8 @@ use serde_json::json;
 use service::config::Checkout;
 use service::tasks::Tasks;
 
+use super::purchase::{becomes, order_unwaited};
 use super::system::{EMPTY, System, VISA, ask, order};
-use crate::harness::wait_for;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cart_is_ordered_and_paid() {
@@ -244,20 +244,9 @@ async fn an_order_that_changes_all_the_time_is_no_fault_of_the_shop() {
 async fn who_does_not_wait_is_told_where_to_look() {
     let system = System::start().await;
     let (_, client) = system.user("ada").await;
-    let request = client
-        .request(Method::POST, "/orders")
-        .header("prefer", "respond-async");
-    let accepted = client.send(request.json(&order("3", 1, VISA))).await.expect(202);
+    let accepted = order_unwaited(&client, &order("3", 1, VISA)).await;
     assert_eq!(accepted.json()["status"], "pending");
-    wait_for("the order to be paid", async || {
-        let seen = client.get(accepted.header("location")).await.expect(200).json();
-        if seen["status"] == "paid" {
-            Ok(())
-        } else {
-            Err(seen)
-        }
-    })
-    .await;
+    becomes(&client, accepted.header("location"), "paid").await;
     system.stop().await;
 }
 
@@ -282,25 +271,9 @@ async fn an_order_that_is_not_paid_in_time_is_canceled() {
     system.traps[0].release();
     assert_eq!(system.stock("3").await, 6);
     let target = format!("/orders/{ada}/{}", accepted["order_id"].as_str().unwrap());
-    wait_for("the order to be given up", async || {
-        let seen = client.get(&target).await.expect(200).json();
-        if seen["status"] == "canceling" {
-            Ok(())
-        } else {
-            Err(seen)
-        }
-    })
-    .await;
+    becomes(&client, &target, "canceling").await;
     system.restart_payment().await;
-    wait_for("the order to be canceled", async || {
-        let seen = client.get(&target).await.expect(200).json();
-        if seen["status"] == "canceled" {
-            Ok(())
-        } else {
-            Err(seen)
-        }
-    })
-    .await;
+    becomes(&client, &target, "canceled").await;
     assert_eq!(system.stock("3").await, 8);
     assert_eq!(system.balance(VISA).await, before);
     system.stop().await;

@@ -3,41 +3,20 @@
 //! Invariant: one key is one order and one charge, and everybody who asks with it is told of the same one.
 
 use reqwest::Method;
-use serde_json::Value;
 use service::tasks::Tasks;
 use tokio::task::JoinHandle;
 
-use super::system::{System, VISA, keyed, order};
+use super::purchase::{PAYING, Purchase, becomes};
+use super::system::{System, keyed};
 use super::wire::Wire;
-use crate::harness::{Answer, Client, wait_for};
+use crate::harness::{Answer, wait_for};
 
-const PAYING: [&str; 8] = [
-    "tokenized",
-    "placed",
-    "before authorize",
-    "after authorize",
-    "authorized",
-    "before capture",
-    "after capture",
-    "paid",
-];
-const PIECES: i64 = 10;
-
-fn ordering(client: &Client, body: &Value) -> JoinHandle<Answer> {
-    let (client, body) = (client.clone(), body.clone());
+fn ordering(purchase: &Purchase) -> JoinHandle<Answer> {
+    let (client, body) = (purchase.client.clone(), purchase.body.clone());
     Tasks::new().spawn(
         "order",
         async move { keyed(&client, "/orders", "k", &body).await },
     )
-}
-
-/// One order of two pieces for ten euros each.
-async fn judge(system: &System, product: &str, money: (i64, i64), kept: bool) {
-    let audit = system.settled().await;
-    assert_eq!(audit["orders"], 1, "{audit}");
-    let (pieces, cents) = if kept { (2, 2000) } else { (0, 0) };
-    assert_eq!(system.stock(product).await, PIECES - pieces);
-    assert_eq!(system.balance(VISA).await, (money.0 - cents, money.1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,20 +24,16 @@ async fn the_same_request_comes_again_at_each_step() {
     for point in PAYING {
         eprintln!("again at {point:?}");
         let system = System::start_with(1, 2, |_config| {}).await;
-        let (_, client) = system.user("ada").await;
-        let (product, money) = (
-            system.product("Thing", 10.0, PIECES).await,
-            system.balance(VISA).await,
-        );
-        let body = order(&product, 2, VISA);
+        let purchase = Purchase::begin(&system).await;
+        let (client, body) = (&purchase.client, &purchase.body);
         system.traps[0].arm(point);
-        let first = ordering(&client, &body);
+        let first = ordering(&purchase);
         system.traps[0].caught().await;
         // Two more while the first one stands there: at the same instance, and at another one.
         let mut told = Vec::new();
         for shop in [0, 1] {
-            let again = system.at(shop, &client);
-            let request = again.request(Method::POST, "/orders").json(&body);
+            let again = system.at(shop, client);
+            let request = again.request(Method::POST, "/orders").json(body);
             let request = request
                 .header("idempotency-key", "k")
                 .header("prefer", "respond-async");
@@ -75,8 +50,8 @@ async fn the_same_request_comes_again_at_each_step() {
         let first = first.await.unwrap();
         assert!(matches!(first.status, 201 | 202), "{point}: {}", first.text());
         told.push(first.json()["order_id"].clone());
-        judge(&system, &product, money, true).await;
-        told.push(keyed(&client, "/orders", "k", &body).await.expect(201).json()["order_id"].clone());
+        purchase.judge(&system, true).await;
+        told.push(keyed(client, "/orders", "k", body).await.expect(201).json()["order_id"].clone());
         told.dedup();
         assert_eq!(told.len(), 1, "{point}: {told:?}");
         system.stop().await;
@@ -99,12 +74,8 @@ async fn each_answer_of_payment_comes_too_late() {
     for point in ["", "before authorize", "before capture"] {
         eprintln!("late after {point:?}");
         let (system, wire) = behind_wire().await;
-        let (_, client) = system.user("ada").await;
-        let (product, money) = (
-            system.product("Thing", 10.0, PIECES).await,
-            system.balance(VISA).await,
-        );
-        let body = order(&product, 2, VISA);
+        let purchase = Purchase::begin(&system).await;
+        let (client, body) = (&purchase.client, &purchase.body);
         if point.is_empty() {
             // The first thing that is asked for is the token of the card.
             wire.keep_next();
@@ -112,7 +83,7 @@ async fn each_answer_of_payment_comes_too_late() {
             system.traps[0].arm(point);
             system.traps[1].arm(point);
         }
-        let first = ordering(&client, &body);
+        let first = ordering(&purchase);
         if !point.is_empty() {
             system.caught_any().await;
             wire.keep_next();
@@ -122,11 +93,11 @@ async fn each_answer_of_payment_comes_too_late() {
         wire.keeps_one().await;
         // Whoever asked gives up and asks again; the answer to the first time is still on its way.
         wait_for("the order to be paid all the same", async || {
-            let answer = keyed(&system.at(1, &client), "/orders", "k", &body).await;
+            let answer = keyed(&system.at(1, client), "/orders", "k", body).await;
             (answer.status == 201).then_some(()).ok_or(answer.text())
         })
         .await;
-        judge(&system, &product, money, true).await;
+        purchase.judge(&system, true).await;
         wire.let_go();
         let first = first.await.unwrap();
         // Without a token nothing is ordered, and that is said.
@@ -135,7 +106,7 @@ async fn each_answer_of_payment_comes_too_late() {
             "{point}: {}",
             first.text()
         );
-        judge(&system, &product, money, true).await;
+        purchase.judge(&system, true).await;
         system.stop().await;
     }
 }
@@ -143,25 +114,17 @@ async fn each_answer_of_payment_comes_too_late() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_to_giving_back_comes_too_late() {
     let (system, wire) = behind_wire().await;
-    let (ada, client) = system.user("ada").await;
-    let (product, money) = (
-        system.product("Thing", 10.0, PIECES).await,
-        system.balance(VISA).await,
-    );
-    let body = order(&product, 2, VISA);
-    let made = keyed(&client, "/orders", "k", &body).await.expect(201).json();
+    let purchase = Purchase::begin(&system).await;
+    let client = &purchase.client;
+    let made = keyed(client, "/orders", "k", &purchase.body).await.expect(201);
     wire.keep_next();
-    let target = format!("/orders/{ada}/{}", made["order_id"].as_str().unwrap());
-    let request = client.request(Method::POST, &format!("{target}/cancel"));
+    let place = made.header("location");
+    let request = client.request(Method::POST, &format!("{place}/cancel"));
     let canceling = Tasks::new().spawn("cancel", async move { request.send().await });
     wire.keeps_one().await;
-    wait_for("the money to be back", async || {
-        let seen = client.get(&target).await.expect(200).json();
-        (seen["status"] == "refunded").then_some(()).ok_or(seen)
-    })
-    .await;
+    becomes(client, place, "refunded").await;
     wire.let_go();
     assert!(canceling.await.unwrap().unwrap().status().is_success());
-    judge(&system, &product, money, false).await;
+    purchase.judge(&system, false).await;
     system.stop().await;
 }

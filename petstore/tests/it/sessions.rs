@@ -22,16 +22,9 @@ async fn a_session_is_the_same_on_every_instance() {
     elsewhere.post("/logout", &json!({})).await.expect(204);
     client.get("/me").await.refused(401, "unauthorized");
     // All sessions of a user end together.
-    let body = json!({"username": "ADA", "password": PASSWORD});
     let mut sessions = Vec::new();
     for _ in 0..3 {
-        let token = system
-            .browse(Method::POST, "/login", &body)
-            .await
-            .expect(200)
-            .json()["token"]
-            .clone();
-        sessions.push(Client::at(system.shops[0].address, token.as_str().unwrap()));
+        sessions.push(system.sign_in("ADA", PASSWORD).await);
     }
     sessions[0]
         .post("/logout", &json!({"everywhere": true}))
@@ -75,15 +68,8 @@ async fn signing_in_takes_few_leases() {
     // No wall clock ends them.
     let due = root.get("/v1/kv?prefix=shop/menagerie/due/").await.expect(200);
     assert_eq!(due.json()["count"], 0);
-    let body = json!({"username": "ada", "password": PASSWORD});
-    let more = (0..20).map(|_| system.browse(Method::POST, "/login", &body));
-    let more = futures_util::future::join_all(more).await.into_iter();
-    let more: Vec<Client> = more
-        .map(|answer| {
-            let session = answer.expect(200).json();
-            Client::at(system.shops[0].address, session["token"].as_str().unwrap())
-        })
-        .collect();
+    let more = (0..20).map(|_| system.sign_in("ada", PASSWORD));
+    let more = futures_util::future::join_all(more).await;
     // All that begin within ten minutes share one.
     assert_eq!(
         (leases(session_ms).await, leases(session_ms + 600_000).await),
@@ -125,8 +111,7 @@ async fn a_mark_without_a_session_ends_nobody_elses() {
             .expect(200);
     }
     assert_eq!(marks(&system).await, 61);
-    let body = json!({"username": "ada", "password": PASSWORD});
-    system.browse(Method::POST, "/login", &body).await.expect(200);
+    system.sign_in("ada", PASSWORD).await;
     first.get("/me").await.expect(200);
     assert_eq!(marks(&system).await, 2);
     system.stop().await;
@@ -154,14 +139,10 @@ async fn a_lease_that_is_gone_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
     let system = System::start().await;
-    let sign_in = async |password: &str| {
-        let body = json!({"username": "admin", "password": password});
-        let session = system.browse(Method::POST, "/login", &body).await.expect(200);
-        let session = session.json();
-        Client::at(system.shops[0].address, session["token"].as_str().unwrap())
-    };
     let (config, mut secrets) = (system.config.clone(), system.cluster.secrets().clone());
-    let admin = sign_in(secrets.shop.admin_password.expose()).await;
+    let admin = system
+        .sign_in("admin", secrets.shop.admin_password.expose())
+        .await;
     admin.get("/me").await.expect(200);
     // One who is about to be let in with the old one when it changes.
     system.traps[0].arm("password checked");
@@ -193,7 +174,8 @@ async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
     system.traps[0].release();
     let late = late.await.unwrap();
     late.refused(401, "invalid-credentials");
-    sign_in("another password").await.get("/me").await.expect(200);
+    let again = system.sign_in("admin", "another password").await;
+    again.get("/me").await.expect(200);
     other.stop().await;
     system.stop().await;
 }

@@ -234,6 +234,15 @@ impl System {
         .await;
     }
 
+    /// To the store this shop is dead: its mark is gone, and another one takes over what it was at.
+    pub(crate) async fn takes_for_dead(&self, shop: usize) {
+        let root = self.cluster.client(0);
+        let target = format!("/v1/kv?prefix=shop/menagerie/instance/shop{}", shop + 1);
+        let marks = root.get(&target).await.expect(200).json();
+        let mark = marks["kvs"][0]["key"].as_str().unwrap();
+        root.delete(&format!("/v1/kv/{mark}")).await.expect(200);
+    }
+
     /// The keys of the letters under way whose names end like this.
     pub(crate) async fn letters(&self, end: &str) -> Vec<String> {
         let target = format!("/v1/kv?prefix=shop/{}/mail/&keys_only=1", self.config.shop.name);
@@ -292,6 +301,13 @@ impl System {
         let token = session["token"].as_str().unwrap();
         let id = session["user_id"].as_str().unwrap().to_owned();
         (id, Client::at(self.shops[shop].address, token))
+    }
+
+    /// One more session of a user, at the first shop.
+    pub(crate) async fn sign_in(&self, name: &str, password: &str) -> Client {
+        let body = json!({"username": name, "password": password});
+        let session = self.browse(Method::POST, "/login", &body).await.expect(200);
+        Client::at(self.shops[0].address, session.json()["token"].as_str().unwrap())
     }
 
     /// A new product; its id.

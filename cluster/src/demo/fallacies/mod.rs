@@ -21,8 +21,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::scene::Scene;
-use crate::bench::until_interrupted;
-use crate::context::Context;
+use crate::context::{Context, until_interrupted};
 use ground::Ground;
 use told::{Experiment, Told};
 

@@ -283,7 +283,7 @@ impl Writer {
         Ok(())
     }
 
-    fn write_all(&mut self) -> anyhow::Result<()> {
+    pub(super) fn write_all(&mut self) -> anyhow::Result<()> {
         let all = read_lock(&self.shared).clone();
         self.write_documents(&all)
     }

@@ -163,6 +163,14 @@ impl Writer {
         }
     }
 
+    /// Writes what is there already: only by that one learns whether anything can be written.
+    pub(crate) fn try_to_write(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(writer) => writer.try_to_write(),
+            Self::Json(writer) => writer.write_all(),
+        }
+    }
+
     /// Work that can wait until nothing else is to be done.
     pub(crate) fn tidy(&mut self) -> anyhow::Result<()> {
         match self {

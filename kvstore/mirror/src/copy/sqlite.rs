@@ -187,6 +187,12 @@ impl Writer {
         self.roll_back();
     }
 
+    /// The version of the tables is written also where it stays what it was.
+    pub(super) fn try_to_write(&self) -> anyhow::Result<()> {
+        let again = self.connection.pragma_update(None, "user_version", sql::VERSION);
+        again.context("write the version of the tables")
+    }
+
     pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
         aside::keep_database(&self.connection, &self.folder, &self.head)?;
         self.head.incarnation = new_incarnation();

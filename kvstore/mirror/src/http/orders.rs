@@ -16,9 +16,8 @@ use service::query::Query;
 use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
 
-use super::filter::{integer, text};
-use super::money::money;
-use super::products::at;
+use super::goods::{integer, text};
+use super::products::{at, money};
 use super::{App, Shared, paging};
 use crate::copy::Record;
 use crate::shape::{Cell, ORDER_LINES, ORDERS};

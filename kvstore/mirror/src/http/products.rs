@@ -7,14 +7,17 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse as _, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use service::catalogue::Asked;
+use service::currency::Currency;
+use service::money::Money;
 use service::problem::{self, Problem, Result};
 use service::query::Query;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::filter::{Filter, Place, integer, text};
-use super::money::money;
+use super::goods::{Place, integer, offer, text};
 use super::{App, Shared, paging};
 use crate::copy::Record;
 use crate::shape::{Cell, PRODUCTS};
@@ -23,6 +26,15 @@ pub(super) fn at(ms: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
     let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A currency that nobody knows has two digits behind the point, as most have: the copy shows what it was given.
+fn known(currency: &str) -> Currency {
+    currency.parse().unwrap_or(Currency::EUR)
+}
+
+pub(super) fn money(minor: i64, currency: &str) -> Box<RawValue> {
+    Money::new(minor, known(currency)).to_json()
 }
 
 fn view(record: &Record, currency: &str) -> Value {
@@ -56,14 +68,15 @@ async fn all(app: &App) -> Result<Vec<Record>> {
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response> {
     let (query, currency) = (Query::of(&uri), &app.config.shop.currency);
     let limit = paging::limit(&query)?;
-    let filter = Filter::of(&query, currency)?;
+    let asked = Asked::of(&query, known(currency))?;
     let after: Option<Place> = paging::after(&query)?;
-    if after.as_ref().is_some_and(|after| after.sort != filter.sort) {
+    if after.as_ref().is_some_and(|after| after.sort != asked.sort) {
         return Err(paging::foreign());
     }
     let records = all(&app).await?;
-    let taken = records.iter().filter(|record| filter.takes(record));
-    let mut rows: Vec<(Place, &Record)> = taken.map(|record| (filter.sort.place(record), record)).collect();
+    let taken = records.iter().filter(|record| asked.takes(&offer(record)));
+    let placed = taken.map(|record| (Place::of(record, asked.sort), record));
+    let mut rows: Vec<(Place, &Record)> = placed.collect();
     rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     let shown = after.map_or(0, |after| rows.partition_point(|(place, _)| *place <= after));
     let page: Vec<&(Place, &Record)> = rows.iter().skip(shown).take(limit).collect();

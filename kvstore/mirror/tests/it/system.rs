@@ -21,6 +21,9 @@ pub(crate) struct System {
     pub(crate) config: Config,
 }
 
+/// A process, and what stops it.
+pub(crate) type Running = (Tasks, JoinHandle<anyhow::Result<()>>);
+
 pub(crate) struct Mirror {
     pub(crate) client: Client,
     tasks: Tasks,
@@ -78,8 +81,18 @@ impl System {
     }
 
     /// Makes another cluster at the same address, with the same tokens and nothing of what the first one had.
-    pub(crate) async fn begin_anew(&mut self) -> (Tasks, JoinHandle<anyhow::Result<()>>) {
+    pub(crate) async fn begin_anew(&mut self) -> Running {
         self.cluster.stop_node(0).await;
+        self.node("anew").await
+    }
+
+    /// The first cluster once more, when nobody is at its address.
+    pub(crate) async fn begin_again(&self) -> Running {
+        self.node("n1").await
+    }
+
+    /// A node at the address of the first one, with what is in this folder.
+    async fn node(&self, folder: &str) -> Running {
         let clients = TcpListener::bind(&self.config.nodes[0].client).await.unwrap();
         let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = self.config.clone();
@@ -87,7 +100,7 @@ impl System {
         let settings = kvstore::Settings {
             id: config.nodes[0].id,
             config,
-            data: self.cluster.folder().join("anew"),
+            data: self.cluster.folder().join(folder),
             secrets: self.cluster.secrets().clone(),
         };
         let tasks = Tasks::new();

@@ -1,5 +1,5 @@
 //! A disk that is full or cannot be written: the mirror says so, its rule applies, and it goes on by itself once there
-//! is room.
+//! is room, or once there is nothing more to be written.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use reqwest::Method;
 use service::config::{MirrorEngine, MirrorMode, OnLoss};
 
 use crate::harness::wait_for;
-use crate::system::{Mirror, System, write_goods};
+use crate::system::{Mirror, Running, System, write_goods};
 
 /// A small file system in memory, gone with the test.
 struct SmallDisk(PathBuf);
@@ -155,4 +155,39 @@ async fn a_disk_that_cannot_be_written_is_told_at_the_start() {
     assert!(said.contains(place.to_str().unwrap()), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
     system.cluster.stop().await;
+}
+
+async fn says_of_trouble(mirror: &Mirror, told: bool) {
+    wait_for("the mirror to say how it is", async || {
+        let status = mirror.status().await;
+        (status["trouble"].is_string() == told)
+            .then_some(())
+            .ok_or(status)
+    })
+    .await;
+}
+
+async fn stop((tasks, running): Running) {
+    tasks.stop();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_set_aside_is_no_trouble_when_its_cluster_is_back() {
+    let mut system = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
+    // No change that comes is written by itself, and tells that the copy can be written.
+    system.config.mirrors[0].interval_ms = 3_600_000;
+    write_goods(&system.store(), 1..5).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(1).await;
+    // What an earlier try left behind, and cannot be removed.
+    std::fs::create_dir(system.folder().join("of-another-5.tmp")).unwrap();
+    let another = system.begin_anew().await;
+    says_of_trouble(&mirror, true).await;
+    stop(another).await;
+    let first = system.begin_again().await;
+    says_of_trouble(&mirror, false).await;
+    mirror.sync().await;
+    mirror.stop().await;
+    stop(first).await;
 }

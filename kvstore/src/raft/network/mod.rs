@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod link;
 pub mod message;
 mod older;
+mod room;
 mod sent;
 pub mod server;
 mod stream;

@@ -20,6 +20,7 @@ use super::frame::{FRAME_BYTES_MAX, FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
 use super::link::{WARMING, write_all};
 use super::message::{self, Ask, Control, Controlled, NotNow, Streamed, Told, transfer_request};
+use super::room::{QUESTIONS_MAX, Room};
 use super::stream::write_flushed;
 use super::transfer;
 use crate::machine::host::Machine;
@@ -28,10 +29,6 @@ use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 
 /// Members, their several connections, and reconnects that overlap.
 const CONNECTIONS_MAX: usize = 256;
-/// Questions of one peer that are answered at the same time.
-const QUESTIONS_MAX: usize = 512;
-/// Of these, reads that wait for a mirror. The word that they wait for may come by the same way.
-const WAITING_READS_MAX: usize = 256;
 /// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
 /// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
 const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -265,8 +262,7 @@ impl PeerServer {
             mut reader, writer, ..
         } = connection;
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
-        let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
-        let waiting = Arc::new(Semaphore::new(WAITING_READS_MAX));
+        let room = Room::new();
         let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
         // The program of before does not keep its connections warm, and may be silent for as long as it likes.
         let (mut heard, mut is_kept_warm) = (Instant::now(), false);
@@ -282,23 +278,14 @@ impl PeerServer {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "what comes may be old"));
             }
             is_kept_warm |= number == WARMING;
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                break;
-            };
-            let waits = match &question {
-                Ask::Mirrored(_) => match Arc::clone(&waiting).try_acquire_owned() {
-                    Ok(place) => Some(place),
-                    Err(_full) => {
-                        let told = message::encode(&Told::Mirrored(Err(NotNow::Overloaded)));
-                        answers.send((number, told.into())).await.ok();
-                        continue;
-                    }
-                },
-                _ => None,
+            let Some(seat) = room.enter(&question).await else {
+                let told = message::encode(&Told::Mirrored(Err(NotNow::Overloaded)));
+                answers.send((number, told.into())).await.ok();
+                continue;
             };
             let (desk, answers) = (Arc::clone(&self.desk), answers.clone());
             self.tasks.spawn("peer-question", async move {
-                let (_permit, _waits) = (permit, waits);
+                let _seat = seat;
                 let mut told = message::encode(&desk.answer(question).await);
                 if told.len() > ANSWER_BYTES_MAX {
                     // It was done; what it answered cannot be told.

@@ -1,23 +1,15 @@
-//! What operators ask: the cluster, its members, tokens, compaction, hashes, backups.
+//! What operators ask: the cluster, its members, tokens, compaction, hashes. Backups have a file of their own.
 //! Changes of membership, leadership and tokens are never repeated by themselves once they may have arrived.
 
-use crate::attempt;
 use crate::call::{Request, Safety};
 use crate::client::KvClient;
-use crate::endpoints::{Prefer, Tried};
-use crate::error::{Error, Result, Trouble};
+use crate::endpoints::Prefer;
+use crate::error::Result;
 use crate::path::{self, Target};
-use crate::verdict;
 use crate::wire::Revision;
 use crate::wire::cluster::{Cluster, Compaction, Hash, NewLeader, NewMember, NodeStatus};
 use crate::wire::tokens::{NewToken, Rule, TokenRequest, TokenRules};
-use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
 use reqwest::Method;
-use tokio::time::{Duration, timeout};
-
-/// A backup that says nothing for so long is given up: its node is paused or cut off.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 impl KvClient {
     /// The cluster as some node sees it, also without a leader.
@@ -86,58 +78,5 @@ impl KvClient {
         self.call(Request::write(Method::DELETE, target, Safety::Once))
             .await
             .map(drop)
-    }
-
-    /// A consistent backup, piece by piece. A stream that ends in an error is no backup.
-    pub async fn snapshot(&self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
-        let request = Request::read("/v1/snapshot", Prefer::Sticky);
-        let response = self.open(request, &mut Tried::default()).await?;
-        let pieces = response.bytes_stream().boxed();
-        Ok(stream::unfold(Some(pieces), |pieces| async move {
-            let mut pieces = pieces?;
-            let trouble = match timeout(SILENCE_MAX, pieces.next()).await {
-                Ok(None) => return None,
-                Ok(Some(Ok(piece))) => return Some((Ok(piece), Some(pieces))),
-                Ok(Some(Err(error))) => Trouble::Connection(error),
-                Err(_elapsed) => Trouble::Timeout,
-            };
-            Some((Err(Error::Unavailable { source: trouble }), None))
-        }))
-    }
-
-    /// The beginning of a long answer: one attempt, bounded by the deadline up to the headers.
-    pub(crate) async fn open(&self, request: Request, tried: &mut Tried) -> Result<reqwest::Response> {
-        let endpoints = &self.shared.endpoints;
-        let request = self.shared.finish(request);
-        let endpoint = endpoints.choose(request.prefer, tried);
-        let outgoing = attempt::outgoing(&endpoint.base, &request);
-        let unavailable = |source| {
-            endpoints.failed(&endpoint);
-            Err(Error::Unavailable { source })
-        };
-        let limit = self.deadline().min(self.shared.try_time_max);
-        let mut response = match timeout(limit, self.shared.http.execute(outgoing)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return unavailable(Trouble::Connection(error)),
-            Err(_elapsed) => return unavailable(Trouble::Timeout),
-        };
-        endpoint.answered();
-        let status = response.status();
-        if status.is_success() {
-            endpoints.served(&endpoint);
-            return Ok(response);
-        }
-        let body = match timeout(limit, attempt::body(&mut response)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(trouble)) => return unavailable(trouble),
-            Err(_elapsed) => return unavailable(Trouble::Timeout),
-        };
-        let problem = verdict::problem_of(status, &body);
-        if status.is_server_error() || status.as_u16() == 429 {
-            return Err(Error::Unavailable {
-                source: Trouble::Problem(problem),
-            });
-        }
-        Err(verdict::error_of(problem, Some(response.headers())))
     }
 }

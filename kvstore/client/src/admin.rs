@@ -48,10 +48,11 @@ impl KvClient {
         self.call(request.json(&NewLeader { to })?).await.map(drop)
     }
 
-    /// Drops what only reads before `revision` need.
-    pub async fn compact(&self, revision: Revision) -> Result<()> {
+    /// Drops what only reads before `revision` need. Answers up to where history is gone now: it may be further.
+    pub async fn compact(&self, revision: Revision) -> Result<Revision> {
         let request = Request::write(Method::POST, "/v1/compact", Safety::Repeatable);
-        self.call(request.json(&Compaction { revision })?).await.map(drop)
+        let answer: Compaction = self.call_json(request.json(&Compaction { revision })?).await?;
+        Ok(answer.revision)
     }
 
     /// A hash over all keys alive at `revision`, or now.

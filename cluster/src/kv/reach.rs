@@ -11,6 +11,7 @@ use kvstore_client::{Builder, KvClient};
 use super::Session;
 use crate::context::Context;
 use crate::kv::show::parse_duration;
+use crate::output::Usage;
 
 /// The token for those who have no data folder, such as a script on another machine.
 const TOKEN_VARIABLE: &str = "MENAGERIE_TOKEN";
@@ -96,5 +97,13 @@ impl Session {
     /// A client that asks this node and no other.
     pub(super) fn client_of(&self, address: &str) -> anyhow::Result<KvClient> {
         Ok(self.reach.builder([address], &self.token).build()?)
+    }
+
+    /// For writes that take no idempotency key: whoever gives one relies on it.
+    pub(super) fn refuse_key(&self, why: &str) -> anyhow::Result<()> {
+        match self.reach.idempotency_key {
+            Some(_) => Err(Usage(format!("--idempotency-key does nothing here: {why}")).into()),
+            None => Ok(()),
+        }
     }
 }

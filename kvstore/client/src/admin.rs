@@ -1,5 +1,6 @@
 //! What operators ask: the cluster, its members, tokens, compaction, hashes. Backups have a file of their own.
-//! Changes of membership, leadership and tokens are never repeated by themselves once they may have arrived.
+//! Changes of membership, leadership and tokens are never repeated by themselves once they may have arrived; with a key
+//! of the caller's, the caller may repeat those of members and leaders. The routes of tokens take none.
 
 use crate::call::{Request, Safety};
 use crate::client::KvClient;
@@ -24,33 +25,33 @@ impl KvClient {
 
     /// Adds a learner.
     pub async fn member_add(&self, member: &NewMember) -> Result<()> {
-        let request = Request::write(Method::POST, "/v1/cluster/members", Safety::Once);
+        let request = Request::write(Method::POST, "/v1/cluster/members", self.once());
         self.call(request.json(member)?).await.map(drop)
     }
 
     /// Makes a learner that has caught up a voter.
     pub async fn member_promote(&self, id: u64) -> Result<()> {
         let target = format!("/v1/cluster/members/{id}/promote");
-        self.call(Request::write(Method::POST, target, Safety::Once))
+        self.call(Request::write(Method::POST, target, self.once()))
             .await
             .map(drop)
     }
 
     pub async fn member_remove(&self, id: u64) -> Result<()> {
         let target = format!("/v1/cluster/members/{id}");
-        self.call(Request::write(Method::DELETE, target, Safety::Once))
+        self.call(Request::write(Method::DELETE, target, self.once()))
             .await
             .map(drop)
     }
 
     pub async fn leader_transfer(&self, to: u64) -> Result<()> {
-        let request = Request::write(Method::POST, "/v1/cluster/leader", Safety::Once);
+        let request = Request::write(Method::POST, "/v1/cluster/leader", self.once());
         self.call(request.json(&NewLeader { to })?).await.map(drop)
     }
 
     /// Drops what only reads before `revision` need. Answers up to where history is gone now: it may be further.
     pub async fn compact(&self, revision: Revision) -> Result<Revision> {
-        let request = Request::write(Method::POST, "/v1/compact", Safety::Repeatable);
+        let request = Request::write(Method::POST, "/v1/compact", self.repeatable());
         let answer: Compaction = self.call_json(request.json(&Compaction { revision })?).await?;
         Ok(answer.revision)
     }
@@ -70,13 +71,13 @@ impl KvClient {
     /// Makes the token, or gives it new rules and a new secret.
     pub async fn token_put(&self, name: &str, prefixes: Vec<Rule>) -> Result<NewToken> {
         let target = format!("/v1/tokens/{}", path::segment(name));
-        let request = Request::write(Method::PUT, target, Safety::Once);
+        let request = Request::write(Method::PUT, target, Safety::Once(None));
         self.call_json(request.json(&TokenRequest { prefixes })?).await
     }
 
     pub async fn token_delete(&self, name: &str) -> Result<()> {
         let target = format!("/v1/tokens/{}", path::segment(name));
-        self.call(Request::write(Method::DELETE, target, Safety::Once))
+        self.call(Request::write(Method::DELETE, target, Safety::Once(None)))
             .await
             .map(drop)
     }

@@ -30,8 +30,18 @@ pub(crate) enum Safety {
     Keyed(HeaderValue),
     /// A write that has the same effect however often it comes.
     Repeatable,
-    /// A write that must not be sent again once it may have arrived.
-    Once,
+    /// A write that must not be sent again once it may have arrived. The caller may, if it carries a key of theirs.
+    Once(Option<HeaderValue>),
+}
+
+impl Safety {
+    /// The idempotency key that the write carries.
+    pub(crate) fn key(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Keyed(key) | Self::Once(Some(key)) => Some(key),
+            Self::Read | Self::Repeatable | Self::Once(None) => None,
+        }
+    }
 }
 
 pub(crate) struct Request {
@@ -113,7 +123,7 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         if left.is_zero() {
             return Err(call.give_up(last));
         }
-        let once = matches!(request.safety, Safety::Once);
+        let once = matches!(request.safety, Safety::Once(_));
         let limit = if once { left } else { try_time.min(left) };
         let trouble = match call.attempt(limit).await {
             Settled::Yes(result) => return result,
@@ -235,10 +245,8 @@ impl Call<'_> {
         if !self.may_have_happened {
             return Error::Unavailable { source };
         }
-        let idempotency_key = match &self.request.safety {
-            Safety::Keyed(key) => key.to_str().ok().map(str::to_owned),
-            _ => None,
-        };
+        let key = self.request.safety.key();
+        let idempotency_key = key.and_then(|key| key.to_str().ok()).map(str::to_owned);
         Error::Unknown {
             idempotency_key,
             source,

@@ -116,8 +116,19 @@ impl KvClient {
         Safety::Keyed(self.idempotency_key.clone().unwrap_or_else(random_key))
     }
 
+    /// For a write that has the same effect however often it comes: it needs no key, but the caller's goes with it.
+    pub(crate) fn repeatable(&self) -> Safety {
+        let key = self.idempotency_key.clone();
+        key.map_or(Safety::Repeatable, Safety::Keyed)
+    }
+
+    /// For a write that only the caller may repeat, under the caller's key.
+    pub(crate) fn once(&self) -> Safety {
+        Safety::Once(self.idempotency_key.clone())
+    }
+
     pub(crate) async fn call(&self, mut request: Request) -> Result<Answer> {
-        if let Safety::Keyed(key) = &request.safety
+        if let Some(key) = request.safety.key()
             && !is_planted(Bug::RetryWithoutKey)
         {
             let name = HeaderName::from_static(headers::IDEMPOTENCY_KEY);

@@ -14,13 +14,13 @@ pub(super) struct Compact {
 
 impl Compact {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        session.client.compact(self.revision).await?;
+        // More than was asked for may be gone already.
+        let revision = session.client.compact(self.revision).await?;
         if session.output.json {
-            return Ok(session.output.document(&json!({ "revision": self.revision }))?);
+            return Ok(session.output.document(&json!({ "revision": revision }))?);
         }
-        Ok(session.output.line(format_args!(
-            "history before revision {} is dropped",
-            self.revision
-        ))?)
+        Ok(session
+            .output
+            .line(format_args!("history before revision {revision} is dropped"))?)
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Hold {
 
 impl Hold {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        session.refuse_key("what is held is a new lease, which no other run may have as well")?;
         let (program, arguments) = self.command.split_first().context("no command")?;
         let lease = session.client.lease_keep(self.ttl).await?;
         let mut asked = Asked::listen().context("take over the signals")?;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use kvstore_client::KvClient;
+use kvstore_client::{Builder, KvClient};
 
 use super::Session;
 use crate::context::Context;
 use crate::kv::show::parse_duration;
+use crate::output::Usage;
 
 /// The token for those who have no data folder, such as a script on another machine.
 const TOKEN_VARIABLE: &str = "MENAGERIE_TOKEN";
@@ -65,16 +66,22 @@ impl Reach {
             .context("secrets.toml has no token for root")?;
         Ok(root.expose().to_owned())
     }
+
+    /// One try may take all of the time, or what takes the store long could never end. The first ones are shorter all
+    /// the same, so that a node which stands still is left for another.
+    fn builder<T: Into<String>>(&self, endpoints: impl IntoIterator<Item = T>, token: &str) -> Builder {
+        KvClient::builder(endpoints)
+            .token(token)
+            .deadline(self.timeout)
+            .try_time_max(self.timeout)
+    }
 }
 
 impl Session {
     pub(super) fn open(context: &Context, reach: Reach) -> anyhow::Result<Self> {
         let endpoints = reach.endpoints(context);
         let token = reach.token(context)?;
-        let mut client = KvClient::builder(endpoints.iter().cloned())
-            .token(token.clone())
-            .deadline(reach.timeout)
-            .build()?;
+        let mut client = reach.builder(endpoints.iter().cloned(), &token).build()?;
         if let Some(key) = &reach.idempotency_key {
             client = client.with_idempotency_key(key)?;
         }
@@ -89,9 +96,14 @@ impl Session {
 
     /// A client that asks this node and no other.
     pub(super) fn client_of(&self, address: &str) -> anyhow::Result<KvClient> {
-        let client = KvClient::builder([address])
-            .token(self.token.clone())
-            .deadline(self.reach.timeout);
-        Ok(client.build()?)
+        Ok(self.reach.builder([address], &self.token).build()?)
+    }
+
+    /// For writes that take no idempotency key: whoever gives one relies on it.
+    pub(super) fn refuse_key(&self, why: &str) -> anyhow::Result<()> {
+        match self.reach.idempotency_key {
+            Some(_) => Err(Usage(format!("--idempotency-key does nothing here: {why}")).into()),
+            None => Ok(()),
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Replace {
 
 impl Replace {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<&'static str> {
+        session.refuse_key("each step may have been done before, so run the command again as it is")?;
         let cluster = session.client.cluster().await?;
         let old = find(&cluster, self.old);
         let new = self.place(&cluster, old)?;

@@ -8,6 +8,9 @@ use serde_json::json;
 use super::{Session, show};
 use crate::output::Usage;
 
+/// Why a change of tokens takes no idempotency key.
+const NO_KEY: &str = "the store keeps no answers about tokens, since they are secrets";
+
 #[derive(Subcommand)]
 pub(super) enum Token {
     /// List the tokens by name, with their rules
@@ -35,6 +38,7 @@ impl Token {
             Self::Ls => list(session).await,
             Self::Put(put) => put.run(session).await,
             Self::Del { name } => {
+                session.refuse_key(NO_KEY)?;
                 session.client.token_delete(&name).await?;
                 if session.output.json {
                     return Ok(session
@@ -49,6 +53,7 @@ impl Token {
 
 impl Put {
     async fn run(self, session: &Session) -> anyhow::Result<()> {
+        session.refuse_key(NO_KEY)?;
         let rule = |access| move |prefix| Rule { prefix, access };
         let mut rules: Vec<Rule> = self.read.into_iter().map(rule(Access::Read)).collect();
         rules.extend(self.write.into_iter().map(rule(Access::Write)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use kvstore_client::wire::txn::{Branch, OpResult, TxnAnswer, TxnRequest};
+use kvstore_client::wire::txn::{Branch, Op, OpResult, TxnAnswer, TxnRequest};
 
 use super::{Session, show};
 use crate::output::Usage;
@@ -40,15 +40,30 @@ impl Txn {
                 return Err(Usage(format!("{} is no transaction: {error}", self.file.display())).into());
             }
         };
-        let answer = session.client.txn(kvstore_client::Txn(request)).await?;
+        let txn = kvstore_client::Txn(request);
+        let answer = session.client.txn(txn.clone()).await?;
         if session.output.json {
             return Ok(session.output.document(&answer)?);
         }
-        show(session, &answer)
+        show(session, &txn.0, &answer)
     }
 }
 
-fn show(session: &Session, answer: &TxnAnswer) -> anyhow::Result<()> {
+/// The branch to which the refused operation belongs. Only an `add` is refused, and the answer does not say whether the
+/// conditions held.
+fn refused_of(request: &TxnRequest, answer: &TxnAnswer, op: u32) -> &'static str {
+    let adds = |ops: &[Op]| matches!(ops.get(op as usize), Some(Op::Add(_)));
+    // What is refused has no results.
+    let otherwise_done = answer.branch == Branch::Else && !answer.results.is_empty();
+    let may_be_otherwise = !request.conditions.is_empty() && !otherwise_done && adds(&request.otherwise);
+    match (adds(&request.then), may_be_otherwise) {
+        (true, false) => "`then`",
+        (false, true) => "`else`",
+        _ => "`then` or `else`",
+    }
+}
+
+fn show(session: &Session, request: &TxnRequest, answer: &TxnAnswer) -> anyhow::Result<()> {
     let branch = match answer.branch {
         Branch::Then => "then",
         Branch::Else => "else",
@@ -58,9 +73,10 @@ fn show(session: &Session, answer: &TxnAnswer) -> anyhow::Result<()> {
         .output
         .line(format_args!("branch `{branch}` at revision {}", answer.revision))?;
     if let Some(op) = answer.failed_op {
+        let branch = refused_of(request, answer, op);
         session
             .output
-            .line(format_args!("operation {op} of `then` was refused"))?;
+            .line(format_args!("operation {op} of {branch} was refused"))?;
     }
     for (n, result) in answer.results.iter().enumerate() {
         match result {

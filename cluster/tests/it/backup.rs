@@ -96,6 +96,17 @@ async fn a_new_cluster_begins_with_what_a_backup_holds() {
 }
 
 #[tokio::test]
+async fn a_backup_is_made_while_a_node_is_down() {
+    let cluster = filled().await;
+    cluster.kill(&cluster.follower().await).await;
+    // Each begins at a node of its own choice.
+    for n in 0..8 {
+        let file = cluster.folder().join(format!("{n}.mng"));
+        json(&cluster, &["kv", "snapshot", text(&file)]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_member_of_the_old_cluster_finds_no_way_into_the_new_one() {
     let old = filled().await;
     let file = old.folder().join("all.mng");

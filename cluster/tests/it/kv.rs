@@ -121,6 +121,9 @@ async fn reads_of_the_past_and_at_other_levels() {
         .await
         .fails(1);
     assert!(told.contains("kv status"), "{told}");
+    // What is gone is not said to be there again.
+    let compacted = cluster.run(&["kv", "compact", &first, "--json"]).await.json();
+    assert_eq!(compacted["revision"], first.parse::<u64>().unwrap() + 2);
 }
 
 #[tokio::test]
@@ -288,6 +291,13 @@ async fn transactions_from_stdin_and_files() {
     assert_eq!(answer["branch"], "failed");
     assert_eq!(answer["failed_op"], 0);
     assert_eq!(cluster.run(&["kv", "get", "refused"]).await.ok(), "yes");
+    let told = cluster.run_with_input(&["kv", "txn", "-"], buy).await.ok();
+    assert!(told.contains("operation 0 of `then` was refused"), "{told}");
+    let otherwise = br#"{"if": [{"key": "absent", "target": "version", "op": ">", "operand": 0}],
+                         "then": [{"put": {"key": "absent", "value": "no"}}],
+                         "else": [{"get": {"key": "stock"}}, {"add": {"key": "stock", "by": -1, "min": 0}}]}"#;
+    let told = cluster.run_with_input(&["kv", "txn", "-"], otherwise).await.ok();
+    assert!(told.contains("operation 1 of `else` was refused"), "{told}");
 
     let told = cluster
         .run_with_input(&["kv", "txn", "-"], b"{\"then\": [{\"jump\": {}}]}")

@@ -184,3 +184,29 @@ async fn tokens_open_what_they_are_made_for() {
         .fails(1);
     assert!(told.contains("does not know this token"), "{told}");
 }
+
+#[tokio::test]
+async fn a_key_goes_with_a_change_or_is_refused() {
+    let cluster = Cluster::start(1).await;
+    for value in ["1", "2"] {
+        cluster.run(&["kv", "put", "a", value]).await.ok();
+    }
+    let keyed = async |arguments: &[&str]| {
+        let key = ["kv", "--idempotency-key", "once"];
+        cluster.run(&[&key[..], arguments].concat()).await
+    };
+    keyed(&["compact", "1"]).await.ok();
+    for other in [&["compact", "2"][..], &["member", "promote", "1"]] {
+        let told = keyed(other).await.fails(1);
+        assert!(told.contains("idempotency-key-reused"), "{other:?}: {told}");
+    }
+    for deaf in [
+        &["token", "put", "guest", "--read", "open/"][..],
+        &["token", "del", "guest"],
+        &["member", "replace", "1", "2"],
+        &["lease", "hold", "5s", "--", "true"],
+    ] {
+        let told = keyed(deaf).await.fails(2);
+        assert!(told.contains("--idempotency-key"), "{deaf:?}: {told}");
+    }
+}

@@ -3,7 +3,7 @@
 //! It must not know what a request means; `verdict` judges single answers.
 
 use crate::attempt::{self, Answer, Outcome};
-use crate::client::Shared;
+use crate::client::{Shared, TRY_TIME_MAX};
 use crate::endpoints::{Prefer, Tried};
 use crate::error::{Error, Result, Trouble};
 use crate::verdict::{self, Verdict};
@@ -30,8 +30,18 @@ pub(crate) enum Safety {
     Keyed(HeaderValue),
     /// A write that has the same effect however often it comes.
     Repeatable,
-    /// A write that must not be sent again once it may have arrived.
-    Once,
+    /// A write that must not be sent again once it may have arrived. The caller may, if it carries a key of theirs.
+    Once(Option<HeaderValue>),
+}
+
+impl Safety {
+    /// The idempotency key that the write carries.
+    pub(crate) fn key(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Keyed(key) | Self::Once(Some(key)) => Some(key),
+            Self::Read | Self::Repeatable | Self::Once(None) => None,
+        }
+    }
 }
 
 pub(crate) struct Request {
@@ -113,7 +123,7 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         if left.is_zero() {
             return Err(call.give_up(last));
         }
-        let once = matches!(request.safety, Safety::Once);
+        let once = matches!(request.safety, Safety::Once(_));
         let limit = if once { left } else { try_time.min(left) };
         let trouble = match call.attempt(limit).await {
             Settled::Yes(result) => return result,
@@ -122,7 +132,7 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         if once && call.may_have_happened {
             return Err(call.give_up(trouble));
         }
-        try_time = (try_time * 2).min(shared.try_time_max);
+        try_time = next_try_time(try_time, &trouble, shared.try_time_max);
         // Another node can be asked at once: it is not the one that failed.
         let wait = if another_node_now && !is_overload(&trouble) {
             Duration::ZERO
@@ -235,15 +245,24 @@ impl Call<'_> {
         if !self.may_have_happened {
             return Error::Unavailable { source };
         }
-        let idempotency_key = match &self.request.safety {
-            Safety::Keyed(key) => key.to_str().ok().map(str::to_owned),
-            _ => None,
-        };
+        let key = self.request.safety.key();
+        let idempotency_key = key.and_then(|key| key.to_str().ok()).map(str::to_owned);
         Error::Unknown {
             idempotency_key,
             source,
         }
     }
+}
+
+/// Twice the time. More than is usual only after a try whose time ran out: quick refusals say nothing of slow answers,
+/// and a node that stands still after them must not take all the time that is left.
+fn next_try_time(last: Duration, trouble: &Trouble, most: Duration) -> Duration {
+    let most = if matches!(trouble, Trouble::Timeout) {
+        most
+    } else {
+        most.min(last.max(TRY_TIME_MAX))
+    };
+    most.min(last * 2)
 }
 
 /// Half of the wait is fixed and half is drawn, so that clients that failed together do not return together.
@@ -254,4 +273,27 @@ pub(crate) fn jitter(wait: Duration) -> Duration {
 
 fn is_overload(trouble: &Trouble) -> bool {
     matches!(trouble.code(), "overloaded" | "too-many-requests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST_TRY, TRY_TIME_MAX, next_try_time};
+    use crate::error::Trouble;
+    use tokio::time::Duration;
+
+    #[test]
+    fn only_tries_whose_time_ran_out_grow_beyond_what_is_usual() {
+        let most = Duration::from_secs(50);
+        let quick = Trouble::TooLarge { bytes_max: 1 };
+        let grown = |trouble: &Trouble, most: Duration| {
+            (0..10).fold(FIRST_TRY, |last, _| next_try_time(last, trouble, most))
+        };
+        assert_eq!(grown(&Trouble::Timeout, most), most);
+        assert_eq!(grown(&Trouble::Timeout, TRY_TIME_MAX), TRY_TIME_MAX);
+        assert_eq!(grown(&quick, most), TRY_TIME_MAX);
+        assert_eq!(grown(&quick, FIRST_TRY), FIRST_TRY);
+        // What has shown itself to be slow keeps its time.
+        let slow = Duration::from_secs(8);
+        assert_eq!(next_try_time(slow, &quick, most), slow);
+    }
 }

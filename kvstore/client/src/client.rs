@@ -1,5 +1,5 @@
 //! `KvClient`: where the store is, who is asking, and how long a call may take. Cheap to clone.
-//! Its calls are in the files named after what they are about: `keys`, `txn`, `leases`, `watch`, `admin`.
+//! Its calls are in the files named after what they are about: `keys`, `txn`, `leases`, `watch`, `admin`, `backup`.
 
 use crate::attempt::Answer;
 use crate::call::{self, Request, Safety};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(5);
-const TRY_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const TRY_TIME_MAX: Duration = Duration::from_secs(2);
 /// Shorter than the first try, so that a node behind a dead link counts as not reached, not as lost.
 const CONNECT_TIME_MAX: Duration = Duration::from_millis(300);
 /// How long the store remembers answers for our own repetitions.
@@ -116,8 +116,19 @@ impl KvClient {
         Safety::Keyed(self.idempotency_key.clone().unwrap_or_else(random_key))
     }
 
+    /// For a write that has the same effect however often it comes: it needs no key, but the caller's goes with it.
+    pub(crate) fn repeatable(&self) -> Safety {
+        let key = self.idempotency_key.clone();
+        key.map_or(Safety::Repeatable, Safety::Keyed)
+    }
+
+    /// For a write that only the caller may repeat, under the caller's key.
+    pub(crate) fn once(&self) -> Safety {
+        Safety::Once(self.idempotency_key.clone())
+    }
+
     pub(crate) async fn call(&self, mut request: Request) -> Result<Answer> {
-        if let Safety::Keyed(key) = &request.safety
+        if let Some(key) = request.safety.key()
             && !is_planted(Bug::RetryWithoutKey)
         {
             let name = HeaderName::from_static(headers::IDEMPOTENCY_KEY);
@@ -192,7 +203,8 @@ impl Builder {
         self
     }
 
-    /// The time a single try may take before another node is asked. 2 seconds unless set.
+    /// The time a single try may take before another node is asked. 2 seconds unless set. The first gets less, and more
+    /// than 2 seconds only one that comes after another whose time ran out.
     pub fn try_time_max(mut self, try_time_max: Duration) -> Self {
         self.try_time_max = try_time_max;
         self

@@ -2,7 +2,7 @@
 //! Invariant: a handle says "lost" no later than the store may let the lease run out, because it counts
 //! from before the renewal was sent; so whoever heeds it stops before another can take over.
 
-use crate::call::{self, Request, Safety};
+use crate::call::{self, Request};
 use crate::client::KvClient;
 use crate::error::{Error, Result};
 use crate::wire::lease::{Lease, LeaseRequest, LeaseStatus};
@@ -31,10 +31,10 @@ impl KvClient {
         self.call_json(request.json(&LeaseRequest { ttl_ms, pin })?).await
     }
 
-    /// Gives the lease its full time again. It carries no idempotency key: twice is as good as once.
+    /// Gives the lease its full time again. It draws no idempotency key: twice is as good as once.
     pub async fn lease_keepalive(&self, id: LeaseId) -> Result<Lease> {
         let target = format!("/v1/leases/{id}/keepalive");
-        self.call_json(Request::write(Method::POST, target, Safety::Repeatable))
+        self.call_json(Request::write(Method::POST, target, self.repeatable()))
             .await
     }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod attempt;
+mod backup;
 mod call;
 mod client;
 mod dot_keys;
@@ -14,6 +15,7 @@ mod keys;
 mod leases;
 mod mirrors;
 mod near;
+mod opening;
 mod path;
 mod refusal;
 mod registration;

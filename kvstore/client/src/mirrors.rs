@@ -14,11 +14,11 @@ impl KvClient {
     /// Announces a mirror, or changes what was announced.
     pub async fn mirror_put(&self, name: &str, mirror: &MirrorRequest) -> Result<MirrorStatus> {
         let target = format!("/v1/mirrors/{}", path::segment(name));
-        let request = Request::write(Method::PUT, target, Safety::Repeatable);
+        let request = Request::write(Method::PUT, target, self.repeatable());
         self.call_json(request.json(mirror)?).await
     }
 
-    /// Tells that everything up to a revision is on the mirror's disk.
+    /// Tells that everything up to a revision is on the mirror's disk. The route takes no key.
     pub async fn mirror_ack(&self, name: &str, ack: &MirrorAck) -> Result<MirrorStatus> {
         let target = format!("/v1/mirrors/{}/ack", path::segment(name));
         let request = Request::write(Method::POST, target, Safety::Repeatable);
@@ -52,7 +52,7 @@ impl KvClient {
     /// From then on nobody waits for it any more.
     pub async fn mirror_delete(&self, name: &str) -> Result<()> {
         let target = format!("/v1/mirrors/{}", path::segment(name));
-        self.call(Request::write(Method::DELETE, target, Safety::Repeatable))
+        self.call(Request::write(Method::DELETE, target, self.repeatable()))
             .await
             .map(drop)
     }

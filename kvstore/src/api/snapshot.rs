@@ -21,7 +21,7 @@ pub(super) async fn snapshot(State(api): State<Shared>, request: Request) -> Res
         return Err(Problem::new(problem::OVERLOADED, detail).retry_after_ms(5000));
     };
     let internal = |error| Problem::internal("make a backup", error);
-    let source = api.store.backup().await.map_err(internal)?;
+    let (source, turn) = api.store.backup(turn).await.map_err(internal)?;
     let bytes = source.bytes().map_err(|error| internal(error.into()))?;
     let revision = source.head.revision;
     let name = format!("attachment; filename=\"menagerie-r{revision}.mng\"");

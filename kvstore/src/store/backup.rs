@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use service::tasks::Tasks;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinError;
 
 use super::Store;
 use crate::backup::{Head, Source, write_to_file};
@@ -18,22 +20,53 @@ impl Store {
     }
 
     /// Everything that this node has applied by now.
-    pub async fn backup(&self) -> anyhow::Result<Source> {
+    pub async fn backup(&self, turn: Turn) -> anyhow::Result<(Source, Turn)> {
         let (machine, folder) = (Arc::clone(self.machine()), self.inner.folder.clone());
-        let making = self
-            .inner
-            .tasks
-            .spawn_blocking("backup", move || Source::of(&machine, &folder));
-        making.await?
+        let make = move || Source::of(&machine, &folder);
+        let (source, turn) = in_turn(&self.inner.tasks, turn, make).await?;
+        Ok((source?, turn))
     }
 
     /// The same, into a file.
-    pub async fn backup_to(&self, path: &Path) -> anyhow::Result<Head> {
-        let source = self.backup().await?;
+    pub async fn backup_to(&self, turn: Turn, path: &Path) -> anyhow::Result<Head> {
+        let (source, turn) = self.backup(turn).await?;
         let path = path.to_owned();
-        let writing = self.inner.tasks.spawn_blocking("backup", move || {
-            write_to_file(source, &path, &mut |_done, _all| {})
-        });
-        writing.await?
+        let write = move || write_to_file(source, &path, &mut |_done, _all| {});
+        let (head, _turn) = in_turn(&self.inner.tasks, turn, write).await?;
+        head
+    }
+}
+
+/// The work keeps the turn. It goes on when its caller has left, who may ask again at once: then a second backup would
+/// come on top of it.
+async fn in_turn<T, F>(tasks: &Tasks, turn: Turn, work: F) -> Result<(T, Turn), JoinError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    tasks.spawn_blocking("backup", move || (work(), turn)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_leaves_lets_nobody_in_before_the_work_is_done() {
+        let (tasks, turns) = (Tasks::new(), Arc::new(Semaphore::new(1)));
+        let turn = Arc::clone(&turns).try_acquire_owned().unwrap();
+        let (end, ended) = mpsc::channel::<()>();
+        let waiting = in_turn(&tasks, turn, move || ended.recv().is_ok());
+        assert!(waiting.now_or_never().is_none());
+        assert!(turns.try_acquire().is_err(), "the work goes on");
+        drop(end);
+        let next = tokio::time::timeout(Duration::from_secs(20), turns.acquire()).await;
+        assert!(next.is_ok(), "the work is done");
     }
 }

@@ -50,13 +50,13 @@ impl Upkeep {
 
     async fn back_up(&self, folder: &Path, keep: usize) -> anyhow::Result<()> {
         // Somebody makes one by hand: that is soon over.
-        let Some(_turn) = self.store.backup_turn() else {
+        let Some(turn) = self.store.backup_turn() else {
             return Ok(());
         };
         make_private(folder)?;
         remove_leftovers(folder);
         let path = folder.join(name(now_ms()));
-        let head = self.store.backup_to(&path).await?;
+        let head = self.store.backup_to(turn, &path).await?;
         tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
         remove_old(folder, keep)?;
         Ok(())

@@ -322,7 +322,7 @@ pub struct TxnAnswer {
     pub revision: Revision,
     pub succeeded: bool,
     pub branch: Branch,
-    /// Which operation of `then` was refused, if one was.
+    /// Which operation was refused, if one was: of `then`, or of `else` where the conditions did not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_op: Option<u32>,
     pub results: Vec<OpResult>,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use service::tasks::Tasks;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -37,6 +38,8 @@ impl Seen {
 
 pub(crate) enum Reply {
     Answer(u16, Vec<(&'static str, String)>, Bytes),
+    /// 200, after this long.
+    Late(Duration, Bytes),
     /// Reads the request and closes the connection.
     Cut,
     /// Reads the request and says nothing for ever.
@@ -143,16 +146,13 @@ async fn serve(mut socket: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) {
             Reply::Cut => return,
             Reply::Hang => std::future::pending().await,
             Reply::Answer(status, headers, body) => {
-                let mut head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    head.extend([name, ": ", &value, "\r\n"]);
+                if answer(&mut socket, status, headers, &body).await.is_err() {
+                    return;
                 }
-                head.push_str("\r\n");
-                if socket
-                    .write_all(&[head.as_bytes(), &body].concat())
-                    .await
-                    .is_err()
-                {
+            }
+            Reply::Late(wait, body) => {
+                tokio::time::sleep(wait).await;
+                if answer(&mut socket, 200, Vec::new(), &body).await.is_err() {
                     return;
                 }
             }
@@ -168,6 +168,20 @@ async fn serve(mut socket: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) {
             }
         }
     }
+}
+
+async fn answer(
+    socket: &mut TcpStream,
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: &[u8],
+) -> std::io::Result<()> {
+    let mut head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.extend([name, ": ", &value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    socket.write_all(&[head.as_bytes(), body].concat()).await
 }
 
 async fn read_request(socket: &mut TcpStream) -> Option<Seen> {

@@ -6,6 +6,8 @@
     reason = "a test that panics has failed, which is what unwrap says here"
 )]
 
+mod admin;
+mod backup;
 mod canned;
 mod leases;
 mod near;

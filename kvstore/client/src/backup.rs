@@ -1,0 +1,136 @@
+//! A backup of the whole store, from the first node that makes one.
+//! Invariant: a node is waited for as long as it lives and the deadline allows, since it sends nothing before its work
+//! is done, and what is given up it does for nobody. One that is gone, stands still or has no time is passed over.
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use reqwest::Response;
+use tokio::time::{Duration, Instant, sleep, timeout};
+
+use crate::attempt::{self, Outcome};
+use crate::call::{self, Request};
+use crate::client::KvClient;
+use crate::endpoints::{Endpoint, Prefer, Tried};
+use crate::error::{Error, Result, Trouble};
+
+/// A backup that says nothing for so long is given up: its node is paused or cut off.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often a node is looked at that has not begun to answer.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// In this time a node that lives says so, whatever else it does.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+/// After a round of all nodes, longer each time: other backups are under way there, or nobody leads.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl KvClient {
+    /// A consistent backup, piece by piece. A stream that ends in an error is no backup.
+    pub async fn snapshot(&self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let pieces = self.begin_snapshot().await?.bytes_stream().boxed();
+        Ok(unless_silent(pieces, SILENCE_MAX))
+    }
+
+    /// Asks one node after the other until one begins, the deadline passes, or all have failed at the work itself.
+    async fn begin_snapshot(&self) -> Result<Response> {
+        let deadline = Instant::now() + self.deadline();
+        let (mut tried, mut asked, mut pause) = (Tried::default(), 0_usize, PAUSE_MIN);
+        let (mut last, mut at_fault): (Option<Error>, _) = (None, 0);
+        loop {
+            let error = match self.snapshot_of_next(&mut tried, deadline).await {
+                Err(error @ Error::Unavailable { .. }) => error,
+                settled => return settled,
+            };
+            at_fault += usize::from(error.problem().is_some_and(|problem| problem.status == 500));
+            // That one is gone tells less than what became of the others.
+            let is_gone = error.code() == "connection";
+            let error = last.take().filter(|_before| is_gone).unwrap_or(error);
+            asked += 1;
+            let mut wait = Duration::ZERO;
+            let nodes = self.shared.endpoints.count();
+            if asked.is_multiple_of(nodes) {
+                wait = call::jitter(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            // Another attempt would be as much work, and find the same fault.
+            if at_fault >= nodes || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            last = Some(error);
+            sleep(wait).await;
+        }
+    }
+
+    async fn snapshot_of_next(&self, tried: &mut Tried, deadline: Instant) -> Result<Response> {
+        let request = Request::read("/v1/snapshot", Prefer::Sticky);
+        let endpoint = self.shared.endpoints.choose(request.prefer, tried);
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            begun = self.open_at(&endpoint, request, left) => begun,
+            source = self.stands_still(&endpoint) => {
+                self.shared.endpoints.failed(&endpoint);
+                Err(Error::Unavailable { source })
+            }
+        }
+    }
+
+    /// Ends when the node shows no sign of life.
+    async fn stands_still(&self, endpoint: &Endpoint) -> Trouble {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let look = self.shared.finish(Request::read("/livez", Prefer::Sticky));
+            match attempt::send(&self.shared.http, &endpoint.base, &look, LOOK_TIME_MAX).await {
+                Outcome::Answer(_) => {}
+                Outcome::NotSent(trouble) | Outcome::Lost(trouble) => return trouble,
+            }
+        }
+    }
+}
+
+/// Ends in an error where nothing comes for so long.
+fn unless_silent(
+    pieces: impl Stream<Item = reqwest::Result<Bytes>> + Send + Unpin,
+    silence_max: Duration,
+) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::unfold(Some(pieces), move |pieces| async move {
+        let mut pieces = pieces?;
+        let trouble = match timeout(silence_max, pieces.next()).await {
+            Ok(None) => return None,
+            Ok(Some(Ok(piece))) => return Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) => Trouble::Connection(error),
+            Err(_elapsed) => Trouble::Timeout,
+        };
+        Some((Err(Error::Unavailable { source: trouble }), None))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backup_that_falls_silent_is_given_up() {
+        let patience = Duration::from_secs(10);
+        let said = stream::iter([Ok(Bytes::from_static(b"piece"))]);
+        let said = said.chain(stream::pending());
+        let mut backup = pin!(unless_silent(said, Duration::from_millis(20)));
+        let first = backup.next().await.expect("what was said comes through");
+        assert_eq!(first.unwrap(), "piece");
+        let end = timeout(patience, backup.next()).await.expect("it is given up");
+        assert!(
+            matches!(
+                end,
+                Some(Err(Error::Unavailable {
+                    source: Trouble::Timeout
+                }))
+            ),
+            "{end:?}"
+        );
+        assert!(backup.next().await.is_none());
+        // One that is whole ends as one that is.
+        let whole = stream::iter([Ok(Bytes::from_static(b"piece"))]);
+        let whole: Vec<_> = unless_silent(whole, patience).collect().await;
+        assert!(matches!(whole.as_slice(), [Ok(_)]), "{whole:?}");
+    }
+}

@@ -1,0 +1,96 @@
+//! A backup comes from the first node that makes one, and is waited for as long as that node lives.
+
+use crate::canned::{Canned, Reply, nobody, ok, problem};
+use futures_util::StreamExt;
+use kvstore_client::{Error, KvClient, Trouble};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const BACKUP: &[u8] = b"all there is";
+/// Longer than a node is waited for that shows no sign of life.
+const LONG: Duration = Duration::from_millis(1700);
+
+async fn fetch(client: &KvClient) -> kvstore_client::Result<Vec<u8>> {
+    let mut pieces = Box::pin(client.snapshot().await?);
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
+}
+
+/// Makes a backup at once.
+async fn quick() -> Canned {
+    Canned::start(|_| Reply::Answer(200, Vec::new(), BACKUP.into())).await
+}
+
+/// Shows that it lives, and nothing else but this.
+async fn alive(reply: fn() -> Reply) -> Canned {
+    Canned::start(move |seen| {
+        if seen.target == "/livez" {
+            ok(json!({}))
+        } else {
+            reply()
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_or_busy_is_passed_over() {
+    let (busy, quick) = (Canned::start(|_| problem(503, "overloaded")).await, quick().await);
+    // Each begins at a node of its own choice.
+    for _ in 0..12 {
+        let endpoints = [nobody().await, busy.address.clone(), quick.address.clone()];
+        let client = KvClient::builder(endpoints).build().unwrap();
+        assert_eq!(fetch(&client).await.unwrap(), BACKUP);
+    }
+    let client = KvClient::builder([nobody().await, busy.address.clone()]);
+    let client = client.deadline(Duration::from_millis(500)).build().unwrap();
+    let error = fetch(&client).await.unwrap_err();
+    assert_eq!(error.code(), "overloaded", "it is not so that no node answers");
+}
+
+#[tokio::test]
+async fn a_node_that_fails_at_the_work_is_not_made_to_repeat_it() {
+    let (broken, quick) = (Canned::start(|_| problem(500, "internal")).await, quick().await);
+    let error = fetch(&broken.client()).await.unwrap_err();
+    assert_eq!((error.code(), broken.seen().len()), ("internal", 1));
+    let client = KvClient::builder([&broken.address, &quick.address]);
+    assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
+}
+
+#[tokio::test]
+async fn a_node_that_stands_still_is_passed_over() {
+    let (paused, quick) = (Canned::start(|_| Reply::Hang).await, quick().await);
+    // Each begins at a node of its own choice.
+    while paused.seen().is_empty() {
+        let client = KvClient::builder([&paused.address, &quick.address]);
+        assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_lives_may_take_long_to_begin() {
+    let slow = alive(|| Reply::Late(LONG, BACKUP.into())).await;
+    let client = KvClient::builder([&slow.address]).try_time_max(LONG / 10);
+    assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
+    let lines = slow.lines();
+    let begun = lines.iter().filter(|line| *line == "GET /v1/snapshot").count();
+    assert_eq!(begun, 1, "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_does_not_begin_ends_with_the_deadline() {
+    let slow = alive(|| Reply::Hang).await;
+    let began = Instant::now();
+    let error = fetch(&slow.client().with_deadline(LONG)).await.unwrap_err();
+    let took = began.elapsed();
+    let timed_out = matches!(
+        error,
+        Error::Unavailable {
+            source: Trouble::Timeout
+        }
+    );
+    assert!(timed_out && took >= LONG && took < 2 * LONG, "{error:?} {took:?}");
+}

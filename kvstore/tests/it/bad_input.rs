@@ -131,6 +131,7 @@ async fn sizes_are_bounded(client: &Client) {
         (refused.header("x-request-id"), &refused.json()["request_id"]),
         ("mine", &json!("mine"))
     );
+    assert!(refused.header("x-served-by").starts_with('n'), "{refused:?}");
     let long_path = client.get(&format!("/v1/kv/{}", "k".repeat(20_000))).await;
     assert!([414, 422, 431].contains(&long_path.status), "{long_path:?}");
     assert_eq!(

@@ -204,6 +204,14 @@ async fn bounds_are_told(client: &Client) {
         .header("content-type", "application/json")
         .body("{");
     client.send(keepalive).await.refused(400, "malformed-json");
+    // What `curl -d ''` sends, and what it would be with anything in it.
+    for (body, status) in [("", 200), ("a=b", 415)] {
+        let keepalive = client
+            .request(Method::POST, &format!("/v1/leases/{lease}/keepalive"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        client.send(keepalive).await.expect(status);
+    }
     for bad in [
         json!({"ttl_ms": 499}),
         json!({"ttl_ms": 86_400_001}),

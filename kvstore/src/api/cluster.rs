@@ -76,7 +76,7 @@ fn keyed(api: &Api, caller: &Caller, parts: &Parts, body: &[u8]) -> Result<Optio
     }))
 }
 
-/// Makes the change and shows the cluster as this node sees it then.
+/// Makes the change and shows the cluster as this node sees it then: with the change, unless it is too long in coming.
 async fn changed(
     api: &Api,
     status: StatusCode,

@@ -42,6 +42,10 @@ pub fn request_id() -> String {
     request_id::current()
 }
 
+/// A request that is refused whatever it asks for. The edge answers it, so that this answer has what all have.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused(pub(crate) Problem);
+
 async fn problem_page(Path(code): Path<String>, headers: HeaderMap) -> problem::Result<Response> {
     problem::page(&code, &headers)
 }
@@ -65,15 +69,21 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         // The clone stays behind for the next request; the one that was polled ready answers this one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let served_by = self.served_by.clone();
         let id = request_id::take_over_or_make(request.headers());
         let access = Access::begin(&request);
+        let refused = request.extensions_mut().remove::<Refused>();
         let answer = async move {
-            let handled = AssertUnwindSafe(async move { inner.call(request).await });
+            let handled = AssertUnwindSafe(async move {
+                match refused {
+                    Some(Refused(problem)) => Ok(problem.into_response()),
+                    None => inner.call(request).await,
+                }
+            });
             let response = match handled.catch_unwind().await {
                 Ok(Ok(response)) => explain(response),
                 Err(_panic) => after_panic(),

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, Request, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,16 +25,17 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::config::LimitsConfig;
+use crate::edge::Refused;
 use crate::problem::{self, Problem};
-use crate::request_id;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
-/// Answered to a connection too many, before anything is read from it.
-const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-content-type: application/problem+json\r\ncontent-length: 146\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
-{\"type\":\"/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\"code\":\"overloaded\",\
-\"detail\":\"Too many connections are open; try again shortly.\"}";
+/// Lines of a head that are read. Room for all of them is made for each request, so they are not more; their bytes are
+/// bounded too, and that bound is met first unless the lines say almost nothing.
+const HEADER_LINES_MAX: usize = 1024;
+
+/// No refusal says as much.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// After a failed accept, most often for want of file descriptors, some connections get time to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -178,9 +180,11 @@ impl Server {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let Some(place) = Place::take(&self.open, peer.ip(), &self.limits) else {
             tracing::debug!("refused a connection: too many are open");
-            if self.tls.is_none() {
+            if self.tls.is_none()
+                && let Some(told) = too_many_connections(&self.app)
+            {
                 // Best effort: who cannot take these few bytes at once learns it from the close.
-                let _written = stream.try_write(TOO_MANY_CONNECTIONS);
+                let _written = stream.try_write(&told);
             }
             return;
         };
@@ -209,6 +213,34 @@ impl Server {
             }
         });
     }
+}
+
+/// What a connection too many is told before anything is read from it, as the edge of the app words it.
+fn too_many_connections(app: &Router) -> Option<Vec<u8>> {
+    let detail = "Too many connections are open; try again shortly.";
+    let refused = Refused(Problem::new(problem::OVERLOADED, detail));
+    let mut request = Request::new(Body::empty());
+    request.extensions_mut().insert(refused);
+    // It waits for nobody, so it is there at once.
+    let response = match app.clone().call(request).now_or_never()? {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (mut head, body) = response.into_parts();
+    let body = to_bytes(body, REFUSAL_BYTES_MAX).now_or_never()?.ok()?;
+    let headers = &mut head.headers;
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let mut told = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        told.extend_from_slice(name.as_str().as_bytes());
+        told.extend_from_slice(b": ");
+        told.extend_from_slice(value.as_bytes());
+        told.extend_from_slice(b"\r\n");
+    }
+    told.extend_from_slice(b"\r\n");
+    told.extend_from_slice(&body);
+    Some(told)
 }
 
 /// A handshake has the time that a head has.
@@ -258,6 +290,8 @@ impl Conversation {
             .header_read_timeout(limits.header_timeout)
             // Room for a body to be read in few pieces; the head has its own, smaller bound.
             .max_buf_size((4 * header_bytes_max).max(64 * 1024))
+            // Where hyper itself refuses, nothing says why.
+            .max_headers(HEADER_LINES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let grace = async {
@@ -288,11 +322,8 @@ async fn answer(
 ) -> Response {
     if head_bytes(&request) > header_bytes_max {
         let detail = format!("The request line and headers exceed {header_bytes_max} bytes.");
-        let id = request_id::take_over_or_make(request.headers());
-        let refuse = || Problem::new(problem::HEADERS_TOO_LARGE, detail).into_response();
-        let mut refused = request_id::CURRENT.sync_scope(id.clone(), refuse);
-        refused.headers_mut().insert(request_id::HEADER, id);
-        return refused;
+        let refused = Refused(Problem::new(problem::HEADERS_TOO_LARGE, detail));
+        request.extensions_mut().insert(refused);
     }
     request.extensions_mut().insert(ConnectInfo(peer));
     match app.call(request).await {

@@ -12,7 +12,7 @@ use service::problem::Result;
 
 use super::auth::Caller;
 use super::fields::{Fields, place};
-use super::params::{parse_number, segment};
+use super::params::{Params, parse_number, segment};
 use super::{Api, Shared, once, reply};
 use crate::raft::network::message::MemberChange;
 use crate::store::{ClusterView, Keyed, MemberView, Role};
@@ -56,6 +56,8 @@ fn wire_cluster(view: ClusterView) -> Cluster {
 pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
+    // Whichever level it is, what this node sees is all there is to show.
+    Params::of(&parts.uri).level()?;
     let view = api.store.cluster_live().await;
     let revision = view.revision;
     Ok(reply::found(revision, Consistency::Local, &wire_cluster(view)))
@@ -74,7 +76,7 @@ fn keyed(api: &Api, caller: &Caller, parts: &Parts, body: &[u8]) -> Result<Optio
     }))
 }
 
-/// Makes the change and shows the cluster as this node sees it then.
+/// Makes the change and shows the cluster as this node sees it then: with the change, unless it is too long in coming.
 async fn changed(
     api: &Api,
     status: StatusCode,

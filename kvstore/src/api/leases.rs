@@ -241,8 +241,7 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     leases.truncate(limit);
     let mut response = reply::found(revision, level, &leases);
     if let Some(last) = leases.last().filter(|_| more) {
-        let link = format!("</v1/leases?limit={limit}&cursor={}>; rel=\"next\"", last.id);
-        let link = HeaderValue::try_from(link).expect("visible ASCII is a header value");
+        let link = reply::next_link(&parts.uri, &last.id.to_string());
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)

@@ -105,6 +105,8 @@ struct StatusAnswer {
 pub(super) async fn status(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
+    // Whichever level it is, a node knows only itself.
+    Params::of(&parts.uri).level()?;
     let view = api.store.status();
     let node = NodeStatus {
         id: view.id,

@@ -6,6 +6,7 @@
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use kvstore_client::wire::level::Consistency;
 use kvstore_client::wire::mirror::MirrorStatus;
 use serde_json::{Map, Value};
 use service::config::LimitsConfig;
@@ -188,7 +189,11 @@ pub(super) async fn acknowledge(State(api): State<Shared>, request: Request) -> 
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.caller(&parts.headers).await?;
-    let level = Params::of(&parts.uri).level()?;
+    // The leader's word is what everybody gets, so that is what is said; only `at_least` waits for something more.
+    let level = match Params::of(&parts.uri).level()? {
+        level @ Consistency::AtLeast(_) => level,
+        _ => Consistency::Linearizable,
+    };
     let point = api.read_point(level).await?;
     let views = api.store.mirrors().await.map_err(reply::read_problem)?;
     let mirrors: Vec<MirrorStatus> = views.into_iter().map(status).collect();

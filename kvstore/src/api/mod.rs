@@ -96,12 +96,11 @@ impl Api {
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let too_large = announced.filter(|announced| *announced > bytes_max as u64);
-        // Who waits for "100 Continue" has sent nothing yet and must not be asked for it.
-        if too_large.is_some_and(|announced| announced <= body::DISCARD_BYTES_MAX)
-            && !headers.contains_key(header::EXPECT)
-        {
-            body::discard(body, deadline).await;
+        if let Some(announced) = announced.filter(|announced| *announced > bytes_max as u64) {
+            // Who waits for "100 Continue" has sent nothing yet, and looking for it would ask for it.
+            if announced <= body::DISCARD_BYTES_MAX && !headers.contains_key(header::EXPECT) {
+                body::discard(body, deadline).await;
+            }
             let detail = format!("The body is larger than the {bytes_max} bytes allowed here.");
             return Err(problem::Problem::new(problem::TOO_LARGE, detail));
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
 use kvstore_client::wire::kv::{KeyValue, Page};
@@ -315,7 +315,7 @@ async fn page_response(
     revision: u64,
     found: Found,
 ) -> Result<Response> {
-    let link = found.next.as_ref().map(|cursor| next_link(uri, cursor));
+    let link = found.next.as_ref().map(|cursor| reply::next_link(uri, cursor));
     let bytes: usize = found
         .rows
         .iter()
@@ -366,20 +366,4 @@ pub(super) fn row(key: &[u8], record: Record, with_value: bool) -> KeyValue {
         version: record.version,
         lease: record.lease,
     }
-}
-
-/// The same question with another cursor.
-fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !name.is_empty() && name != "cursor"
-    });
-    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
-    query.push_str("cursor=");
-    query.push_str(cursor);
-    // What would end the link or the header early cannot stand in it raw.
-    let query = query
-        .replace('>', "%3E")
-        .replace(|character: char| !character.is_ascii_graphic(), "");
-    HeaderValue::try_from(format!("</v1/kv?{query}>; rel=\"next\"")).expect("visible ASCII is a header value")
 }

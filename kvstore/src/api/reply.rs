@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::{headers, level::Consistency};
 use serde::Serialize;
@@ -153,6 +153,23 @@ pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
 
 pub(super) fn etag(revision: u64) -> HeaderValue {
     HeaderValue::try_from(headers::etag(revision)).expect("digits in quotes are a header value")
+}
+
+/// Where the next page is: the same question with another cursor. The path is one that is routed as it stands.
+pub(super) fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !name.is_empty() && name != "cursor"
+    });
+    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
+    query.push_str("cursor=");
+    query.push_str(cursor);
+    // What would end the link or the header early cannot stand in it raw.
+    let query = query
+        .replace('>', "%3E")
+        .replace(|character: char| !character.is_ascii_graphic(), "");
+    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
+    HeaderValue::try_from(link).expect("visible ASCII is a header value")
 }
 
 pub(super) fn outcome_unknown() -> Problem {

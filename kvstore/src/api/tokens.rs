@@ -16,7 +16,7 @@ use service::secrets::Secret;
 
 use super::fields::{Fields, place};
 use super::keys::text_of;
-use super::params::{malformed, segment};
+use super::params::{Params, malformed, segment};
 use super::{Shared, auth, reply};
 use crate::command::{Access, Action, Rule};
 
@@ -83,6 +83,8 @@ pub(super) fn parse(document: &Value, limits: &service::config::LimitsConfig) ->
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     api.root(&parts.headers).await?;
+    // Who is root was asked at the read index, so whichever level it is, the tokens are those of that moment or later.
+    Params::of(&parts.uri).level()?;
     let tokens = api.store.tokens();
     let rules = tokens.by_name.values().map(|token| TokenRules {
         name: token.name.clone(),

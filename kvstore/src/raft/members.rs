@@ -108,9 +108,19 @@ impl Desk {
     async fn change(&self, change: ChangeMembers<u64, Member>, retain: bool) -> Result<(), MemberRefused> {
         let changing = self.raft.change_membership(change, retain);
         match tokio::time::timeout(CHANGE, changing).await {
+            // All that openraft asks for is that nobody takes the second step before it does. Somebody has: a twin, or
+            // whoever cleans up.
+            Ok(Err(RaftError::APIError(ClientWriteError::PreconditionFailed(_)))) => self.change_ends().await,
             Ok(changed) => changed.map(drop).map_err(refused),
             Err(_late) => Err(MemberRefused::Unknown),
         }
+    }
+
+    async fn change_ends(&self) -> Result<(), MemberRefused> {
+        let ended = view::becomes(&self.raft, |view| !view.joint);
+        tokio::time::timeout(CHANGE, ended)
+            .await
+            .map_err(|_late| MemberRefused::Unknown)
     }
 
     /// A leader may have died between the two steps of a change; nothing but another change would take the second.

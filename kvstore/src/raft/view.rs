@@ -117,6 +117,17 @@ pub fn view(raft: &Raft) -> RaftView {
     }
 }
 
+/// Waits until what this node knows of the cluster is so. Cancel-safe.
+pub async fn becomes(raft: &Raft, so: impl Fn(&RaftView) -> bool) {
+    let mut metrics = raft.metrics();
+    while !so(&view(raft)) {
+        if metrics.changed().await.is_err() {
+            // The core has ended, and will learn nothing more.
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Waits until the leader that this node knows is no longer `leader`. Cancel-safe.
 pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
     let mut metrics = raft.server_metrics();

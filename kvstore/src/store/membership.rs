@@ -1,10 +1,12 @@
 //! Changes to who belongs to the cluster and who leads it.
 //!
 //! They are no commands of the state machine, so an idempotency key is kept around them: one answer is kept before the
-//! change begins and one when it is done. A repeat that finds the first and not the second goes on with the change. What
-//! was refused is tried again.
+//! change begins and one when it is done. A repeat that finds the first and not the second goes on with the change, once
+//! a twin that makes it just now has ended. What was refused is tried again.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{LEADER_WAIT, Level, ReadError, Store, WriteError};
 use crate::command::{Action, Actor, Answer, Command, Once, Refusal, Reply, Txn};
@@ -15,6 +17,10 @@ use crate::raft::network::message::{Ask, MemberChange, MemberRefused, Told};
 use crate::raft::view;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a change under a key waits for one that is under way, which is told as unknown after a shorter time.
+const TURN: Duration = Duration::from_secs(6);
+/// How long an answer waits for this node to know what the leader has done.
+const KNOWN: Duration = Duration::from_millis(500);
 
 /// Behind the caller's key, which holds no space: what is known of the change.
 const BEGUN: &str = "";
@@ -65,7 +71,9 @@ impl Store {
         keyed: Option<Keyed>,
     ) -> Result<bool, MemberError> {
         let Some(keyed) = keyed else {
-            return self.change(change).await.map(|()| false);
+            self.change(change.clone()).await?;
+            self.know(&change).await;
+            return Ok(false);
         };
         let begun = self.note(&keyed, BEGUN).await?;
         if let Answer::Refused(refusal) = begun.answer {
@@ -83,14 +91,30 @@ impl Store {
         {
             self.note(&keyed, THERE).await?;
         }
-        match self.change(change).await {
+        match self.change_in_turn(&change).await {
             // It went at an earlier attempt.
             Err(MemberError::NotFound) if removed.is_some() && self.noted(&keyed, THERE).await? => {}
+            // That which is under way may be this very change.
+            Err(MemberError::InProgress) if begun.replayed => return Err(MemberError::Unknown),
             outcome => outcome?,
         }
         // Lost, a repeat makes the change again, and finds it made.
         self.note(&keyed, DONE).await.ok();
+        self.know(&change).await;
         Ok(begun.replayed)
+    }
+
+    /// Waits, though not for long, until this node knows of the change: the leader may have been ahead of it.
+    async fn know(&self, change: &MemberChange) {
+        let desk = &self.inner.desk;
+        let known = view::becomes(&desk.raft, |view| match change {
+            MemberChange::Add { id, .. } => view.members.contains_key(id),
+            MemberChange::Promote { id } => view.is_voter(*id),
+            MemberChange::Remove { id } => !view.members.contains_key(id),
+            MemberChange::Lead { to } => desk.leader_to_tell(view) == Some(*to),
+        });
+        // If it was undone meanwhile, or this node was removed by it, that is never so.
+        tokio::time::timeout(KNOWN, known).await.ok();
     }
 
     async fn noted(&self, keyed: &Keyed, what: &str) -> Result<bool, MemberError> {
@@ -117,10 +141,23 @@ impl Store {
         self.inner.proposals.propose_unheld(note).await
     }
 
+    /// Makes the change once no other is under way; twins that meet halfway cannot tell whose that is.
+    async fn change_in_turn(&self, change: &MemberChange) -> Result<(), MemberError> {
+        let deadline = Instant::now() + TURN;
+        loop {
+            match self.change(change.clone()).await {
+                Err(MemberError::InProgress) if Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Asks whoever leads until somebody does.
     async fn change(&self, change: MemberChange) -> Result<(), MemberError> {
         let desk = &self.inner.desk;
-        let deadline = tokio::time::Instant::now() + 2 * LEADER_WAIT;
+        let deadline = Instant::now() + 2 * LEADER_WAIT;
         loop {
             let view = view::view(&desk.raft);
             let asked = view
@@ -142,7 +179,7 @@ impl Store {
                     }
                 }
             };
-            if refused != MemberRefused::NotLeader || tokio::time::Instant::now() >= deadline {
+            if refused != MemberRefused::NotLeader || Instant::now() >= deadline {
                 return Err(refused.into());
             }
             let changes = view::leader_changes(&desk.raft, view.leader);

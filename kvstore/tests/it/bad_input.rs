@@ -9,6 +9,7 @@ use crate::raw;
 cases! {
     json_is_read_strictly
     sizes_are_bounded
+    a_body_that_is_too_large_is_not_asked_for
     methods_and_routes_are_told
     broken_requests_harm_nobody
 }
@@ -131,6 +132,7 @@ async fn sizes_are_bounded(client: &Client) {
         (refused.header("x-request-id"), &refused.json()["request_id"]),
         ("mine", &json!("mine"))
     );
+    assert!(refused.header("x-served-by").starts_with('n'), "{refused:?}");
     let long_path = client.get(&format!("/v1/kv/{}", "k".repeat(20_000))).await;
     assert!([414, 422, 431].contains(&long_path.status), "{long_path:?}");
     assert_eq!(
@@ -138,6 +140,24 @@ async fn sizes_are_bounded(client: &Client) {
         1 << 20,
         "the first write is the only one"
     );
+}
+
+async fn a_body_that_is_too_large_is_not_asked_for(client: &Client) {
+    let put = async |bytes: usize, body: &[u8]| {
+        let head = format!(
+            "PUT {} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {}\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n",
+            client.path("expected"),
+            client.token
+        );
+        raw::send(client, &[head.as_bytes(), body].concat()).await
+    };
+    for bytes in [2 << 20, 1 << 30] {
+        let refused = put(bytes, b"").await;
+        assert!(refused.starts_with("HTTP/1.1 413 "), "{bytes}: {refused}");
+        assert!(refused.contains("\"code\":\"too-large\""), "{bytes}: {refused}");
+    }
+    let asked = put(1, b"v").await;
+    assert!(asked.contains("HTTP/1.1 200 OK"), "{asked}");
 }
 
 async fn methods_and_routes_are_told(client: &Client) {

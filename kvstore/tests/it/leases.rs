@@ -190,6 +190,13 @@ async fn leases_are_listed_page_by_page(client: &Client) {
         .await
         .expect(200);
     assert_eq!(ids(&rest), granted[4..]);
+    // This node has them all by now. Who asks for what it has goes on with that.
+    let first = own.get("/v1/leases?consistency=local&limit=2").await.expect(200);
+    let next = format!("/v1/leases?consistency=local&limit=2&cursor={}", granted[1]);
+    assert_eq!(first.header("link"), format!("<{next}>; rel=\"next\""));
+    let second = own.get(&next).await.expect(200);
+    assert_eq!(second.header("x-kv-consistency"), "local");
+    assert_eq!(ids(&second), granted[2..4]);
     for bad in ["limit=0", "limit=201", "limit=x", "cursor=-1"] {
         own.get(&format!("/v1/leases?{bad}"))
             .await
@@ -204,6 +211,14 @@ async fn bounds_are_told(client: &Client) {
         .header("content-type", "application/json")
         .body("{");
     client.send(keepalive).await.refused(400, "malformed-json");
+    // What `curl -d ''` sends, and what it would be with anything in it.
+    for (body, status) in [("", 200), ("a=b", 415)] {
+        let keepalive = client
+            .request(Method::POST, &format!("/v1/leases/{lease}/keepalive"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        client.send(keepalive).await.expect(status);
+    }
     for bad in [
         json!({"ttl_ms": 499}),
         json!({"ttl_ms": 86_400_001}),

@@ -220,6 +220,26 @@ async fn one_that_blocks_is_not_left_behind_and_can_be_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_of_mirrors_is_the_leaders_word_and_says_so() {
+    let cluster = Cluster::start(3).await;
+    let written = put(&cluster.client(0), "k", "v").await.expect(200);
+    let at_least = format!("at_least:{}", written.number("x-kv-revision"));
+    for node in 0..3 {
+        let client = cluster.client(node);
+        for (asked, given) in [
+            ("linearizable", "linearizable"),
+            ("local", "linearizable"),
+            ("bounded:60000", "linearizable"),
+            (at_least.as_str(), at_least.as_str()),
+        ] {
+            let told = client.get(&format!("/v1/mirrors?consistency={asked}")).await;
+            assert_eq!(told.expect(200).header("x-kv-consistency"), given, "{asked}");
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_made_anew_is_not_taken_for_the_old() {
     let cluster = Cluster::start(1).await;
     let one = cluster.client(0);

@@ -59,6 +59,29 @@ async fn every_route_is_documented_with_its_methods_and_guarded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_read_takes_a_level_and_refuses_what_is_none() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    for (path, item) in document(&client).await {
+        // A backup is taken as it is made.
+        let reads = path.starts_with("/v1/") && path != "/v1/snapshot" && item.get("get").is_some();
+        let parameters = item["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        let is_level = |parameter: &Value| {
+            let shared = parameter["$ref"].as_str().unwrap_or_default();
+            shared.starts_with("#/components/parameters/Level")
+        };
+        assert_eq!(parameters.iter().any(is_level), reads, "{path}");
+        if reads {
+            client
+                .get(&format!("{}?consistency=sometimes", concrete(&path)))
+                .await
+                .refused(400, "malformed-parameter");
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_runs_nothing_but_its_own_script() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client(0).with_token("none");

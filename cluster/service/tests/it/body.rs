@@ -67,8 +67,13 @@ fn an_empty_body_counts_as_an_empty_object() {
     422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
     /ttl_ms: missing field `ttl_ms`
     ");
-    let nothing: serde_json::Value = body::json(&HeaderMap::new(), &Bytes::new()).unwrap();
-    assert_eq!(nothing, serde_json::json!({}));
+    let mut headers = HeaderMap::new();
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    for content_type in [None, Some(form)] {
+        headers.extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
+        let nothing: serde_json::Value = body::json(&headers, &Bytes::new()).unwrap();
+        assert_eq!(nothing, serde_json::json!({}));
+    }
 }
 
 #[test]

@@ -148,12 +148,26 @@ async fn large_heads_are_refused_and_the_server_lives() {
         refused.is_empty() || refused.starts_with("HTTP/1.1 431"),
         "{refused}"
     );
-    let many = "a: b\r\n".repeat(500);
-    let refused = server
-        .exchange(format!("GET /ping HTTP/1.1\r\n{many}\r\n").as_bytes())
-        .await;
-    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
     assert!(server.get("/ping").await.status().is_success());
+}
+
+#[tokio::test]
+async fn heads_are_bounded_by_their_bytes_and_not_by_their_lines() {
+    let server = Server::start(ping()).await;
+    let send = async |line: &str, times: usize| {
+        let lines = line.repeat(times);
+        let request = format!("GET /ping HTTP/1.1\r\nhost: x\r\n{lines}connection: close\r\n\r\n");
+        server.exchange(request.as_bytes()).await
+    };
+    for lines in [101, 1000] {
+        let answer = send("a: b\r\n", lines).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{lines} lines: {answer}");
+    }
+    let refused = send("a: 01234567890123456789\r\n", 1000).await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    assert!(refused.contains("\"code\":\"headers-too-large\""), "{refused}");
+    assert!(refused.contains("x-served-by: shell1\r\n"), "{refused}");
+    assert!(refused.contains("x-request-id: "), "{refused}");
 }
 
 #[tokio::test]
@@ -201,7 +215,15 @@ async fn a_connection_too_many_is_told_so_and_a_closed_one_makes_room() {
         "{head}"
     );
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
-    assert_eq!(body["code"], "overloaded");
+    assert_eq!(
+        (&body["code"], &body["status"]),
+        (&"overloaded".into(), &503.into())
+    );
+    let id = body["request_id"].as_str().unwrap();
+    assert!(
+        head.contains(&format!("x-request-id: {id}")) && head.contains("x-served-by: shell1"),
+        "{head}"
+    );
     drop(first);
     let room = async {
         loop {

@@ -1,6 +1,7 @@
 //! Changes of members as any program makes them: over HTTP, through any node, and asked for twice, also under a key.
 //! Invariant: a repeat of a change that was made answers what the first did, or clearly that it is made.
 
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -124,6 +125,59 @@ async fn a_change_under_a_key_is_made_once() {
         keyed("n1", "DELETE", &remove, Value::Null, "too-late")
             .await
             .refused(404, "member-not-found");
+    }
+}
+
+/// Whoever comes first makes the change, and the others wait for it, as for any write under one key.
+#[tokio::test]
+async fn twins_of_a_promotion_are_one() {
+    let cluster = three_and_newcomers(1).await;
+    let client = cluster.client();
+    let _newcomer = start_newcomer(&cluster, 4);
+    client.member_add(&member_of(&cluster, 4)).await.unwrap();
+    wait_for_member(&client, 4, "the newcomer has caught up", |_, member| {
+        member.is_some_and(|member| !member.voter && member.lag.is_some_and(|lag| lag < 100))
+    })
+    .await;
+    let twins = ["n1", "n2", "n3", "n1", "n2", "n3"].map(|through| {
+        let request = cluster.request("POST", through, "/v1/cluster/members/4/promote");
+        told(request.header("idempotency-key", "promote"))
+    });
+    let mut first = 0;
+    for answer in join_all(twins).await {
+        let answer = answer.fine(200);
+        assert_eq!(answer.member(4).unwrap()["voter"], true, "{}", answer.body);
+        first += u32::from(!answer.replayed);
+    }
+    assert_eq!(first, 1, "the others are told what it was");
+}
+
+/// Also by a node that neither made it nor had to be asked for it.
+#[tokio::test]
+async fn the_answer_to_a_change_shows_it() {
+    let cluster = Cluster::start(3).await;
+    let nine = format!("{MEMBERS}/9");
+    for through in ["n1", "n2", "n3", "n1", "n2", "n3"] {
+        let added = ask(&cluster, "POST", through, MEMBERS, learner(9)).await;
+        let added = added.fine(201);
+        assert!(added.member(9).is_some(), "{through}: {}", added.body);
+        let removed = ask(&cluster, "DELETE", through, &nine, Value::Null).await;
+        let removed = removed.fine(200);
+        assert!(removed.member(9).is_none(), "{through}: {}", removed.body);
+    }
+    let path = "/v1/cluster/leader";
+    for to in [1, 2, 3, 1, 2, 3] {
+        let (leader, heir) = (cluster.leader().await, format!("n{to}"));
+        let mut names = ["n1", "n2", "n3"].into_iter();
+        let through = names.find(|name| *name != leader && *name != heir).unwrap();
+        let moved = wait_until("leadership is handed over", SOON, async || {
+            let moved = ask(&cluster, "POST", through, path, json!({"to": to})).await;
+            (moved.status == 200)
+                .then_some(moved.body.clone())
+                .ok_or_else(|| moved.body.to_string())
+        })
+        .await;
+        assert_eq!(moved["leader"], to, "{through}: {moved}");
     }
 }
 

@@ -30,10 +30,6 @@ use crate::problem::{self, Problem};
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
-/// Lines of a head that are read. Room for all of them is made for each request, so they are not more; their bytes are
-/// bounded too, and that bound is met first unless the lines say almost nothing.
-const HEADER_LINES_MAX: usize = 1024;
-
 /// No refusal says as much.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
@@ -290,8 +286,6 @@ impl Conversation {
             .header_read_timeout(limits.header_timeout)
             // Room for a body to be read in few pieces; the head has its own, smaller bound.
             .max_buf_size((4 * header_bytes_max).max(64 * 1024))
-            // Where hyper itself refuses, nothing says why.
-            .max_headers(HEADER_LINES_MAX)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let grace = async {

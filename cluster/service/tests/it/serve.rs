@@ -152,22 +152,23 @@ async fn large_heads_are_refused_and_the_server_lives() {
 }
 
 #[tokio::test]
-async fn heads_are_bounded_by_their_bytes_and_not_by_their_lines() {
+async fn a_head_that_is_too_large_is_told_so() {
     let server = Server::start(ping()).await;
     let send = async |line: &str, times: usize| {
         let lines = line.repeat(times);
         let request = format!("GET /ping HTTP/1.1\r\nhost: x\r\n{lines}connection: close\r\n\r\n");
         server.exchange(request.as_bytes()).await
     };
-    for lines in [101, 1000] {
-        let answer = send("a: b\r\n", lines).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{lines} lines: {answer}");
-    }
-    let refused = send("a: 01234567890123456789\r\n", 1000).await;
+    let answer = send("a: b\r\n", 90).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let refused = send(&format!("a: {}\r\n", "0123456789".repeat(25)), 90).await;
     assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
     assert!(refused.contains("\"code\":\"headers-too-large\""), "{refused}");
     assert!(refused.contains("x-served-by: shell1\r\n"), "{refused}");
     assert!(refused.contains("x-request-id: "), "{refused}");
+    // More lines than are read at all: room for them would have to be made for each request.
+    let refused = send("a: b\r\n", 500).await;
+    assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
 }
 
 #[tokio::test]

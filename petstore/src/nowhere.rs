@@ -1,6 +1,7 @@
 //! Stores for tests: one that has nothing and goes as soon as that was read, and one that only grants leases.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::{HeaderMap, StatusCode};
@@ -32,6 +33,7 @@ pub(crate) struct Granting {
     pub(crate) client: KvClient,
     pub(crate) tasks: Tasks,
     gate: Arc<Semaphore>,
+    refusing: Arc<AtomicBool>,
     keys: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
@@ -39,11 +41,16 @@ impl Granting {
     pub(crate) async fn start() -> Self {
         let gate = Arc::new(Semaphore::new(0));
         let keys = Arc::<Mutex<HashSet<Vec<u8>>>>::default();
-        let (opens, known) = (gate.clone(), keys.clone());
+        let refusing = Arc::<AtomicBool>::default();
+        let (opens, refuses, known) = (gate.clone(), refusing.clone(), keys.clone());
         let grant = move |headers: HeaderMap| {
-            let (opens, known) = (opens.clone(), known.clone());
+            let (opens, refuses, known) = (opens.clone(), refuses.clone(), known.clone());
             async move {
                 drop(opens.acquire().await);
+                if refuses.swap(false, Ordering::Relaxed) {
+                    let refusal = json!({"status": 409, "code": "too-many-leases"});
+                    return (StatusCode::CONFLICT, Json(refusal));
+                }
                 let mut known = known.lock().expect("nobody panics with it");
                 known.insert(headers["idempotency-key"].as_bytes().to_vec());
                 (
@@ -61,12 +68,18 @@ impl Granting {
             client: KvClient::builder([address]).build().expect("it is an address"),
             tasks,
             gate,
+            refusing,
             keys,
         }
     }
 
     pub(crate) fn open(&self) {
         self.gate.add_permits(1);
+    }
+
+    /// Of those who ask, one gets none.
+    pub(crate) fn refuse_next(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
     }
 
     /// How many leases were granted.

@@ -14,7 +14,9 @@ use tokio::time::{Duration, Instant};
 use crate::error::{Error, Result};
 
 /// The first try of a call; each later one gets twice the time, as far as the deadline lets it.
-const FIRST_TRY: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_TRY: Duration = Duration::from_secs(1);
+/// The same for a page of payments, each with its transfers: a busy instance may take seconds for it.
+pub(crate) const FIRST_TRY_OF_PAGE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A page of payments with all their transfers, and then some.
@@ -37,8 +39,21 @@ pub(crate) struct Request {
     pub(crate) target: String,
     pub(crate) body: Bytes,
     pub(crate) idempotency_key: Option<HeaderValue>,
-    /// Much has to be read for it: a try may take all the time there is, because each begins from the start.
-    pub(crate) takes_long: bool,
+    /// The more has to be read for it, the longer, because each try begins from the start; half of the call's time
+    /// at the most.
+    pub(crate) first_try: Duration,
+}
+
+impl Request {
+    pub(crate) fn read(target: String, first_try: Duration) -> Self {
+        Self {
+            method: Method::GET,
+            target,
+            body: Bytes::new(),
+            idempotency_key: None,
+            first_try,
+        }
+    }
 }
 
 pub(crate) struct Answer {
@@ -53,22 +68,18 @@ impl Caller {
     pub(crate) async fn call(&self, request: &Request, time: Duration) -> Result<Answer> {
         let deadline = Instant::now() + time;
         let request_id = HeaderValue::try_from(service::edge::request_id()).ok();
-        let (mut try_time, mut pause, mut tries) = (first_try(request, time), PAUSE_MIN, 0);
+        // An instance that takes the call and never answers leaves time for another one.
+        let mut try_time = request.first_try.min(time / 2);
+        let (mut pause, mut tries) = (PAUSE_MIN, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let at = self.sticky.load(Ordering::Relaxed) % self.bases.len();
             let outgoing = self.outgoing(&self.bases[at], request, request_id.as_ref())?;
-            let trouble = match tokio::time::timeout(try_time.min(left), self.attempt(outgoing)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Refusal::Final(error))) => return Err(error),
-                Ok(Err(Refusal::Again(trouble))) => trouble,
-                Err(_elapsed) => Trouble::Timeout,
+            let trouble = match self.attempt_at(at, outgoing, try_time.min(left)).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::Again(trouble)) => trouble,
             };
-            // Another call may have moved on from that instance already; then its choice stands.
-            let next = (at + 1) % self.bases.len();
-            let _moved = self
-                .sticky
-                .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
             tries += 1;
             // However many fail at once within a long deadline, the time does not overflow.
             try_time = try_time.saturating_mul(2).min(time);
@@ -112,6 +123,24 @@ impl Caller {
         Ok(outgoing)
     }
 
+    /// One attempt within this time. Unless it decides the request, the next one is made at another instance.
+    async fn attempt_at(
+        &self,
+        at: usize,
+        outgoing: reqwest::Request,
+        time: Duration,
+    ) -> std::result::Result<Answer, Refusal> {
+        let mut waiting = Waiting {
+            caller: self,
+            at,
+            is_over: false,
+        };
+        let tried = tokio::time::timeout(time, self.attempt(outgoing)).await;
+        let tried = tried.unwrap_or(Err(Refusal::Again(Trouble::Timeout)));
+        waiting.is_over = !matches!(tried, Err(Refusal::Again(_)));
+        tried
+    }
+
     async fn attempt(&self, outgoing: reqwest::Request) -> std::result::Result<Answer, Refusal> {
         let mut response = self.http.execute(outgoing).await.map_err(Trouble::from)?;
         let status = response.status();
@@ -142,11 +171,23 @@ impl Caller {
     }
 }
 
-fn first_try(request: &Request, time: Duration) -> Duration {
-    if request.takes_long {
-        time
-    } else {
-        FIRST_TRY.min(time)
+/// For an instance to decide a request. Who gives that up leaves the instance, also by dropping the whole call because
+/// a deadline of their own is over: or else the next call would wait for the same one again.
+struct Waiting<'c> {
+    caller: &'c Caller,
+    at: usize,
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let Caller { sticky, bases, .. } = self.caller;
+        let next = (self.at + 1) % bases.len();
+        // Another call may have moved on from that instance already; then its choice stands.
+        let _moved = sticky.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -218,30 +259,65 @@ mod tests {
         Server { caller, calls, tasks }
     }
 
-    fn request(takes_long: bool) -> Request {
-        Request {
-            method: Method::GET,
-            target: "/".to_owned(),
-            body: Bytes::new(),
-            idempotency_key: None,
-            takes_long,
-        }
+    fn request(first_try: Duration) -> Request {
+        Request::read("/".to_owned(), first_try)
+    }
+
+    /// The first one takes calls and never answers; its caller knows the second one too.
+    async fn one_hangs() -> (Server, Server) {
+        let mut hung = server(StatusCode::OK, Duration::from_hours(1)).await;
+        let well = server(StatusCode::OK, Duration::ZERO).await;
+        hung.caller.bases.extend(well.caller.bases.iter().cloned());
+        (hung, well)
     }
 
     #[tokio::test]
     async fn what_takes_long_is_not_begun_again() {
         let slow = server(StatusCode::OK, FIRST_TRY + Duration::from_millis(300)).await;
-        let answer = slow.caller.call(&request(true), Duration::from_secs(20)).await;
+        let request = request(FIRST_TRY_OF_PAGE);
+        let answer = slow.caller.call(&request, Duration::from_secs(20)).await;
         assert_eq!(answer.unwrap().status, StatusCode::OK);
         assert_eq!(slow.calls.load(Ordering::Relaxed), 1);
         slow.tasks.stop();
     }
 
     #[tokio::test]
+    async fn one_that_hangs_leaves_time_for_another() {
+        for (first_try, time_s) in [(Duration::from_millis(300), 20), (Duration::MAX, 3)] {
+            let (hung, well) = one_hangs().await;
+            let (began, time) = (Instant::now(), Duration::from_secs(time_s));
+            let answer = hung.caller.call(&request(first_try), time).await;
+            assert_eq!(answer.unwrap().status, StatusCode::OK);
+            assert!(began.elapsed() < time);
+            assert!(well.calls.load(Ordering::Relaxed) > 0);
+            hung.tasks.stop();
+            well.tasks.stop();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_is_not_led_to_the_same_one_again() {
+        let (hung, well) = one_hangs().await;
+        let request = request(Duration::MAX);
+        let asked = hung.caller.call(&request, Duration::from_secs(40));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), asked)
+                .await
+                .is_err()
+        );
+        let again = hung.caller.call(&request, Duration::from_secs(40));
+        let answer = tokio::time::timeout(Duration::from_secs(10), again).await;
+        assert_eq!(answer.unwrap().unwrap().status, StatusCode::OK);
+        assert_eq!(well.calls.load(Ordering::Relaxed), 1);
+        hung.tasks.stop();
+        well.tasks.stop();
+    }
+
+    #[tokio::test]
     async fn many_quick_failures_overflow_nothing() {
         let busy = server(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO).await;
         // The first try gets as much as a long row of failures leads to.
-        let request = request(true);
+        let request = request(Duration::MAX);
         let asked = busy.caller.call(&request, Duration::MAX / 4);
         assert!(tokio::time::timeout(Duration::from_secs(1), asked).await.is_err());
         assert!(busy.calls.load(Ordering::Relaxed) > 3);

@@ -15,7 +15,7 @@ use service::currency::Currency;
 use service::money::Money;
 use tokio::time::Duration;
 
-use crate::call::{Answer, Caller, Request};
+use crate::call::{Answer, Caller, FIRST_TRY, FIRST_TRY_OF_PAGE, Request};
 use crate::error::{Error, Result};
 use crate::wire::{
     Balance, Capture, CardOpened, CardStatus, CardToken, LedgerCheck, Payment, Refund, TrialBalance,
@@ -187,7 +187,6 @@ impl PaymentClient {
     }
 
     /// All payments to a merchant as they stood at this revision of the store, with their transfers, page by page.
-    /// The first try of each page may take the whole deadline.
     pub fn payments_at(&self, merchant: &str, revision: u64) -> PaymentPages<'_> {
         let merchant = encode(merchant);
         PaymentPages {
@@ -218,7 +217,7 @@ impl PaymentClient {
             target: "/v1/cards".to_owned(),
             body: json(&body)?,
             idempotency_key: Some(HeaderValue::try_from(key).expect("hex digits are a header value")),
-            takes_long: false,
+            first_try: FIRST_TRY,
         };
         self.send(request).await
     }
@@ -240,10 +239,12 @@ impl PaymentClient {
         }
     }
 
-    /// The trial balance, now or at a revision of the past. The first try may take the whole deadline.
+    /// The trial balance, now or at a revision of the past. The first try may take half of the deadline.
     pub async fn check_ledger(&self, revision: Option<u64>) -> Result<LedgerCheck> {
         let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
-        self.send(long_reading(format!("/v1/ledger/check{query}"))).await
+        // The whole ledger is read for it: to ask twice at the same time would only make it slower.
+        self.send(Request::read(format!("/v1/ledger/check{query}"), Duration::MAX))
+            .await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -258,13 +259,13 @@ impl PaymentClient {
             target,
             body,
             idempotency_key: None,
-            takes_long: false,
+            first_try: FIRST_TRY,
         };
         self.send(request).await
     }
 
     async fn read<T: DeserializeOwned>(&self, target: String) -> Result<T> {
-        self.send(reading(target)).await
+        self.send(Request::read(target, FIRST_TRY)).await
     }
 
     async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
@@ -290,7 +291,7 @@ impl PaymentPages<'_> {
         let answer = self
             .client
             .caller
-            .call(&long_reading(target), self.client.deadline)
+            .call(&Request::read(target, FIRST_TRY_OF_PAGE), self.client.deadline)
             .await?;
         self.next = answer.next;
         serde_json::from_slice(&answer.body)
@@ -358,24 +359,6 @@ impl Builder {
             }),
             deadline: self.deadline,
         })
-    }
-}
-
-fn reading(target: String) -> Request {
-    Request {
-        method: Method::GET,
-        target,
-        body: bytes::Bytes::new(),
-        idempotency_key: None,
-        takes_long: false,
-    }
-}
-
-/// For which the service has to read much: to be asked twice at the same time would only make it slower.
-fn long_reading(target: String) -> Request {
-    Request {
-        takes_long: true,
-        ..reading(target)
     }
 }
 

@@ -11,6 +11,7 @@ use kvstore_client::wire::txn::TxnAnswer;
 use kvstore_client::{KvClient, Txn, problem_of};
 use service::problem::{Problem, Result};
 use service::tasks::Tasks;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Duration, Instant};
 
 use super::Shop;
@@ -54,9 +55,10 @@ impl Leases {
         // From before it is granted, so that the store never ends it sooner than is counted on.
         let now = Instant::now();
         let mut last = self.last();
+        // What came is looked for here, for nobody may have waited for it: a refusal is not for the next one as well.
         if let Some((since, asked)) = &*last
             && now.duration_since(*since) < self.slice
-            && !matches!(asked.peek(), Some(Err(_)))
+            && !matches!(unconstrained(asked.clone()).now_or_never(), Some(Err(_)))
         {
             return asked.clone();
         }
@@ -139,6 +141,24 @@ mod tests {
         let lent = join_all((0..8).map(|_| store.lend(&leases))).await;
         assert_eq!(lent, [1; 8]);
         assert_eq!(store.granted(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_for_those_who_waited() {
+        let (store, leases) = (Granting::start().await, Leases::lasting(Duration::from_hours(1)));
+        let others = store.tasks.running();
+        store.refuse_next();
+        let gone = timeout(Duration::from_millis(1), store.lend(&leases)).await;
+        assert!(gone.is_err());
+        store.open();
+        let refused = async {
+            while store.tasks.running() > others {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), refused).await.unwrap();
+        assert_eq!(store.lend(&leases).await, 1);
+        assert_eq!(store.lend(&leases).await, 1);
     }
 
     #[tokio::test]

@@ -64,20 +64,20 @@ impl Shop {
         // Kept only now: until it is, a repetition cancels what is canceled, which is the same. An order that has not
         // heard of it yet may still refuse.
         let keep = once.is_some() && is_taken_back(found.record.status);
-        let replayed = keep && self.is_kept_already(&found, once).await?;
+        let replayed = keep && self.is_kept_already(&found, once).await;
         Ok(Checkout { found, replayed })
     }
 
-    /// Keeps the answer, unless the key has one. What was done is told also where that fails.
-    async fn is_kept_already(&self, found: &Found, once: Option<&Once>) -> Result<bool> {
+    /// Keeps the answer, unless the key has one. What was done is told also where that fails, and where the key was
+    /// used for another order at the same time: a refusal would not be true any more.
+    async fn is_kept_already(&self, found: &Found, once: Option<&Once>) -> bool {
         self.points.reach("to be kept").await;
         match self.keep_cancel(found, once).await {
-            Ok(first) => Ok(!first),
-            Err(problem) if problem.kind.status >= 500 => {
+            Ok(first) => !first,
+            Err(problem) => {
                 tracing::warn!(order.id = found.id.as_str(), %problem, "the answer to a cancel is not kept");
-                Ok(false)
+                false
             }
-            Err(problem) => Err(problem),
         }
     }
 

@@ -326,3 +326,30 @@ async fn answers_run_out() {
         .expect(201);
     system.stop().await;
 }
+
+/// Both have looked for an answer before there was one. The key belongs to the faster one, and the other one is told
+/// what was done: only a repetition of it is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_cancels_with_one_key_none_is_told_as_not_done() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (_, client) = system.user("ada").await;
+    let mut cancels = Vec::new();
+    for _ in 0..2 {
+        let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
+        cancels.push(format!("{}/cancel", made.header("location")));
+    }
+    system.traps[0].arm("to be kept");
+    let (slower, target) = (client.clone(), cancels[0].clone());
+    let canceling = async move { keyed(&slower, &target, "k", &json!({})).await };
+    let canceling = Tasks::new().spawn("cancel", canceling);
+    system.traps[0].caught().await;
+    let elsewhere = system.at(1, &client);
+    keyed(&elsewhere, &cancels[1], "k", &json!({})).await.expect(200);
+    system.traps[0].release();
+    let told = canceling.await.unwrap().expect(200);
+    assert_eq!(told.json()["status"], "refunded");
+    assert_eq!(told.header("idempotent-replayed"), "");
+    let again = keyed(&client, &cancels[0], "k", &json!({})).await;
+    again.refused(422, "idempotency-key-reused");
+    system.stop().await;
+}

@@ -44,6 +44,8 @@ mod repeats;
 mod sessions;
 #[path = "shelves.rs"]
 mod shelves;
+#[path = "still.rs"]
+mod still;
 #[path = "system.rs"]
 mod system;
 #[path = "wire.rs"]

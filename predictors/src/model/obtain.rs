@@ -82,7 +82,7 @@ impl Obtaining {
         match self.recipe.load(&self.client).await? {
             Stored::Whole(model) => self.index(*model).await,
             Stored::Absent => Err(anyhow!("it was stored and is gone")),
-            Stored::Damaged { fault, .. } => Err(fault.context("read what was just stored")),
+            Stored::Damaged { fault, .. } => Err(fault.context("what was just stored cannot be read")),
         }
     }
 
@@ -101,14 +101,15 @@ impl Obtaining {
         Ok(Ready::new(card, predictor))
     }
 
-    /// That the store cannot be reached yet is nothing to tell; all else is told to whoever asks, and once to the log.
+    /// That the store cannot be reached yet is nothing to tell; all else is told to whoever asks, as far as it is
+    /// theirs to know, and once to the log.
     fn tell(&mut self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         if error.chain().any(is_passing) {
             tracing::debug!(error = text, "the model is not there yet");
             return;
         }
-        self.app.hold(text.clone());
+        self.app.hold(public(error));
         self.log(text, "the model cannot be served");
     }
 
@@ -120,6 +121,14 @@ impl Obtaining {
     }
 }
 
+/// Anybody may ask: they get a sentence of ours, and nothing of what the store or a parser said, such as keys.
+fn public(error: &anyhow::Error) -> String {
+    if error.chain().any(|cause| cause.is::<Error>()) {
+        return "the store does not do what is needed for it, and the log of the model says why".to_owned();
+    }
+    error.to_string()
+}
+
 fn is_passing(cause: &(dyn std::error::Error + 'static)) -> bool {
     let store = cause.downcast_ref::<Error>();
     store.is_some_and(|error| matches!(error, Error::Unavailable { .. } | Error::Unknown { .. }))
@@ -128,6 +137,7 @@ fn is_passing(cause: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use kvstore_client::Trouble;
+    use kvstore_client::wire::problem::Problem;
 
     use super::*;
     use crate::data::{Table, iris};
@@ -182,5 +192,33 @@ mod tests {
             "{}",
             told(&obtaining)
         );
+    }
+
+    #[tokio::test]
+    async fn what_the_store_and_parsers_say_is_for_the_log() {
+        let key = "predict/fitted/m/card";
+        let refusal = Box::new(Problem {
+            detail: format!("the token may not read {key}"),
+            ..Problem::default()
+        });
+        let forbidden = anyhow::Error::new(Error::Forbidden(refusal)).context("look for the model");
+        let contended = anyhow::Error::new(Error::Contended {
+            key: key.to_owned(),
+            attempts: 3,
+        });
+        let bent = serde_json::from_str::<Card>("{}").unwrap_err();
+        let bent = anyhow::Error::new(bent).context("it cannot be read");
+        for (error, inner, sentence) in [
+            (forbidden, key, "the store does not do"),
+            (contended, key, "the store does not do"),
+            (bent, "missing field", "it cannot be read"),
+        ] {
+            let mut obtaining = obtaining(iris());
+            obtaining.tell(&error);
+            let told = told(&obtaining);
+            assert!(told.contains(sentence) && !told.contains(inner), "{told}");
+            let logged = obtaining.told.first().unwrap();
+            assert!(logged.contains(inner), "{logged}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use kvstore_client::Txn;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
-use service::problem::Result;
+use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 use tokio::time::{Duration, Instant};
 
@@ -159,10 +159,15 @@ impl Shop {
     }
 }
 
+/// Whether the store cannot tell what was asked for: it cannot be reached, or it has forgotten what came since.
+pub(crate) fn is_untold(problem: &Problem) -> bool {
+    problem.kind.status >= 500 || problem.kind == problem::COMPACTED
+}
+
 /// What an order has come to, or what was known of it last where the store cannot tell.
 pub(crate) fn or_last_known(asked: Result<Found>, known: Found) -> Result<Found> {
     match asked {
-        Err(problem) if problem.kind.status >= 500 => {
+        Err(problem) if is_untold(&problem) => {
             tracing::warn!(order.id = known.id.as_str(), %problem, "what became of an order is not known");
             Ok(known)
         }
@@ -187,8 +192,6 @@ pub(crate) fn jitter(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use service::problem::{self, Problem};
-
     use super::*;
     use crate::domain::{OrderId, UserId};
 
@@ -212,7 +215,12 @@ mod tests {
             revision,
         };
         let refused = |kind| or_last_known(Err(Problem::new(kind, "")), found(1));
-        for kind in [problem::NOT_READY, problem::OVERLOADED, problem::OUTCOME_UNKNOWN] {
+        for kind in [
+            problem::NOT_READY,
+            problem::OVERLOADED,
+            problem::OUTCOME_UNKNOWN,
+            problem::COMPACTED,
+        ] {
             assert_eq!(refused(kind).unwrap().revision, 1);
         }
         assert_eq!(

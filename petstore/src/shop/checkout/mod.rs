@@ -22,7 +22,7 @@ use super::Shop;
 use crate::domain::{OrderId, Status, UserId};
 use crate::store::{Once, OrderRecord, read};
 
-pub(crate) use drive::{forget_token, jitter, or_last_known};
+pub(crate) use drive::{forget_token, is_untold, jitter, or_last_known};
 pub(crate) use money::Bill;
 pub(crate) use place::Placed;
 use place::ordered;

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use super::Office;
 use crate::domain::{OrderId, UserId};
 use crate::shop::Shop;
-use crate::shop::checkout::{Found, or_last_known};
+use crate::shop::checkout::{Found, is_untold, or_last_known};
 use crate::store::{Actor, Letter, OrderRecord, Phase, Post, Refusal, inconsistent, read, write};
 
 /// So long memory is trusted to bring the news before the store is asked.
@@ -115,10 +115,29 @@ impl Shop {
     pub(crate) async fn watch_until(
         &self,
         found: Found,
+        done: impl Fn(&OrderRecord) -> bool + Copy,
+    ) -> Result<Found> {
+        match Box::pin(self.watch_since(&found, found.revision, done)).await {
+            Err(problem) if problem.kind == problem::COMPACTED => {}
+            told => return told,
+        }
+        // It has stood still for longer than the store remembers, so what it is now is all there is to go on from.
+        let now = self.store.client.revision().await.map_err(problem_of)?;
+        let found = self.found_or_refused(&found).await?;
+        if done(&found.record) {
+            return Ok(found);
+        }
+        Box::pin(self.watch_since(&found, now, done)).await
+    }
+
+    async fn watch_since(
+        &self,
+        found: &Found,
+        revision: Revision,
         done: impl Fn(&OrderRecord) -> bool,
     ) -> Result<Found> {
         let key = self.store.keys.order(&found.user, &found.id);
-        let request = WatchRequest::key(&key).from(found.revision + 1);
+        let request = WatchRequest::key(&key).from(revision + 1);
         let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
         loop {
             let event = watch.next().await.map_err(problem_of)?;
@@ -130,9 +149,19 @@ impl Shop {
                 return Ok(Found {
                     record,
                     revision: event.revision,
-                    ..found
+                    ..found.clone()
                 });
             }
+        }
+    }
+
+    /// The order as it stands, or why it is gone.
+    async fn found_or_refused(&self, found: &Found) -> Result<Found> {
+        match self.found_order(&found.user, &found.id).await {
+            Err(gone) if gone.kind == problem::ORDER_NOT_FOUND => {
+                Err(Box::pin(self.why_gone(&found.user, &found.id)).await?)
+            }
+            told => told,
         }
     }
 
@@ -180,7 +209,7 @@ impl Shop {
         }
         let heard = Box::pin(self.heard(found, &letter, answer.revision));
         match timeout_at(until, heard).await {
-            Ok(Err(problem)) if problem.kind.status >= 500 => Ok(None),
+            Ok(Err(problem)) if is_untold(&problem) => Ok(None),
             Ok(heard) => heard.map(Some),
             Err(_elapsed) => Ok(None),
         }
@@ -192,12 +221,7 @@ impl Shop {
         let request = WatchRequest::key(letter).from(lay_there + 1);
         let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
         while watch.next().await.map_err(problem_of)?.kind != EventKind::Delete {}
-        let now = match self.found_order(&found.user, &found.id).await {
-            Err(gone) if gone.kind == problem::ORDER_NOT_FOUND => {
-                return Err(self.why_gone(&found.user, &found.id).await?);
-            }
-            now => now?,
-        };
+        let now = self.found_or_refused(found).await?;
         let was = found.record.status;
         if now.record.status != was {
             return Ok(now);

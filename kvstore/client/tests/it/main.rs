@@ -10,6 +10,7 @@ mod canned;
 mod leases;
 mod near;
 mod retry;
+mod scan;
 mod shapes;
 mod txn;
 mod watch;

@@ -8,6 +8,7 @@
 
 mod canned;
 mod leases;
+mod mirrors;
 mod near;
 mod retry;
 mod scan;

@@ -76,7 +76,7 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = user_version(&connection)?;
     match version {
         sql::VERSION => {}
         0 => make(&connection).context("make the tables")?,
@@ -93,6 +93,10 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
         folder: folder.to_owned(),
     };
     Ok((writer, Reader::of(folder)?))
+}
+
+fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Revisions stay far below what SQLite's integers hold.
@@ -215,6 +219,10 @@ impl Reader {
         let connection = Connection::open_with_flags(&path, flags)
             .with_context(|| format!("open {} to read", path.display()))?;
         connection.busy_timeout(BUSY)?;
+        // Whoever promotes it changes nothing in it, so it stays of the version that it is.
+        if user_version(&connection)? == 1 {
+            connection.execute_batch(sql::VIEWED_FROM_VERSION_1)?;
+        }
         Ok(connection)
     }
 

@@ -82,6 +82,16 @@ async fn a_copy_of_an_earlier_version_is_brought_up_to_date() {
     let database = system.folder().join("mirror.db");
     let changed = Command::new("sqlite3").arg(&database).arg(OLD).status().unwrap();
     assert!(changed.success());
+    // It can be promoted as it is.
+    let source = mirror::Source::open(&system.folder()).unwrap();
+    assert!(source.answers().unwrap().is_empty());
+    let keys = source.keys().unwrap();
+    let rows: Vec<mirror::PromotedRow> = source.map(Result::unwrap).collect();
+    assert_eq!(rows.len() as u64, keys);
+    assert!(
+        rows.iter()
+            .any(|row| row.key == "shop/petstore/live/goods/4/stock")
+    );
     let mirror = system.mirror().await;
     mirror.reaches(write_goods(&system.store(), 5..9).await).await;
     Mirror::equal(&mirror.verify().await);

@@ -23,6 +23,8 @@ use crate::writer::{Order, Orders};
 use service::time::now_ms;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// While the copy cannot be written, such as on a full disk: hurry does not make room.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 const PAGE_ROWS: u32 = 10_000;
 /// A page of a large store takes longer than most reads.
 const PAGE_DEADLINE: Duration = Duration::from_secs(20);
@@ -62,7 +64,12 @@ impl Follower {
                     "the store cannot be followed at the moment"
                 );
             }
-            if timeout(RETRY_PAUSE, self.tasks.stopping()).await.is_ok() {
+            let pause = if self.progress.now().trouble.is_some() {
+                TROUBLE_PAUSE
+            } else {
+                RETRY_PAUSE
+            };
+            if timeout(pause, self.tasks.stopping()).await.is_ok() {
                 return;
             }
         }

@@ -3,12 +3,16 @@
 use crate::call::{Request, Safety};
 use crate::client::KvClient;
 use crate::endpoints::Prefer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::path::{self, Target};
-use crate::wire::Revision;
 use crate::wire::level::Consistency;
 use crate::wire::mirror::{Granted, KeptAnswers, MirrorAck, MirrorRequest, MirrorStatus};
+use crate::wire::{LeaseId, Revision};
 use reqwest::Method;
+use reqwest::header::LINK;
+
+/// Leases of one page, as many as the store gives.
+const LEASES_OF_A_PAGE: u32 = 200;
 
 impl KvClient {
     /// Announces a mirror, or changes what was announced.
@@ -29,11 +33,33 @@ impl KvClient {
         self.call_json(Request::read("/v1/mirrors", Prefer::Leader)).await
     }
 
-    /// All leases, for who may read all keys; at least as of a revision, and as the answering node has them.
+    /// All leases, for who may read all keys; at least as of a revision, and as the answering nodes have them.
     pub async fn granted(&self, least: Revision) -> Result<Vec<Granted>> {
-        let target = Target::new("/v1/leases").query("consistency", &Consistency::AtLeast(least).to_string());
-        self.call_json(Request::read(target.into_string(), self.prefer_for_reads()))
-            .await
+        let level = Consistency::AtLeast(least).to_string();
+        let (mut all, mut after) = (Vec::<Granted>::new(), None::<LeaseId>);
+        loop {
+            // All of them, or all keys on one of them, may be more than an answer can be.
+            let target = Target::new("/v1/leases")
+                .query("consistency", &level)
+                .flag("keyless", true)
+                .query_if("limit", Some(LEASES_OF_A_PAGE))
+                .query_if("cursor", after);
+            let request = Request::read(target.into_string(), self.prefer_for_reads());
+            let answer = self.call(request).await?;
+            let page: Vec<Granted> = serde_json::from_slice(&answer.body).map_err(Error::json)?;
+            let last = page.last().map(|lease| lease.id);
+            all.extend(page);
+            if !answer.headers.contains_key(LINK) {
+                return Ok(all);
+            }
+            if last <= after {
+                return Err(Error::Protocol {
+                    detail: "a page of leases that leads to itself",
+                    source: None,
+                });
+            }
+            after = last;
+        }
     }
 
     /// Kept answers in the order of their owners and keys, after this one; for who may read all keys. At least up to

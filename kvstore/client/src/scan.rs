@@ -10,6 +10,8 @@ use crate::wire::{LeaseId, Revision};
 use tokio::time::{Duration, Instant};
 
 const PIN_TTL: Duration = Duration::from_secs(30);
+/// A pin is not worth more: the store has one of its own for each walk.
+const PIN_WAIT: Duration = Duration::from_millis(300);
 
 /// Everything below a prefix at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,13 +26,20 @@ pub struct PageWalk {
     client: KvClient,
     next: Option<RangeRequest>,
     revision: Option<Revision>,
-    pin: Option<Pin>,
+    pin: Pin,
 }
 
 #[derive(Debug)]
-struct Pin {
-    lease: LeaseId,
-    renewed: Instant,
+enum Pin {
+    /// No page has had a next one yet.
+    Unasked,
+    Held {
+        lease: LeaseId,
+        /// When its renewal was tried last.
+        renewed: Instant,
+    },
+    /// There was none to be had, or it is no longer needed.
+    Without,
 }
 
 impl KvClient {
@@ -44,7 +53,7 @@ impl KvClient {
                 ..range
             }),
             revision: None,
-            pin: None,
+            pin: Pin::Unasked,
         }
     }
 
@@ -84,44 +93,54 @@ impl PageWalk {
             _ => None,
         };
         match (&self.next, &self.pin) {
-            (Some(_), None) => self.pin(revision).await,
-            (None, Some(_)) => self.unpin().await,
+            (Some(_), Pin::Unasked) => self.pin(revision).await,
+            (None, Pin::Held { .. }) => self.unpin().await,
             _ => {}
         }
         Ok(Some(page))
     }
 
-    /// Without a pin the walk goes on: it can then only end early, with `Compacted`.
+    /// A store that has no room for a pin, or that takes no writes, must not hold up the walk.
+    fn brief(&self) -> KvClient {
+        self.client.with_deadline(PIN_WAIT.min(self.client.deadline()))
+    }
+
+    /// Without a pin the walk goes on: it can then only end early, with `Compacted`. It is asked for once, since who
+    /// was refused now would most likely be refused after each page.
     async fn pin(&mut self, revision: Revision) {
         let renewed = Instant::now();
-        match self.client.lease_pin(PIN_TTL, revision).await {
-            Ok(lease) => {
-                self.pin = Some(Pin {
-                    lease: lease.id,
-                    renewed,
-                });
+        self.pin = match self.brief().lease_pin(PIN_TTL, revision).await {
+            Ok(lease) => Pin::Held {
+                lease: lease.id,
+                renewed,
+            },
+            Err(error) => {
+                tracing::debug!(%error, revision, "page walk goes on without a pin");
+                Pin::Without
             }
-            Err(error) => tracing::debug!(%error, revision, "page walk goes on without a pin"),
-        }
+        };
     }
 
     async fn renew_pin(&mut self) {
-        let Some(pin) = &mut self.pin else { return };
-        let sent = Instant::now();
-        if sent - pin.renewed < PIN_TTL / 3 {
+        let Pin::Held { lease, renewed } = &mut self.pin else {
+            return;
+        };
+        let (lease, sent) = (*lease, Instant::now());
+        if sent - *renewed < PIN_TTL / 3 {
             return;
         }
-        match self.client.lease_keepalive(pin.lease).await {
-            Ok(_) => pin.renewed = sent,
-            Err(error) => tracing::debug!(%error, lease.id = pin.lease, "pin not renewed"),
+        // Also if it fails: two more tries are left to it.
+        *renewed = sent;
+        if let Err(error) = self.brief().lease_keepalive(lease).await {
+            tracing::debug!(%error, lease.id = lease, "pin not renewed");
         }
     }
 
     async fn unpin(&mut self) {
-        if let Some(pin) = self.pin.take()
-            && let Err(error) = self.client.lease_revoke(pin.lease).await
+        if let Pin::Held { lease, .. } = std::mem::replace(&mut self.pin, Pin::Without)
+            && let Err(error) = self.brief().lease_revoke(lease).await
         {
-            tracing::debug!(%error, lease.id = pin.lease, "pin not given back, it runs out by itself");
+            tracing::debug!(%error, lease.id = lease, "pin not given back, it runs out by itself");
         }
     }
 }

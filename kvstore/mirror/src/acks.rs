@@ -97,7 +97,8 @@ impl Acks {
                 self.progress.set_word(Some(status.state));
                 true
             }
-            Err(Error::Unavailable { source }) => {
+            // Also where it may have arrived: nobody has refused it.
+            Err(Error::Unavailable { source } | Error::Unknown { source, .. }) => {
                 tracing::debug!(error = %source, "the store cannot be told how far this mirror is");
                 self.progress.set_word(None);
                 false
@@ -120,5 +121,58 @@ impl Acks {
             incarnation: incarnation.to_owned(),
         };
         client.mirror_put(&self.config.name, &request).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::config::{MirrorEngine, OnLoss};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A store that takes every word and is gone before it answers.
+    async fn swallowing(tasks: &Tasks) -> KvClient {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = tasks.clone();
+        tasks.spawn("store", async move {
+            loop {
+                let (mut socket, _) = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    () = stop.stopping() => return,
+                };
+                socket.read_buf(&mut Vec::<u8>::with_capacity(4096)).await.ok();
+            }
+        });
+        let builder = KvClient::builder([address]).tasks(tasks.clone());
+        builder.deadline(Duration::from_millis(300)).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_word_without_an_answer_is_no_refusal() {
+        let tasks = Tasks::new();
+        let copy = Announced {
+            cluster: "cluster".to_owned(),
+            incarnation: "copy".to_owned(),
+        };
+        let acks = Acks {
+            client: swallowing(&tasks).await,
+            config: MirrorConfig {
+                name: "mirror-one".to_owned(),
+                address: "127.0.0.1:0".to_owned(),
+                engine: MirrorEngine::Sqlite,
+                mode: MirrorMode::Sync,
+                on_loss: OnLoss::Degrade,
+                interval_ms: 20,
+            },
+            progress: Arc::new(Progress::new(5, copy.incarnation.clone())),
+            tasks: tasks.clone(),
+        };
+        acks.progress.set_word(Some("ok".to_owned()));
+        let answered = acks.tell_of(&acks.client, &copy, 5).await;
+        assert_eq!((answered, acks.progress.word()), (false, None));
+        tasks.stop();
     }
 }

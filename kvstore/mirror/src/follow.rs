@@ -23,6 +23,8 @@ use crate::writer::{Order, Orders};
 use service::time::now_ms;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// While the copy cannot be written, such as on a full disk: hurry does not make room.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
 const PAGE_ROWS: u32 = 10_000;
 /// A page of a large store takes longer than most reads.
 const PAGE_DEADLINE: Duration = Duration::from_secs(20);
@@ -62,7 +64,12 @@ impl Follower {
                     "the store cannot be followed at the moment"
                 );
             }
-            if timeout(RETRY_PAUSE, self.tasks.stopping()).await.is_ok() {
+            let pause = if self.progress.now().trouble.is_some() {
+                TROUBLE_PAUSE
+            } else {
+                RETRY_PAUSE
+            };
+            if timeout(pause, self.tasks.stopping()).await.is_ok() {
                 return;
             }
         }
@@ -246,7 +253,7 @@ impl Follower {
             ..RangeRequest::prefix("")
         };
         let mut walk = self.client.with_deadline(PAGE_DEADLINE).pages(range);
-        let mut leases = HashMap::new();
+        let mut leases = None;
         let (mut revision, mut keys, mut said) = (0, 0, 0);
         while let Some(page) = walk.next().await? {
             revision = page.revision;
@@ -263,23 +270,24 @@ impl Follower {
         Ok(revision)
     }
 
-    /// Says of each row that hangs on a lease what that is, unless it has ended since.
+    /// Says of each row that hangs on a lease what that is, unless it has ended since. Leases are asked for once: of
+    /// those that were there at this revision none comes later.
     async fn with_leases(
         &self,
         rows: &mut [Row],
-        known: &mut HashMap<u64, Option<Granted>>,
+        known: &mut Option<HashMap<u64, Granted>>,
         revision: u64,
     ) -> anyhow::Result<()> {
-        let leased = || rows.iter().map(|row| row.lease).filter(|lease| *lease != 0);
-        if leased().any(|lease| !known.contains_key(&lease)) {
-            let granted = self.client.granted(revision).await?;
-            known.extend(granted.into_iter().map(|lease| (lease.id, Some(lease))));
-            for lease in leased() {
-                known.entry(lease).or_insert(None);
-            }
+        if rows.iter().all(|row| row.lease == 0) {
+            return Ok(());
         }
+        if known.is_none() {
+            let granted = self.client.granted(revision).await?;
+            *known = Some(granted.into_iter().map(|lease| (lease.id, lease)).collect());
+        }
+        let known = known.as_ref();
         for row in rows {
-            row.granted = known.get(&row.lease).cloned().flatten();
+            row.granted = known.and_then(|known| known.get(&row.lease)).cloned();
         }
         Ok(())
     }

@@ -231,13 +231,18 @@ impl Thread {
             Order::BeginRebuild(done) => {
                 self.rebuild = Rebuild::default();
                 let begun = self.writer.begin_rebuild();
-                self.note_rebuild();
-                done.send(begun.inspect_err(|error| self.say(error))).ok();
+                match &begun {
+                    Ok(()) => self.note_rebuild(),
+                    Err(error) => self.say(error),
+                }
+                done.send(begun).ok();
             }
             Order::Rows(rows) => self.rows(rows),
             Order::Answers(kept) => {
-                if self.rebuild.failed.is_none() {
-                    self.rebuild.failed = self.writer.rebuild_answers(kept).err();
+                if self.rebuild.failed.is_none()
+                    && let Err(error) = self.writer.rebuild_answers(kept)
+                {
+                    self.give_up_rebuild(error);
                 }
             }
             Order::EndRebuild {
@@ -269,9 +274,16 @@ impl Thread {
         self.rebuild.bytes += rows.iter().map(Row::bytes).sum::<usize>() as u64;
         match self.writer.rebuild_rows(rows) {
             Ok(shapeless) => self.rebuild.shapeless += shapeless,
-            Err(error) => self.rebuild.failed = Some(error),
+            Err(error) => self.give_up_rebuild(error),
         }
         self.note_rebuild();
+    }
+
+    /// At once, whatever is still to be read: on a full disk it holds the room of others.
+    fn give_up_rebuild(&mut self, error: anyhow::Error) {
+        self.writer.abort_rebuild();
+        self.say(&error);
+        self.rebuild.failed = Some(error);
     }
 
     fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {

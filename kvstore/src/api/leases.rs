@@ -1,5 +1,7 @@
 //! Leases: keys that end with them, and pins on old revisions.
 
+use std::ops::ControlFlow;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
@@ -187,6 +189,8 @@ const PAGE_MAX: u64 = 200;
 struct Part {
     after: u64,
     limit: usize,
+    /// On one lease there may be very many keys.
+    keyless: bool,
 }
 
 impl Part {
@@ -204,6 +208,7 @@ impl Part {
             } else {
                 usize::try_from(limit).unwrap_or(usize::MAX)
             },
+            keyless: params.flag("keyless")?,
         })
     }
 }
@@ -218,20 +223,26 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let caller = api.caller(&parts.headers).await?;
     let params = Params::of(&parts.uri);
     let (level, part) = (params.level()?, Part::of(&params)?);
-    let limit = part.limit;
+    let (limit, keyless) = (part.limit, part.keyless);
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
     let (asker, _waiting) = Asker::new();
     let machine = std::sync::Arc::clone(api.store.machine());
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
-        let leases = db.leases().into_iter().take_while(|_| asker.is_waiting());
-        let own = leases.filter(|(id, lease)| *id > part.after && may_see(lease, &token));
-        // One more than the page holds tells that there is a next one.
-        let leases: Vec<LeaseStatus> = own
-            .take(part.limit.saturating_add(1))
-            .map(|(id, lease)| status(&machine, id, &lease, db.lease_keys(id)))
-            .collect();
+        let mut leases: Vec<LeaseStatus> = Vec::new();
+        db.leases_after(part.after, &mut |id, lease| {
+            if may_see(&lease, &token) {
+                let keys = if keyless { Vec::new() } else { db.lease_keys(id) };
+                leases.push(status(&machine, id, &lease, keys));
+            }
+            // One more than the page holds tells that there is a next one.
+            if asker.is_waiting() && leases.len() <= limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
         (leases, point.revision)
     });
     let (mut leases, revision) = reading

@@ -48,15 +48,25 @@ impl MachineDb {
     /// All leases; the leader's clock starts from them.
     pub(crate) fn leases(&self) -> Vec<(u64, Lease)> {
         let mut rows = Vec::new();
+        self.leases_after(0, &mut |id, lease| {
+            rows.push((id, lease));
+            ControlFlow::Continue(())
+        });
+        rows
+    }
+
+    /// Leases with ids above this one, in their order. None has the id 0.
+    pub(crate) fn leases_after(&self, after: u64, visit: &mut dyn FnMut(u64, Lease) -> ControlFlow<()>) {
         let mut cursor = self.db.raw_iterator_cf(self.table(LEASES));
-        cursor.seek(b"l");
+        cursor.seek(keys::lease(after));
         while let Some((key, value)) = cursor.item().filter(|(key, _)| key.first() == Some(&b'l')) {
             let id = u64::from_be_bytes(key[1..].try_into().expect("a lease's key ends in eight bytes"));
-            rows.push((id, decode(value)));
+            if id > after && visit(id, decode(value)).is_break() {
+                break;
+            }
             cursor.next();
         }
         self.intact(cursor.status());
-        rows
     }
 }
 

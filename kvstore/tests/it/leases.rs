@@ -197,7 +197,16 @@ async fn leases_are_listed_page_by_page(client: &Client) {
     let second = own.get(&next).await.expect(200);
     assert_eq!(second.header("x-kv-consistency"), "local");
     assert_eq!(ids(&second), granted[2..4]);
-    for bad in ["limit=0", "limit=201", "limit=x", "cursor=-1"] {
+    put_leased(&own, "k", granted[0]).await.expect(200);
+    let with_keys = own.get("/v1/leases?limit=1").await.expect(200).json();
+    assert_eq!(with_keys[0]["keys"].as_array().unwrap().len(), 1, "{with_keys}");
+    let without = own.get("/v1/leases?limit=1&keyless=1").await.expect(200);
+    assert_eq!(without.json()[0]["keys"], json!([]));
+    assert!(
+        without.header("link").contains("&keyless=1&"),
+        "so is the next page"
+    );
+    for bad in ["limit=0", "limit=201", "limit=x", "cursor=-1", "keyless=2"] {
         own.get(&format!("/v1/leases?{bad}"))
             .await
             .refused(400, "malformed-parameter");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rusqlite::Connection;
 
-use super::{Head, private_file, sync_folder};
+use super::{Head, private_file, room, sync_folder};
 
 /// The revision is in it: one cluster may come twice, and has more the second time.
 fn place(folder: &Path, head: &Head, ending: &str) -> PathBuf {
@@ -20,7 +20,10 @@ pub(super) fn keep_database(connection: &Connection, folder: &Path, head: &Head)
     remove_leftovers(folder).context("remove what an earlier try left behind")?;
     let (beside, path) = (place(folder, head, "tmp"), place(folder, head, "db"));
     if !path.exists() {
-        let written = write_database(connection, &beside).and_then(|()| Ok(fs::rename(&beside, &path)?));
+        // It stays there, so what is needed beside it has to find room too.
+        let written = room::check(folder, room::used_bytes(connection)?)
+            .and_then(|()| write_database(connection, &beside))
+            .and_then(|()| Ok(fs::rename(&beside, &path)?));
         if written.is_err() {
             // On a full disk it would take the room of what must be written.
             fs::remove_file(&beside).ok();

@@ -77,6 +77,9 @@ struct Raw {
     /// Whether that journal is written without syncs; an earlier version did not say.
     #[serde(default)]
     unsynced: Option<bool>,
+    /// Whether leases and answers were kept from the first on; an earlier version kept none, or did not say.
+    #[serde(default)]
+    aside: bool,
     kvs: Vec<StoredRow>,
     #[serde(default)]
     answers: Vec<KeptAnswer>,
@@ -133,7 +136,7 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64, Option<Written>)> {
             revision: raw.revision,
             cluster: raw.cluster,
             incarnation: raw.incarnation,
-            lacks_aside: false,
+            lacks_aside: !raw.aside,
         },
         ..Everything::default()
     };
@@ -329,6 +332,7 @@ impl Raw {
             incarnation: all.head.incarnation.clone(),
             journal: epoch,
             unsynced: Some(written == Written::Unsynced),
+            aside: !all.head.lacks_aside,
             kvs: all.rows.values().map(|row| row.as_ref().into()).collect(),
             answers: all
                 .answers

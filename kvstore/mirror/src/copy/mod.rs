@@ -9,6 +9,7 @@ mod head;
 mod journal;
 mod json;
 mod maps;
+mod room;
 mod sql;
 mod sqlite;
 mod tables;
@@ -174,7 +175,10 @@ impl Writer {
     /// Work that can wait until nothing else is to be done.
     pub(crate) fn tidy(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(writer) => {
+                writer.tidy();
+                Ok(())
+            }
             Self::Json(writer) => writer.write_documents_when_due(),
         }
     }

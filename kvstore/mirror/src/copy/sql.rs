@@ -21,6 +21,13 @@ pub(super) fn from_version_1() -> String {
     )
 }
 
+/// Shows a copy of version 1, to who only reads it, as one of now that has no leases and no answers. What is temporary
+/// goes before what is in the file.
+pub(super) const VIEWED_FROM_VERSION_1: &str = "CREATE TEMP VIEW kv AS \
+     SELECT *, 0 AS lease_ttl_ms, '' AS lease_owner FROM main.kv;\n\
+     CREATE TEMP TABLE answers (owner TEXT, key TEXT, revision INTEGER, expires_ms INTEGER, \
+     fingerprint BLOB, reply BLOB);";
+
 pub(super) fn schema() -> String {
     let mut sql = String::from(
         "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;\n\

@@ -15,18 +15,21 @@ use serde_json::Value;
 use service::config::MirrorMode;
 
 use super::head::{change_over, has_aside, head, make, put_head};
+use super::room::Room;
 use super::{
     Head, Record, answers, aside, new_incarnation, private_file, sql, sync_file, sync_folder, tables,
 };
 use crate::row::{Batch, Change, Row};
 use crate::shape::{Cell, TABLES, Table};
 
-const FILE: &str = "mirror.db";
-const WAL: &str = "mirror.db-wal";
+pub(super) const FILE: &str = "mirror.db";
+pub(super) const WAL: &str = "mirror.db-wal";
 /// Somebody's own program may hold a lock for a moment.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Pages of the WAL before they are moved into the file.
 const CHECKPOINT_PAGES: u32 = 4000;
+/// A group of revisions may make the WAL larger for a while.
+const WAL_BYTES_MAX: u32 = 32 << 20;
 const STATEMENTS_CACHED: usize = 64;
 const READERS_KEPT: usize = 4;
 
@@ -37,6 +40,7 @@ pub(crate) struct Writer {
     pub(super) head: Head,
     connection: Connection,
     folder: PathBuf,
+    room: Room,
 }
 
 pub(crate) struct Reader {
@@ -75,8 +79,9 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = user_version(&connection)?;
     match version {
         sql::VERSION => {}
         0 => make(&connection).context("make the tables")?,
@@ -87,12 +92,20 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
         ),
     }
     let head = head(&connection)?;
+    let mut room = Room::of(folder);
+    // Who was killed while the copy was made anew left a WAL of its size.
+    room.cut_log(&connection);
     let writer = Writer {
         head,
         connection,
         folder: folder.to_owned(),
+        room,
     };
     Ok((writer, Reader::of(folder)?))
+}
+
+fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Revisions stay far below what SQLite's integers hold.
@@ -149,6 +162,7 @@ impl Writer {
     }
 
     pub(super) fn begin_rebuild(&mut self) -> anyhow::Result<()> {
+        self.room.may_begin().context("make the copy anew")?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let names = TABLES.iter().map(|table| table.name).chain(["kv", "answers"]);
         let deletes: Vec<String> = names.map(|name| format!("DELETE FROM \"{name}\"")).collect();
@@ -163,11 +177,17 @@ impl Writer {
         for row in rows {
             shapeless += tables::change(&self.connection, &Change::Put(row))?;
         }
+        self.room
+            .may_go_on(&self.connection)
+            .context("make the copy anew")?;
         Ok(shapeless)
     }
 
     pub(super) fn rebuild_answers(&mut self, kept: &[KeptAnswer]) -> anyhow::Result<()> {
-        answers::put(&self.connection, kept.iter())
+        answers::put(&self.connection, kept.iter())?;
+        self.room
+            .may_go_on(&self.connection)
+            .context("make the copy anew")
     }
 
     pub(super) fn end_rebuild(&mut self, revision: u64, cluster: &str) -> anyhow::Result<()> {
@@ -180,11 +200,18 @@ impl Writer {
         let put = put_head(&self.connection, &head).and_then(|()| has_aside(&self.connection));
         self.finish(put)?;
         self.head = head;
+        self.room.was_enough(&self.connection);
         Ok(())
     }
 
     pub(super) fn abort_rebuild(&mut self) {
+        self.room.remember(&self.connection);
         self.roll_back();
+        self.room.cut_log(&self.connection);
+    }
+
+    pub(super) fn tidy(&mut self) {
+        self.room.tidy(&self.connection);
     }
 
     /// The version of the tables is written also where it stays what it was.
@@ -221,6 +248,10 @@ impl Reader {
         let connection = Connection::open_with_flags(&path, flags)
             .with_context(|| format!("open {} to read", path.display()))?;
         connection.busy_timeout(BUSY)?;
+        // Whoever promotes it changes nothing in it, so it stays of the version that it is.
+        if user_version(&connection)? == 1 {
+            connection.execute_batch(sql::VIEWED_FROM_VERSION_1)?;
+        }
         Ok(connection)
     }
 

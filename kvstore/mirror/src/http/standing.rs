@@ -51,9 +51,7 @@ pub(super) async fn status(State(app): State<Shared>) -> Json<Status> {
     let seen = app.progress.seen();
     // Asked for after the store was: what came meanwhile is no lag.
     let applied = app.progress.now();
-    let cluster = node.map(|node| node.revision.max(seen));
-    let newest = cluster.unwrap_or(seen).max(applied.revision);
-    let lag_revisions = newest - applied.revision;
+    let (cluster, lag_revisions) = lag(node.map(|node| node.revision), seen, &applied);
     let word = app.progress.word();
     let state = state(&applied, word.as_deref());
     Json(Status {
@@ -73,6 +71,18 @@ pub(super) async fn status(State(app): State<Shared>) -> Json<Status> {
         transactions: applied.transactions,
         changes: applied.keys,
     })
+}
+
+/// The newest revision of the store, and how many up to it the copy lacks: all of them, while it is of another cluster.
+fn lag(node: Option<u64>, seen: u64, applied: &Applied) -> (Option<u64>, u64) {
+    match node {
+        Some(revision) if applied.cluster.is_none() => (node, revision),
+        _ => {
+            let cluster = node.map(|revision| revision.max(seen));
+            let newest = cluster.unwrap_or(seen).max(applied.revision);
+            (cluster, newest - applied.revision)
+        }
+    }
 }
 
 /// Well is only who is called so by the store that it is a copy of.
@@ -101,17 +111,26 @@ pub(super) struct Synced {
     ms: u64,
 }
 
+/// Whether it is a whole copy of this cluster, and up to this revision.
+fn has(applied: &Applied, cluster: &str, revision: u64) -> bool {
+    applied.cluster.as_deref() == Some(cluster)
+        && applied.rebuilding.is_none()
+        && applied.revision >= revision
+}
+
 /// Up to the revision that the store has at this moment.
 pub(super) async fn sync(State(app): State<Shared>) -> Result<Json<Synced>> {
     let began = Instant::now();
     let before = app.progress.now();
     let wanted = app.client.revision().await.map_err(problem_of)?;
+    // A copy of another cluster may have passed that revision long ago.
+    let cluster = app.client.cluster().await.map_err(problem_of)?.cluster_id;
     let mut progress = app.progress.subscribe();
     let reached = async {
         loop {
             // What has come is written at once, and so is what comes until then.
             app.orders.send(Order::Flush).await.ok()?;
-            let step = progress.wait_for(|applied| applied.revision >= wanted);
+            let step = progress.wait_for(|applied| has(applied, &cluster, wanted));
             match timeout(Duration::from_millis(10), step).await {
                 Ok(Ok(_)) => return Some(()),
                 Ok(Err(_closed)) => return None,
@@ -182,6 +201,31 @@ pub(super) async fn ready(State(app): State<Shared>) -> Result<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_another_cluster_the_copy_has_nothing() {
+        let unsure = Applied {
+            revision: 1000,
+            ..Applied::default()
+        };
+        let follows = Applied {
+            cluster: Some("one".to_owned()),
+            ..unsure.clone()
+        };
+        assert_eq!(lag(Some(5), 1000, &unsure), (Some(5), 5));
+        assert_eq!(lag(Some(1005), 1003, &follows), (Some(1005), 5));
+        assert_eq!(lag(Some(1000), 1003, &follows), (Some(1003), 3));
+        for applied in [&unsure, &follows] {
+            assert_eq!(lag(None, 1003, applied), (None, 3));
+        }
+        assert!(has(&follows, "one", 1000));
+        assert!(!has(&follows, "one", 1001) && !has(&follows, "two", 5) && !has(&unsure, "two", 5));
+        let rebuilding = Applied {
+            rebuilding: Some(7),
+            ..follows
+        };
+        assert!(!has(&rebuilding, "one", 1000));
+    }
 
     #[test]
     fn well_is_who_is_called_so_by_its_own_cluster() {

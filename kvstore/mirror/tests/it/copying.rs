@@ -1,9 +1,11 @@
 //! The copy has everything, once, after whatever happens beneath it.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use kvstore_client::PutOptions;
+use serde_json::Value;
 use service::config::{MirrorEngine, MirrorMode};
 
 use crate::system::{Mirror, System, write_goods};
@@ -80,6 +82,16 @@ async fn a_copy_of_an_earlier_version_is_brought_up_to_date() {
     let database = system.folder().join("mirror.db");
     let changed = Command::new("sqlite3").arg(&database).arg(OLD).status().unwrap();
     assert!(changed.success());
+    // It can be promoted as it is.
+    let source = mirror::Source::open(&system.folder()).unwrap();
+    assert!(source.answers().unwrap().is_empty());
+    let keys = source.keys().unwrap();
+    let rows: Vec<mirror::PromotedRow> = source.map(Result::unwrap).collect();
+    assert_eq!(rows.len() as u64, keys);
+    assert!(
+        rows.iter()
+            .any(|row| row.key == "shop/petstore/live/goods/4/stock")
+    );
     let mirror = system.mirror().await;
     mirror.reaches(write_goods(&system.store(), 5..9).await).await;
     Mirror::equal(&mirror.verify().await);
@@ -101,6 +113,61 @@ async fn a_copy_of_an_earlier_version_is_brought_up_to_date() {
     let numbers = mirror.client.get("/metrics").await.expect(200).text();
     assert!(numbers.contains("mirror_rebuilds 0"), "{numbers}");
     mirror.stop().await;
+    system.cluster.stop().await;
+}
+
+/// A document as the first version of this program wrote it.
+fn make_old(document: &Path) {
+    let mut raw: Value = serde_json::from_slice(&std::fs::read(document).unwrap()).unwrap();
+    for later in ["aside", "answers", "unsynced"] {
+        let removed = raw.as_object_mut().unwrap().remove(later);
+        assert!(removed.is_some(), "{later} is a field of the document");
+    }
+    for kv in raw["kvs"].as_array_mut().unwrap() {
+        kv.as_object_mut().unwrap().remove("granted");
+    }
+    std::fs::write(document, raw.to_string()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_of_an_earlier_version_is_made_anew() {
+    let system = System::start(MirrorEngine::Json, MirrorMode::Sync).await;
+    let store = system.store();
+    let lease = store.lease_grant(Duration::from_mins(10)).await.unwrap();
+    let leased = PutOptions {
+        lease: Some(lease.id),
+        ..PutOptions::default()
+    };
+    let leased = store.put_with("raw/leased", "x", leased).await.unwrap().revision;
+    let mirror = system.mirror().await;
+    let document = system.folder().join("kv.json");
+    // What is in the journal alone has what lies beside.
+    crate::harness::wait_for("the document to have it", async || {
+        let raw: Value = serde_json::from_slice(&std::fs::read(&document).unwrap()).unwrap();
+        let revision = raw["revision"].as_u64().unwrap();
+        (revision >= leased).then_some(()).ok_or(revision)
+    })
+    .await;
+    mirror.stop().await;
+    make_old(&document);
+    for rebuilds in [1, 0] {
+        let mirror = system.mirror().await;
+        mirror.reaches(write_goods(&store, 1..5).await).await;
+        Mirror::equal(&mirror.verify().await);
+        let numbers = mirror.client.get("/metrics").await.expect(200).text();
+        assert!(
+            numbers.contains(&format!("mirror_rebuilds {rebuilds}")),
+            "{numbers}"
+        );
+        mirror.stop().await;
+    }
+    let mut source = mirror::Source::open(&system.folder()).unwrap();
+    let answers = source.answers().unwrap();
+    assert!(answers.iter().any(|answer| answer.revision == leased), "{leased}");
+    let row = source
+        .find_map(|row| row.ok().filter(|row| row.key == "raw/leased"))
+        .unwrap();
+    assert_eq!(row.granted.unwrap().id, lease.id);
     system.cluster.stop().await;
 }
 
@@ -259,6 +326,36 @@ async fn the_copy_of_another_cluster_is_kept_beside() {
     mirror.stop().await;
     first.cluster.stop().await;
     second.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copy_of_another_cluster_is_not_level_with_this_one() {
+    let mut system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
+    let mirror = system.mirror().await;
+    mirror.reaches(write_goods(&system.store(), 1..20).await).await;
+    // A leftover that cannot be removed: as long as it is there, nothing is kept beside, and nothing replaced.
+    let obstacle = system.folder().join("of-lost.tmp");
+    std::fs::create_dir(&obstacle).unwrap();
+    let (tasks, running) = system.begin_anew().await;
+    // Fewer revisions than the copy has of the first cluster.
+    let revision = system.store().put("only/here", "x").await.unwrap().revision;
+    let soon = tokio::time::timeout(Duration::from_secs(2), mirror.sync()).await;
+    assert!(soon.is_err(), "{soon:?}");
+    crate::harness::wait_for("the lag to be all that the store has", async || {
+        let status = mirror.status().await;
+        let lag = status["lag_revisions"].as_u64().unwrap();
+        (lag >= revision && status["cluster_revision"] == lag)
+            .then_some(())
+            .ok_or(status)
+    })
+    .await;
+    std::fs::remove_dir(&obstacle).unwrap();
+    let synced = mirror.sync().await;
+    assert!(synced["to_revision"].as_u64().unwrap() >= revision, "{synced}");
+    Mirror::equal(&mirror.verify().await);
+    mirror.stop().await;
+    tasks.stop();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

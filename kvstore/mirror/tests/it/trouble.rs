@@ -26,6 +26,19 @@ impl SmallDisk {
         );
         Self(at.to_owned())
     }
+
+    fn grow(&self) {
+        let remounted = Command::new("mount")
+            .args(["-o", "remount,size=32m"])
+            .arg(&self.0)
+            .status();
+        assert!(remounted.unwrap().success());
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let disk = rustix::fs::statvfs(&self.0).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
 }
 
 impl Drop for SmallDisk {
@@ -75,6 +88,40 @@ async fn sqlite_says_that_the_disk_is_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_says_that_the_disk_is_full() {
     says_that_the_disk_is_full(MirrorEngine::Json).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_does_not_fit_gives_its_room_back() {
+    let system = System::start(MirrorEngine::Sqlite, MirrorMode::Async).await;
+    let disk = SmallDisk::mount(&system.cluster.folder().join("small"));
+    let store = system.store();
+    for number in 0..80 {
+        let value = vec![b'x'; 50_000];
+        store.put(&format!("raw/large-{number}"), value).await.unwrap();
+    }
+    let mirror = system.mirror_in(disk.0.join("copy")).await;
+    wait_for("the mirror to say that it cannot write", async || {
+        let status = mirror.status().await;
+        status["trouble"].is_string().then_some(()).ok_or(status)
+    })
+    .await;
+    wait_for("the room to be free again", async || {
+        let free = disk.free_bytes();
+        (free > 1 << 20).then_some(()).ok_or(free)
+    })
+    .await;
+    assert_eq!(mirror.status().await["revision"], 0);
+    disk.grow();
+    mirror.reaches(store.revision().await.unwrap()).await;
+    Mirror::equal(&mirror.verify().await);
+    let log = disk.0.join("copy/mirror.db-wal");
+    wait_for("the log to be small", async || {
+        let bytes = std::fs::metadata(&log).unwrap().len();
+        (bytes < 1 << 20).then_some(()).ok_or(bytes)
+    })
+    .await;
+    mirror.stop().await;
+    system.cluster.stop().await;
 }
 
 /// A synchronous mirror whose disk is full holds nothing up that the rule does not hold up.

@@ -7,12 +7,14 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Command;
+use super::{Action, Command};
 
 /// Version byte of the encoded form.
 const FORMAT: u8 = 1;
 /// Bytes before the encoded commands: format and the leader's clock.
 const HEADER: usize = 9;
+/// Room for a command beside its value. It need not be enough.
+const COMMAND_BYTES: usize = 128;
 
 /// Many commands of many clients under one log entry: one fsync and one round trip serve them all.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +65,16 @@ impl fmt::Display for Proposal {
 }
 
 pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
-    postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
+    let value_bytes = |command: &Command| match &command.action {
+        Action::Put { value, .. } | Action::Create { value, .. } => value.len(),
+        _ => 0,
+    };
+    let room: usize = commands
+        .iter()
+        .map(|command| COMMAND_BYTES + value_bytes(command))
+        .sum();
+    postcard::to_extend(commands, Vec::with_capacity(room))
+        .expect("commands hold no map of unknown length, so they always encode")
 }
 
 /// The commands of a list that holds nothing else.
@@ -99,7 +110,7 @@ pub fn merge_commands<'a>(lists: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Actor};
+    use crate::command::{Actor, Expect};
 
     fn renewals(ids: std::ops::Range<u64>) -> Vec<Command> {
         let command = |id| Command {
@@ -124,6 +135,24 @@ mod tests {
         assert_eq!(merged, encode_commands(&renewals(0..400)));
         let proposal = Proposal::new(7, &merged);
         assert_eq!(proposal.decode().expect("it decodes"), (7, renewals(0..400)));
+    }
+
+    #[test]
+    fn room_for_a_list_changes_nothing_of_its_bytes() {
+        let put = |bytes: usize| Command {
+            actor: Actor::System,
+            action: Action::Put {
+                key: Bytes::from(vec![b'k'; bytes]),
+                value: Bytes::from(vec![7; bytes]),
+                lease: u64::MAX,
+                expect: Expect::Any,
+            },
+            once: None,
+        };
+        for list in [vec![], renewals(0..200), [0, 127, 128, 9000].map(put).to_vec()] {
+            let plain = postcard::to_stdvec(&list).expect("it encodes");
+            assert_eq!(encode_commands(&list), plain);
+        }
     }
 
     #[test]

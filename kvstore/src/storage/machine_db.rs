@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, FlushOptions, Options, WriteBatch, WriteOptions,
-    checkpoint::Checkpoint,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, FlushOptions, Options, ReadOptions, WriteBatch,
+    WriteOptions, checkpoint::Checkpoint,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use service::planted::{Bug, is_planted};
@@ -51,6 +51,8 @@ pub(crate) struct MachineMemory {
 pub(crate) struct MachineDb {
     pub(crate) db: DB,
     damage: Arc<Damage>,
+    /// Of all reads of single keys: made anew, they are an object of the other language each time.
+    pub(super) read_options: ReadOptions,
     pub(crate) closing: Closing,
 }
 
@@ -85,6 +87,7 @@ impl MachineDb {
         Ok(Self {
             db,
             damage,
+            read_options: ReadOptions::default(),
             closing: Closing::new(),
         })
     }
@@ -104,6 +107,7 @@ impl MachineDb {
         Ok(Self {
             db,
             damage,
+            read_options: ReadOptions::default(),
             closing: Closing::new(),
         })
     }

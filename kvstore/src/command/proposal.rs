@@ -13,6 +13,8 @@ use super::{Action, Command};
 const FORMAT: u8 = 1;
 /// Bytes before the encoded commands: format and the leader's clock.
 const HEADER: usize = 9;
+/// A count of the largest size takes so many.
+const COUNT_BYTES_MAX: usize = 10;
 /// Room for a command beside its value. It need not be enough.
 const COMMAND_BYTES: usize = 128;
 
@@ -27,6 +29,27 @@ impl Proposal {
         bytes.push(FORMAT);
         bytes.extend_from_slice(&at_ms.to_le_bytes());
         bytes.extend_from_slice(commands);
+        Self(bytes.into())
+    }
+
+    /// Several lists as one, which has room at once for all of it. A list is its count and then its items, so the items
+    /// need not be decoded.
+    pub fn merged<'a>(at_ms: u64, lists: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
+        let split = |list: &'a [u8]| {
+            postcard::take_from_bytes::<usize>(list).expect("every list was counted when it came in")
+        };
+        let (mut count, mut room) = (0, HEADER + COUNT_BYTES_MAX);
+        for (more, items) in lists.clone().map(split) {
+            count += more;
+            room += items.len();
+        }
+        let mut bytes = Vec::with_capacity(room);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&at_ms.to_le_bytes());
+        let mut bytes = postcard::to_extend(&count, bytes).expect("a number always encodes");
+        for (_count, items) in lists.map(split) {
+            bytes.extend_from_slice(items);
+        }
         Self(bytes.into())
     }
 
@@ -93,20 +116,6 @@ pub fn count_commands(list: &[u8]) -> Option<usize> {
     (count <= rest.len()).then_some(count)
 }
 
-/// Several encoded lists as one. A list is its count and then its items, so the items need not be decoded.
-pub fn merge_commands<'a>(lists: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let (mut total, mut items) = (0, Vec::new());
-    for list in lists {
-        let split = postcard::take_from_bytes::<usize>(list);
-        let (count, rest) = split.expect("every list was counted when it came in");
-        total += count;
-        items.extend_from_slice(rest);
-    }
-    let mut merged = postcard::to_stdvec(&total).expect("a number always encodes");
-    merged.append(&mut items);
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,12 +138,12 @@ mod tests {
             .windows(2)
             .map(|ends| encode_commands(&renewals(ends[0]..ends[1])))
             .collect();
-        let merged = merge_commands(lists.iter().map(Vec::as_slice));
+        let merged = Proposal::merged(7, lists.iter().map(Vec::as_slice));
         let counts: Vec<_> = lists.iter().map(|list| count_commands(list)).collect();
         assert_eq!(counts, [Some(1), Some(0), Some(129), Some(270)]);
-        assert_eq!(merged, encode_commands(&renewals(0..400)));
-        let proposal = Proposal::new(7, &merged);
-        assert_eq!(proposal.decode().expect("it decodes"), (7, renewals(0..400)));
+        assert!(merged == Proposal::new(7, &encode_commands(&renewals(0..400))));
+        assert_eq!(merged.decode().expect("it decodes"), (7, renewals(0..400)));
+        assert!(Proposal::merged(7, std::iter::empty()) == Proposal::new(7, &encode_commands(&[])));
     }
 
     #[test]

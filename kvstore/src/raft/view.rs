@@ -82,6 +82,14 @@ pub fn leader_client_address(raft: &Raft) -> Option<String> {
     )
 }
 
+/// Where the others find a member. Asked for with every batch that is passed on, so it copies nothing else.
+pub fn peer_address(raft: &Raft, id: u64) -> Option<String> {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let member = metrics.membership_config.membership().get_node(&id)?;
+    Some(member.peer_address.clone())
+}
+
 pub fn view(raft: &Raft) -> RaftView {
     // Cloned at once: a guard held any longer would block openraft's core.
     let metrics = raft.metrics().borrow_watched().clone();

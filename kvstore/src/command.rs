@@ -11,9 +11,7 @@ use crate::machine::agreement::Mark;
 
 mod proposal;
 
-pub use proposal::{
-    MalformedProposal, Proposal, count_commands, decode_commands, encode_commands, merge_commands,
-};
+pub use proposal::{MalformedProposal, Proposal, count_commands, decode_commands, encode_commands};
 
 /// One client's wish: who, what, and under which idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

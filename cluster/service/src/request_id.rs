@@ -2,6 +2,7 @@
 //! Invariant: an id is 1 to 128 visible ASCII characters, so that it is safe in a header and in a log line.
 //! It must not know routes.
 
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,8 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const LENGTH_MAX: usize = 128;
 /// With these bits set, the first of sixteen hexadecimal digits is a letter.
 const LETTER: u64 = 0xa000_0000_0000_0000;
+/// Two numbers of sixteen digits at most, and the hyphen.
+const FRESH_BYTES_MAX: usize = 33;
 
 tokio::task_local! {
     pub(crate) static CURRENT: HeaderValue;
@@ -24,8 +27,12 @@ pub(crate) fn current() -> String {
     let carried = CURRENT.try_with(|id| id.to_str().ok().map(str::to_owned));
     match carried {
         Ok(Some(id)) => id,
-        _ => fresh(),
+        _ => text(&fresh()).to_owned(),
     }
+}
+
+fn text(fresh: &HeaderValue) -> &str {
+    fresh.to_str().expect("hex digits and a hyphen are text")
 }
 
 /// The caller's id when it is one we can repeat, else a new one.
@@ -38,11 +45,11 @@ pub(crate) fn take_over_or_make(headers: &HeaderMap) -> HeaderValue {
             return given.clone();
         }
     }
-    HeaderValue::try_from(fresh()).expect("hex digits and a hyphen are a header value")
+    fresh()
 }
 
 /// Unique among processes by its random half and within one by its counter: no system call a request.
-fn fresh() -> String {
+fn fresh() -> HeaderValue {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let process =
@@ -50,7 +57,11 @@ fn fresh() -> String {
     // It begins with a letter, so that no process behind this one takes its digits for those of a card.
     let process = process | LETTER;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{process:016x}-{number:x}")
+    let mut bytes = [0_u8; FRESH_BYTES_MAX];
+    let mut free = bytes.as_mut_slice();
+    write!(free, "{process:016x}-{number:x}").expect("there is room for every id");
+    let length = FRESH_BYTES_MAX - free.len();
+    HeaderValue::from_bytes(&bytes[..length]).expect("hex digits and a hyphen are a header value")
 }
 
 #[cfg(test)]
@@ -60,6 +71,10 @@ mod tests {
     fn taken_over(id: &'static str) -> bool {
         let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(id))]);
         take_over_or_make(&headers) == id
+    }
+
+    fn hexadecimal(digits: &str) -> u64 {
+        u64::from_str_radix(digits, 16).unwrap()
     }
 
     #[test]
@@ -85,7 +100,11 @@ mod tests {
     fn our_own_ids_are_taken_over() {
         for _ in 0..100 {
             let id = fresh();
-            assert!(!has_card_number(&id, |_| true), "{id}");
+            let id = text(&id);
+            assert!(!has_card_number(id, |_| true), "{id}");
+            let (process, number) = id.split_once('-').unwrap();
+            let (process, number) = (hexadecimal(process), hexadecimal(number));
+            assert_eq!(format!("{process:016x}-{number:x}"), id);
         }
         for random in [0, 0x1234_5678_9012_3456, u64::MAX] {
             let id = format!("{:016x}-{:x}", random | LETTER, 0x1234_5678);

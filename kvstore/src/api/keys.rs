@@ -188,6 +188,7 @@ fn value_response(parts: &Parts, record: Record, revision: u64, level: Consisten
         Response::new(Body::from(record.value))
     };
     let headers = response.headers_mut();
+    headers.reserve(reply::HEADERS);
     if !unchanged {
         headers.insert(
             header::CONTENT_TYPE,

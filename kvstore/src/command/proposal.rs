@@ -7,12 +7,16 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Command;
+use super::{Action, Command};
 
 /// Version byte of the encoded form.
 const FORMAT: u8 = 1;
 /// Bytes before the encoded commands: format and the leader's clock.
 const HEADER: usize = 9;
+/// A count of the largest size takes so many.
+const COUNT_BYTES_MAX: usize = 10;
+/// Room for a command beside its value. It need not be enough.
+const COMMAND_BYTES: usize = 128;
 
 /// Many commands of many clients under one log entry: one fsync and one round trip serve them all.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,27 @@ impl Proposal {
         bytes.push(FORMAT);
         bytes.extend_from_slice(&at_ms.to_le_bytes());
         bytes.extend_from_slice(commands);
+        Self(bytes.into())
+    }
+
+    /// Several lists as one, which has room at once for all of it. A list is its count and then its items, so the items
+    /// need not be decoded.
+    pub fn merged<'a>(at_ms: u64, lists: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
+        let split = |list: &'a [u8]| {
+            postcard::take_from_bytes::<usize>(list).expect("every list was counted when it came in")
+        };
+        let (mut count, mut room) = (0, HEADER + COUNT_BYTES_MAX);
+        for (more, items) in lists.clone().map(split) {
+            count += more;
+            room += items.len();
+        }
+        let mut bytes = Vec::with_capacity(room);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&at_ms.to_le_bytes());
+        let mut bytes = postcard::to_extend(&count, bytes).expect("a number always encodes");
+        for (_count, items) in lists.map(split) {
+            bytes.extend_from_slice(items);
+        }
         Self(bytes.into())
     }
 
@@ -63,7 +88,16 @@ impl fmt::Display for Proposal {
 }
 
 pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
-    postcard::to_stdvec(commands).expect("commands hold no map of unknown length, so they always encode")
+    let value_bytes = |command: &Command| match &command.action {
+        Action::Put { value, .. } | Action::Create { value, .. } => value.len(),
+        _ => 0,
+    };
+    let room: usize = commands
+        .iter()
+        .map(|command| COMMAND_BYTES + value_bytes(command))
+        .sum();
+    postcard::to_extend(commands, Vec::with_capacity(room))
+        .expect("commands hold no map of unknown length, so they always encode")
 }
 
 /// The commands of a list that holds nothing else.
@@ -82,24 +116,10 @@ pub fn count_commands(list: &[u8]) -> Option<usize> {
     (count <= rest.len()).then_some(count)
 }
 
-/// Several encoded lists as one. A list is its count and then its items, so the items need not be decoded.
-pub fn merge_commands<'a>(lists: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let (mut total, mut items) = (0, Vec::new());
-    for list in lists {
-        let split = postcard::take_from_bytes::<usize>(list);
-        let (count, rest) = split.expect("every list was counted when it came in");
-        total += count;
-        items.extend_from_slice(rest);
-    }
-    let mut merged = postcard::to_stdvec(&total).expect("a number always encodes");
-    merged.append(&mut items);
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Actor};
+    use crate::command::{Actor, Expect};
 
     fn renewals(ids: std::ops::Range<u64>) -> Vec<Command> {
         let command = |id| Command {
@@ -118,12 +138,30 @@ mod tests {
             .windows(2)
             .map(|ends| encode_commands(&renewals(ends[0]..ends[1])))
             .collect();
-        let merged = merge_commands(lists.iter().map(Vec::as_slice));
+        let merged = Proposal::merged(7, lists.iter().map(Vec::as_slice));
         let counts: Vec<_> = lists.iter().map(|list| count_commands(list)).collect();
         assert_eq!(counts, [Some(1), Some(0), Some(129), Some(270)]);
-        assert_eq!(merged, encode_commands(&renewals(0..400)));
-        let proposal = Proposal::new(7, &merged);
-        assert_eq!(proposal.decode().expect("it decodes"), (7, renewals(0..400)));
+        assert!(merged == Proposal::new(7, &encode_commands(&renewals(0..400))));
+        assert_eq!(merged.decode().expect("it decodes"), (7, renewals(0..400)));
+        assert!(Proposal::merged(7, std::iter::empty()) == Proposal::new(7, &encode_commands(&[])));
+    }
+
+    #[test]
+    fn room_for_a_list_changes_nothing_of_its_bytes() {
+        let put = |bytes: usize| Command {
+            actor: Actor::System,
+            action: Action::Put {
+                key: Bytes::from(vec![b'k'; bytes]),
+                value: Bytes::from(vec![7; bytes]),
+                lease: u64::MAX,
+                expect: Expect::Any,
+            },
+            once: None,
+        };
+        for list in [vec![], renewals(0..200), [0, 127, 128, 9000].map(put).to_vec()] {
+            let plain = postcard::to_stdvec(&list).expect("it encodes");
+            assert_eq!(encode_commands(&list), plain);
+        }
     }
 
     #[test]

@@ -18,8 +18,15 @@ pub struct Change {
     bytes: usize,
 }
 
+/// What is kept while nobody watches: whoever comes back after a short break finds it here, and what is used over and
+/// over stays in the processor's caches. Older changes are read from the database.
+const UNWATCHED_BYTES_MAX: usize = 1 << 20;
+/// Changes that go at once, beside as many as came, when nobody watches any more: applying waits meanwhile.
+const UNWATCHED_STEP: usize = 64;
+
 pub struct Hub {
     ring: RwLock<Ring>,
+    /// While somebody watches.
     bytes_max: usize,
     interests: Arc<Interests>,
 }
@@ -60,6 +67,7 @@ impl Hub {
         }
         let concerned = self.interests.tell(&events);
         let mut ring = self.ring.write().expect(POISON);
+        let before = ring.changes.len();
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.next() {
             let revision = first.record.modified;
@@ -78,10 +86,19 @@ impl Hub {
                 bytes,
             }));
         }
-        while ring.bytes > self.bytes_max && ring.changes.len() > 1 {
+        // Asked under the ring's lock: whoever begins to watch now reads what is left, and loses nothing it had found.
+        let mut spare = if self.interests.is_empty() {
+            ring.changes.len() - before + UNWATCHED_STEP
+        } else {
+            0
+        };
+        while ring.changes.len() > 1
+            && (ring.bytes > self.bytes_max || (ring.bytes > UNWATCHED_BYTES_MAX && spare > 0))
+        {
             let gone = ring.changes.pop_front().expect("there is more than one");
             ring.bytes -= gone.bytes;
             ring.complete_after = gone.revision;
+            spare = spare.saturating_sub(1);
         }
         concerned
     }
@@ -158,5 +175,31 @@ mod tests {
             gone.is_none() && after > before,
             "whoever read before can tell why"
         );
+    }
+
+    #[test]
+    fn what_nobody_watches_is_kept_for_a_short_break_only() {
+        let large = |revision| {
+            let mut event = event(revision);
+            event.record.value = Bytes::from(vec![0; 16 << 10]);
+            event
+        };
+        let hub = Hub::new(0, 4 << 20);
+        let publish = |revision| hub.publish(vec![large(revision)]).wake();
+        let oldest = |newest: u64| (1..=newest).find(|from| hub.read(*from, newest, 1).1.is_some());
+        // A mebibyte holds 63 of them.
+        (1..=200).for_each(publish);
+        assert_eq!(oldest(200), Some(138));
+        let watched = hub.interest(Selector::Prefix(Bytes::new()));
+        (201..=300).for_each(publish);
+        assert_eq!(oldest(300), Some(138), "a reader may be slow");
+        drop(watched);
+        publish(301);
+        assert_eq!(oldest(301), Some(203), "some at a time");
+        publish(302);
+        assert_eq!(oldest(302), Some(240));
+        let (_, kept) = hub.read(240, 302, 99);
+        let kept: Vec<u64> = kept.iter().flatten().map(|change| change.revision).collect();
+        assert_eq!(kept, (240..=302).collect::<Vec<u64>>());
     }
 }

@@ -134,6 +134,12 @@ impl Interests {
         }
     }
 
+    /// Whether nobody watches anything.
+    pub(super) fn is_empty(&self) -> bool {
+        let registry = self.registry.read().expect(POISON);
+        registry.keys.is_empty() && registry.prefixes.is_empty()
+    }
+
     /// Each watcher is told once, however many of the events concern it: there may be many of both.
     pub(super) fn tell(&self, events: &[Event]) -> Concerned {
         let mut concerned = Concerned::default();
@@ -305,6 +311,7 @@ mod tests {
     #[test]
     fn what_has_ended_leaves_nothing_behind() {
         let interests = Arc::new(Interests::new(0));
+        assert!(interests.is_empty());
         let selectors = [key("a"), key("a"), prefix("a"), prefix("a"), prefix("bc")];
         let mut opened: Vec<Interest> = selectors.map(|selector| interests.open(selector)).into();
         drop(opened.remove(0));
@@ -312,7 +319,9 @@ mod tests {
         interests.tell(&[event("a", 1)]).wake();
         let firsts: Vec<Option<u64>> = opened.iter().map(|interest| interest.first_from(1)).collect();
         assert_eq!(firsts, [Some(1), Some(1), None]);
+        assert!(!interests.is_empty());
         drop(opened);
+        assert!(interests.is_empty());
         let registry = interests.registry.read().unwrap();
         assert!(registry.keys.is_empty() && registry.prefixes.is_empty() && registry.lengths.is_empty());
     }

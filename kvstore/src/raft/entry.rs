@@ -43,6 +43,21 @@ pub fn log_id_of(entry: &Entry) -> LogId {
 }
 
 pub fn encode(entry: &Entry) -> Bytes {
+    let mut out = BytesMut::new();
+    put(&mut out, entry);
+    out.freeze()
+}
+
+/// Puts an entry behind what is there, with its length in front.
+pub fn put_with_length(out: &mut BytesMut, entry: &Entry) {
+    let at = out.len();
+    out.put_u32_le(0);
+    put(out, entry);
+    let length = u32::try_from(out.len() - at - 4).expect("an entry is far smaller than 4 GiB");
+    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn put(out: &mut BytesMut, entry: &Entry) {
     let membership;
     let (kind, payload): (u8, &[u8]) = match &entry.payload {
         EntryPayload::Blank => (BLANK, &[]),
@@ -53,7 +68,8 @@ pub fn encode(entry: &Entry) -> Bytes {
         }
     };
     let (term, node, index) = log_id_parts(&entry.log_id());
-    let mut out = BytesMut::with_capacity(HEADER + payload.len());
+    let at = out.len();
+    out.reserve(HEADER + payload.len());
     out.put_u32_le(0);
     out.put_u8(FORMAT);
     out.put_u8(kind);
@@ -61,9 +77,8 @@ pub fn encode(entry: &Entry) -> Bytes {
     out.put_u64_le(node);
     out.put_u64_le(index);
     out.put_slice(payload);
-    let checksum = crc32c::crc32c(&out[4..]);
-    out[..4].copy_from_slice(&checksum.to_le_bytes());
-    out.freeze()
+    let checksum = crc32c::crc32c(&out[at + 4..]);
+    out[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
 }
 
 pub fn decode(bytes: &Bytes) -> Result<Entry, MalformedEntry> {
@@ -88,6 +103,36 @@ pub fn decode(bytes: &Bytes) -> Result<Entry, MalformedEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As entries were written once, and must be for ever.
+    #[test]
+    fn an_entry_is_the_same_bytes_wherever_it_is_put() {
+        let body = |kind: u8, payload: &[u8]| {
+            let header = [[3_u64, 2, 9].map(u64::to_le_bytes).concat(), payload.to_vec()].concat();
+            let covered = [vec![1, kind], header].concat();
+            [crc32c::crc32c(&covered).to_le_bytes().to_vec(), covered].concat()
+        };
+        let entry = |payload| Entry::new(log_id(3, 2, 9), payload);
+        let membership: Membership<u64, Member> = Membership::default();
+        let json = serde_json::to_vec(&membership).expect("a membership is plain data");
+        let proposal = Proposal::new(7, b"commands");
+        let all = [
+            (entry(EntryPayload::Blank), body(0, b"")),
+            (
+                entry(EntryPayload::Normal(proposal.clone())),
+                body(1, &proposal.0),
+            ),
+            (entry(EntryPayload::Membership(membership)), body(2, &json)),
+        ];
+        let (mut out, mut expected) = (BytesMut::from("before"), b"before".to_vec());
+        for (entry, bytes) in &all {
+            assert_eq!(encode(entry), bytes);
+            put_with_length(&mut out, entry);
+            expected.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+            expected.extend(bytes);
+        }
+        assert_eq!(out, expected);
+    }
 
     #[test]
     fn every_flipped_bit_is_noticed() {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::hours::Hours;
 use super::network::message::NotNow;
 use super::types::Raft;
-use crate::command::{Proposal, Reply, count_commands, merge_commands};
+use crate::command::{Proposal, Reply, count_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
 
@@ -188,9 +188,8 @@ impl Gatherer {
 }
 
 async fn write(raft: Raft, metrics: Arc<NodeMetrics>, at_ms: u64, batches: Vec<Batch>, going: Going) {
-    let merged = merge_commands(batches.iter().map(|batch| batch.commands.as_ref()));
+    let proposal = Proposal::merged(at_ms, batches.iter().map(|batch| batch.commands.as_ref()));
     let started = Instant::now();
-    let proposal = Proposal::new(at_ms, &merged);
     let mut writing = std::pin::pin!(raft.client_write(proposal));
     let written = if let Ok(written) = tokio::time::timeout(HOLD, &mut writing).await {
         written

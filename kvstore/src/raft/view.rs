@@ -47,16 +47,14 @@ impl RaftView {
     }
 }
 
-/// Waits until Raft has stopped for good; answers why. Cancel-safe.
+/// Waits until Raft has stopped for good; answers why. Cancel-safe. The core says why before it lets go of all that it
+/// publishes. Only what changes with leaders and members is watched, since the rest changes on each of its turns.
 pub async fn stopped(raft: &Raft) -> String {
-    let mut metrics = raft.metrics();
-    loop {
-        if let Err(fatal) = &metrics.borrow_watched().running_state {
-            return fatal.to_string();
-        }
-        if metrics.changed().await.is_err() {
-            return "its core has ended".into();
-        }
+    let mut standing = raft.server_metrics();
+    while standing.changed().await.is_ok() {}
+    match &raft.metrics().borrow_watched().running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => "its core has ended".into(),
     }
 }
 
@@ -82,6 +80,14 @@ pub fn leader_client_address(raft: &Raft) -> Option<String> {
             .client_address
             .clone(),
     )
+}
+
+/// Where the others find a member. Asked for with every batch that is passed on, so it copies nothing else.
+pub fn peer_address(raft: &Raft, id: u64) -> Option<String> {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let member = metrics.membership_config.membership().get_node(&id)?;
+    Some(member.peer_address.clone())
 }
 
 pub fn view(raft: &Raft) -> RaftView {
@@ -139,5 +145,62 @@ pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
             // The core has ended, and there will be no other.
             return std::future::pending().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use service::tasks::Tasks;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::machine::adapter::MachineAdapter;
+    use crate::machine::host::{Machine, MachineSettings};
+    use crate::raft::identity::Identity;
+    use crate::raft::log::LogStore;
+    use crate::raft::network::client::PeerNetworkFactory;
+    use crate::raft::network::handshake::Trust;
+
+    const SETTINGS: MachineSettings = MachineSettings {
+        memtable_bytes: 1 << 20,
+        cache_bytes: 1 << 20,
+        ring_bytes: 1 << 20,
+        heads_bytes: 1 << 20,
+    };
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_is_told_why_it_came() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine =
+            Machine::open(folder.path(), SETTINGS, Arc::default()).expect("the state machine opens");
+        let (log, ..) = LogStore::open(&folder.path().join("raft"), (None, 0), 1 << 20, Arc::default())
+            .expect("the log opens");
+        let trust = Trust {
+            identity: Identity::load_or_create(folder.path(), 1).expect("the identity is written"),
+            secret: Vec::new(),
+            tls: None,
+            bound_disk: Box::new(|_| None),
+        };
+        let factory = PeerNetworkFactory {
+            trust: Arc::new(trust),
+            tasks: Tasks::new(),
+            metrics: Arc::default(),
+            damage: Arc::clone(&machine.damage),
+        };
+        let adapter = MachineAdapter::start(machine, log.flushed()).expect("the apply thread starts");
+        let config = Arc::new(openraft::Config::default());
+        let raft = Raft::new(1, config, factory, log, adapter)
+            .await
+            .expect("Raft starts");
+        let mut waiting = pin!(stopped(&raft));
+        let early = timeout(Duration::from_millis(20), &mut waiting).await;
+        assert!(early.is_err(), "it runs: {early:?}");
+        raft.shutdown().await.expect("its core did not panic");
+        let told = timeout(Duration::from_secs(10), waiting).await;
+        assert_eq!(told.expect("the core has ended"), "raft stopped");
     }
 }

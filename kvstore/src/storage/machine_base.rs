@@ -14,7 +14,8 @@ use crate::machine::state::{Head, Kept, KeptId, Lease};
 
 impl MachineDb {
     fn get(&self, table: &str, key: &[u8]) -> Option<rocksdb::DBPinnableSlice<'_>> {
-        self.intact(self.db.get_pinned_cf(self.table(table), key))
+        let table = self.table(table);
+        self.intact(self.db.get_pinned_cf_opt(table, key, &self.read_options))
     }
 
     /// A key as it is now, for readers beside the apply thread: between head and value the key may be

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, FlushOptions, Options, WriteBatch, WriteOptions,
-    checkpoint::Checkpoint,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, FlushOptions, Options, ReadOptions, WriteBatch,
+    WriteOptions, checkpoint::Checkpoint,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use service::planted::{Bug, is_planted};
@@ -19,6 +19,7 @@ use super::closing::Closing;
 use super::damage::{Damage, is_corruption};
 use super::events;
 use super::keys;
+use super::scratch::Scratch;
 use super::tables::table_options;
 use crate::command::Record;
 use crate::machine::draft::Effects;
@@ -50,6 +51,8 @@ pub(crate) struct MachineMemory {
 pub(crate) struct MachineDb {
     pub(crate) db: DB,
     damage: Arc<Damage>,
+    /// Of all reads of single keys: made anew, they are an object of the other language each time.
+    pub(super) read_options: ReadOptions,
     pub(crate) closing: Closing,
 }
 
@@ -84,6 +87,7 @@ impl MachineDb {
         Ok(Self {
             db,
             damage,
+            read_options: ReadOptions::default(),
             closing: Closing::new(),
         })
     }
@@ -103,6 +107,7 @@ impl MachineDb {
         Ok(Self {
             db,
             damage,
+            read_options: ReadOptions::default(),
             closing: Closing::new(),
         })
     }
@@ -138,12 +143,12 @@ impl MachineDb {
         applied: &[u8],
         membership: Option<&[u8]>,
     ) -> Result<(), rocksdb::Error> {
-        let mut batch = WriteBatch::default();
-        self.put_records(&mut batch, effects);
-        self.put_leases(&mut batch, effects);
-        self.put_meta(&mut batch, effects);
+        let (mut batch, mut scratch) = (WriteBatch::default(), Scratch::default());
+        self.put_records(&mut batch, &mut scratch, effects);
+        self.put_leases(&mut batch, &mut scratch, effects);
+        self.put_meta(&mut batch, &mut scratch, effects);
         let meta = self.table(META);
-        batch.put_cf(meta, STATE, encode(state));
+        batch.put_cf(meta, STATE, scratch.encode(state));
         if !is_planted(Bug::AppliedIdLate) || state.revision.is_multiple_of(4) {
             batch.put_cf(meta, APPLIED, applied);
         }
@@ -155,28 +160,32 @@ impl MachineDb {
 
     /// Values are written once, under their version; `kv` has the heads. The events of a batch are one
     /// row, since single rows would cost as much as the values.
-    fn put_records(&self, batch: &mut WriteBatch, effects: &Effects) {
+    fn put_records(&self, batch: &mut WriteBatch, scratch: &mut Scratch, effects: &Effects) {
         let (heads, versions) = (self.table(HEADS), self.table(VERSIONS));
         for (key, head) in &effects.heads {
             match head {
-                Some(head) => batch.put_cf(heads, key, encode(head)),
+                Some(head) => batch.put_cf(heads, key, scratch.encode(head)),
                 None => batch.delete_cf(heads, key),
             }
         }
         for Event { key, record } in &effects.events {
-            batch.put_cf(versions, keys::version(key, record.modified), encode(record));
+            batch.put_cf(
+                versions,
+                keys::version(key, record.modified),
+                scratch.encode(record),
+            );
         }
         if let Some(first) = effects.events.first() {
-            let row = events::encode_row(&effects.events, &effects.superseded);
+            let row = events::encode_row(scratch, &effects.events, &effects.superseded);
             batch.put_cf(self.table(EVENTS), keys::events(first.record.modified), row);
         }
     }
 
-    fn put_leases(&self, batch: &mut WriteBatch, effects: &Effects) {
+    fn put_leases(&self, batch: &mut WriteBatch, scratch: &mut Scratch, effects: &Effects) {
         let leases = self.table(LEASES);
         for (id, lease) in &effects.leases {
             match lease {
-                Some(lease) => batch.put_cf(leases, keys::lease(*id), encode(lease)),
+                Some(lease) => batch.put_cf(leases, keys::lease(*id), scratch.encode(lease)),
                 None => batch.delete_cf(leases, keys::lease(*id)),
             }
         }
@@ -189,18 +198,18 @@ impl MachineDb {
         }
     }
 
-    fn put_meta(&self, batch: &mut WriteBatch, effects: &Effects) {
+    fn put_meta(&self, batch: &mut WriteBatch, scratch: &mut Scratch, effects: &Effects) {
         let (answers, meta) = (self.table(ANSWERS), self.table(META));
         for (id, kept) in &effects.kept {
             match kept {
-                Some(kept) => batch.put_cf(answers, keys::kept(&id.owner, &id.key), encode(kept)),
+                Some(kept) => batch.put_cf(answers, keys::kept(&id.owner, &id.key), scratch.encode(kept)),
                 None => batch.delete_cf(answers, keys::kept(&id.owner, &id.key)),
             }
         }
         for ((expires_ms, id), counted) in &effects.kept_expiry {
             let key = keys::kept_expiry(*expires_ms, &id.owner, &id.key);
             match counted {
-                Some(bytes) => batch.put_cf(answers, key, encode(bytes)),
+                Some(bytes) => batch.put_cf(answers, key, scratch.encode(bytes)),
                 None => batch.delete_cf(answers, key),
             }
         }
@@ -210,18 +219,18 @@ impl MachineDb {
         }
         for (name, token) in &effects.tokens {
             match token {
-                Some(token) => batch.put_cf(meta, keys::token(name), encode(token.as_ref())),
+                Some(token) => batch.put_cf(meta, keys::token(name), scratch.encode(token.as_ref())),
                 None => batch.delete_cf(meta, keys::token(name)),
             }
         }
         for (name, mirror) in &effects.mirrors {
             match mirror {
-                Some(mirror) => batch.put_cf(meta, keys::mirror(name), encode(mirror.as_ref())),
+                Some(mirror) => batch.put_cf(meta, keys::mirror(name), scratch.encode(mirror.as_ref())),
                 None => batch.delete_cf(meta, keys::mirror(name)),
             }
         }
         for (number, mark) in &effects.minutes {
-            batch.put_cf(meta, keys::minute(*number), encode(mark));
+            batch.put_cf(meta, keys::minute(*number), scratch.encode(mark));
         }
         for (id, disk) in &effects.member_disks {
             batch.put_cf(meta, keys::member(*id), disk.as_bytes());

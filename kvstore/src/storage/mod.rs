@@ -22,5 +22,6 @@ pub(crate) mod machine_base;
 pub(crate) mod machine_db;
 #[cfg(test)]
 mod older;
+mod scratch;
 mod tables;
 pub(crate) mod walk;

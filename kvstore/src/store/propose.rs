@@ -305,11 +305,10 @@ impl Sending {
     }
 
     async fn forward(&self, leader: u64, commands: Bytes) -> Result<Proposed, NotNow> {
-        let view = view::view(&self.desk.raft);
-        let Some(member) = view.members.get(&leader) else {
+        let Some(address) = view::peer_address(&self.desk.raft, leader) else {
             return Err(NotNow::NotLeader);
         };
-        let link = self.desk.peers.link(leader, &member.peer_address);
+        let link = self.desk.peers.link(leader, &address);
         let ask = if self.held {
             Ask::Propose(commands)
         } else {

@@ -160,14 +160,8 @@ async fn ask_leader(desk: &Desk, leader: u64) -> Result<Moment, NotNow> {
     if leader == desk.peers.trust().identity.id() {
         return desk.read_index().await;
     }
-    let view = view::view(&desk.raft);
-    let member = view.members.get(&leader).ok_or(NotNow::NotLeader)?;
-    match desk
-        .peers
-        .link(leader, &member.peer_address)
-        .ask(&Ask::ReadIndex)
-        .await
-    {
+    let address = view::peer_address(&desk.raft, leader).ok_or(NotNow::NotLeader)?;
+    match desk.peers.link(leader, &address).ask(&Ask::ReadIndex).await {
         Ok(Told::ReadIndex(answer)) => answer,
         Ok(_) | Err(_) => Err(NotNow::NotLeader),
     }

@@ -10,9 +10,7 @@ use super::frame::{FrameReader, append_frame};
 use super::message::{self, Ask, Control, Controlled, MemberChange, SnapshotHead, Streamed, Told};
 use super::{handshake, older};
 use crate::bent::feed;
-use crate::command::{
-    Action, Actor, Command, Expect, Once, Proposal, count_commands, encode_commands, merge_commands,
-};
+use crate::command::{Action, Actor, Command, Expect, Once, Proposal, count_commands, encode_commands};
 use crate::machine::snapshot::Manifest;
 use crate::raft::entry;
 use crate::raft::types::{Entry, TypeConfig, Vote};
@@ -89,8 +87,7 @@ fn lists_of_commands_are_counted_and_joined() {
     let whole = [commands(), encode_commands(&[])];
     feed(&whole, |bytes| {
         if count_commands(bytes).is_some() {
-            let joined = merge_commands([bytes, bytes].into_iter());
-            drop(Proposal::new(1, &joined).decode());
+            drop(Proposal::merged(1, [bytes, bytes].into_iter()).decode());
         }
     });
 }

@@ -17,7 +17,7 @@ use openraft::raft::{
 use service::tasks::Tasks;
 use tokio::io::AsyncWriteExt as _;
 
-use super::frame::{FrameReader, append_frame};
+use super::frame::{FrameReader, append_frame, append_frame_of};
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Control, Controlled, Streamed};
 use super::sent::{LOOK_EVERY, Sent};
@@ -292,7 +292,7 @@ fn put(out: &mut BytesMut, request: &AppendEntriesRequest<TypeConfig>) -> bool {
         );
         return false;
     }
-    append_frame(out, &[&message::encode_append(request)]);
+    append_frame_of(out, |out| message::put_append(out, request));
     true
 }
 

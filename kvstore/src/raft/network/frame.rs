@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::stream::write_flushed;
@@ -25,6 +25,21 @@ pub fn append_frame(out: &mut BytesMut, parts: &[&[u8]]) {
     for part in parts {
         out.extend_from_slice(part);
     }
+}
+
+/// The same of what `put` puts behind what is there, so that it need not be copied; its header is filled in afterwards.
+pub fn append_frame_of(out: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) {
+    let at = out.len();
+    out.put_bytes(0, HEADER);
+    put(out);
+    let (header, payload) = out[at..].split_at_mut(HEADER);
+    let length = payload.len();
+    assert!(
+        length <= FRAME_BYTES_MAX,
+        "a frame of {length} bytes is over the limit"
+    );
+    header[..4].copy_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
+    header[4..].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
 }
 
 pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> io::Result<()> {
@@ -114,6 +129,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_is_the_same_bytes_whoever_puts_them_there() {
+        let (mut copied, mut put) = (BytesMut::from("before"), BytesMut::from("before"));
+        for payload in [&b"hello"[..], b"", &[7; 70_000]] {
+            append_frame(&mut copied, &[payload]);
+            append_frame_of(&mut put, |out| out.extend_from_slice(payload));
+        }
+        assert_eq!(put, copied);
+    }
 
     #[tokio::test]
     async fn damage_and_excess_end_the_connection() {

@@ -253,19 +253,21 @@ fn need(bytes: &mut Bytes, length: usize) -> Result<&mut Bytes, MalformedMessage
 }
 
 pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Bytes {
-    let entries: Vec<Bytes> = request.entries.iter().map(entry::encode).collect();
-    let size = 96 + entries.iter().map(|entry| entry.len() + 4).sum::<usize>();
-    let mut out = BytesMut::with_capacity(size);
+    let mut out = BytesMut::new();
+    put_append(&mut out, request);
+    out.freeze()
+}
+
+/// Puts it behind what is there, so that its entries are copied once.
+pub fn put_append(out: &mut BytesMut, request: &AppendEntriesRequest<TypeConfig>) {
     out.put_u64_le(request.vote.leader_id.term);
     out.put_u64_le(request.vote.leader_id.node_id);
     out.put_u8(u8::from(request.vote.committed));
-    put_log_id(&mut out, request.prev_log_id.as_ref());
-    put_log_id(&mut out, request.leader_commit.as_ref());
-    for entry in entries {
-        out.put_u32_le(u32::try_from(entry.len()).expect("an entry is far smaller than 4 GiB"));
-        out.put_slice(&entry);
+    put_log_id(out, request.prev_log_id.as_ref());
+    put_log_id(out, request.leader_commit.as_ref());
+    for entry in &request.entries {
+        entry::put_with_length(out, entry);
     }
-    out.freeze()
 }
 
 /// Whether each entry follows the one before it, the first the one that the follower must have. openraft neither
@@ -335,6 +337,9 @@ mod tests {
             leader_commit: None,
         };
         let encoded = encode_append(&request);
+        let mut put = BytesMut::from("before");
+        put_append(&mut put, &request);
+        assert_eq!(put[6..], encoded);
         let decoded = decode_append(encoded.clone()).expect("it is whole");
         assert_eq!(format!("{request:?}"), format!("{decoded:?}"));
         for end in 0..encoded.len() {

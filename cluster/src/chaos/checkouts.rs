@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use payment_client::PaymentClient;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -24,8 +25,10 @@ const TRY: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(40);
 const START: Duration = Duration::from_secs(40);
 const SETTLED: Duration = Duration::from_mins(1);
-/// For all orders together.
+/// For all orders together, and for each of them.
 const READ_BACK: Duration = Duration::from_mins(2);
+const READ_BACK_EACH: Duration = Duration::from_millis(10);
+const READ_AT_ONCE: usize = 16;
 
 pub(super) struct Checkouts {
     keeper: Keeper,
@@ -159,25 +162,39 @@ impl Checkouts {
             }
             Err(error) => book.violation(format!("the shop: {error:#}")),
         }
+        self.read_back(book).await;
+    }
+
+    /// Every order that was acknowledged as paid must be there, and be paid. Of a long run there are many.
+    async fn read_back(&self, book: &Book) {
         let paid = lock(&self.bought).paid.clone();
-        let end = Instant::now() + READ_BACK;
-        for (user, order) in paid {
-            let path = format!("/orders/{user}/{order}");
+        let orders = u32::try_from(paid.len()).unwrap_or(u32::MAX);
+        let time = READ_BACK + READ_BACK_EACH * orders;
+        let end = Instant::now() + time;
+        for some in paid.chunks(READ_AT_ONCE) {
+            let asked = some.iter().map(|(user, order)| self.order(user, order));
             let left = end.saturating_duration_since(Instant::now());
-            let asked = self.keeper.ask(reqwest::Method::GET, &path, None);
-            let Ok(found) = tokio::time::timeout(left, asked).await else {
-                // A shop that hangs would have each order waited for, one after the other.
+            let Ok(found) = tokio::time::timeout(left, join_all(asked)).await else {
+                // A shop that hangs would have all of them waited for, some after the others.
                 return book.violation(format!(
-                    "the orders were not all read back within {} s: {path} is the first that was not",
-                    READ_BACK.as_secs()
+                    "the orders were not all read back within {} s: {:?} are the first that were not",
+                    time.as_secs(),
+                    some[0]
                 ));
             };
-            if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
-                book.violation(format!(
-                    "order {order} was acknowledged as paid, and is now: {found:?}"
-                ));
+            for ((_, order), found) in some.iter().zip(found) {
+                if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
+                    book.violation(format!(
+                        "order {order} was acknowledged as paid, and is now: {found:?}"
+                    ));
+                }
             }
         }
+    }
+
+    async fn order(&self, user: &str, order: &str) -> anyhow::Result<Value> {
+        let path = format!("/orders/{user}/{order}");
+        self.keeper.ask(reqwest::Method::GET, &path, None).await
     }
 }
 
@@ -234,6 +251,13 @@ impl Buyer {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::{Path, State};
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use service::serve::{Limits, serve};
+    use tokio::net::TcpListener;
+    use tokio::sync::Barrier;
+
     use super::*;
 
     fn bought(keys: u64, paid: &[&str]) -> Bought {
@@ -261,5 +285,34 @@ mod tests {
         let told = bought(3, &["a", "b", "a"]);
         let found = told.judge(Some(2));
         assert!(found.len() == 1 && found[0].contains("order a was"), "{found:?}");
+    }
+
+    /// The shop answers only when many ask at the same time: one after the other, a long run would take too long.
+    #[tokio::test]
+    async fn orders_are_read_back_many_at_a_time() {
+        let answer = async |State(many): State<Arc<Barrier>>, Path((_, order)): Path<(String, String)>| {
+            many.wait().await;
+            let status = if order == "o7" { "pending" } else { "paid" };
+            Json(json!({"status": status}))
+        };
+        let app = Router::new().route("/orders/{user}/{order}", get(answer));
+        let app = app.with_state(Arc::new(Barrier::new(READ_AT_ONCE)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tasks = Tasks::new();
+        tasks.spawn("shop", serve(listener, app, Limits::default(), tasks.clone()));
+        let orders: Vec<String> = (0..2 * READ_AT_ONCE).map(|n| format!("o{n}")).collect();
+        let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
+        let checkouts = Checkouts {
+            keeper: Keeper::new(&address, "token").unwrap(),
+            bought: Arc::new(Mutex::new(bought(0, &orders))),
+            cards: Vec::new(),
+            servers: Vec::new(),
+        };
+        let book = Book::new();
+        checkouts.read_back(&book).await;
+        let told = book.pages().violations.clone();
+        assert!(told.len() == 1 && told[0].contains("order o7 was"), "{told:?}");
+        tasks.stop();
     }
 }

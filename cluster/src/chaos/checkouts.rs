@@ -23,6 +23,8 @@ const GOODS: u32 = 3;
 const CARDS: u32 = 4;
 const TRY: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(40);
+/// A try alone may take long, and what a lost one has begun goes on with pauses that have grown.
+const SERVED: Duration = Duration::from_secs(40);
 const START: Duration = Duration::from_secs(40);
 const SETTLED: Duration = Duration::from_mins(1);
 /// For all orders together, and for each of them.
@@ -39,7 +41,7 @@ pub(super) struct Checkouts {
 
 /// What all buyers have sent, and what they were told.
 #[derive(Default)]
-struct Bought {
+pub(super) struct Bought {
     /// So many keys were sent, each once or more often; each makes one order at most.
     keys: u64,
     /// User and number of each order that was acknowledged as paid; each for another key.
@@ -109,31 +111,15 @@ impl Checkouts {
         let cards = open_cards(&payment.deadline(TRY).build()?, CARDS).await?;
         let keeper = Keeper::new(shop, operator.expose())?;
         let goods = keeper.stock_shelves(GOODS).await?;
-        let bought = Arc::default();
-        for number in 0..BUYERS {
-            let buyer = Buyer {
-                user: format!("chaos-{number}"),
-                shop: shop.clone(),
-                token: operator.expose().to_owned(),
-                goods: goods.clone(),
-                cards: cards.clone(),
-                bought: Arc::clone(&bought),
-                book: Arc::clone(book),
-            };
-            let stopping = tasks.clone();
-            tasks.spawn("chaos buyer", async move {
-                for n in 0_usize.. {
-                    if stopping.is_stopping() {
-                        return;
-                    }
-                    buyer.order(n, &stopping).await;
-                    tokio::time::sleep(PAUSE).await;
-                }
-            });
-        }
+        let market = Market {
+            shop: shop.clone(),
+            token: operator.expose().to_owned(),
+            goods,
+            cards: cards.clone(),
+        };
         Ok(Self {
             keeper,
-            bought,
+            bought: market.open(tasks, book),
             cards,
             servers,
         })
@@ -198,29 +184,69 @@ impl Checkouts {
     }
 }
 
+/// Where the buyers buy, what, and by which cards.
+pub(super) struct Market {
+    pub(super) shop: String,
+    pub(super) token: String,
+    pub(super) goods: Vec<String>,
+    pub(super) cards: Vec<String>,
+}
+
+impl Market {
+    /// Lets the buyers in; what they buy is written down.
+    pub(super) fn open(self, tasks: &Tasks, book: &Arc<Book>) -> Arc<Mutex<Bought>> {
+        let (market, bought) = (Arc::new(self), Arc::<Mutex<Bought>>::default());
+        for number in 0..BUYERS {
+            let user = format!("chaos-{number}");
+            let buyer = Buyer {
+                name: format!("buyer {user}"),
+                user,
+                market: Arc::clone(&market),
+                bought: Arc::clone(&bought),
+                book: Arc::clone(book),
+            };
+            book.expects(&buyer.name, SERVED);
+            tasks.spawn("chaos buyer", buyer.run(tasks.clone()));
+        }
+        bought
+    }
+}
+
 struct Buyer {
+    name: String,
     user: String,
-    shop: String,
-    token: String,
-    goods: Vec<String>,
-    cards: Vec<String>,
+    market: Arc<Market>,
     bought: Arc<Mutex<Bought>>,
     book: Arc<Book>,
 }
 
 impl Buyer {
+    async fn run(self, tasks: Tasks) {
+        for n in 0_usize.. {
+            if tasks.is_stopping() {
+                return;
+            }
+            self.order(n, &tasks).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn order(&self, n: usize, tasks: &Tasks) {
+        let Market {
+            shop,
+            token,
+            goods,
+            cards,
+        } = &*self.market;
         let body = json!({
             "userId": self.user,
-            "items": [{"productId": self.goods[n % self.goods.len()], "quantity": 1}],
-            "cardNumber": self.cards[n % self.cards.len()],
+            "items": [{"productId": goods[n % goods.len()], "quantity": 1}],
+            "cardNumber": cards[n % cards.len()],
         });
         let http = service::http::client(TRY);
         lock(&self.bought).keys += 1;
         while !tasks.is_stopping() {
-            let request = http
-                .post(format!("http://{}/orders", self.shop))
-                .bearer_auth(&self.token);
+            let request = http.post(format!("http://{shop}/orders")).bearer_auth(token);
             let request = request
                 .header("idempotency-key", format!("{}-{n}", self.user))
                 .json(&body);
@@ -231,6 +257,7 @@ impl Buyer {
                     let order = told["order_id"].as_str().unwrap_or_default().to_owned();
                     lock(&self.bought).paid.push((self.user.clone(), order));
                     self.book.success();
+                    self.book.served(&self.name);
                     return self.book.count("checkouts");
                 }
                 // Anything else that is final is not what goods in plenty and cards with money lead to.

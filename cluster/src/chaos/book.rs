@@ -20,6 +20,13 @@ pub(super) struct Book {
     pages: Mutex<Pages>,
 }
 
+struct Served {
+    /// What it may take until they are.
+    within: Duration,
+    /// When they got something done last, in nanoseconds; 0 is never.
+    last: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Pages {
     pub(super) histories: BTreeMap<String, Vec<Operation>>,
@@ -30,8 +37,8 @@ pub(super) struct Pages {
     pub(super) looks: Vec<Look>,
     /// When something succeeded, in milliseconds from the begin.
     pub(super) successes: Vec<u64>,
-    /// When each of those who must be served again after a fault got something done last, in nanoseconds; 0 is never.
-    pub(super) served: BTreeMap<String, u64>,
+    /// Those who must be served again after each fault.
+    served: BTreeMap<String, Served>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<String>,
     /// Keys on leases that nobody renews any more, which must go.
@@ -68,21 +75,27 @@ impl Book {
         self.pages().successes.push(at);
     }
 
-    /// Somebody who must be served again after each fault.
-    pub(super) fn expects(&self, who: &str) {
-        self.pages().served.insert(who.to_owned(), 0);
+    /// Somebody who must be served again within this time after each fault.
+    pub(super) fn expects(&self, who: &str, within: Duration) {
+        let served = Served { within, last: 0 };
+        self.pages().served.insert(who.to_owned(), served);
     }
 
-    /// The store has done just now what they asked for, or decided not to.
+    /// What they asked for was done just now, or decided not to be.
     pub(super) fn served(&self, who: &str) {
         let now = self.now();
-        self.pages().served.insert(who.to_owned(), now);
+        if let Some(served) = self.pages().served.get_mut(who) {
+            served.last = now;
+        }
     }
 
-    pub(super) fn not_served_since(&self, moment: u64) -> Vec<String> {
+    /// Who is waiting since then, and how long they may.
+    pub(super) fn not_served_since(&self, moment: u64) -> Vec<(String, Duration)> {
         let pages = self.pages();
-        let waiting = pages.served.iter().filter(|(_, at)| **at <= moment);
-        waiting.map(|(who, _)| who.clone()).collect()
+        let waiting = pages.served.iter().filter(|(_, served)| served.last <= moment);
+        waiting
+            .map(|(who, served)| (who.clone(), served.within))
+            .collect()
     }
 
     pub(super) fn record(&self, key: &str, operation: Operation) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use payment_client::PaymentClient;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -22,10 +23,14 @@ const GOODS: u32 = 3;
 const CARDS: u32 = 4;
 const TRY: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(40);
+/// A try alone may take long, and what a lost one has begun goes on with pauses that have grown.
+const SERVED: Duration = Duration::from_secs(40);
 const START: Duration = Duration::from_secs(40);
 const SETTLED: Duration = Duration::from_mins(1);
-/// For all orders together.
+/// For all orders together, and for each of them.
 const READ_BACK: Duration = Duration::from_mins(2);
+const READ_BACK_EACH: Duration = Duration::from_millis(10);
+const READ_AT_ONCE: usize = 16;
 
 pub(super) struct Checkouts {
     keeper: Keeper,
@@ -36,7 +41,7 @@ pub(super) struct Checkouts {
 
 /// What all buyers have sent, and what they were told.
 #[derive(Default)]
-struct Bought {
+pub(super) struct Bought {
     /// So many keys were sent, each once or more often; each makes one order at most.
     keys: u64,
     /// User and number of each order that was acknowledged as paid; each for another key.
@@ -106,31 +111,15 @@ impl Checkouts {
         let cards = open_cards(&payment.deadline(TRY).build()?, CARDS).await?;
         let keeper = Keeper::new(shop, operator.expose())?;
         let goods = keeper.stock_shelves(GOODS).await?;
-        let bought = Arc::default();
-        for number in 0..BUYERS {
-            let buyer = Buyer {
-                user: format!("chaos-{number}"),
-                shop: shop.clone(),
-                token: operator.expose().to_owned(),
-                goods: goods.clone(),
-                cards: cards.clone(),
-                bought: Arc::clone(&bought),
-                book: Arc::clone(book),
-            };
-            let stopping = tasks.clone();
-            tasks.spawn("chaos buyer", async move {
-                for n in 0_usize.. {
-                    if stopping.is_stopping() {
-                        return;
-                    }
-                    buyer.order(n, &stopping).await;
-                    tokio::time::sleep(PAUSE).await;
-                }
-            });
-        }
+        let market = Market {
+            shop: shop.clone(),
+            token: operator.expose().to_owned(),
+            goods,
+            cards: cards.clone(),
+        };
         Ok(Self {
             keeper,
-            bought,
+            bought: market.open(tasks, book),
             cards,
             servers,
         })
@@ -159,51 +148,105 @@ impl Checkouts {
             }
             Err(error) => book.violation(format!("the shop: {error:#}")),
         }
+        self.read_back(book).await;
+    }
+
+    /// Every order that was acknowledged as paid must be there, and be paid. Of a long run there are many.
+    async fn read_back(&self, book: &Book) {
         let paid = lock(&self.bought).paid.clone();
-        let end = Instant::now() + READ_BACK;
-        for (user, order) in paid {
-            let path = format!("/orders/{user}/{order}");
+        let orders = u32::try_from(paid.len()).unwrap_or(u32::MAX);
+        let time = READ_BACK + READ_BACK_EACH * orders;
+        let end = Instant::now() + time;
+        for some in paid.chunks(READ_AT_ONCE) {
+            let asked = some.iter().map(|(user, order)| self.order(user, order));
             let left = end.saturating_duration_since(Instant::now());
-            let asked = self.keeper.ask(reqwest::Method::GET, &path, None);
-            let Ok(found) = tokio::time::timeout(left, asked).await else {
-                // A shop that hangs would have each order waited for, one after the other.
+            let Ok(found) = tokio::time::timeout(left, join_all(asked)).await else {
+                // A shop that hangs would have all of them waited for, some after the others.
                 return book.violation(format!(
-                    "the orders were not all read back within {} s: {path} is the first that was not",
-                    READ_BACK.as_secs()
+                    "the orders were not all read back within {} s: {:?} are the first that were not",
+                    time.as_secs(),
+                    some[0]
                 ));
             };
-            if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
-                book.violation(format!(
-                    "order {order} was acknowledged as paid, and is now: {found:?}"
-                ));
+            for ((_, order), found) in some.iter().zip(found) {
+                if !found.as_ref().is_ok_and(|found| found["status"] == "paid") {
+                    book.violation(format!(
+                        "order {order} was acknowledged as paid, and is now: {found:?}"
+                    ));
+                }
             }
         }
+    }
+
+    async fn order(&self, user: &str, order: &str) -> anyhow::Result<Value> {
+        let path = format!("/orders/{user}/{order}");
+        self.keeper.ask(reqwest::Method::GET, &path, None).await
+    }
+}
+
+/// Where the buyers buy, what, and by which cards.
+pub(super) struct Market {
+    pub(super) shop: String,
+    pub(super) token: String,
+    pub(super) goods: Vec<String>,
+    pub(super) cards: Vec<String>,
+}
+
+impl Market {
+    /// Lets the buyers in; what they buy is written down.
+    pub(super) fn open(self, tasks: &Tasks, book: &Arc<Book>) -> Arc<Mutex<Bought>> {
+        let (market, bought) = (Arc::new(self), Arc::<Mutex<Bought>>::default());
+        for number in 0..BUYERS {
+            let user = format!("chaos-{number}");
+            let buyer = Buyer {
+                name: format!("buyer {user}"),
+                user,
+                market: Arc::clone(&market),
+                bought: Arc::clone(&bought),
+                book: Arc::clone(book),
+            };
+            book.expects(&buyer.name, SERVED);
+            tasks.spawn("chaos buyer", buyer.run(tasks.clone()));
+        }
+        bought
     }
 }
 
 struct Buyer {
+    name: String,
     user: String,
-    shop: String,
-    token: String,
-    goods: Vec<String>,
-    cards: Vec<String>,
+    market: Arc<Market>,
     bought: Arc<Mutex<Bought>>,
     book: Arc<Book>,
 }
 
 impl Buyer {
+    async fn run(self, tasks: Tasks) {
+        for n in 0_usize.. {
+            if tasks.is_stopping() {
+                return;
+            }
+            self.order(n, &tasks).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn order(&self, n: usize, tasks: &Tasks) {
+        let Market {
+            shop,
+            token,
+            goods,
+            cards,
+        } = &*self.market;
         let body = json!({
             "userId": self.user,
-            "items": [{"productId": self.goods[n % self.goods.len()], "quantity": 1}],
-            "cardNumber": self.cards[n % self.cards.len()],
+            "items": [{"productId": goods[n % goods.len()], "quantity": 1}],
+            "cardNumber": cards[n % cards.len()],
         });
         let http = service::http::client(TRY);
         lock(&self.bought).keys += 1;
         while !tasks.is_stopping() {
-            let request = http
-                .post(format!("http://{}/orders", self.shop))
-                .bearer_auth(&self.token);
+            let request = http.post(format!("http://{shop}/orders")).bearer_auth(token);
             let request = request
                 .header("idempotency-key", format!("{}-{n}", self.user))
                 .json(&body);
@@ -214,6 +257,7 @@ impl Buyer {
                     let order = told["order_id"].as_str().unwrap_or_default().to_owned();
                     lock(&self.bought).paid.push((self.user.clone(), order));
                     self.book.success();
+                    self.book.served(&self.name);
                     return self.book.count("checkouts");
                 }
                 // Anything else that is final is not what goods in plenty and cards with money lead to.
@@ -234,6 +278,13 @@ impl Buyer {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::{Path, State};
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use service::serve::{Limits, serve};
+    use tokio::net::TcpListener;
+    use tokio::sync::Barrier;
+
     use super::*;
 
     fn bought(keys: u64, paid: &[&str]) -> Bought {
@@ -261,5 +312,34 @@ mod tests {
         let told = bought(3, &["a", "b", "a"]);
         let found = told.judge(Some(2));
         assert!(found.len() == 1 && found[0].contains("order a was"), "{found:?}");
+    }
+
+    /// The shop answers only when many ask at the same time: one after the other, a long run would take too long.
+    #[tokio::test]
+    async fn orders_are_read_back_many_at_a_time() {
+        let answer = async |State(many): State<Arc<Barrier>>, Path((_, order)): Path<(String, String)>| {
+            many.wait().await;
+            let status = if order == "o7" { "pending" } else { "paid" };
+            Json(json!({"status": status}))
+        };
+        let app = Router::new().route("/orders/{user}/{order}", get(answer));
+        let app = app.with_state(Arc::new(Barrier::new(READ_AT_ONCE)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tasks = Tasks::new();
+        tasks.spawn("shop", serve(listener, app, Limits::default(), tasks.clone()));
+        let orders: Vec<String> = (0..2 * READ_AT_ONCE).map(|n| format!("o{n}")).collect();
+        let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
+        let checkouts = Checkouts {
+            keeper: Keeper::new(&address, "token").unwrap(),
+            bought: Arc::new(Mutex::new(bought(0, &orders))),
+            cards: Vec::new(),
+            servers: Vec::new(),
+        };
+        let book = Book::new();
+        checkouts.read_back(&book).await;
+        let told = book.pages().violations.clone();
+        assert!(told.len() == 1 && told[0].contains("order o7 was"), "{told:?}");
+        tasks.stop();
     }
 }

@@ -16,6 +16,7 @@ use super::linear::{Did, Held, Operation};
 use super::order::{Floor, Look};
 use super::random::Random;
 use super::sent::Fate;
+use super::served::SERVED;
 
 pub(super) const PREFIX: &str = "chaos/";
 pub(super) const REGISTERS: &str = "chaos/r/";
@@ -35,14 +36,25 @@ struct Client {
     name: String,
     /// Any node, by its own choice.
     any: KvClient,
-    /// One node each.
-    nodes: Vec<KvClient>,
+    nodes: Vec<Node>,
     book: Arc<Book>,
     tasks: Tasks,
     values: Arc<AtomicI64>,
     random: Random,
     /// The highest revision that it was told of.
     seen: u64,
+}
+
+/// A client that knows this node alone.
+#[derive(Clone)]
+struct Node {
+    client: KvClient,
+    reads: String,
+}
+
+/// Whoever reads there: one client alone comes there too seldom.
+fn reads_of(number: usize) -> String {
+    format!("reads of n{number}")
 }
 
 /// What a compare-and-set expects to find.
@@ -73,13 +85,18 @@ pub(super) fn start(
     seed: u64,
 ) -> kvstore_client::Result<()> {
     let values = Arc::new(AtomicI64::new(1));
-    book.expects(ADDITIONS);
+    book.expects(ADDITIONS, SERVED);
+    for number in 1..=endpoints.len() {
+        book.expects(&reads_of(number), SERVED);
+    }
     for number in 0..CLIENTS {
-        let nodes = endpoints
-            .iter()
-            .map(|endpoint| client(std::slice::from_ref(endpoint), token, tasks));
+        let nodes = (1..).zip(endpoints).map(|(number, endpoint)| {
+            let client = client(std::slice::from_ref(endpoint), token, tasks)?;
+            let reads = reads_of(number);
+            Ok::<_, Error>(Node { client, reads })
+        });
         let name = format!("client {number}");
-        book.expects(&name);
+        book.expects(&name, SERVED);
         let client = Client {
             name,
             any: client(endpoints, token, tasks)?,
@@ -135,11 +152,12 @@ impl Client {
     async fn read(&mut self, key: &str) -> Last {
         let node = self.random.choose(&self.nodes).clone();
         let start = self.book.now();
-        match node.get(key).await {
+        match node.client.get(key).await {
             Ok(found) => {
                 let seen = found.map(|kv| (number(&kv.bytes()), kv.mod_revision));
                 self.heard(seen.map_or(0, |(_, revision)| revision));
                 self.done(key, start, Did::Read(seen.map(|(value, _)| value)), "reads");
+                self.book.served(&node.reads);
                 seen
             }
             Err(error) => {
@@ -164,7 +182,7 @@ impl Client {
             revision: None,
         };
         let node = self.random.choose(&self.nodes).clone();
-        match node.get_with(key, options).await {
+        match node.client.get_with(key, options).await {
             Ok(found) => {
                 let seen = found.map(|kv| kv.mod_revision);
                 self.heard(seen.unwrap_or(0));

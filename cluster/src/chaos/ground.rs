@@ -103,8 +103,18 @@ impl Ground {
 
     /// A client of one node only.
     pub(super) fn only(&self, index: usize) -> anyhow::Result<KvClient> {
-        let endpoints = [self.store.endpoints()[index].clone()];
-        let builder = KvClient::builder(endpoints).token(self.store.token());
+        self.client_of(|other| other == index)
+    }
+
+    /// A client of all nodes but this one.
+    pub(super) fn without(&self, index: usize) -> anyhow::Result<KvClient> {
+        self.client_of(|other| other != index)
+    }
+
+    fn client_of(&self, is_known: impl Fn(usize) -> bool) -> anyhow::Result<KvClient> {
+        let endpoints = self.store.endpoints().into_iter().enumerate();
+        let known = endpoints.filter(|(index, _)| is_known(*index));
+        let builder = KvClient::builder(known.map(|(_, endpoint)| endpoint)).token(self.store.token());
         Ok(builder.deadline(Duration::from_secs(5)).build()?)
     }
 }

@@ -11,6 +11,7 @@ use service::tasks::Tasks;
 use super::book::Book;
 use super::random::Random;
 use super::sent::Fate;
+use super::served::SERVED;
 
 const HOLDERS: u64 = 3;
 const TTL: Duration = Duration::from_secs(2);
@@ -19,7 +20,10 @@ const RENEWALS_MAX: u64 = 10;
 
 pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
     for number in 0..HOLDERS {
+        let name = format!("lease holder {number}");
+        book.expects(&name, SERVED);
         let holder = Holder {
+            name,
             number,
             client: client.clone(),
             tasks: tasks.clone(),
@@ -31,6 +35,7 @@ pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u6
 }
 
 struct Holder {
+    name: String,
     number: u64,
     client: KvClient,
     tasks: Tasks,
@@ -77,6 +82,7 @@ impl Holder {
             match self.client.lease_keepalive(lease.id).await {
                 Ok(_) => {
                     self.book.success();
+                    self.book.served(&self.name);
                     self.book.count("renewals");
                     sent = asked;
                 }

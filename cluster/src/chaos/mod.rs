@@ -2,7 +2,8 @@
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
 //! client that is not served again after one; and if it was to try everything, only if it has.
-//! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken; `book` is what clients were told.
+//! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and `stage`
+//! who works on it; `book` is what clients were told.
 
 mod book;
 mod checkouts;
@@ -21,13 +22,13 @@ mod random;
 mod sent;
 mod served;
 mod shim;
+mod stage;
 mod timeline;
 mod verify;
 mod watchers;
 mod wires;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -38,12 +39,11 @@ use service::tasks::Tasks;
 
 use crate::context::{Context, block_on, until_interrupted};
 use book::Book;
-use checkouts::Checkouts;
 use coverage::{Asked, Untried};
 use faults::{ALL, Kind};
 use ground::Ground;
 use random::Random;
-use watchers::Watcher;
+use stage::Stage;
 
 /// How long all is well between two faults at least, so that each has something to break.
 const CALM: Duration = Duration::from_millis(600);
@@ -230,53 +230,9 @@ impl Chaos {
     }
 }
 
-/// Who works and who watches.
-struct Stage {
-    book: Arc<Book>,
-    /// One on each node, in their order, and one on any.
-    watchers: Vec<Watcher>,
-    checkouts: Checkouts,
-}
-
-impl Stage {
-    async fn set(ground: &Ground, workers: &Tasks, witnesses: &Tasks, seed: u64) -> anyhow::Result<Self> {
-        let book = Arc::new(Book::new());
-        let from = ground
-            .client
-            .revision()
-            .await
-            .context("read the first revision")?
-            + 1;
-        let mut watchers = Vec::new();
-        for (index, node) in ground.store.config.nodes.iter().enumerate() {
-            let client = ground.only(index)?;
-            watchers.push(Watcher::start(node.name(), &client, from, witnesses, &book).await?);
-        }
-        // That one goes on at another node when its own has failed.
-        let anywhere = Watcher::start("any node".to_owned(), &ground.client, from, witnesses, &book);
-        watchers.push(anywhere.await?);
-        money::open(&ground.client).await.context("open the accounts")?;
-        let checkouts = Checkouts::start(ground, workers, &book)
-            .await
-            .context("open the shop")?;
-        let endpoints = ground.store.endpoints();
-        clients::start(&endpoints, ground.store.token(), workers, &book, seed)?;
-        money::start(&ground.client, workers, &book, seed);
-        leases::start(&ground.client, workers, &book, seed);
-        Ok(Self {
-            book,
-            watchers,
-            checkouts,
-        })
-    }
-}
-
 /// Nothing is broken meanwhile, so everybody must be served.
 async fn calm(book: &Book, after: &str) {
-    tokio::join!(
-        tokio::time::sleep(CALM),
-        served::everybody(book, after, served::SERVED)
-    );
+    tokio::join!(tokio::time::sleep(CALM), served::everybody(book, after));
 }
 
 struct Run {
@@ -302,7 +258,10 @@ impl Run {
         let mut rounds = 0;
         let patience = if self.asked.is_everything { time * 2 } else { time };
         calm(book, "the begin").await;
-        while book.elapsed() < time || (rounds == 1 && !left.is_empty() && book.elapsed() < patience) {
+        // What it took until everybody was at work is no time in which anything is broken.
+        let begin = book.elapsed();
+        let lasted = || book.elapsed().saturating_sub(begin);
+        while lasted() < time || (rounds == 1 && !left.is_empty() && lasted() < patience) {
             if left.is_empty() {
                 left.clone_from(&self.kinds);
                 rounds += 1;
@@ -314,7 +273,7 @@ impl Run {
             if !self.fault(kind, ground, book, &mut random).await {
                 break;
             }
-            progress.set_position(book.elapsed().as_secs());
+            progress.set_position(lasted().as_secs());
             calm(book, &format!("the fault {}", kind.word())).await;
         }
         Ok(())

@@ -12,6 +12,7 @@ use service::tasks::Tasks;
 use super::book::Book;
 use super::random::Random;
 use super::sent::Fate;
+use super::served::SERVED;
 
 pub(super) const PREFIX: &str = "chaos/account/";
 /// What each payer has paid last, by its number.
@@ -39,7 +40,7 @@ pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u6
     for number in 0..PAYERS {
         let random = Random::from(seed ^ (number + 100) << 32);
         let payer = format!("{PAID}{number}");
-        book.expects(&payer);
+        book.expects(&payer, SERVED);
         tasks.spawn(
             "chaos payer",
             pay(client.clone(), tasks.clone(), Arc::clone(book), random, payer),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use kvstore_client::KvClient;
 
 use super::Stage;
@@ -13,11 +14,12 @@ use super::exposed;
 use super::ground::Ground;
 use super::linear::{self, Did, Fault, Operation};
 use super::order;
+use super::watchers::Watcher;
 use crate::arena::{SERVERS, wait_for};
 
 /// Leases run out in full after the last change of leader.
 const LEASES_GONE: Duration = Duration::from_secs(20);
-/// More than all of its steps may take together.
+/// More than all steps may take together that do not depend on how long the run was.
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
@@ -36,10 +38,28 @@ const NEEDED: [&str; 10] = [
 
 pub(super) async fn verify(ground: &Ground, stage: &Stage) {
     let book = &stage.book;
-    match tokio::time::timeout(JUDGED, everything(ground, stage)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => book.violation(format!("the end could not be judged: {error:#}")),
-        Err(_late) => book.violation(format!("the end was not judged within {} s", JUDGED.as_secs())),
+    let to_go: BTreeSet<String> = book.pages().to_go.iter().cloned().collect();
+    let gone = wait_for("keys whose leases ran out to go", LEASES_GONE, async || {
+        let left = ground.client.scan("chaos/lease/").await.ok()?;
+        (!left.kvs.iter().any(|kv| to_go.contains(&kv.key))).then_some(())
+    });
+    if gone.await.is_err() {
+        book.violation("a key outlived its lease by far".to_owned());
+    }
+    // How long that may take depends on how many orders there are.
+    stage.checkouts.judge(book).await;
+    let judged = async {
+        let nodes = (0..SERVERS).map(|index| ground.only(index));
+        let nodes = nodes.collect::<anyhow::Result<Vec<_>>>();
+        let nodes = made(book, nodes.context("make a client of each node")).unwrap_or_default();
+        everything(&ground.client, &nodes, &stage.watchers, book).await;
+        let exposed = exposed::look(ground, &stage.checkouts).await;
+        for exposed in made(book, exposed).unwrap_or_default() {
+            book.violation(exposed);
+        }
+    };
+    if tokio::time::timeout(JUDGED, judged).await.is_err() {
+        book.violation(format!("the end was not judged within {} s", JUDGED.as_secs()));
     }
     for what in NEEDED {
         if !book.pages().counts.contains_key(what) {
@@ -60,48 +80,69 @@ pub(super) async fn verify(ground: &Ground, stage: &Stage) {
     }
 }
 
-async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
-    let book = &stage.book;
-    let client = &ground.client;
-    let to_go: BTreeSet<String> = book.pages().to_go.iter().cloned().collect();
-    let gone = wait_for("keys whose leases ran out to go", LEASES_GONE, async || {
-        let left = client.scan("chaos/lease/").await.ok()?;
-        (!left.kvs.iter().any(|kv| to_go.contains(&kv.key))).then_some(())
-    });
-    if gone.await.is_err() {
-        book.violation("a key outlived its lease by far".to_owned());
-    }
-    stage.checkouts.judge(book).await;
-    let revision = client.revision().await?;
-    let watchers = &stage.watchers;
-    let caught_up = wait_for("the watchers to have seen everything", CAUGHT_UP, async || {
-        watchers
-            .iter()
-            .all(|watcher| watcher.position() >= revision)
-            .then_some(())
-    });
-    if caught_up.await.is_err() {
-        let positions: Vec<u64> = watchers.iter().map(super::Watcher::position).collect();
-        book.violation(format!(
-            "at revision {revision} the watchers have seen {positions:?}"
-        ));
-    }
-    let mut faults = Vec::new();
-    {
-        let pages = book.pages();
-        for watcher in watchers {
-            faults.extend(watcher.judge(&pages, &watchers[0]));
+/// A step that fails is a fault beside all others: neither what was found before nor what the next finds is lost by it.
+fn made<T>(book: &Book, step: anyhow::Result<T>) -> Option<T> {
+    step.inspect_err(|error| book.violation(format!("the end could not be judged: {error:#}")))
+        .ok()
+}
+
+/// `nodes` are clients of one node each, in the order of the watchers.
+async fn everything(client: &KvClient, nodes: &[KvClient], watchers: &[Watcher], book: &Book) {
+    let revision = client.revision().await.context("read the last revision");
+    let revision = made(book, revision);
+    if let Some(revision) = revision {
+        let caught_up = wait_for("the watchers to have seen everything", CAUGHT_UP, async || {
+            watchers
+                .iter()
+                .all(|watcher| watcher.position() >= revision)
+                .then_some(())
+        });
+        if caught_up.await.is_err() {
+            let positions: Vec<u64> = watchers.iter().map(Watcher::position).collect();
+            book.violation(format!(
+                "at revision {revision} the watchers have seen {positions:?}"
+            ));
         }
-        faults.extend(order::real_time(&pages.acknowledged));
-        let looks = order::stale(&pages.looks, &pages.acknowledged, &watchers[0].by_key());
-        faults.extend(looks);
     }
-    read_all(client, book).await?;
+    for fault in seen(watchers, book) {
+        book.violation(fault);
+    }
+    let read = read_all(client, book).await.context("read all keys once more");
+    made(book, read);
+    if let Some(revision) = revision {
+        compare(nodes, watchers, revision, book).await;
+    }
+}
+
+/// What the watchers have seen, beside each other and what clients were told.
+fn seen(watchers: &[Watcher], book: &Book) -> Vec<String> {
+    let pages = book.pages();
+    let mut faults = Vec::new();
+    for watcher in watchers {
+        faults.extend(watcher.judge(&pages, &watchers[0]));
+    }
+    faults.extend(order::real_time(&pages.acknowledged));
+    faults.extend(order::stale(
+        &pages.looks,
+        &pages.acknowledged,
+        &watchers[0].by_key(),
+    ));
+    faults
+}
+
+/// What the nodes hold, beside each other and what their watchers have seen.
+async fn compare(nodes: &[KvClient], watchers: &[Watcher], revision: u64, book: &Book) {
     let mut hashes = BTreeMap::new();
-    for (index, watcher) in watchers.iter().take(SERVERS).enumerate() {
-        let node = ground.only(index)?.with_deadline(CAUGHT_UP);
-        hashes.insert(index + 1, node.hash(Some(revision)).await?.hash);
-        let scan = node.scan(PREFIX).await?;
+    for (number, (node, watcher)) in (1..).zip(nodes.iter().zip(watchers)) {
+        let node = node.with_deadline(CAUGHT_UP);
+        let hash = node.hash(Some(revision)).await;
+        let hash = hash.with_context(|| format!("ask n{number} for its hash"));
+        hashes.extend(made(book, hash).map(|hash| (number, hash.hash)));
+        let scan = node.scan(PREFIX).await;
+        let scan = scan.with_context(|| format!("read all keys of n{number}"));
+        let Some(scan) = made(book, scan) else {
+            continue;
+        };
         let found = scan
             .kvs
             .iter()
@@ -111,22 +152,14 @@ async fn everything(ground: &Ground, stage: &Stage) -> anyhow::Result<()> {
         if found != state {
             let different = state.iter().find(|(key, value)| found.get(*key) != Some(value));
             let more = found.keys().find(|key| !state.contains_key(*key));
-            faults.push(format!(
-                "n{} does not hold what was seen: {different:?}, {more:?}",
-                index + 1
+            book.violation(format!(
+                "n{number} does not hold what was seen: {different:?}, {more:?}"
             ));
         }
     }
-    if hashes.values().collect::<BTreeSet<_>>().len() != 1 {
-        faults.push(format!("the nodes differ at revision {revision}: {hashes:?}"));
+    if hashes.values().collect::<BTreeSet<_>>().len() > 1 {
+        book.violation(format!("the nodes differ at revision {revision}: {hashes:?}"));
     }
-    for fault in faults {
-        book.violation(fault);
-    }
-    for exposed in exposed::look(ground, &stage.checkouts).await? {
-        book.violation(exposed);
-    }
-    Ok(())
 }
 
 /// Reads every key with a history once more: what was acknowledged last must be there, also if nobody came after it.
@@ -144,4 +177,27 @@ async fn read_all(client: &KvClient, book: &Book) -> anyhow::Result<()> {
         history.push(Operation { start, end, did });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use service::tasks::Tasks;
+
+    use super::*;
+    use crate::arena::free_address;
+    use crate::chaos::clients::client;
+
+    #[tokio::test]
+    async fn what_the_watchers_found_is_told_also_where_nobody_answers() {
+        let (book, watchers) = (Book::new(), [Watcher::default()]);
+        book.acknowledged(book.now(), 3, "chaos/r/1", Some("1".to_owned()));
+        let nobody = [free_address().unwrap()];
+        let nobody = client(&nobody, "token", &Tasks::new()).unwrap();
+        let nobody = nobody.with_deadline(Duration::from_millis(20));
+        everything(&nobody, &[], &watchers, &book).await;
+        let told = book.pages().violations.join("\n");
+        assert!(told.contains("seen instead of"), "{told}");
+        assert!(told.contains("judged: read the last revision"), "{told}");
+        assert!(told.contains("judged: read all keys once more"), "{told}");
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvstore_client::{EventKind, KvClient, WatchRequest};
+use kvstore_client::{EventKind, KvClient, WatchBatch, WatchRequest, WatchStream};
 use service::tasks::Tasks;
 
 use super::book::{Book, Pages};
@@ -40,34 +40,49 @@ impl Watcher {
             name,
             seen: Arc::default(),
         };
-        let mut stream = client
+        let stream = client
             .watch(WatchRequest::prefix(super::clients::PREFIX).from(from))
             .await?;
-        let (this, book, stopping) = (watcher.clone(), Arc::clone(book), tasks.clone());
-        tasks.spawn("chaos watcher", async move {
-            loop {
-                let batch = tokio::select! {
-                    batch = stream.next_batch() => batch,
-                    () = stopping.stopping() => return,
-                };
-                match batch {
-                    Ok(batch) => {
-                        let events = batch.events.into_iter().map(|event| {
-                            let value = event.change.value.filter(|_| event.kind == EventKind::Put);
-                            let text = value.map(|value| String::from_utf8_lossy(&value).into_owned());
-                            (event.change.key, text)
-                        });
-                        if let Err(fault) = this.take(batch.revision, events.collect()) {
-                            book.violation(fault);
-                        }
-                    }
-                    Err(error) => {
-                        return book.violation(format!("the watch on {} ended: {error:?}", this.name));
-                    }
+        let (this, book) = (watcher.clone(), Arc::clone(book));
+        tasks.spawn("chaos watcher", this.follow(stream, book, tasks.clone()));
+        Ok(watcher)
+    }
+
+    async fn follow(self, mut stream: WatchStream, book: Arc<Book>, tasks: Tasks) {
+        let mut repeated = 0;
+        loop {
+            let batch = tokio::select! {
+                batch = stream.next_batch() => Some(batch),
+                () = tasks.stopping() => None,
+            };
+            // The stream hands on no revision twice, so that only its count shows what a node has told again.
+            if stream.repeated() > repeated {
+                repeated = stream.repeated();
+                book.violation(format!(
+                    "{}: what came after revision {} had been seen before, {repeated} times so far",
+                    self.name,
+                    self.position()
+                ));
+            }
+            match batch {
+                None => return,
+                Some(Ok(batch)) => self.hear(batch, &book),
+                Some(Err(error)) => {
+                    return book.violation(format!("the watch on {} ended: {error:?}", self.name));
                 }
             }
+        }
+    }
+
+    fn hear(&self, batch: WatchBatch, book: &Book) {
+        let events = batch.events.into_iter().map(|event| {
+            let value = event.change.value.filter(|_| event.kind == EventKind::Put);
+            let text = value.map(|value| String::from_utf8_lossy(&value).into_owned());
+            (event.change.key, text)
         });
-        Ok(watcher)
+        if let Err(fault) = self.take(batch.revision, events.collect()) {
+            book.violation(fault);
+        }
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -179,7 +194,16 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::routing::get;
+    use service::serve::{Limits, serve};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::arena::wait_for;
     use crate::chaos::order::Acknowledged;
     use crate::chaos::sent::Fate;
 
@@ -199,6 +223,33 @@ mod tests {
             .unwrap();
         watcher.take(5, vec![put("chaos/r/1", "1")]).unwrap_err();
         watcher.take(6, vec![put("chaos/account/1", "2")]).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn what_a_node_tells_again_is_found_though_it_is_handed_on_once() {
+        let put = |revision: u64| {
+            let data = serde_json::json!({"key": "chaos/r/1", "value": "1", "mod_revision": revision});
+            format!("id: {revision}\nevent: put\ndata: {data}\n\n")
+        };
+        let app = Router::new().route("/v1/watch", get(async |State(text): State<String>| text));
+        let app = app.with_state([put(5), put(5), put(6)].concat());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (tasks, book) = (Tasks::new(), Arc::new(Book::new()));
+        tasks.spawn("node", serve(listener, app, Limits::default(), tasks.clone()));
+        let client = KvClient::builder([address]).build().unwrap();
+        let watcher = Watcher::start("n1".to_owned(), &client, 5, &tasks, &book);
+        let watcher = watcher.await.unwrap();
+        let found = wait_for("a violation", Duration::from_secs(10), async || {
+            book.pages().violations.first().cloned()
+        });
+        let found = found.await.unwrap();
+        assert!(
+            found.starts_with("n1: what came after revision 5 had been seen before"),
+            "{found}"
+        );
+        assert_eq!(watcher.by_key()["chaos/r/1"].len(), 2);
+        tasks.stop();
     }
 
     #[test]

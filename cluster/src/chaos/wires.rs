@@ -40,21 +40,22 @@ pub(super) enum Wires {
 impl Wires {
     /// And why it is no network, if it is none.
     pub(super) async fn open(as_root: bool) -> anyhow::Result<(Self, Option<String>)> {
-        let hindrance = if as_root {
-            Network::hindrance()
+        let network = if as_root {
+            Network::open(SERVERS)
         } else {
-            Some("network namespaces need root".to_owned())
+            Err(anyhow::anyhow!("network namespaces need root"))
         };
-        if hindrance.is_none() {
-            return Ok((Self::Network(Network::open(SERVERS)?), None));
-        }
+        let hindrance = match network {
+            Ok(network) => return Ok((Self::Network(network), None)),
+            Err(error) => format!("{error:#}"),
+        };
         let proxies = Self::Proxies {
             links: Links::new(),
             doors: Mutex::new(Some(Doors::open().await?)),
             weather: Mutex::default(),
             addresses: Mutex::default(),
         };
-        Ok((proxies, hindrance))
+        Ok((proxies, Some(hindrance)))
     }
 
     pub(super) fn network(&self) -> Option<&Network> {

@@ -1,7 +1,11 @@
 //! `menagerie chaos`: a short run with a fixed seed, and only of the faults that were asked for.
 //! Invariant: nothing here depends on how fast the machine is; what it does not let us break is left out and said.
 
-use crate::harness::Cluster;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::harness::{BINARY, Cluster, Ran};
 
 /// Kinds of fault that need nothing but processes.
 const ALWAYS: [&str; 9] = [
@@ -86,6 +90,39 @@ async fn without_root_links_are_broken_all_the_same() {
     assert!(summary.contains("left out: power loss"), "{summary}");
     let replay = verdict["replay"].as_str().unwrap();
     assert!(replay.ends_with("--no-root"), "{replay}");
+}
+
+/// As in a container: who is root there may do much, but not change networks.
+#[tokio::test]
+async fn who_may_not_make_a_network_breaks_links_all_the_same() {
+    const WITHOUT: [&str; 5] = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--"];
+    let cluster = Cluster::new(1);
+    let arguments = [
+        "--json",
+        "chaos",
+        "--seed",
+        "3",
+        "--minutes",
+        "0.1",
+        "--only",
+        "kill-leader",
+    ];
+    // Only who has the right can give it up; for anybody else it is missing as it is.
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(WITHOUT).arg(BINARY);
+        command
+    } else {
+        Command::new(BINARY)
+    };
+    command
+        .args(arguments)
+        .current_dir(cluster.folder())
+        .stdin(Stdio::null());
+    let verdict = Ran::of(command.output().await.unwrap()).json();
+    assert_eq!(verdict["passed"], true, "{verdict}");
+    let left_out = verdict["left_out"].to_string();
+    assert!(left_out.contains("only proxies"), "{left_out}");
 }
 
 /// What the long test does for longer, by every kind of fault and by more seeds.

@@ -116,6 +116,8 @@ pub struct WatchStream {
     /// Whose changes these are, once a node has said so.
     cluster: Option<String>,
     connection: Option<Connection>,
+    /// How many revisions came that had been delivered before.
+    repeated: u64,
     tried: Tried,
     /// Connections in a row that brought nothing.
     fruitless: u32,
@@ -135,6 +137,7 @@ struct Connection {
 enum Step {
     Deliver(WatchBatch),
     Nothing,
+    Repeated,
     Reconnect,
 }
 
@@ -153,6 +156,7 @@ impl KvClient {
             position,
             cluster: None,
             connection: None,
+            repeated: 0,
             tried: Tried::default(),
             fruitless: 0,
             retry_at: Instant::now(),
@@ -177,6 +181,11 @@ impl WatchStream {
     /// Everything up to this revision has been received; `next` may still hold some of it back.
     pub fn position(&self) -> Revision {
         self.position
+    }
+
+    /// How many revisions came again, though each connection asks only for later ones. None of them is delivered again.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
     }
 
     /// The next event. An error is final: after `Compacted`, read everything anew and watch from there. Cancel-safe.
@@ -211,6 +220,7 @@ impl WatchStream {
                         return Ok(batch);
                     }
                     Step::Nothing => {}
+                    Step::Repeated => self.repeated += 1,
                     Step::Reconnect => self.fall_back(),
                 }
                 continue;
@@ -317,7 +327,7 @@ impl Connection {
         self.partial_bytes = 0;
         let mut events = std::mem::take(&mut self.partial);
         if revision <= *position {
-            return Ok(Step::Nothing);
+            return Ok(Step::Repeated);
         }
         for event in &mut events {
             event.revision = revision;

@@ -36,11 +36,11 @@ pub(super) async fn run(
 ) -> anyhow::Result<Comparison> {
     let mut left_out = Vec::new();
     let mut hows = hows.to_vec();
-    let network = match Network::hindrance() {
-        None => Some(Arc::new(Network::open(2 * SERVERS)?)),
-        Some(why) => {
+    let network = match Network::open(2 * SERVERS) {
+        Ok(network) => Some(Arc::new(network)),
+        Err(why) => {
             if hows.contains(&How::Cut) {
-                left_out.push(format!("network cuts: {why}"));
+                left_out.push(format!("network cuts: {why:#}"));
             }
             hows.retain(|how| *how != How::Cut);
             None

@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use hyper::Method;
+use hyper::{Method, Uri};
+use kvstore_client::KvClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::arena::wait_for;
 use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::clients::PREFIX;
 use crate::chaos::ground::Ground;
@@ -17,23 +19,32 @@ const DEAF: usize = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A head that is not finished within five seconds ends its connection.
 const STAY_MAX: Duration = Duration::from_secs(15);
-const SERVE_MAX: Duration = Duration::from_secs(5);
+const TRY: Duration = Duration::from_secs(5);
+/// On a busy machine the lead may change meanwhile, and one who neither repeats nor has a key hears of that.
+const SERVE_MAX: Duration = Duration::from_secs(10);
 /// Not of the keys whose histories are judged.
 const KEY: &str = "chaos-beside-bad-guests";
 
 pub(super) async fn misbehave(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
     let address = ground.store.endpoints()[victim].clone();
     let token = ground.store.token();
+    let node = ground.only(victim)?;
     let mut deaf = Vec::new();
     for _ in 0..DEAF {
-        deaf.push(deaf_watcher(&address, token).await?);
+        let mut why = String::new();
+        let let_in = wait_for("one who never listens to be let in", SERVE_MAX, async || {
+            let watcher = deaf_watcher(&node, &address, token).await;
+            watcher.inspect_err(|error| why = format!("{error:#}")).ok()
+        });
+        let let_in = let_in.await;
+        deaf.push(let_in.with_context(|| why)?);
     }
     let mut dribblers = Vec::new();
     for _ in 0..DRIBBLERS {
         dribblers.push(guest(&address, "GET /v1/kv/a HTTP/1.1\r\nX-Endless: ").await?);
     }
     // Not by a client that would go to whoever leads.
-    let behaves = Connection::new(token, SERVE_MAX)?;
+    let behaves = Connection::new(token, TRY)?;
     let url = uri(&format!("http://{address}/v1/kv/{KEY}"))?;
     let end = Instant::now() + STAY_MAX;
     let mut served = 0;
@@ -44,11 +55,8 @@ pub(super) async fn misbehave(ground: &mut Ground, victim: usize) -> anyhow::Res
             dribblers.len(),
             STAY_MAX.as_secs()
         );
-        let put = behaves.send(Method::PUT, url.clone(), Some("served".into()), None);
-        match put.await {
-            Outcome::Done => served += 1,
-            other => bail!("VIOLATION: beside bad guests a put is not served: {other:?}"),
-        }
+        serve(&behaves, &url, SERVE_MAX).await?;
+        served += 1;
         tokio::time::sleep(PAUSE).await;
         let mut left = Vec::new();
         for mut dribbler in dribblers {
@@ -65,6 +73,26 @@ pub(super) async fn misbehave(ground: &mut Ground, victim: usize) -> anyhow::Res
     ))
 }
 
+/// Sends a put until it is served.
+async fn serve(behaves: &Connection, url: &Uri, deadline: Duration) -> anyhow::Result<()> {
+    let mut heard = Vec::new();
+    let served = wait_for("a put to be served", deadline, async || {
+        let put = behaves.send(Method::PUT, url.clone(), Some("served".into()), None);
+        let outcome = put.await;
+        if heard.last() != Some(&outcome) {
+            heard.push(outcome);
+        }
+        (outcome == Outcome::Done).then_some(())
+    });
+    if served.await.is_err() {
+        bail!(
+            "VIOLATION: beside bad guests no put was served within {} s, but {heard:?}",
+            deadline.as_secs()
+        );
+    }
+    Ok(())
+}
+
 async fn guest(address: &str, says: &str) -> anyhow::Result<TcpStream> {
     let mut guest = TcpStream::connect(address).await.context("come as a guest")?;
     guest
@@ -74,11 +102,13 @@ async fn guest(address: &str, says: &str) -> anyhow::Result<TcpStream> {
     Ok(guest)
 }
 
-/// It is let in, and from then on reads nothing of all that ever happened.
-async fn deaf_watcher(address: &str, token: &str) -> anyhow::Result<TcpStream> {
+/// It is let in, and from then on reads nothing of all that the node still remembers; of a long run that is not all.
+async fn deaf_watcher(node: &KvClient, address: &str, token: &str) -> anyhow::Result<TcpStream> {
     const WELCOME: &[u8] = b"HTTP/1.1 200";
+    let status = node.status().await.context("ask what a node remembers")?;
+    let from = status.compacted_revision + 1;
     let watch = format!(
-        "GET /v1/watch?prefix={PREFIX}&from=1 HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        "GET /v1/watch?prefix={PREFIX}&from={from} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     let mut guest = guest(address, &watch).await?;
     let mut answer = [0; WELCOME.len()];
@@ -98,4 +128,46 @@ async fn was_shown_the_door(dribbler: &mut TcpStream) -> bool {
         Ok(_answer_or_end) => true,
     };
     heard(dribbler) || dribbler.write_all(b"a").await.is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::http::StatusCode;
+    use axum::routing::put;
+    use service::serve::Limits;
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_put_that_is_not_served_is_no_violation_and_none_that_is_served_is_one() {
+        // The second one is served, and none after that.
+        let answer = async |State(count): State<Arc<AtomicU64>>| match count.fetch_add(1, Ordering::Relaxed) {
+            1 => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let app = Router::new().route("/v1/kv/a", put(answer));
+        let app = app.with_state(Arc::new(AtomicU64::new(0)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = Tasks::new();
+        let serving = service::serve::serve(listener, app, Limits::default(), tasks.clone());
+        tasks.spawn("node", serving);
+        let behaves = Connection::new("token", TRY).unwrap();
+        let url = Uri::parse(&format!("http://{address}/v1/kv/a")).unwrap();
+        serve(&behaves, &url, TRY).await.unwrap();
+        let told = serve(&behaves, &url, Duration::ZERO).await.unwrap_err();
+        let told = told.to_string();
+        assert!(
+            told.starts_with("VIOLATION") && told.contains("Refused(503)"),
+            "{told}"
+        );
+        tasks.stop();
+    }
 }

@@ -132,7 +132,8 @@ pub(super) async fn leave_and_come_back(ground: &mut Ground, victim: usize) -> a
         peer_address: node.peer.clone(),
         client_address: node.client.clone(),
     };
-    let client = ground.client.clone();
+    // A node that is taken out may never hear of it, so those that stay are asked.
+    let client = ground.without(victim)?;
     let place = async || {
         let members = client.cluster().await.ok()?.members;
         Some(

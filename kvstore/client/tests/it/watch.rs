@@ -85,6 +85,28 @@ async fn a_cut_within_a_revision_neither_loses_nor_repeats() {
 }
 
 #[tokio::test]
+async fn a_revision_that_comes_again_is_counted_and_not_delivered() {
+    let server = saying(vec![
+        put("a", 5, true),
+        // Progress says no more than what is known; an event that was delivered is what no node may send again.
+        [
+            progress(5),
+            put("b", 6, true),
+            put("b", 6, true),
+            put("c", 7, true),
+        ]
+        .concat(),
+    ])
+    .await;
+    let request = WatchRequest::prefix("").from(5);
+    let mut watch = server.client().watch(request).await.unwrap();
+    for (revision, repeated) in [(5, 0), (6, 0), (7, 1)] {
+        assert_eq!(watch.next().await.unwrap().revision, revision);
+        assert_eq!(watch.repeated(), repeated);
+    }
+}
+
+#[tokio::test]
 async fn without_a_beginning_it_begins_after_the_present_revision() {
     let server = saying(vec![String::from(": hello\n\n"), put("a", 5, true)]).await;
     let seen = keys(&server.client(), WatchRequest::key("a b").prev(), 1).await;

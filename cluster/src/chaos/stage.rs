@@ -1,0 +1,130 @@
+//! Who works on the store while it is broken, and who watches.
+//! Invariant: whoever begins to work is expected to be served again after each fault, and so is each node's reader;
+//! a check of everybody that knew only some of them would pass over the rest.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kvstore_client::KvClient;
+use service::tasks::Tasks;
+
+use super::book::Book;
+use super::checkouts::Checkouts;
+use super::ground::Ground;
+use super::watchers::Watcher;
+use super::{clients, leases, money};
+
+pub(super) struct Stage {
+    pub(super) book: Arc<Book>,
+    /// One on each node, in their order, and one on any.
+    pub(super) watchers: Vec<Watcher>,
+    pub(super) checkouts: Checkouts,
+}
+
+impl Stage {
+    pub(super) async fn set(
+        ground: &Ground,
+        workers: &Tasks,
+        witnesses: &Tasks,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let book = Arc::new(Book::new());
+        let from = ground
+            .client
+            .revision()
+            .await
+            .context("read the first revision")?
+            + 1;
+        let mut watchers = Vec::new();
+        for (index, node) in ground.store.config.nodes.iter().enumerate() {
+            let client = ground.only(index)?;
+            watchers.push(Watcher::start(node.name(), &client, from, witnesses, &book).await?);
+        }
+        // That one goes on at another node when its own has failed.
+        let anywhere = Watcher::start("any node".to_owned(), &ground.client, from, witnesses, &book);
+        watchers.push(anywhere.await?);
+        money::open(&ground.client).await.context("open the accounts")?;
+        let checkouts = Checkouts::start(ground, workers, &book)
+            .await
+            .context("open the shop")?;
+        let endpoints = ground.store.endpoints();
+        set_to_work(
+            &ground.client,
+            &endpoints,
+            ground.store.token(),
+            workers,
+            &book,
+            seed,
+        )?;
+        Ok(Self {
+            book,
+            watchers,
+            checkouts,
+        })
+    }
+}
+
+/// Those who need nothing but the store.
+fn set_to_work(
+    client: &KvClient,
+    endpoints: &[String],
+    token: &str,
+    workers: &Tasks,
+    book: &Arc<Book>,
+    seed: u64,
+) -> kvstore_client::Result<()> {
+    clients::start(endpoints, token, workers, book, seed)?;
+    money::start(client, workers, book, seed);
+    leases::start(client, workers, book, seed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::free_address;
+    use crate::chaos::checkouts::Market;
+
+    #[tokio::test]
+    async fn everybody_who_works_is_expected_to_be_served_again() {
+        let (book, tasks) = (Arc::new(Book::new()), Tasks::new());
+        // Nobody is there; who is expected must not depend on anybody's answer.
+        let nodes: Vec<String> = (0..3).map(|_| free_address().unwrap()).collect();
+        let client = clients::client(&nodes, "token", &tasks).unwrap();
+        set_to_work(&client, &nodes, "token", &tasks, &book, 1).unwrap();
+        let market = Market {
+            shop: free_address().unwrap(),
+            token: "token".to_owned(),
+            goods: vec!["1".to_owned()],
+            cards: vec!["2".to_owned()],
+        };
+        market.open(&tasks, &book);
+        tasks.stop();
+        let expected = book.not_served_since(u64::MAX);
+        let expected: Vec<String> = expected.into_iter().map(|(who, _)| who).collect();
+        assert_eq!(
+            expected,
+            [
+                "additions",
+                "buyer chaos-0",
+                "buyer chaos-1",
+                "chaos/paid/0",
+                "chaos/paid/1",
+                "client 0",
+                "client 1",
+                "client 2",
+                "client 3",
+                "client 4",
+                "client 5",
+                "client 6",
+                "client 7",
+                "lease holder 0",
+                "lease holder 1",
+                "lease holder 2",
+                "reads of n1",
+                "reads of n2",
+                "reads of n3",
+            ]
+        );
+    }
+}

@@ -160,7 +160,7 @@ mod tests {
         let serving = service::serve::serve(listener, app, Limits::default(), tasks.clone());
         tasks.spawn("node", serving);
         let behaves = Connection::new("token", TRY).unwrap();
-        let url = Uri::parse(&format!("http://{address}/v1/kv/a")).unwrap();
+        let url = uri(&format!("http://{address}/v1/kv/a")).unwrap();
         serve(&behaves, &url, TRY).await.unwrap();
         let told = serve(&behaves, &url, Duration::ZERO).await.unwrap_err();
         let told = told.to_string();

@@ -215,7 +215,8 @@ impl Machine {
         self.published.load().now_ms
     }
 
-    /// As long as no leader has given the cluster its id and its tokens: those of a backup count no more.
+    /// As long as no leader has given the cluster its id and its tokens: those of a backup count no more. The tokens
+    /// are new before this is over.
     pub fn is_being_made(&self) -> bool {
         self.published.load().cluster_id.is_empty()
     }

@@ -2,9 +2,12 @@
 //! how things stand. The only caller of Raft; it must not know HTTP.
 
 mod backup;
+#[cfg(test)]
+mod full_leader;
 mod gauges;
 mod membership;
 mod mirrors;
+mod permit;
 mod propose;
 mod range;
 mod read;

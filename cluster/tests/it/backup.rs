@@ -5,6 +5,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use kvstore_client::wire::tokens::{Access, Rule};
 use serde_json::Value;
 
 use crate::harness::{Cluster, SOON, wait_until};
@@ -52,6 +53,11 @@ pub(crate) async fn filled() -> Cluster {
 #[tokio::test]
 async fn a_new_cluster_begins_with_what_a_backup_holds() {
     let old = filled().await;
+    let rules = vec![Rule {
+        prefix: "animals/".to_owned(),
+        access: Access::Read,
+    }];
+    let guest = old.client().token_put("guest", rules).await.unwrap();
     let load = Load::start(&old, Plan::default());
     load.progress(std::time::Instant::now(), 100).await;
     let file = old.folder().join("all.mng");
@@ -62,6 +68,12 @@ async fn a_new_cluster_begins_with_what_a_backup_holds() {
     assert_eq!(std::fs::read(&beside).unwrap(), b"notes");
     assert_eq!(mode(&file), 0o600);
     let book = load.stop().await;
+    let from_guest = async |cluster: &Cluster| {
+        let url = format!("http://{}/v1/kv/animals/8", cluster.address("n1"));
+        let request = cluster.http.get(url).bearer_auth(&guest.token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(from_guest(&old).await, 200);
     let revision = made["revision"].as_u64().unwrap();
     assert_eq!(made["hash"], hash(&old, revision).await.as_str());
     let checked = json(&old, &["kv", "verify", text(&file)]).await;
@@ -78,6 +90,7 @@ async fn a_new_cluster_begins_with_what_a_backup_holds() {
     new.run(&["kv", "restore", text(&file)]).await.fails(1);
     new.up().await;
     let client = new.client();
+    assert_eq!(from_guest(&new).await, 401, "its token is in no backup");
     assert_eq!(hash(&new, revision).await, made["hash"].as_str().unwrap());
     assert_eq!(client.get("animals/7").await.unwrap(), None);
     let eight = client.get("animals/8").await.unwrap().unwrap();

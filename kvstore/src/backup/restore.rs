@@ -187,7 +187,63 @@ fn begin_log(folder: &Path, last: LogId) -> anyhow::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::super::{Source, write_to_file};
     use super::*;
+    use crate::command::{Action, Actor, Command, Proposal, encode_commands};
+    use crate::machine::host::{Content, Item};
+    use crate::raft::entry::log_id;
+    use crate::raft::start::root_rules;
+
+    fn opened(folder: &Path) -> Arc<Machine> {
+        let settings = MachineSettings {
+            memtable_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            ring_bytes: 1 << 20,
+            heads_bytes: 1 << 20,
+        };
+        Machine::open(folder, settings, Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn a_token_that_was_made_in_the_old_cluster_is_none_in_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new, file] = ["old", "new", "all.mng"].map(|name| folder.path().join(name));
+        fs::create_dir(&old).unwrap();
+        let machine = opened(&old);
+        let command = Command {
+            actor: Actor::System,
+            action: Action::TokenPut {
+                name: "guest".to_owned(),
+                hash: [7; 32],
+                rules: root_rules(),
+            },
+            once: None,
+        };
+        let item = Item {
+            index: 1,
+            id: serde_json::to_vec(&log_id(1, 1, 1)).unwrap(),
+            content: Content::Proposal(Proposal::new(1, &encode_commands(&[command]))),
+        };
+        machine.apply(vec![item]).unwrap();
+        assert_eq!(machine.tokens().by_name.len(), 1);
+        let source = Source::of(&machine, &old).unwrap();
+        write_to_file(source, &file, &mut |_done, _all| ()).unwrap();
+
+        let node = NewNode {
+            id: 1,
+            peer_address: "127.0.0.1:7101".to_owned(),
+            client_address: "127.0.0.1:7001".to_owned(),
+            folder: Some(new.clone()),
+        };
+        let cluster = NewCluster {
+            beginning: None,
+            voters: vec![node],
+        };
+        restore(&file, &cluster, &mut |_done, _all| ()).unwrap();
+        let machine = opened(&new);
+        assert!(machine.tokens().by_name.is_empty());
+        assert_eq!(machine.state().tokens_made, 1, "no number is given twice");
+    }
 
     #[test]
     fn only_its_owner_looks_into_the_folder_of_a_node() {

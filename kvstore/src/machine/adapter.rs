@@ -15,9 +15,10 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::host::{Content, Item, Machine};
+use super::host::{Content, Item, Lead, Machine};
 use super::snapshot;
 use crate::command::Reply;
+use crate::raft::entry::log_id_parts;
 use crate::raft::types::{
     Entry, LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -141,7 +142,11 @@ impl Batch {
 pub(crate) fn item_of(entry: Entry) -> io::Result<Item> {
     let log_id = entry.log_id();
     let content = match entry.payload {
-        EntryPayload::Blank => Content::Nothing,
+        EntryPayload::Blank => {
+            let (term, node, _) = log_id_parts(&log_id);
+            let lead = Lead { term, node };
+            Content::Nothing { lead }
+        }
         EntryPayload::Normal(proposal) => Content::Proposal(proposal),
         EntryPayload::Membership(membership) => {
             let stored = StoredMembership::new(Some(log_id), membership);

@@ -94,16 +94,32 @@ pub struct Machine {
     /// Bytes of proposals applied since this process began, and how many they were when the last snapshot was made.
     pub applied_bytes: AtomicU64,
     pub snapshot_bytes: AtomicU64,
-    /// The revision when the last blank entry was applied, with which each leader begins its term, or more.
-    pub revision_at_blank: AtomicU64,
+    /// Not known after a start or an installed snapshot, until the next leader begins.
+    begun: Mutex<Option<Begun>>,
     pub(crate) snapshots: super::snapshot::Snapshots,
     pub(crate) damage: Arc<Damage>,
 }
+
+const BEGUN_POISON: &str = "no holder of who began last panics";
 
 /// What only the writer touches.
 struct Applying {
     state: State,
     recent: RecentHeads,
+}
+
+/// Who leads, and in which term: within one, a higher number may take over from a lower one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    pub term: u64,
+    pub node: u64,
+}
+
+/// Whose blank entry was applied last, with which a leader begins, and which revision came before it.
+#[derive(Clone, Copy)]
+struct Begun {
+    lead: Lead,
+    revision: u64,
 }
 
 /// One log entry as the machine sees it.
@@ -115,7 +131,9 @@ pub struct Item {
 }
 
 pub enum Content {
-    Nothing,
+    Nothing {
+        lead: Lead,
+    },
     Proposal(Proposal),
     /// The encoded membership that counts from here on.
     Membership(Vec<u8>),
@@ -177,7 +195,7 @@ impl Machine {
             metrics,
             applied_bytes: AtomicU64::new(0),
             snapshot_bytes: AtomicU64::new(0),
-            revision_at_blank: AtomicU64::new(progress.revision),
+            begun: Mutex::default(),
             snapshots: super::snapshot::Snapshots::open(folder.join("snapshots"))?,
             damage,
         }))
@@ -197,7 +215,8 @@ impl Machine {
         self.published.load().now_ms
     }
 
-    /// As long as no leader has given the cluster its id and its tokens: those of a backup count no more.
+    /// As long as no leader has given the cluster its id and its tokens: those of a backup count no more. The tokens
+    /// are new before this is over.
     pub fn is_being_made(&self) -> bool {
         self.published.load().cluster_id.is_empty()
     }
@@ -232,6 +251,17 @@ impl Machine {
         *self.progress.borrow()
     }
 
+    /// The revision behind which this leader began, once that is applied here: no leader before has acknowledged more.
+    pub fn revision_at_begin(&self, lead: Lead) -> Option<u64> {
+        let begun = *self.begun.lock().expect(BEGUN_POISON);
+        let begun = begun.filter(|begun| begun.lead == lead)?;
+        Some(begun.revision)
+    }
+
+    fn note_begun(&self, begun: Option<Begun>) {
+        *self.begun.lock().expect(BEGUN_POISON) = begun;
+    }
+
     /// Applies committed entries, in order, as one atomic batch.
     pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
         let started = Instant::now();
@@ -244,15 +274,16 @@ impl Machine {
         let Applying { state, recent } = &mut *applying;
         let base = recent.over(generation.db());
         let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens)).with_mirrors(self.mirrors());
-        let (mut membership, mut blank) = (None, None);
+        let (mut membership, mut begun) = (None, None);
         let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
             return Ok(Vec::new());
         };
         let mut replies = Vec::with_capacity(items.len());
         for item in items {
             replies.push(match item.content {
-                Content::Nothing => {
-                    blank = Some(draft.state.revision);
+                Content::Nothing { lead } => {
+                    let revision = draft.state.revision;
+                    begun = Some(Begun { lead, revision });
                     Vec::new()
                 }
                 Content::Membership(encoded) => {
@@ -293,7 +324,7 @@ impl Machine {
         self.agreement.learn(&effects.met);
         let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
-        blank.inspect(|revision| self.revision_at_blank.store(*revision, Ordering::Release));
+        begun.inspect(|begun| self.note_begun(Some(*begun)));
         self.publish_progress(last_index + 1, &new_state);
         concerned.wake();
         *state = new_state;
@@ -340,8 +371,7 @@ impl Machine {
         self.current.store(Arc::new(generation));
         old.doomed.store(true, Ordering::Release);
         self.published.store(Arc::new(new_state.clone()));
-        self.revision_at_blank
-            .store(new_state.revision, Ordering::Release);
+        self.note_begun(None);
         self.publish_progress(applied_end, &new_state);
         concerned.wake();
         applying.state = new_state;

@@ -75,7 +75,7 @@ impl Desk {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => {
                 let index = linearizer.read_log_id().index() + 1;
-                let mirrored = self.mirrors.mirrored(|| view::term(&self.raft), index);
+                let mirrored = self.mirrors.mirrored(|| view::lead(&self.raft));
                 Ok(Moment { index, mirrored })
             }
             Err(_) => Err(NotNow::NotLeader),

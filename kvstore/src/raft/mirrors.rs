@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::network::message::{MirrorHeard, MirrorView, NotNow};
 use crate::command::{Action, Answer, MirrorMode, MirrorState, MirrorsWere, OnLoss, Reply};
-use crate::machine::host::Machine;
+use crate::machine::host::{Lead, Machine};
 use crate::machine::state::{Mirror, Mirrors};
 
 /// A mirror that is silent, or holds up an answer, for so long is lost.
@@ -200,31 +200,25 @@ impl MirrorDesk {
 
     /// Up to where reads may be shown without waiting, which is no less than was ever acknowledged; `None` when there is
     /// no mirror to wait for, and 0 as long as what the mirrors have said in this term is less than earlier leaders may
-    /// have acknowledged: one that lost its database says little, though it is waited for since long ago. All before
-    /// `index` is to be seen by whoever asks.
-    pub fn mirrored(&self, term: impl FnOnce() -> u64, index: u64) -> Option<u64> {
+    /// have acknowledged: one that lost its database says little, though it is waited for since long ago. The lead is
+    /// this node's own.
+    pub fn mirrored(&self, lead: impl FnOnce() -> Lead) -> Option<u64> {
+        self.machine.mirrors().required().next()?;
+        let lead = lead();
+        // Before the mirrors: those that earlier leaders waited for are then among them. What this one has acknowledged
+        // it has applied before, so nothing else need be applied here.
+        let inherited = self.machine.revision_at_begin(lead);
         let mirrors = self.machine.mirrors();
-        let mut required = mirrors.required().peekable();
-        required.peek()?;
-        let term = term();
         let level = |mirror: &Arc<Mirror>| {
-            let heard = self.heard_of(mirror).filter(|heard| heard.term == term)?;
+            let heard = self.heard_of(mirror).filter(|heard| heard.term == lead.term)?;
             // Before it was waited for, much was acknowledged without it.
             Some(heard.revision.max(mirror.since))
         };
-        let levels: Option<Vec<u64>> = required.map(level).collect();
+        let levels: Option<Vec<u64>> = mirrors.required().map(level).collect();
         let least = levels.and_then(|levels| levels.into_iter().min());
         let least = least.map(|least| least.max(self.released.load(Ordering::Acquire)));
-        let inherited = self.inherited(index);
         let is_enough = |least: &u64| inherited.is_some_and(|inherited| *least >= inherited);
         Some(least.filter(is_enough).unwrap_or(0))
-    }
-
-    /// No leader before has acknowledged more than what stood before the entry with which this term began; not known
-    /// as long as this node has not applied what a read must see.
-    fn inherited(&self, index: u64) -> Option<u64> {
-        let is_applied = self.machine.progress_now().applied_end >= index;
-        is_applied.then(|| self.machine.revision_at_blank.load(Ordering::Acquire))
     }
 
     /// Waits until every mirror that is waited for has what the answers tell.
@@ -323,3 +317,6 @@ fn were(mirrors: &Mirrors) -> MirrorsWere {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

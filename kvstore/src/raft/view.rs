@@ -7,6 +7,7 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::types::{Member, Raft};
+use crate::machine::host::Lead;
 
 /// A consistent look at this node's Raft state.
 #[derive(Clone, Debug)]
@@ -62,9 +63,13 @@ pub fn leader(raft: &Raft) -> Option<u64> {
     raft.server_metrics().borrow_watched().current_leader
 }
 
-/// The term that this node is in. Asked for with every read where mirrors are waited for.
-pub fn term(raft: &Raft) -> u64 {
-    raft.server_metrics().borrow_watched().vote.leader_id.term
+/// Whose lead this node follows, or is its own. Asked for with every read where mirrors are waited for.
+pub fn lead(raft: &Raft) -> Lead {
+    let leader = raft.server_metrics().borrow_watched().vote.leader_id;
+    Lead {
+        term: leader.term,
+        node: leader.node_id,
+    }
 }
 
 /// Where clients find the leader. Asked for with every write, so it copies nothing else.

@@ -321,9 +321,10 @@ impl MachineDb {
     pub(crate) fn begin_anew(&self, membership: &[u8], first: u64) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         let meta = self.table(META);
-        // Mirrors of the old cluster announce themselves to the new one when they have it.
-        let members = self.meta_under(b"member/").into_iter();
-        for (key, _) in members.chain(self.meta_under(b"mirror/")) {
+        // Mirrors of the old cluster announce themselves to the new one when they have it. Tokens begin with those that
+        // the secrets of the new one name: whoever holds another of the old is a stranger here.
+        let of_the_old = [b"member/".as_slice(), b"mirror/", b"token/"];
+        for (key, _) in of_the_old.iter().flat_map(|prefix| self.meta_under(prefix)) {
             batch.delete_cf(meta, key);
         }
         let before = self.state();

@@ -16,6 +16,7 @@ use service::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
+use super::permit::Permit;
 use super::tries::Tries;
 use super::weight::{BATCH_READING_MAX, reads, weight};
 use crate::command::{Answer, Command, Refusal, Reply, encode_commands};
@@ -25,7 +26,7 @@ use crate::raft::network::message::{Ask, NotNow, Proposed, Told};
 use crate::raft::view;
 
 /// Batches under way: some wait at the leader for its next entry while others are in it.
-const IN_FLIGHT: usize = 4;
+pub(super) const IN_FLIGHT: usize = 4;
 /// Times the batcher lets others run, and looks into the queue again, before it sends a batch off.
 const YIELDS: usize = 4;
 const BATCH_COMMANDS_MAX: usize = 1024;
@@ -90,7 +91,7 @@ impl Proposals {
     pub(super) async fn propose_unheld(&self, command: Command) -> Result<Reply, WriteError> {
         let repeatable = is_repeatable(&command);
         let encoded = encode_commands(&[command]).into();
-        let (proposed, again) = self.alone.send(encoded, repeatable, &mut None).await?;
+        let (proposed, again) = self.alone.send(encoded, repeatable, &mut Permit::none()).await?;
         let reply = proposed.replies.into_iter().next();
         settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)
     }
@@ -192,9 +193,6 @@ fn finish(bytes: &AtomicUsize, waiting: Waiting, answer: Result<Reply, WriteErro
     waiting.answer.send(answer).ok();
 }
 
-/// The right to be under way; given back early when the leader has changed.
-type Permit = Option<OwnedSemaphorePermit>;
-
 struct Sending {
     desk: Arc<Desk>,
     age_max: Duration,
@@ -210,7 +208,7 @@ impl Sending {
             .map(|waiting| (waiting.command, (waiting.bytes, waiting.answer)))
             .unzip();
         let count = commands.len();
-        let mut permit = Some(permit);
+        let mut permit = Permit::held(permit);
         let repeatable = commands.iter().all(is_repeatable);
         let encoded = encode_commands(&commands).into();
         let answer = self.send(encoded, repeatable, &mut permit).await;
@@ -256,7 +254,7 @@ impl Sending {
             };
             if why == NotNow::Overloaded && leader != Some(self.desk.peers.trust().identity.id()) {
                 // What frees room, or keeps a lease alive, may pass meanwhile.
-                drop(permit.take());
+                permit.lend();
             }
             tries.refused(why)?;
             let given_up = tries.may_have_happened() && !repeatable;
@@ -267,6 +265,9 @@ impl Sending {
             tokio::time::timeout(tries.pause(), view::leader_changes(&self.desk.raft, leader))
                 .await
                 .ok();
+            // Room comes for all that rest at the same moment, and must not be taken by them alone.
+            let again = tokio::time::timeout_at(deadline, permit.take_again());
+            again.await.map_err(|_elapsed| tries.failure())?;
         }
     }
 
@@ -292,7 +293,7 @@ impl Sending {
                 tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
             if changed.is_ok() {
                 // The next batch need not wait for what a silent leader may still say.
-                drop(permit.take());
+                permit.give_up();
                 tokio::time::sleep(grace).await;
             }
         };

@@ -59,16 +59,15 @@ pub struct ReadPoint {
 impl ReadPoint {
     /// Whether the changes from this revision on can still be told, all of them.
     pub fn check_watch(&self, from: u64) -> Result<(), ReadError> {
-        if from <= self.compacted {
-            return Err(ReadError::Compacted {
-                compacted: self.compacted,
-            });
+        let (compacted, first) = (self.compacted, self.generation.gaps.watch_floor());
+        // Whoever goes on behind what this names is not to be refused again.
+        if first > compacted && from <= first {
+            Err(ReadError::NeverHere { first })
+        } else if from <= compacted {
+            Err(ReadError::Compacted { compacted })
+        } else {
+            Ok(())
         }
-        let first = self.generation.gaps.watch_floor();
-        if from <= first {
-            return Err(ReadError::NeverHere { first });
-        }
-        Ok(())
     }
 }
 
@@ -214,5 +213,81 @@ pub(super) fn check_not_lost(point: &ReadPoint, revision: u64) -> Result<(), Rea
     match point.generation.gaps.behind(revision) {
         Some(first) => Err(ReadError::NeverHere { first }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::command::{Action, Actor, Command, Expect, Proposal, encode_commands};
+    use crate::machine::host::{Content, Item, MachineSettings};
+    use crate::raft::entry::log_id;
+    use crate::raft::types::StoredMembership;
+
+    fn opened(folder: &Path) -> Arc<Machine> {
+        let settings = MachineSettings {
+            memtable_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            ring_bytes: 1 << 20,
+            heads_bytes: 1 << 20,
+        };
+        Machine::open(folder, settings, Arc::default()).unwrap()
+    }
+
+    /// Writes twice, and gives up what was before the first of these.
+    fn write_and_compact(machine: &Machine) {
+        let put = || Action::Put {
+            key: Bytes::from_static(b"key"),
+            value: Bytes::from_static(b"value"),
+            lease: 0,
+            expect: Expect::Any,
+        };
+        let revision = machine.state().revision + 1;
+        let commands = [put(), put(), Action::Compact { revision }].map(|action| Command {
+            actor: Actor::System,
+            action,
+            once: None,
+        });
+        let index = machine.progress_now().applied_end;
+        let item = Item {
+            index,
+            id: serde_json::to_vec(&log_id(1, 1, index)).unwrap(),
+            content: Content::Proposal(Proposal::new(1, &encode_commands(&commands))),
+        };
+        machine.apply(vec![item]).unwrap();
+    }
+
+    #[test]
+    fn a_watch_is_refused_once_and_told_from_where_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = 1_000_000;
+        {
+            let before = opened(folder.path());
+            write_and_compact(&before);
+            let membership = serde_json::to_vec(&StoredMembership::default()).unwrap();
+            before.generation().db().begin_anew(&membership, first).unwrap();
+        }
+        let machine = opened(folder.path());
+        let point = present(&machine);
+        assert_eq!((point.compacted, point.revision), (1, first));
+        for from in [1, 2, 3, first] {
+            assert_eq!(
+                point.check_watch(from),
+                Err(ReadError::NeverHere { first }),
+                "from {from}"
+            );
+        }
+        assert_eq!(point.check_watch(first + 1), Ok(()));
+        // Later it has given up some of its own history.
+        write_and_compact(&machine);
+        let (point, compacted) = (present(&machine), first + 1);
+        for from in [1, first, compacted] {
+            assert_eq!(point.check_watch(from), Err(ReadError::Compacted { compacted }));
+        }
+        assert_eq!(point.check_watch(compacted + 1), Ok(()));
     }
 }

@@ -66,7 +66,8 @@ pub struct StoreConfig {
     pub snapshot_log_bytes: u64,
     /// Entries kept behind a snapshot for followers that are a little late.
     pub log_keep_entries: u64,
-    /// Bytes of entries after which those before an older snapshot are given up, however few they are.
+    /// Bytes of entries after which those before an older snapshot are given up, however few they are; a leader waits
+    /// for three times as many where a member lacks them.
     pub log_keep_bytes: u64,
     pub flush_every_s: u64,
     pub memtable_mib: usize,

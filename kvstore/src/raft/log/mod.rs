@@ -7,6 +7,7 @@
 mod check;
 mod pace;
 mod reader;
+mod reclaim;
 mod tail;
 mod writer;
 
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use check::{Checked, check_contiguity, drop_what_the_snapshot_covers};
 pub use pace::Pace;
 pub use reader::LogReader;
+use reclaim::Reclaimer;
 use tail::Tail;
 use writer::{Work, Writer};
 
@@ -137,7 +139,9 @@ impl LogStore {
         });
         let (queue, work) = mpsc::channel(QUEUE);
         let (broken, failed) = oneshot::channel();
-        let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics);
+        let removed_from = Arc::clone(&log);
+        let reclaimer = Reclaimer::start(move |end| removed_from.give_back_room(end))?;
+        let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics, reclaimer);
         let writer = Joined::spawn("log-writer", move || writer.run())?;
         let committed = committed.filter(|id| id.index < end);
         Ok((
@@ -325,6 +329,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 impl Log {
+    fn give_back_room(&self, end: u64) {
+        if let Err(error) = self.db.drop_files_before(end) {
+            tracing::warn!(%error, "the room of removed entries is given back later");
+        }
+    }
+
     fn last_log_id(&self) -> io::Result<Option<LogId>> {
         if let Some(last) = self.tail.last_log_id() {
             return Ok(Some(last));

@@ -222,6 +222,46 @@ async fn a_vote_that_the_log_lost_is_remembered() {
     assert_eq!(store.read_vote().await.expect("read"), Some(Vote::new(3, 2)));
 }
 
+/// Many large files are given up at once after a snapshot, which may take long.
+#[tokio::test]
+async fn entries_get_to_the_disk_while_the_room_of_others_is_given_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+    let reclaimer = Reclaimer::start(move |_end| {
+        held.recv_timeout(Duration::from_secs(20)).ok();
+    })
+    .expect("its thread starts");
+    let log = Arc::new(Log {
+        db: LogDb::open(&folder.path().join("db"), MEMTABLE).expect("opens"),
+        tail: Tail::new(0),
+        flushed: watch::Sender::new(0),
+        purged: AtomicU64::new(0),
+        vote: Mutex::new(None),
+        committed: Mutex::new(None),
+    });
+    let mark = TailMark::open(&folder.path().join("TAIL")).expect("opens");
+    let (queue, work) = mpsc::channel(QUEUE);
+    let (broken, ended) = oneshot::channel();
+    let writer = Writer::new(Arc::clone(&log), mark, work, broken, Arc::default(), reclaimer);
+    let writer = Joined::spawn("log-writer", move || writer.run()).expect("its thread starts");
+    let mut store = LogStore {
+        log,
+        queue,
+        committed: None,
+        purged: None,
+        _writer: Arc::new(writer),
+    };
+    store.blocking_append((0..10).map(entry)).await.expect("appended");
+    store.purge(log_id(1, 1, 4)).await.expect("purged");
+    for index in 10..13 {
+        let appending = store.blocking_append([entry(index)]);
+        let appended = tokio::time::timeout(Duration::from_secs(10), appending).await;
+        appended.expect("nothing holds it up").expect("appended");
+    }
+    drop(release);
+    close(store, ended).await;
+}
+
 /// What is read while the writer drops what it has synced: the range begins on disk and ends in the tail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_across_the_beginning_of_the_tail_leaves_nothing_out() {

@@ -13,6 +13,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Log;
+use super::reclaim::Reclaimer;
 use crate::metrics::NodeMetrics;
 use crate::raft::types::TypeConfig;
 use crate::storage::log_db::{LogBatch, LogDb, TailMark};
@@ -47,6 +48,7 @@ pub(super) struct Writer {
     work: mpsc::Receiver<Work>,
     broken: Option<oneshot::Sender<io::Error>>,
     metrics: Arc<NodeMetrics>,
+    reclaimer: Reclaimer,
     removed_below: u64,
 }
 
@@ -67,6 +69,7 @@ impl Writer {
         work: mpsc::Receiver<Work>,
         broken: oneshot::Sender<io::Error>,
         metrics: Arc<NodeMetrics>,
+        reclaimer: Reclaimer,
     ) -> Self {
         let removed_below = log.purged.load(std::sync::atomic::Ordering::Acquire);
         Self {
@@ -75,6 +78,7 @@ impl Writer {
             work,
             broken: Some(broken),
             metrics,
+            reclaimer,
             removed_below,
         }
     }
@@ -164,7 +168,7 @@ impl Writer {
             done.send(()).ok();
         }
         if let Some(end) = waiting.purged {
-            self.give_back_room(end);
+            self.reclaimer.removed_before(end);
         }
         Ok(())
     }
@@ -183,12 +187,5 @@ impl Writer {
         self.log.db.put_meta(batch, "purged", encoded);
         self.log.db.remove(batch, self.removed_below, end);
         self.removed_below = end;
-    }
-
-    /// Only once the removal is on disk: files are dropped without a word in the log of the database.
-    fn give_back_room(&self, end: u64) {
-        if let Err(error) = self.log.db.drop_files_before(end) {
-            tracing::warn!(%error, "the room of removed entries is given back later");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The console: one page on which one watches the whole, breaks it, and sees it heal.
 //! In reading order: `page` is what a browser gets first, `stream` what it is told from then on, `session` what
-//! is done while somebody looks, `nodes` asks the nodes, `board` collects what the probe sees, `picture` puts it
-//! into words, `guard` says who may do what.
+//! is done while somebody looks, `nodes` asks the nodes and `services` the others, `board` collects what the probe
+//! sees, `picture` puts it into words, `guard` says who may do what.
 //! Invariant: it costs nothing when nobody looks. It must not know how the supervisor does what it is asked.
 
 mod board;
@@ -9,6 +9,7 @@ mod guard;
 mod nodes;
 mod page;
 mod picture;
+mod services;
 mod session;
 mod stream;
 

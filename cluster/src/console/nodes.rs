@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use service::http::{self, Timeouts};
 use service::secrets::Secret;
 
+use super::services::{Readiness, Services};
 use crate::launcher::View;
 
 /// Nodes answer this from memory; one that takes longer is drowned, or gone.
@@ -19,6 +20,7 @@ const DEADLINE: Duration = Duration::from_millis(250);
 pub(super) struct Nodes {
     http: reqwest::Client,
     root: Secret,
+    pub(super) services: Services,
 }
 
 /// By the name of the process.
@@ -27,6 +29,8 @@ pub(super) struct Standings {
     pub(super) nodes: BTreeMap<String, NodeStatus>,
     /// As the leader sees them; empty without one.
     pub(super) mirrors: BTreeMap<String, MirrorStatus>,
+    /// As they said lately, each for itself.
+    pub(super) services: BTreeMap<String, Readiness>,
 }
 
 impl Nodes {
@@ -38,6 +42,7 @@ impl Nodes {
                 ..Timeouts::default()
             }),
             root,
+            services: Services::new(),
         }
     }
 
@@ -45,7 +50,7 @@ impl Nodes {
         self.root.expose()
     }
 
-    /// Of those that can answer.
+    /// Of those that can answer. The services are asked apart from this, since they may take their time.
     pub(super) async fn ask(&self, views: &[View]) -> Standings {
         let awake = views.iter().filter(|view| view.kind == "node" && view.is_awake());
         let asked = awake.map(async |view| {
@@ -55,6 +60,7 @@ impl Nodes {
         let mut standings = Standings {
             nodes: join_all(asked).await.into_iter().flatten().collect(),
             mirrors: BTreeMap::new(),
+            services: self.services.said(views),
         };
         if views.iter().any(|view| view.kind == "mirror")
             && let Some((leader, _)) = leader(&standings)
@@ -65,6 +71,15 @@ impl Nodes {
             standings.mirrors = named.map(|mirror| (mirror.name.clone(), mirror)).collect();
         }
         standings
+    }
+
+    /// The same for a page that begins: if nobody has looked until now, nobody has asked the services either.
+    pub(super) async fn ask_for_a_new_page(&self, views: &[View]) -> Standings {
+        let ((), standings) = tokio::join!(self.services.ask_if_due(views), self.ask(views));
+        Standings {
+            services: self.services.said(views),
+            ..standings
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, address: &str, path: &str) -> Option<T> {

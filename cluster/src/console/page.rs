@@ -183,7 +183,7 @@ fn round(length: f64) -> f64 {
 
 pub(super) async fn show(State(console): State<Arc<Console>>) -> problem::Result<Response> {
     let views = console.supervisor.present().processes;
-    let standings = console.nodes.ask(&views).await;
+    let standings = console.nodes.ask_for_a_new_page(&views).await;
     let picture = picture::draw(&views, &standings);
     let (mut entries, _) = console.supervisor.journal.read();
     entries.reverse();

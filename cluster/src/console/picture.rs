@@ -7,10 +7,13 @@ use kvstore_client::wire::mirror::MirrorStatus;
 use serde::Serialize;
 
 use super::nodes::{self, Standings};
+use super::services::Readiness;
 use crate::launcher::{Action, State, View};
 
 /// A follower that has less than this to fetch is up to date: under load something is always under way.
 const LAG_SMALL: u64 = 64;
+/// Of a process that is there and says nothing.
+const SILENT: &str = "does not answer";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Picture {
@@ -56,9 +59,11 @@ pub(super) fn draw(views: &[View], standings: &Standings) -> Picture {
         .iter()
         .map(|view| {
             let leads = leader.is_some_and(|(name, _)| name == view.name);
+            let said = standings.services.get(&view.name).copied();
             match standings.mirrors.get(&view.name) {
-                Some(mirror) if view.kind == "mirror" => portrait_of_mirror(view, mirror),
-                _ => portrait(view, standings.nodes.get(&view.name), leads, log_end),
+                Some(mirror) if view.kind == "mirror" => portrait_of_mirror(view, mirror, said),
+                _ if view.kind == "node" => portrait(view, standings.nodes.get(&view.name), leads, log_end),
+                _ => portrait_of_service(view, said),
             }
         })
         .collect();
@@ -91,9 +96,32 @@ fn portrait(view: &View, standing: Option<&NodeStatus>, leads: bool, log_end: Op
     }
 }
 
-fn portrait_of_mirror(view: &View, mirror: &MirrorStatus) -> Portrait {
+fn portrait_of_service(view: &View, said: Option<Readiness>) -> Portrait {
     let (says, health) = match absent(view.state) {
         Some(told) => told,
+        None => says_of_service(said),
+    };
+    Portrait {
+        says,
+        health,
+        ..portrait(view, None, false, None)
+    }
+}
+
+fn says_of_service(said: Option<Readiness>) -> (String, Health) {
+    let (says, health) = match said {
+        // Of one that was not asked yet it is known that it was ready when it had started.
+        Some(Readiness::Ready) | None => ("serves", Health::Good),
+        Some(Readiness::NotReady) => ("is not ready", Health::Waiting),
+        Some(Readiness::Silent) => (SILENT, Health::Bad),
+    };
+    (says.to_owned(), health)
+}
+
+fn portrait_of_mirror(view: &View, mirror: &MirrorStatus, said: Option<Readiness>) -> Portrait {
+    let (says, health) = match absent(view.state) {
+        Some(told) => told,
+        None if said == Some(Readiness::Silent) => says_of_service(said),
         None => says_of_mirror(mirror),
     };
     Portrait {
@@ -132,11 +160,8 @@ fn says(view: &View, standing: Option<&NodeStatus>, leads: bool, lag: Option<u64
     if let Some(told) = absent(view.state) {
         return told;
     }
-    if view.kind != "node" {
-        return ("serves".to_owned(), Health::Good);
-    }
     let Some(standing) = standing else {
-        return ("does not answer".to_owned(), Health::Bad);
+        return (SILENT.to_owned(), Health::Bad);
     };
     match lag {
         _ if leads => ("leads".to_owned(), Health::Good),
@@ -270,6 +295,35 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_hangs_or_is_not_ready_is_not_well() {
+        let mut shop = view("shop1", State::Running);
+        shop.kind = "petstore".to_owned();
+        let told = |said: Option<Readiness>, state: State| {
+            let standings = Standings {
+                nodes: [("n1".to_owned(), standing("leader", 12))].into(),
+                services: said.map(|said| ("shop1".to_owned(), said)).into_iter().collect(),
+                ..Standings::default()
+            };
+            let shop = View {
+                state,
+                ..shop.clone()
+            };
+            let picture = draw(&[view("n1", State::Running), shop], &standings);
+            (picture.headline, picture.processes[1].says.clone())
+        };
+        let (well, serves) = ("n1 leads, and all is well.".to_owned(), "serves".to_owned());
+        assert_eq!(told(None, State::Running), (well.clone(), serves.clone()));
+        assert_eq!(told(Some(Readiness::Ready), State::Running), (well, serves));
+        let (headline, says) = told(Some(Readiness::NotReady), State::Running);
+        assert_eq!(headline, "n1 leads; shop1 is not there yet.");
+        assert_eq!(says, "is not ready");
+        let (headline, says) = told(Some(Readiness::Silent), State::Running);
+        assert_eq!(headline, "n1 leads without shop1.");
+        assert_eq!(says, "does not answer");
+        assert_eq!(told(Some(Readiness::Ready), State::Killed).1, "killed");
+    }
+
+    #[test]
     fn of_two_leaders_the_newer_one_counts() {
         let mut old = standing("leader", 10);
         old.term = 4;
@@ -302,6 +356,7 @@ mod tests {
             let standings = Standings {
                 nodes: [("n1".to_owned(), standing("leader", 12))].into(),
                 mirrors: [("mirror-sync".to_owned(), mirror)].into(),
+                ..Standings::default()
             };
             let copy = View {
                 state: process,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::nodes::{self, Standings};
-use super::{Console, picture};
+use super::{Console, picture, services};
 use crate::launcher::View;
 use crate::launcher::journal::{Fault, Tone};
 use crate::probe::{Probe, Tally};
@@ -73,7 +73,22 @@ impl Session {
                 Err(error) => tracing::warn!(%error, "the probe cannot work"),
             }
         };
-        tokio::join!(end, probing, self.watch(), self.tell(), self.pass_on());
+        let asking = async {
+            tokio::select! {
+                () = self.ask_services() => {}
+                () = self.stop.cancelled() => {}
+            }
+        };
+        tokio::join!(end, probing, asking, self.watch(), self.tell(), self.pass_on());
+    }
+
+    /// Apart from the nodes: a service that hangs shall not hold up what is told of a fault.
+    async fn ask_services(&self) {
+        loop {
+            let views = self.console.supervisor.present().processes;
+            self.console.nodes.services.ask(&views).await;
+            tokio::time::sleep(services::ASK_EVERY).await;
+        }
     }
 
     fn with_board<T>(&self, work: impl FnOnce(&mut Board) -> T) -> T {

@@ -115,7 +115,7 @@ pub(super) async fn events(State(console): State<Arc<Console>>) -> Result<Respon
 impl Viewer {
     async fn tell_the_present(&mut self) {
         let views = self.console.supervisor.present().processes;
-        let standings = self.console.nodes.ask(&views).await;
+        let standings = self.console.nodes.ask_for_a_new_page(&views).await;
         self.first
             .push_back(frame("picture", &picture::draw(&views, &standings)));
         let (entries, _) = self.console.supervisor.journal.read();

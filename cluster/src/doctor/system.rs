@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use futures_util::future::join_all;
 use kvstore_client::KvClient;
 use kvstore_client::wire::cluster::{Cluster, NodeStatus, Role};
 use service::http;
@@ -9,6 +11,7 @@ use time::OffsetDateTime;
 
 use super::Finding;
 use crate::context::Context;
+use crate::launcher::place::Place;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const LAG_WARNING: u64 = 10_000;
@@ -17,8 +20,11 @@ const CLOCK_WARNING: time::Duration = time::Duration::seconds(3);
 
 struct Seen {
     name: String,
-    status: Option<NodeStatus>,
-    clock: Option<OffsetDateTime>,
+    status: anyhow::Result<NodeStatus>,
+    /// Whether somebody is at its address, whatever was answered there.
+    is_there: bool,
+    /// How far its clock was from that of this machine when it answered.
+    clock_off: Option<time::Duration>,
 }
 
 pub(super) async fn examine(context: &Context) -> Vec<Finding> {
@@ -29,15 +35,11 @@ pub(super) async fn examine(context: &Context) -> Vec<Finding> {
         .token("root")
         .map(|token| token.expose().to_owned())
         .unwrap_or_default();
-    let mut seen = Vec::new();
-    for node in &context.config.nodes {
-        seen.push(look(node.name(), &node.client, &token).await);
-    }
-    if seen.iter().all(|seen| seen.status.is_none()) {
-        return vec![Finding::good(
-            "cluster",
-            "does not run, or cannot be reached from here",
-        )];
+    let nodes = context.config.nodes.iter();
+    // Side by side: one that hangs shall not hold up what is seen of the others.
+    let seen = join_all(nodes.map(|node| look(node.name(), &node.client, &token))).await;
+    if seen.iter().all(|seen| seen.status.is_err()) {
+        return vec![silence(Place::new(&context.data).is_locked(), &seen)];
     }
     let mut findings = vec![clocks(&seen), versions(&seen)];
     let client = client(&context.config.client_addresses(), &token);
@@ -68,36 +70,72 @@ fn client(addresses: &[String], token: &str) -> Option<KvClient> {
 }
 
 async fn look(name: String, address: &str, token: &str) -> Seen {
-    let status = match client(&[address.to_owned()], token) {
-        Some(client) => client.status().await.ok(),
-        None => None,
+    let status = async {
+        let client = client(&[address.to_owned()], token).context("its address is not usable")?;
+        anyhow::Ok(client.status().await?)
     };
-    let answer = http::client(DEADLINE)
-        .get(format!("{}/livez", http::base(address)))
-        .send()
-        .await
-        .ok();
-    let date = answer.and_then(|answer| {
+    let alive = async {
+        let livez = format!("{}/livez", http::base(address));
+        let answer = http::client(DEADLINE).get(livez).send().await;
+        (answer, OffsetDateTime::now_utc())
+    };
+    let (status, (answer, now)) = tokio::join!(status, alive);
+    let is_there = match &answer {
+        Ok(_) => true,
+        // It was connected to, and said nothing.
+        Err(error) => error.is_timeout() && !error.is_connect(),
+    };
+    let clock = answer.ok().and_then(|answer| {
         let date = answer.headers().get("date")?.to_str().ok()?;
         httpdate::parse_http_date(date).ok().map(OffsetDateTime::from)
     });
     Seen {
         name,
         status,
-        clock: date,
+        is_there,
+        clock_off: clock.map(|clock| (now - clock).abs()),
     }
 }
 
-fn clocks(seen: &[Seen]) -> Finding {
-    let now = OffsetDateTime::now_utc();
-    let off = |clock: OffsetDateTime| (now - clock).abs();
-    let wrong = seen.iter().filter_map(|seen| {
-        let off = off(seen.clock?);
-        (off >= CLOCK_WARNING).then(|| format!("{} by {off:.0}", seen.name))
+/// No node says how it stands: that is well only where none is meant to run.
+fn silence(held: bool, seen: &[Seen]) -> Finding {
+    if !held && !seen.iter().any(|seen| seen.is_there) {
+        return Finding::good("cluster", "does not run, or cannot be reached from here");
+    }
+    let reasons = seen.iter().filter_map(|seen| {
+        let error = seen.status.as_ref().err()?;
+        Some(format!("{}: {error:#}", seen.name))
     });
-    let wrong: Vec<String> = wrong.collect();
+    let reasons: Vec<String> = reasons.collect();
+    Finding::bad(
+        "cluster",
+        format!("runs, but no node says how it stands ({})", reasons.join("; ")),
+        "See `menagerie status` and `menagerie logs`. Nodes that do not know the token are of another cluster than \
+         secrets.toml in the data folder.",
+    )
+}
+
+fn clocks(seen: &[Seen]) -> Finding {
+    let read = seen
+        .iter()
+        .filter_map(|seen| Some((seen.name.as_str(), seen.clock_off?)));
+    let read: Vec<(&str, time::Duration)> = read.collect();
+    if read.is_empty() {
+        return Finding::warning(
+            "clocks",
+            "no node has told the time",
+            "Whether they agree is not known: look again when the nodes answer.",
+        );
+    }
+    let wrong = read.iter().filter(|(_, off)| *off >= CLOCK_WARNING);
+    let wrong: Vec<String> = wrong.map(|(name, off)| format!("{name} by {off:.0}")).collect();
     if wrong.is_empty() {
-        return Finding::good("clocks", "agree with this machine's to the second");
+        let said = format!(
+            "{} of {} nodes agree with this machine's to the second",
+            read.len(),
+            seen.len()
+        );
+        return Finding::good("clocks", said);
     }
     Finding::warning(
         "clocks",
@@ -107,15 +145,14 @@ fn clocks(seen: &[Seen]) -> Finding {
 }
 
 fn versions(seen: &[Seen]) -> Finding {
-    let mut versions: Vec<&str> = seen
-        .iter()
-        .filter_map(|seen| seen.status.as_ref())
-        .map(|status| status.version.as_str())
-        .collect();
+    let told = seen.iter().filter_map(|seen| seen.status.as_ref().ok());
+    let mut versions: Vec<&str> = told.map(|status| status.version.as_str()).collect();
+    let read = versions.len();
     versions.sort_unstable();
     versions.dedup();
     if versions.len() == 1 {
-        return Finding::good("versions", format!("all nodes run {}", versions[0]));
+        let said = format!("{read} of {} nodes run {}", seen.len(), versions[0]);
+        return Finding::good("versions", said);
     }
     Finding::warning(
         "versions",
@@ -153,4 +190,42 @@ fn members(cluster: &Cluster) -> Vec<Finding> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn seen(is_there: bool) -> Seen {
+        Seen {
+            name: "n1".to_owned(),
+            status: Err(anyhow::anyhow!("it does not know the token")),
+            is_there,
+            clock_off: None,
+        }
+    }
+
+    #[test]
+    fn silence_is_well_only_where_nobody_is_meant_to_speak() {
+        let nobody = silence(false, &[seen(false), seen(false)]);
+        assert_eq!(nobody.verdict, Verdict::Good);
+        let refused = silence(false, &[seen(false), seen(true)]);
+        assert_eq!(refused.verdict, Verdict::Bad);
+        assert!(refused.said.contains("n1: it does not know the token"));
+        assert_eq!(silence(true, &[seen(false)]).verdict, Verdict::Bad);
+    }
+
+    #[test]
+    fn clocks_that_nobody_has_read_are_not_said_to_agree() {
+        assert_eq!(clocks(&[seen(true)]).verdict, Verdict::Warning);
+        let clock = |seconds| Seen {
+            clock_off: Some(time::Duration::seconds(seconds)),
+            ..seen(true)
+        };
+        let part = clocks(&[clock(1), seen(true)]);
+        assert_eq!(part.verdict, Verdict::Good);
+        assert!(part.said.starts_with("1 of 2 nodes"), "{}", part.said);
+        assert_eq!(clocks(&[clock(1), clock(3)]).verdict, Verdict::Warning);
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use service::config::{Config, Role};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::Session;
 use crate::context::{Context, until_interrupted};
@@ -52,8 +53,14 @@ impl Snapshot {
         );
         let began = std::time::Instant::now();
         let beside = beside(&self.file)?;
-        until_interrupted(fetch(session, &beside)).await?;
-        let head = check(beside.path(), session.output)?;
+        let mut head = None;
+        until_interrupted(async {
+            fetch(session, &beside).await?;
+            head = Some(check_aside(beside.path(), session.output).await?);
+            Ok(())
+        })
+        .await?;
+        let head = head.context("look at the backup")?;
         name(beside, &self.file)?;
         if session.output.json {
             let mut document = document(&head);
@@ -117,9 +124,27 @@ async fn fetch(session: &Session, beside: &NamedTempFile) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn check(file: &Path, output: Output) -> anyhow::Result<Head> {
+/// On a thread of its own, so that whoever interrupts us is heard: this takes as long as the file is large.
+async fn check_aside(file: &Path, output: Output) -> anyhow::Result<Head> {
+    let file = file.to_path_buf();
+    aside(move |is_wanted| check(&file, is_wanted, output)).await?
+}
+
+/// Work that blocks, and ends soon after nobody waits for it any longer, since then it is not wanted.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let nobody_waits = CancellationToken::new();
+    let _waiting = nobody_waits.clone().drop_guard();
+    let working = tokio::task::spawn_blocking(move || work(&|| !nobody_waits.is_cancelled()));
+    working
+        .await
+        .context("wait for the thread that looks at the backup")
+}
+
+fn check(file: &Path, is_wanted: &dyn Fn() -> bool, output: Output) -> anyhow::Result<Head> {
     let bar = output.byte_progress("verify", Some(0));
-    let head = backup::verify(file, &mut |done, all| {
+    let head = backup::verify(file, is_wanted, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });
@@ -141,7 +166,8 @@ pub(crate) fn document(head: &Head) -> serde_json::Value {
 
 impl Verify {
     pub(super) fn run(&self, output: Output) -> anyhow::Result<()> {
-        let head = check(&self.file, output)?;
+        // A signal ends this process at once.
+        let head = check(&self.file, &|| true, output)?;
         if output.json {
             return Ok(output.document(&document(&head))?);
         }
@@ -243,8 +269,24 @@ fn voters(config: &Config, data: &Path, only: &[u64]) -> anyhow::Result<Vec<NewN
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_longer_ends() {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let work = aside(move |is_wanted| {
+            while is_wanted() {
+                std::thread::yield_now();
+            }
+            let _ = ended.send(());
+        });
+        let waited = tokio::time::timeout(Duration::from_millis(10), work).await;
+        assert!(waited.is_err(), "it does not end by itself");
+        let end = tokio::time::timeout(Duration::from_secs(30), end).await;
+        end.unwrap().unwrap();
+    }
 
     #[test]
     fn a_backup_is_private_and_takes_nobodys_place() {

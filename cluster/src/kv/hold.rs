@@ -2,14 +2,16 @@
 //! Invariant: the command never outlives its lease. Whatever asks us to end is passed on to it, and the lease is kept
 //! until it has ended; when the lease is lost it is ended, since another may already have taken over what the lease
 //! stood for: with its whole group of processes, unless it has a terminal, where it must stay in the foreground's.
+//! While we are made to stand still (Ctrl-Z) so is it, and it goes on only if the lease still lives. A SIGSTOP nobody
+//! hears, so that is no way to stop a holder.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use kvstore_client::wire::LeaseId;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
@@ -19,6 +21,9 @@ use crate::leash::on_leash;
 
 /// The id of the lease, for the command that runs under it.
 const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
+
+/// What a command gets that the terminal has told to stand still, to leave its screen in order first.
+const TIDY: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub(super) struct Hold {
@@ -36,6 +41,13 @@ impl Hold {
         let (program, arguments) = self.command.split_first().context("no command")?;
         let lease = session.client.lease_keep(self.ttl).await?;
         let mut asked = Asked::listen().context("take over the signals")?;
+        // It counts from when it was asked for, and the answer may have taken longer than it lasts.
+        ensure!(
+            !lease.is_lost(),
+            "the lease {} ran out before {program:?} could begin: the store takes longer than {:?}",
+            lease.id(),
+            self.ttl
+        );
         let mut running = Running::start(program, arguments, lease.id())?;
         let ended = loop {
             let signal = tokio::select! {
@@ -43,7 +55,15 @@ impl Hold {
                 () = lease.lost() => break None,
                 signal = asked.next() => signal,
             };
-            running.pass_on(signal);
+            if signal != Signal::TSTP {
+                running.pass_on(signal);
+                continue;
+            }
+            running.stand_still().await;
+            if lease.is_lost() {
+                break None;
+            }
+            running.send(Signal::CONT);
         };
         let Some(ended) = ended else {
             running.end().await?;
@@ -60,26 +80,55 @@ impl Hold {
     }
 }
 
-/// What asks a process to end, and would end this one at once.
+/// What asks a process to end or to stand still, and would do that to this one at once.
 struct Asked {
     terminate: unix::Signal,
     interrupt: unix::Signal,
+    quit: unix::Signal,
+    stand_still: unix::Signal,
+    /// None: it is ignored, as under `nohup`, and so it stays, for the command too.
+    hang_up: Option<unix::Signal>,
 }
 
 impl Asked {
     fn listen() -> std::io::Result<Self> {
+        let hang_up = (!is_ignored(Signal::HUP)).then(|| signal(SignalKind::hangup()));
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            stand_still: signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
+            hang_up: hang_up.transpose()?,
         })
     }
 
     async fn next(&mut self) -> Signal {
+        let hang_up = self.hang_up.as_mut();
+        let hung_up = async {
+            match hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.interrupt.recv() => Signal::INT,
+            _ = self.quit.recv() => Signal::QUIT,
+            _ = self.stand_still.recv() => Signal::TSTP,
+            _ = hung_up => Signal::HUP,
         }
     }
+}
+
+/// Whether this process was begun so that it does not hear a signal. Where the kernel cannot be asked, it does.
+fn is_ignored(signal: Signal) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| says_ignored(&status, signal))
+}
+
+fn says_ignored(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| (mask >> (signal.as_raw() - 1)) & 1 == 1)
 }
 
 struct Running {
@@ -109,9 +158,22 @@ impl Running {
     }
 
     fn pass_on(&self, signal: Signal) {
-        // An interrupt from the terminal has come to it as well.
-        if self.has_group || signal != Signal::INT {
+        // What a key of the terminal means has come to it as well.
+        let is_key = signal == Signal::INT || signal == Signal::QUIT;
+        if self.has_group || !is_key {
             self.send(signal);
+        }
+    }
+
+    /// Makes the command stand still, and then this process; returns when somebody has let this one go on.
+    async fn stand_still(&self) {
+        if !self.has_group {
+            tokio::time::sleep(TIDY).await;
+        }
+        self.send(Signal::STOP);
+        // It ends here, in the thread that says it, until the process is told to go on.
+        if let Err(error) = kill_process(getpid(), Signal::STOP) {
+            tracing::debug!(%error, "cannot stand still");
         }
     }
 
@@ -131,5 +193,19 @@ impl Running {
         self.send(Signal::KILL);
         self.child.wait().await.context("end the command")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_ignores_is_read_from_what_the_kernel_tells() {
+        let status = |mask: &str| format!("Name:\tmenagerie\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
+        assert!(says_ignored(&status("0000000000001001"), Signal::HUP));
+        assert!(!says_ignored(&status("0000000000001000"), Signal::HUP));
+        assert!(says_ignored(&status("0000000000000004"), Signal::QUIT));
+        assert!(!says_ignored("Name:\tmenagerie\n", Signal::HUP));
     }
 }

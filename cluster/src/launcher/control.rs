@@ -24,7 +24,8 @@ const REQUEST_BYTES_MAX: u64 = 4096;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const CONNECTIONS_MAX: usize = 64;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-/// A supervisor that begins holds the folder before it listens, and one that ends does so for a while after.
+/// A supervisor that begins holds the folder before it listens, and one whose processes have all stopped for a moment
+/// after it has listened.
 const MOMENT_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -109,7 +110,8 @@ pub(crate) fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers requests until the tasks stop; those under way are answered to their end.
+/// Answers requests until all processes have stopped, which takes its time when one hangs: who asks meanwhile how it
+/// stands, or for the end, is answered. Requests under way are answered to their end.
 pub(crate) async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, tasks: Tasks) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -118,8 +120,10 @@ pub(crate) async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, t
             return;
         };
         let accepted = tokio::select! {
+            // Who was let in before the socket's name went is answered too.
+            biased;
             accepted = listener.accept() => accepted,
-            () = tasks.stopping() => return,
+            () = supervisor.until_stopped() => return,
         };
         let Ok((stream, _)) = accepted else { continue };
         let supervisor = Arc::clone(&supervisor);

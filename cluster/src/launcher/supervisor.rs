@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use service::config::Step;
 use service::http::{self, Timeouts};
 use service::secrets;
@@ -152,6 +152,10 @@ impl Supervisor {
                 self.until_stopped().await;
                 return Answer::Stopped;
             }
+            // What has been stopped must not be started again behind the back of whoever stops it.
+            Request::Act { .. } if self.tasks.is_stopping() => Err(anyhow!(
+                "the launcher stops everything: `menagerie down` waits for that, `menagerie up` starts it again"
+            )),
             Request::Act { action, name } => match self.handle(&name).await {
                 Ok(handle) => handle.act(action).await,
                 Err(error) => Err(error),
@@ -213,7 +217,8 @@ impl Supervisor {
         Some(format!("n{id}"))
     }
 
-    async fn until_stopped(&self) {
+    /// Returns when the last process has ended.
+    pub(super) async fn until_stopped(&self) {
         let mut stopped = self.stopped.subscribe();
         // The sender lives in self, so waiting cannot fail.
         let _ = stopped.wait_for(|stopped| *stopped).await;

@@ -6,7 +6,7 @@ use kvstore_client::RangeRequest;
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::harness::{Cluster, SOON, wait_until};
+use crate::harness::{Cluster, SOON, free_ports, signal, wait_until};
 
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
@@ -245,4 +245,49 @@ async fn the_probe_works_only_while_somebody_looks() {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_is_not_called_well() {
+    let cluster = Cluster::with(1, |config| {
+        let ports = free_ports(1).into_iter();
+        config.payment.addresses = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+    });
+    cluster.up().await;
+    let (well, without) = ("n1 leads, and all is well.", "n1 leads without pay1.");
+    let a_new_page_says = async |headline: &str| {
+        wait_until(headline, SOON, async || {
+            let page = cluster.http.get(cluster.console("/")).send().await.unwrap();
+            let page = page.text().await.unwrap();
+            if page.contains(headline) {
+                Ok(())
+            } else {
+                Err(page)
+            }
+        })
+        .await;
+    };
+    a_new_page_says(well).await;
+    let pid = cluster.pid("pay1").await.unwrap();
+    signal(pid, "STOP");
+    a_new_page_says(without).await;
+    signal(pid, "CONT");
+    a_new_page_says(well).await;
+
+    // A page that is open hears of it.
+    let events = cluster.http.get(cluster.console("/events")).send().await;
+    let mut events = events.unwrap().bytes_stream();
+    let mut heard = String::new();
+    for headline in [well, without, well] {
+        let told = async {
+            while !heard.contains(headline) {
+                let piece = events.next().await.unwrap().unwrap();
+                heard.push_str(&String::from_utf8_lossy(&piece));
+            }
+        };
+        tokio::time::timeout(SOON, told).await.unwrap();
+        heard.clear();
+        signal(pid, if headline == well { "STOP" } else { "CONT" });
+    }
+    signal(pid, "CONT");
 }

@@ -60,6 +60,26 @@ async fn what_is_wrong_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn nodes_that_hang_are_not_taken_for_none() {
+    let cluster = Cluster::start(3).await;
+    cluster.pause("n2").await;
+    let ran = cluster.run(&["--json", "doctor"]).await;
+    let found: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+    // The clocks of the others are not off by the time that was waited for it.
+    assert_eq!(verdict(&found, "clocks"), "good");
+    for what in ["clocks", "versions"] {
+        let finding = found.iter().find(|finding| finding["what"] == what).unwrap();
+        let said = finding["said"].as_str().unwrap();
+        assert!(said.starts_with("2 of 3 nodes"), "{said}");
+    }
+    for name in ["n1", "n3"] {
+        cluster.pause(name).await;
+    }
+    let found = findings(&cluster, 1).await;
+    assert_eq!(verdict(&found, "cluster"), "bad");
+}
+
+#[tokio::test]
 async fn a_disk_with_too_little_room_is_bad() {
     let cluster = Cluster::with(3, |config| config.limits.disk_free_bytes_min = 1 << 40);
     std::fs::create_dir_all(cluster.data()).unwrap();

@@ -168,7 +168,7 @@ fn hold(cluster: &Cluster, script: &str) -> tokio::process::Child {
 }
 
 /// A line that a script writes into a file.
-async fn line(cluster: &Cluster, file: &str) -> String {
+pub(crate) async fn line(cluster: &Cluster, file: &str) -> String {
     let path = cluster.folder().join(file);
     wait_until(file, SOON, async || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -178,7 +178,7 @@ async fn line(cluster: &Cluster, file: &str) -> String {
     .await
 }
 
-async fn wait_for_end(pid: u32) {
+pub(crate) async fn wait_for_end(pid: u32) {
     wait_until("a process to end", SOON, async || {
         if lives(pid) {
             Err(format!("{pid} lives"))

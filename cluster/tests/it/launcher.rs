@@ -247,6 +247,45 @@ async fn an_up_that_is_interrupted_leaves_nothing_running() {
 }
 
 #[tokio::test]
+async fn while_one_is_slow_to_stop_the_launcher_still_answers() {
+    let cluster = Cluster::start(1).await;
+    let mut watch = cluster.command(&["status", "--watch", "--json"]);
+    let watch = watch.stdout(Stdio::piped()).kill_on_drop(true);
+    let mut watch = watch.spawn().unwrap();
+    // Put aside behind the launcher's back it hears no SIGTERM, and is killed only after a while.
+    signal(cluster.pid("n1").await.unwrap(), "STOP");
+    let mut first = cluster.command(&["down"]);
+    let first = first.stdout(Stdio::null()).kill_on_drop(true);
+    let mut first = first.spawn().unwrap();
+    wait_until("everything to be stopped", SOON, async || {
+        let told = cluster.run(&["start", "n1"]).await.fails(1);
+        if told.contains("stops everything") {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    })
+    .await;
+    cluster.run(&["status"]).await.ok();
+    cluster.run(&["down"]).await.ok();
+    let ended = tokio::time::timeout(SOON, first.wait()).await.unwrap();
+    assert!(ended.unwrap().success());
+    // Who watches sees the end, and goes on.
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let end = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the watch goes on");
+            let status: Value = serde_json::from_str(&line).unwrap();
+            if status["supervisor"].is_null() {
+                return states(&status);
+            }
+        }
+    };
+    let end = tokio::time::timeout(SOON, end).await.unwrap();
+    assert_eq!(end, [("n1".to_owned(), "stopped".to_owned())]);
+}
+
+#[tokio::test]
 async fn the_data_folder_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let cluster = Cluster::start(1).await;

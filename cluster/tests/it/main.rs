@@ -19,6 +19,7 @@ mod doctor;
 mod faults;
 mod kv;
 mod kv_admin;
+mod kv_hold;
 mod kv_patience;
 mod kv_watch;
 mod launcher;

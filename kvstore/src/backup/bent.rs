@@ -8,7 +8,7 @@ use kvstore_client::wire::mirror::KeptAnswer;
 use sha2::{Digest as _, Sha256};
 
 use super::assemble::kept;
-use super::format::{BEGIN, END, Head, Reader};
+use super::format::{BEGIN, END, Head, Reader, verify};
 use crate::bent::feed;
 use crate::command::{Answer, MirrorsWere, Reply};
 use crate::machine::snapshot::ManifestFile;
@@ -61,6 +61,16 @@ fn files() {
     let whole = around(&head());
     assert_eq!(read(&whole[..]).expect("it is whole").revision, 7);
     feed(&[whole], |bytes| drop(read(bytes)));
+}
+
+#[test]
+fn files_that_nobody_wants_to_know_of_any_longer() {
+    let file = tempfile::NamedTempFile::new().expect("there is a folder for it");
+    std::fs::write(file.path(), around(&head())).expect("there is room for it");
+    let read = |is_wanted: &dyn Fn() -> bool| verify(file.path(), is_wanted, &mut |_done, _all| ());
+    assert_eq!(read(&|| true).expect("it is whole").revision, 7);
+    let ended = read(&|| false).expect_err("it is not read to its end");
+    assert!(format!("{ended:#}").contains("nobody waits"), "{ended:#}");
 }
 
 #[test]

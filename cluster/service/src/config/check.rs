@@ -115,6 +115,35 @@ fn relations(config: &Config, faults: &mut Faults<'_>) {
     }
 }
 
+/// What the launcher itself calls something: words of its commands, logs, folders beside those of the processes, and
+/// certificates beside theirs.
+const OF_THE_LAUNCHER: [&str; 8] = [
+    "backups",
+    "ca",
+    "client",
+    "console",
+    "leader",
+    "logs",
+    "supervisor",
+    "tls",
+];
+
+/// Who has this name, of all that models and mirrors cannot share one with: each name is that of one process, its log,
+/// its folder and its certificate.
+pub(super) fn holder(config: &Config, name: &str) -> Option<&'static str> {
+    let nodes = config.nodes.iter().map(|node| (node.name(), "a node"));
+    let payments = config.payment.instances();
+    let payments = payments.map(|(name, _)| (name, "a payment service"));
+    let shops = config.shop.instances().map(|(name, _)| (name, "a shop"));
+    let consensus = config.consensus.instances();
+    let consensus = consensus.map(|(name, _)| (name, "a consensus"));
+    let gateway = std::iter::once(("gateway".to_owned(), "the gateway"));
+    let launcher = OF_THE_LAUNCHER.map(|name| (name.to_owned(), "the launcher"));
+    let services = payments.chain(shops).chain(gateway).chain(consensus);
+    let mut all = nodes.chain(services).chain(launcher);
+    all.find(|(taken, _)| taken == name).map(|(_, holder)| holder)
+}
+
 fn ids(config: &Config, faults: &mut Faults<'_>) {
     if config.voters().is_empty() {
         faults.add(

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use super::check::Faults;
+use super::check::{Faults, holder};
 use super::place::Step;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,8 +102,16 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
             let fault = format!("name = \"{name}\" must be 1 to 63 small letters, digits or hyphens");
             faults.add(&place("name"), fault);
         }
-        if seen.insert(name.as_str(), index).is_some() || is_taken(config, name) {
+        let model = || config.models.iter().any(|model| model.name == *name);
+        if seen.insert(name.as_str(), index).is_some() {
             faults.add(&place("name"), format!("name = \"{name}\" is taken already"));
+        } else if let Some(holder) = holder(config, name).or_else(|| model().then_some("a model")) {
+            // Earlier versions took some of these names, so somebody may have one.
+            let fault = format!(
+                "name = \"{name}\" is taken already, by {holder}: call the mirror something else, such as \
+                 \"mirror-{name}\". It makes its copy anew; `menagerie kv mirror delete {name}` takes the old one out"
+            );
+            faults.add(&place("name"), fault);
         }
         if !(1..=INTERVAL_MS_MAX).contains(&mirror.interval_ms) {
             let fault = format!(
@@ -113,16 +121,4 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
             faults.add(&place("interval_ms"), fault);
         }
     }
-}
-
-/// Whether a process of another kind has this name, or a folder of the launcher.
-fn is_taken(config: &Config, name: &str) -> bool {
-    let nodes = config.nodes.iter().map(super::NodeConfig::name);
-    let payments = config.payment.instances().map(|(name, _)| name);
-    let shops = config.shop.instances().map(|(name, _)| name);
-    let consensus = config.consensus.instances().map(|(name, _)| name);
-    let models = config.models.iter().map(|model| model.name.clone());
-    let folders = ["gateway", "supervisor", "logs", "backups"].map(str::to_owned);
-    let others = nodes.chain(payments).chain(shops).chain(consensus).chain(models);
-    others.chain(folders).any(|taken| taken == name)
 }

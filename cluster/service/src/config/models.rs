@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::check::Faults;
+use super::check::{Faults, holder};
 use super::place::Step;
 use super::predictors::Behaviour;
 use super::{Config, PredictorConfig};
@@ -22,9 +22,17 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
                 fault,
             );
         }
-        if seen.insert(model.name.as_str(), index).is_some() || is_taken(config, &model.name) {
-            let path = [Step::Key("predictor"), Step::Index(index), Step::Key("name")];
-            faults.add(&path, format!("name = \"{}\" is taken already", model.name));
+        let name = &model.name;
+        let path = [Step::Key("predictor"), Step::Index(index), Step::Key("name")];
+        if seen.insert(name.as_str(), index).is_some() {
+            faults.add(&path, format!("name = \"{name}\" is taken already"));
+        } else if let Some(holder) = holder(config, name) {
+            // Earlier versions took such a name, so somebody may have it.
+            let fault = format!(
+                "name = \"{name}\" is taken already, by {holder}: call the model something else, such as \
+                 \"model-{name}\". It joins the consensus anew; DELETE /models/{name} there lets the old one leave"
+            );
+            faults.add(&path, fault);
         }
     }
     words(&config.consensus.features, "features", (1, FEATURES_MAX), faults);
@@ -42,14 +50,6 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
             );
         }
     }
-}
-
-/// Whether a process of another kind has this name.
-fn is_taken(config: &Config, name: &str) -> bool {
-    let nodes = config.nodes.iter().map(super::NodeConfig::name);
-    let payments = config.payment.instances().map(|(name, _)| name);
-    let consensus = config.consensus.instances().map(|(name, _)| name);
-    nodes.chain(payments).chain(consensus).any(|taken| taken == name)
 }
 
 fn faults_of(model: &PredictorConfig) -> Vec<(&'static str, String)> {

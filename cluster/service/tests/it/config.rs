@@ -310,6 +310,44 @@ fn models_that_cannot_be_are_refused() {
     ");
 }
 
+/// Its log, its folder or its certificate would be that of another, or a command would mean either.
+#[test]
+fn no_model_and_no_mirror_has_the_name_of_something_else() {
+    let services = "[payment]\naddresses = [\"127.0.0.1:4001\"]\n[shop]\naddresses = [\"127.0.0.1:3001\"]\n\
+                    [consensus]\naddresses = [\"127.0.0.1:6001\"]\n";
+    let model = "[[predictor]]\nname = \"NAME\"\nmodel = \"knn\"\naddress = \"127.0.0.1:5001\"\n";
+    let mirror = "[[mirror]]\nname = \"NAME\"\naddress = \"127.0.0.1:3010\"\n";
+    let of_processes = ["n1", "pay1", "shop1", "gateway", "consensus"];
+    let of_the_launcher = [
+        "leader",
+        "supervisor",
+        "logs",
+        "backups",
+        "tls",
+        "ca",
+        "client",
+        "console",
+    ];
+    for name in of_processes.into_iter().chain(of_the_launcher) {
+        for (one, other) in [(model, "call the model"), (mirror, "call the mirror")] {
+            let said = refused(&(services.to_owned() + &one.replace("NAME", name)));
+            let expected = format!("cluster.toml:8: name = \"{name}\" is taken already, by ");
+            assert!(said.starts_with(&expected) && said.contains(other), "{said}");
+            assert!(!said.contains('\n'), "said once: {said}");
+        }
+    }
+    for free in ["shop2", "knn", "gateways"] {
+        let text = services.to_owned() + &model.replace("NAME", free);
+        config::parse(&text, "cluster.toml").unwrap();
+    }
+    let both = refused(&(model.replace("NAME", "knn") + &mirror.replace("NAME", "knn")));
+    assert!(
+        both.starts_with("cluster.toml:6: name = \"knn\" is taken already, by a model"),
+        "{both}"
+    );
+    assert_snapshot!(refused(&(services.to_owned() + &model.replace("NAME", "shop1"))), @r#"cluster.toml:8: name = "shop1" is taken already, by a shop: call the model something else, such as "model-shop1". It joins the consensus anew; DELETE /models/shop1 there lets the old one leave"#);
+}
+
 #[test]
 fn behaviours_are_words_and_numbers() {
     assert_eq!("turn-bad-after 20".parse(), Ok(Behaviour::TurnBadAfter(20)));

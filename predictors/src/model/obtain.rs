@@ -123,7 +123,7 @@ impl Obtaining {
 
 /// Anybody may ask: they get a sentence of ours, and nothing of what the store or a parser said, such as keys.
 fn public(error: &anyhow::Error) -> String {
-    if error.chain().any(|cause| cause.is::<Error>()) {
+    if error.chain().any(|cause| cause.downcast_ref::<Error>().is_some()) {
         return "the store does not do what is needed for it, and the log of the model says why".to_owned();
     }
     error.to_string()

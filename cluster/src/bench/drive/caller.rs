@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};

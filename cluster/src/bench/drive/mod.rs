@@ -100,8 +100,10 @@ pub(super) struct Seen {
     /// With those that are not among the figures, since servers have worked for them too.
     pub(super) operations_in_all: u64,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Of the generator itself, from its start.
+    /// Processor time of the generator itself, from its start.
     pub(super) generator_cpu_s: f64,
+    /// How long it was at work, with the warm-up.
+    pub(super) generator_s: f64,
 }
 
 #[derive(Args)]
@@ -117,7 +119,9 @@ impl Drive {
         let input = std::io::stdin().take(ORDER_BYTES_MAX).read_to_string(&mut text);
         input.context("read the order")?;
         let order: Order = serde_json::from_str(&text).context("read the order")?;
+        let begin = Instant::now();
         let mut seen = block_on(order.carry_out())?;
+        seen.generator_s = begin.elapsed().as_secs_f64();
         seen.generator_cpu_s = Usage::of([std::process::id()]).cpu_s;
         Ok(context.output.json_line(&seen)?)
     }

@@ -63,6 +63,7 @@ impl Notes {
             operations_in_all: self.operations_in_all.get(),
             errors,
             generator_cpu_s: 0.0,
+            generator_s: 0.0,
         }
     }
 }

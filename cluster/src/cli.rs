@@ -43,6 +43,13 @@ pub(crate) struct Global {
     pub(crate) json: bool,
 }
 
+/// For options that take a length of time as a number; `nan` and `inf` are numbers for Rust, and none here.
+pub(crate) fn finite(text: &str) -> anyhow::Result<f64> {
+    let number: f64 = text.parse()?;
+    anyhow::ensure!(number.is_finite(), "it must be finite");
+    Ok(number)
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Start all nodes and watch over them until Ctrl-C

@@ -36,6 +36,18 @@ impl Leash {
     }
 }
 
+/// Another run of this program on a leash of this process; its arguments are still to be added. To be started from the
+/// main thread.
+pub(crate) fn ours_on_leash() -> anyhow::Result<Command> {
+    let ours = std::env::current_exe().context("find this program's own file")?;
+    let mut command = Command::new(&ours);
+    if cfg!(target_os = "linux") {
+        let holder = std::process::id().to_string();
+        command.args(["leash", "--held-by", &holder, "--"]).arg(&ours);
+    }
+    Ok(command)
+}
+
 /// The command as one on a leash of this process, where the kernel has such a thing. To be started from the main
 /// thread: the kernel tells of the end of the thread that started it.
 pub(crate) fn on_leash(program: &str, arguments: &[String]) -> anyhow::Result<tokio::process::Command> {

@@ -78,7 +78,9 @@ pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     }
 }
 
-fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
+/// As many threads as the configuration says, or else as many as suit the machine. What a node is compared with runs
+/// in the same way.
+pub(crate) fn runtime(worker_threads: usize) -> std::io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     if worker_threads == 0 && cores <= SINGLE_THREAD_CORES_MAX {
         return tokio::runtime::Builder::new_current_thread().enable_all().build();

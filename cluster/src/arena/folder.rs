@@ -13,7 +13,16 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// Beside the data folder.
     pub(crate) fn beside(data: &Path) -> anyhow::Result<Self> {
-        let path = data.with_file_name(format!(".arena-{}", std::process::id()));
+        Self::make(data.with_file_name(format!(".arena-{}", std::process::id())))
+    }
+
+    /// Inside the data folder, which need not be there yet.
+    pub(crate) fn inside(data: &Path, name: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
+        Self::make(data.join(format!("{name}-{}", std::process::id())))
+    }
+
+    fn make(path: PathBuf) -> anyhow::Result<Self> {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)

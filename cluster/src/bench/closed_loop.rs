@@ -46,14 +46,24 @@ impl Tally {
     }
 
     pub(super) fn note(&mut self, outcome: Outcome, begin: Instant, now: Instant) {
-        let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
-        self.latency_us.saturating_record(latency_us);
         if outcome == Outcome::Done {
+            self.waited(begin, now);
             self.operations += 1;
             self.gaps.success(now);
         } else {
-            *self.errors.entry(word(outcome)).or_default() += 1;
+            self.fail(&word(outcome), begin, now);
         }
+    }
+
+    /// A call that failed for a reason which is no outcome of its own.
+    pub(super) fn fail(&mut self, why: &str, begin: Instant, now: Instant) {
+        self.waited(begin, now);
+        *self.errors.entry(why.to_owned()).or_default() += 1;
+    }
+
+    fn waited(&mut self, begin: Instant, now: Instant) {
+        let latency_us = u64::try_from((now - begin).as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.saturating_record(latency_us);
     }
 
     pub(super) fn end(self, elapsed: Duration) -> (Figures, BTreeMap<String, u64>) {

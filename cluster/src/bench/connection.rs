@@ -21,7 +21,7 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use service::tls;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_TTL: HeaderName = HeaderName::from_static("idempotency-ttl");
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
     Refused(u16),
     /// No whole answer came.
     Broken,
-    /// There was no connection, and so nothing was sent.
+    /// There was no connection, or it was closed at once, and so nothing was sent.
     Unreached,
 }
 
@@ -75,41 +75,23 @@ impl Connection {
         body: Option<Bytes>,
         key: Option<HeaderValue>,
     ) -> Outcome {
-        let exchange = self.exchange(method, uri, body, key);
-        timeout(self.deadline, exchange).await.unwrap_or(Outcome::Broken)
+        let until = Instant::now() + self.deadline;
+        let exchange = self.exchange(method, &uri, body, key, until);
+        timeout_at(until, exchange).await.unwrap_or(Outcome::Broken)
     }
 
     async fn exchange(
         &self,
         method: Method,
-        uri: Uri,
+        uri: &Uri,
         body: Option<Bytes>,
         key: Option<HeaderValue>,
+        until: Instant,
     ) -> Outcome {
-        let (mut open, is_fresh) = match self.kept(&uri).await {
-            Some(open) => (open, false),
-            None => match self.opened(&uri).await {
-                Some(open) => (open, true),
-                None => return Outcome::Unreached,
-            },
-        };
-        let request = self.request(method, &uri, body, key);
-        let answer = match open.try_send(request).await {
-            Ok(answer) => answer,
-            Err(mut failed) => {
-                // The node has just closed it, and nothing was sent: as if it had not been there.
-                let Some(unsent) = failed.take_message().filter(|_| !is_fresh) else {
-                    return Outcome::Broken;
-                };
-                let Some(again) = self.opened(&uri).await else {
-                    return Outcome::Unreached;
-                };
-                open = again;
-                let Ok(answer) = open.try_send(unsent).await else {
-                    return Outcome::Broken;
-                };
-                answer
-            }
+        let request = self.request(method, uri, body, key);
+        let (mut open, answer) = match self.ask(uri, request, until).await {
+            Ok(answered) => answered,
+            Err(outcome) => return outcome,
         };
         let status = answer.status();
         // The body is read to its end, or the connection could not be used again.
@@ -121,6 +103,28 @@ impl Connection {
             Outcome::Done
         } else {
             Outcome::Refused(status.as_u16())
+        }
+    }
+
+    /// On the connection of before or, where there is none or the node has just closed it, on a new one.
+    async fn ask(
+        &self,
+        uri: &Uri,
+        mut request: Request<Full<Bytes>>,
+        until: Instant,
+    ) -> Result<(Open, Response<Incoming>), Outcome> {
+        if let Some(mut kept) = self.kept(uri).await {
+            match kept.try_send(request).await {
+                Ok(answer) => return Ok((kept, answer)),
+                // What is given back was not sent: as if the connection had not been there.
+                Err(mut failed) => request = failed.take_message().ok_or(Outcome::Broken)?,
+            }
+        }
+        let mut open = self.opened(uri, until).await.ok_or(Outcome::Unreached)?;
+        match open.try_send(request).await {
+            Ok(answer) => Ok((open, answer)),
+            Err(failed) if failed.message().is_some() => Err(Outcome::Unreached),
+            Err(_) => Err(Outcome::Broken),
         }
     }
 
@@ -156,9 +160,10 @@ impl Connection {
         open.is_ready().await.then_some(open)
     }
 
-    /// A new one, if the node takes it: one that does not was sent nothing, however long one waited.
-    async fn opened(&self, uri: &Uri) -> Option<Open> {
-        timeout(self.deadline, Open::new(uri)).await.ok()?.ok()
+    /// A new one, if the node takes it: one that does not was sent nothing, however long one waited. The deadline is
+    /// that of the whole and not one a little later, or it would be chance which of the two is heard first.
+    async fn opened(&self, uri: &Uri, until: Instant) -> Option<Open> {
+        timeout_at(until, Open::new(uri)).await.ok()?.ok()
     }
 
     fn keep(&self, open: Option<Open>) -> Option<Open> {
@@ -227,8 +232,6 @@ async fn beside<T>(moving: &mut Moving, what: impl Future<Output = T>) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use service::tasks::Tasks;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -252,7 +255,13 @@ mod tests {
                 count.send_modify(|count| *count += 1);
                 for _ in 0..answers_each {
                     let mut heard = [0; 4096];
-                    while !matches!(stream.read(&mut heard).await, Ok(read) if heard[..read].ends_with(b"\r\n\r\n")) {}
+                    loop {
+                        let read = stream.read(&mut heard).await.unwrap();
+                        assert!(read > 0, "the other end left before its request was whole");
+                        if heard[..read].ends_with(b"\r\n\r\n") {
+                            break;
+                        }
+                    }
                     stream.write_all(answer).await.unwrap();
                 }
             }
@@ -290,11 +299,23 @@ mod tests {
             .unwrap();
         let nobody = super::uri(&format!("http://{nobody}/")).unwrap();
         assert_eq!(get(&connection, &nobody).await, Outcome::Unreached);
-        // One that takes the request and never answers.
         let (uri, _counted, _tasks) = server(1, b"").await;
+        assert_eq!(get(&connection, &uri).await, Outcome::Broken);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_waited_for_until_the_deadline() {
+        const DEADLINE: Duration = Duration::from_millis(300);
+        // The kernel takes the connection and the request; nobody ever looks at them.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = uri(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let connection = Connection::new("token", DEADLINE).unwrap();
         let begin = Instant::now();
-        let (first, again) = (get(&connection, &uri).await, begin.elapsed());
-        assert_eq!(first, Outcome::Broken);
-        assert!(again < Duration::from_secs(5), "{again:?}");
+        assert_eq!(get(&connection, &uri).await, Outcome::Broken);
+        let waited = begin.elapsed();
+        assert!(
+            (DEADLINE..DEADLINE + Duration::from_secs(5)).contains(&waited),
+            "{waited:?}"
+        );
     }
 }

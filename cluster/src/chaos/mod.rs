@@ -37,6 +37,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use service::tasks::Tasks;
 
+use crate::cli::finite;
 use crate::context::{Context, block_on, until_interrupted};
 use book::Book;
 use coverage::{Asked, Untried};
@@ -60,7 +61,7 @@ pub(crate) struct Chaos {
     #[arg(long)]
     seed: Option<u64>,
     /// How long faults are caused; fractions will do
-    #[arg(long, default_value_t = MINUTES)]
+    #[arg(long, default_value_t = MINUTES, value_parser = finite)]
     minutes: f64,
     /// Only these faults, such as kill-leader,ring
     #[arg(long, value_delimiter = ',', value_name = "FAULTS")]

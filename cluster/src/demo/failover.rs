@@ -13,7 +13,7 @@ use service::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
-use crate::context::Context;
+use crate::context::{Context, until_interrupted};
 use crate::launcher::{Action, State, act};
 use crate::probe::{Event, Gaps, Probe, Tally};
 
@@ -48,6 +48,10 @@ struct Report {
 
 impl Failover {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        until_interrupted(Box::pin(self.carry_out(context))).await
+    }
+
+    async fn carry_out(self, context: &Context) -> anyhow::Result<()> {
         let scene = Scene::open(context, self.step).await?;
         let played = play(context, &scene).await;
         let output = scene.output();

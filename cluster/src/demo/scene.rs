@@ -7,19 +7,20 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio::process::Command;
+use tokio::sync::oneshot;
 
 use crate::context::Context;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
-use crate::launcher::{Status, act};
+use crate::launcher::{Status, System, act};
 use crate::output::Output;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Scene<'context> {
     context: &'context Context,
-    started_here: bool,
+    /// What was started for the demo. It ends with the scene, however that ends.
+    started: Option<System>,
     /// Wait for the reader before each step.
     step: bool,
 }
@@ -27,18 +28,14 @@ pub(super) struct Scene<'context> {
 impl<'context> Scene<'context> {
     /// Takes what runs on the data folder, or starts it.
     pub(super) async fn open(context: &'context Context, step: bool) -> anyhow::Result<Self> {
-        let mut scene = Self {
-            context,
-            started_here: false,
-            step,
-        };
+        let mut scene = Self::without_system(context, step);
         if control::ask(&Place::new(&context.data), &Request::Status)
             .await?
             .is_none()
         {
             scene.say("Nothing runs yet, so everything is started first …");
-            scene.menagerie(&["up", "--detach"]).await?;
-            scene.started_here = true;
+            let system = System::start(context.config_file.as_deref(), &context.data).await?;
+            scene.started = Some(system);
         }
         Ok(scene)
     }
@@ -47,32 +44,16 @@ impl<'context> Scene<'context> {
     pub(super) fn without_system(context: &'context Context, step: bool) -> Self {
         Self {
             context,
-            started_here: false,
+            started: None,
             step,
         }
     }
 
     /// Stops what was started for the demo.
-    pub(super) async fn close(self) -> anyhow::Result<()> {
-        if self.started_here {
-            self.menagerie(&["down"]).await?;
+    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+        if let Some(system) = self.started.take() {
+            system.stop().await?;
             self.say("What was started for this demo is stopped again.");
-        }
-        Ok(())
-    }
-
-    /// Another run of this program, as a user would do it.
-    async fn menagerie(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
-        command.args(arguments).arg("--data").arg(&self.context.data);
-        if let Some(file) = &self.context.config_file {
-            command.arg("--config").arg(file);
-        }
-        let output = command.output().await.context("run menagerie")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.trim();
-            bail!("{}", said.strip_prefix("menagerie: ").unwrap_or(said));
         }
         Ok(())
     }
@@ -89,9 +70,16 @@ impl<'context> Scene<'context> {
     pub(super) async fn chapter(&self, text: impl Display) -> anyhow::Result<()> {
         if self.step && std::io::stdin().is_terminal() && !self.context.output.json {
             self.context.output.note("\n[Enter]");
-            tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
-                .await
-                .context("wait for Enter")??;
+            let (tell, told) = oneshot::channel();
+            // On a thread of its own: one of the runtime's would be waited for at the end, and so would Enter by a demo
+            // that was interrupted.
+            let reader = std::thread::Builder::new().name("enter".to_owned());
+            let reading = reader.spawn(move || {
+                // Nobody may wait for it any more.
+                let _ = tell.send(std::io::stdin().read_line(&mut String::new()));
+            });
+            reading.context("wait for Enter")?;
+            told.await.context("wait for Enter")?.context("wait for Enter")?;
         }
         self.say(format_args!("\n{text}"));
         Ok(())

@@ -1,7 +1,8 @@
 //! The launcher: starts the processes of `cluster.toml` on this machine and watches over them.
 //! In reading order: `plan` says what runs, `up` is the command, `place` the data folder it holds alone,
 //! `supervisor` the whole, `keeper` one process, `journal` what happened to it, `control` how other commands talk
-//! to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other machines.
+//! to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other machines, `system` one
+//! that lives only as long as the run that needs it.
 //! Invariant: one supervisor a data folder; when it dies, however it dies, its processes die with it.
 
 pub(crate) mod act;
@@ -19,7 +20,9 @@ pub(crate) mod ports;
 pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod supervisor;
+mod system;
 pub(crate) mod units;
 pub(crate) mod up;
 
 pub(crate) use state::{Action, State, Status, View};
+pub(crate) use system::System;

@@ -4,12 +4,14 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use indicatif::ProgressBar;
 use rustix::process::{Pid, Signal, kill_process};
 use service::tasks::Tasks;
 use service::telemetry::{self, Format};
@@ -25,8 +27,8 @@ use crate::output::Usage;
 
 /// A node that has much log to replay takes its time; a node that fails says so long before.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
-const POLL_EVERY: Duration = Duration::from_millis(50);
-const END_DEADLINE: Duration = Duration::from_mins(1);
+pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
+pub(super) const END_DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
 pub(crate) struct Up {
@@ -182,9 +184,13 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     drop(place.lock()?);
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
-    let mut child = spawn_background(context, &place)?;
+    let program = Command::new(std::env::current_exe().context("find this program's own file")?);
+    let mut child = spawn_background(program, context.config_file.as_deref(), &place)?;
+    let progress = context
+        .output
+        .progress(plan::processes(&context.config).len() as u64, "starting");
     let ready = tokio::select! {
-        ready = until_background_is_ready(context, &place, &mut child) => ready,
+        ready = until_background_is_ready(&place, &mut child, &progress) => ready,
         () = tasks.stopping() => Err(anyhow!("interrupted before all was ready")),
     };
     match ready {
@@ -197,14 +203,11 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     }
 }
 
-async fn until_background_is_ready(
-    context: &Context,
+pub(super) async fn until_background_is_ready(
     place: &Place,
     child: &mut Child,
+    progress: &ProgressBar,
 ) -> anyhow::Result<Status> {
-    let progress = context
-        .output
-        .progress(plan::processes(&context.config).len() as u64, "starting");
     let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {
@@ -243,7 +246,7 @@ async fn until_background_is_ready(
 }
 
 /// Stops a supervisor that shall not go on, and so its processes, which never outlive it.
-async fn end(child: &mut Child) -> anyhow::Result<()> {
+pub(super) async fn end(child: &mut Child) -> anyhow::Result<()> {
     let deadline = Instant::now() + END_DEADLINE;
     let mut is_told = false;
     while child.try_wait().context("look after the supervisor")?.is_none() {
@@ -260,7 +263,12 @@ async fn end(child: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn spawn_background(context: &Context, place: &Place) -> anyhow::Result<Child> {
+/// The program is this one, by itself or on a leash.
+pub(super) fn spawn_background(
+    mut program: Command,
+    config_file: Option<&Path>,
+    place: &Place,
+) -> anyhow::Result<Child> {
     // Emptied at each start, so that its end tells about this run.
     let path = place.log_of("supervisor");
     let log = OpenOptions::new()
@@ -270,12 +278,11 @@ fn spawn_background(context: &Context, place: &Place) -> anyhow::Result<Child> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
-    let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
-    command.args(["up", "--background", "--data"]).arg(&context.data);
-    if let Some(file) = &context.config_file {
-        command.arg("--config").arg(file);
+    program.args(["up", "--background", "--data"]).arg(&place.data);
+    if let Some(file) = config_file {
+        program.arg("--config").arg(file);
     }
-    command
+    program
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("share the log")?)
         .stderr(log)

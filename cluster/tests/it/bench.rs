@@ -1,7 +1,11 @@
 //! `menagerie bench`: the generators work and tell the truth about errors. No figure is judged here.
 //! Invariant: nothing here depends on how fast the machine is.
 
-use crate::harness::Cluster;
+use std::process::{Command as Blocking, Stdio};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::harness::{Cluster, signal};
 
 #[tokio::test]
 async fn every_work_is_measured_without_errors() {
@@ -109,6 +113,11 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
             "{row}"
         );
         assert_eq!(row["to_etcd"].is_number(), beside_etcd, "{row}");
+        let sides = ["menagerie", "etcd"].into_iter();
+        for side in sides.filter(|side| row[*side].is_object()) {
+            let generator = row[side]["generator_us_per_operation"]["median"].as_f64();
+            assert!(generator.unwrap() > 0.0, "{row}");
+        }
         for round in row["menagerie"]["rounds"].as_array().unwrap() {
             let counted = round["figures"]["operations"].as_u64().unwrap();
             assert!(round["operations_in_all"].as_u64().unwrap() >= counted, "{round}");
@@ -127,6 +136,71 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
         left.iter()
             .all(|name| !name.to_string_lossy().starts_with(".arena")),
         "{left:?}"
+    );
+}
+
+/// The nodes that a comparison in the folder of this cluster has started.
+fn nodes_of(cluster: &Cluster) -> Vec<u32> {
+    let all = Blocking::new("ps").args(["-ww", "-eo", "pid=,command="]).output();
+    let all = String::from_utf8(all.unwrap().stdout).unwrap();
+    let folder = cluster.folder().join(".arena-").display().to_string();
+    let nodes = all
+        .lines()
+        .filter(|line| line.contains(&folder) && line.contains(" node --id "));
+    nodes
+        .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// What took so long until then is not thrown away.
+#[tokio::test]
+async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
+    const CASES: [&str; 2] = ["put-1", "get-1"];
+    let cluster = Cluster::new(1);
+    let only = CASES.join(",");
+    let arguments = [
+        "bench",
+        "--only",
+        &only,
+        "--rounds",
+        "1",
+        "--seconds",
+        "2",
+        "--without-etcd",
+        "--without-services",
+        "--out",
+        "report",
+    ];
+    let mut command = cluster.command(&arguments);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut last = String::new();
+    while !last.contains("keys are filled in") {
+        last = told.next_line().await.unwrap().expect("the nodes are ready");
+    }
+    let nodes = nodes_of(&cluster);
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    for node in nodes {
+        signal(node, "KILL");
+    }
+    while let Some(line) = told.next_line().await.unwrap() {
+        last = line;
+    }
+    let ended = child.wait().await.unwrap();
+    assert_eq!(ended.code(), Some(1), "{last}");
+    assert!(last.contains("report/report.html"), "{last}");
+    let report = std::fs::read(cluster.folder().join("report/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    // They may have lived until the first case was done.
+    let failed = CASES[report["rows"].as_array().unwrap().len()];
+    let left_out = report["left_out"].to_string();
+    assert!(
+        left_out.contains(&format!("{failed} and all after it")),
+        "{left_out}"
     );
 }
 

@@ -17,6 +17,7 @@ mod console_guard;
 mod demo;
 mod doctor;
 mod faults;
+mod interrupted;
 mod kv;
 mod kv_admin;
 mod kv_hold;

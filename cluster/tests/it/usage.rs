@@ -23,6 +23,9 @@ async fn wrong_usage_ends_with_2() {
         &["kv", "lease", "hold", "5s"],
         &["kv", "leader", "--to", "first"],
         &["node", "--id", "one"],
+        &["bench", "--seconds", "nan"],
+        &["bench", "--seconds", "inf"],
+        &["chaos", "--minutes", "nan"],
         &["completion", "tcsh"],
     ] {
         let told = cluster.run(arguments).await.fails(2);

@@ -34,7 +34,8 @@ pub(super) struct Case {
     /// Of an open loop.
     pub(super) rate: Option<u32>,
     pub(super) stage: Stage,
-    /// Whether the server that does nothing is asked as well.
+    /// Whether the server that does nothing is asked as well. It answers each put and each get alike, however many keys
+    /// there are, so that one case of each shape of requests is enough.
     pub(super) ceiling: bool,
     /// Whether `--quick` has it too.
     pub(super) quick: bool,
@@ -109,12 +110,14 @@ pub(super) const CASES: [Case; 23] = [
         what: "puts of 4 KiB",
         work: Work::Put { bytes: LARGE_BYTES },
         name: "put-4k-64",
+        ceiling: true,
         ..BASE
     },
     Case {
         name: "mix-64",
         what: "nine linearizable gets to one put",
         work: Work::Mix { bytes: VALUE_BYTES },
+        ceiling: true,
         ..BASE
     },
     Case {
@@ -227,6 +230,18 @@ mod tests {
                 place(|work| matches!(work, Work::Put { .. })),
             );
             assert!(get < put, "{stage:?}: {works:?}");
+        }
+    }
+
+    #[test]
+    fn each_shape_that_a_server_which_does_nothing_can_serve_has_a_ceiling() {
+        let shapes = CASES.into_iter().filter(|case| case.rate.is_none());
+        let served =
+            shapes.filter(|case| matches!(case.work, Work::Put { .. } | Work::Get | Work::Mix { .. }));
+        for case in served {
+            let same = |other: &Case| other.work == case.work && other.clients == case.clients;
+            let has_one = CASES.iter().any(|other| same(other) && other.ceiling);
+            assert!(has_one, "{}", case.name);
         }
     }
 

@@ -17,8 +17,7 @@ use service::serve;
 use service::tasks::Tasks;
 
 use super::report::{Ceilings, Middle};
-use crate::context::block_on;
-use crate::node::bind;
+use crate::node::{bind, runtime};
 
 const BATCH: usize = 64;
 const RECORD_BYTES: usize = super::cases::VALUE_BYTES;
@@ -33,7 +32,9 @@ pub(crate) struct NoOp {
 impl NoOp {
     /// Reads each request to its end, as any server must, and answers with as much as the store would.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        block_on(async {
+        // As many threads as a node takes on this machine, or it would be no ceiling where there are many cores.
+        let runtime = runtime(0).context("start the runtime")?;
+        runtime.block_on(async {
             let listener = bind(&self.address).await?;
             let tasks = Tasks::new();
             tasks.stop_on_signals().context("take over the signals")?;

@@ -1,6 +1,6 @@
 //! What the store is to reach, in ratios of one run, and whether it did.
-//! Invariant: what was not measured is not judged, nor are figures of which too many calls failed: they tell only of
-//! those that did not.
+//! Invariant: what was not measured is not judged, nor are figures of which too many calls failed, since they tell only
+//! of those that did not, nor those of a generator that could do no more, since they tell of the generator.
 
 use super::super::closed_loop::Figures;
 use super::super::goal::{Goal, Spread};
@@ -26,8 +26,14 @@ enum Ratio {
 /// Of all calls, one in a thousand.
 const ERROR_SHARE_MAX: f64 = 0.001;
 
+/// Of the time of its one thread. A generator that is busier than that may be what the figures are bound by.
+const GENERATOR_SHARE_MAX: f64 = 0.9;
+
 const LEAST: bool = false;
 const MOST: bool = true;
+
+/// The server that does nothing, as it is called.
+const CEILING: &str = "no-op";
 
 const GOALS: [(&str, Ratio, f64, bool); 13] = [
     ("puts, 64 clients, to etcd", Ratio::ToEtcd("put-64"), 3.0, LEAST),
@@ -165,7 +171,7 @@ impl Ratio {
             }
             Self::ToCeiling(name) => {
                 let ceiling = ceiling(name);
-                [(name, "the store", ours(name)), (name, "no-op", ceiling)]
+                [(name, "the store", ours(name)), (name, CEILING, ceiling)]
             }
             Self::Cases(name, other) => {
                 let base = ours(other);
@@ -173,13 +179,24 @@ impl Ratio {
             }
             Self::Memory(_) => return None,
         };
-        sources.into_iter().find_map(|(name, side, figure)| {
-            let share = figure?.error_share;
-            let percent = 100.0 * share;
-            let told = || format!("{percent:.2} % of the calls of {name} to {side} failed");
-            (share > ERROR_SHARE_MAX).then(told)
-        })
+        sources
+            .into_iter()
+            .find_map(|(name, side, figure)| hindrance_of(figure?, name, side))
     }
+}
+
+fn hindrance_of(figure: &Figure, name: &str, side: &str) -> Option<String> {
+    let failed = figure.error_share;
+    if failed > ERROR_SHARE_MAX {
+        let percent = 100.0 * failed;
+        return Some(format!("{percent:.2} % of the calls of {name} to {side} failed"));
+    }
+    let busy = figure.generator_share.median;
+    // What the same generator can do at most with a server that does nothing is just what a ceiling is.
+    (busy > GENERATOR_SHARE_MAX && side != CEILING).then(|| {
+        let percent = 100.0 * busy;
+        format!("the generator was busy for {percent:.0} % of the time of {name} with {side}")
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
@@ -195,16 +212,23 @@ mod tests {
 
     /// The word on the goal of puts of 64 clients, once the figures of that case were changed.
     fn judged(change: impl FnOnce(&mut Row)) -> Goal {
+        judged_of("puts, 64 clients, to etcd", change)
+    }
+
+    fn judged_of(what: &str, change: impl FnOnce(&mut Row)) -> Goal {
         let mut report = samples::report();
         let rows = report.rows.iter_mut();
-        for figure in rows.flat_map(|row| row.etcd.iter_mut().chain([&mut row.menagerie])) {
+        for figure in rows.flat_map(|row| {
+            row.etcd
+                .iter_mut()
+                .chain(&mut row.ceiling)
+                .chain([&mut row.menagerie])
+        }) {
             figure.error_share = 0.0;
         }
         change(report.rows.iter_mut().find(|row| row.name == "put-64").unwrap());
         let mut goals = judge(&report).into_iter();
-        goals
-            .find(|goal| goal.what == "puts, 64 clients, to etcd")
-            .unwrap()
+        goals.find(|goal| goal.what == what).unwrap()
     }
 
     #[test]
@@ -224,6 +248,31 @@ mod tests {
             theirs.not_judged.unwrap(),
             "0.20 % of the calls of put-64 to etcd failed"
         );
+    }
+
+    #[test]
+    fn a_goal_is_not_judged_by_a_generator_that_could_do_no_more() {
+        // For nearly all of its four seconds.
+        let full = || {
+            let mut round = samples::round(123_456.0);
+            round.seen.errors.clear();
+            round.seen.generator_cpu_s = 3.84;
+            Figure::of(vec![round]).unwrap()
+        };
+        let ours = judged(|row| row.menagerie = full());
+        assert!(!ours.reached);
+        assert_eq!(
+            ours.not_judged.unwrap(),
+            "the generator was busy for 96 % of the time of put-64 with the store"
+        );
+        let theirs = judged(|row| row.etcd = Some(full()));
+        assert_eq!(
+            theirs.not_judged.unwrap(),
+            "the generator was busy for 96 % of the time of put-64 with etcd"
+        );
+        let fill = |row: &mut Row| row.ceiling = Some(full());
+        let to_ceiling = judged_of("puts, 64 clients, to the no-op server", fill);
+        assert_eq!(to_ceiling.not_judged, None);
     }
 
     #[test]

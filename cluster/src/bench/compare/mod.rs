@@ -22,6 +22,7 @@ use indicatif::ProgressBar;
 
 use super::drive::{Order, Work};
 use crate::arena::{Etcd, Folder, Store};
+use crate::cli::finite;
 use crate::context::Context;
 use cases::{CASES, Case, Stage, VALUE_BYTES};
 pub(crate) use ceilings::NoOp;
@@ -41,7 +42,7 @@ pub(crate) struct Compare {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long each measurement takes [default: 4, with --quick 0.7]
-    #[arg(long)]
+    #[arg(long, value_parser = finite)]
     seconds: Option<f64>,
     /// Only these cases, such as put-64,get-64
     #[arg(long, value_delimiter = ',', value_name = "CASES")]
@@ -62,8 +63,17 @@ impl Compare {
         let cases = self.cases()?;
         let mut left_out = Vec::new();
         let folder = Folder::beside(&context.data)?;
-        let mut report = Box::pin(self.measure(context, &folder, &cases, &mut left_out)).await?;
+        let measured = Box::pin(self.measure(context, &folder, &cases, &mut left_out)).await;
+        let (mut report, failed) = measured?;
         report.goals = goals::judge(&report);
+        if let Some(error) = failed {
+            // What was measured until then took long, too.
+            let first = cases[report.rows.len()].name;
+            left_out.push(format!("{first} and all after it, with the services: {error:#}"));
+            report.left_out = left_out;
+            let [page, _] = self.write(&report)?;
+            return Err(error.context(format!("measure {first}; {} has all before it", page.display())));
+        }
         if self.without_services {
             left_out.push("the services: left out by --without-services".to_owned());
         } else {
@@ -131,7 +141,7 @@ impl Compare {
         folder: &Folder,
         cases: &[Case],
         left_out: &mut Vec<String>,
-    ) -> anyhow::Result<Report> {
+    ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
         let time = CEILING_TIME.min(Duration::from_secs_f64(self.seconds_each()));
         let ceilings = ceilings::measure(folder.path(), self.rounds, time)?;
         let etcd = match Etcd::find() {
@@ -149,8 +159,8 @@ impl Compare {
             ceiling: Ceiling::start(folder.path()).await?,
         };
         let etcd_version = sides.etcd.as_ref().map(|etcd| etcd.version.clone());
-        let (rows, memory) = Box::pin(self.rows(context, &sides, cases)).await?;
-        Ok(Report {
+        let (rows, memory, failed) = Box::pin(self.rows(context, &sides, cases)).await;
+        let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             etcd_version,
             left_out: Vec::new(),
@@ -161,7 +171,8 @@ impl Compare {
             services: Vec::new(),
             memory,
             goals: Vec::new(),
-        })
+        };
+        Ok((report, failed))
     }
 
     async fn rows(
@@ -169,12 +180,11 @@ impl Compare {
         context: &Context,
         sides: &Sides,
         cases: &[Case],
-    ) -> anyhow::Result<(Vec<Row>, Vec<Memory>)> {
+    ) -> (Vec<Row>, Vec<Memory>, Option<anyhow::Error>) {
         let steps = cases.len() as u64 * u64::from(self.rounds);
         let progress = context.output.progress(steps, "measuring");
-        let (mut rows, mut memory) = (Vec::new(), Vec::new());
-        let mut filled = None;
-        for case in cases {
+        let (mut memory, mut filled) = (Vec::new(), None);
+        let (rows, failed) = until_one_fails(cases, async |case: Case| {
             if filled != Some(case.stage) {
                 context
                     .output
@@ -183,10 +193,11 @@ impl Compare {
                 filled = Some(case.stage);
                 memory.push(remember(sides, case.stage));
             }
-            rows.push(self.row(sides, case, &progress).await?);
-        }
+            self.row(sides, &case, &progress).await
+        })
+        .await;
         progress.finish_and_clear();
-        Ok((rows, memory))
+        (rows, memory, failed)
     }
 
     async fn row(&self, sides: &Sides, case: &Case, progress: &ProgressBar) -> anyhow::Result<Row> {
@@ -223,6 +234,21 @@ impl Compare {
     }
 }
 
+/// One after the other; what was done before the one that fails is kept.
+async fn until_one_fails<T: Copy, R>(
+    all: &[T],
+    mut each: impl AsyncFnMut(T) -> anyhow::Result<R>,
+) -> (Vec<R>, Option<anyhow::Error>) {
+    let mut done = Vec::new();
+    for one in all {
+        match each(*one).await {
+            Ok(result) => done.push(result),
+            Err(error) => return (done, Some(error)),
+        }
+    }
+    (done, None)
+}
+
 /// Puts every key of a stage on both sides, one side after the other.
 async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
     let targets = [Some(Side::Menagerie), sides.etcd.as_ref().map(|_| Side::Etcd)];
@@ -254,5 +280,26 @@ fn remember(sides: &Sides, stage: Stage) -> Memory {
         etcd_bytes: etcd.map(|[all, _]| all),
         menagerie_anonymous_bytes,
         etcd_anonymous_bytes: etcd.map(|[_, anonymous]| anonymous),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::until_one_fails;
+
+    #[tokio::test]
+    async fn what_was_measured_before_a_failure_is_kept_and_nothing_is_measured_after_it() {
+        let mut asked = Vec::new();
+        let (done, failed) = until_one_fails(&[3, 2, 0, 1], async |n: u32| {
+            asked.push(n);
+            anyhow::ensure!(n > 0, "division by {n}");
+            Ok(6 / n)
+        })
+        .await;
+        assert_eq!((asked, done), (vec![3, 2, 0], vec![2, 3]));
+        assert_eq!(failed.unwrap().to_string(), "division by 0");
+        let (done, failed) = until_one_fails(&[1, 2], async |n: u32| Ok(n)).await;
+        assert_eq!(done, [1, 2]);
+        assert!(failed.is_none());
     }
 }

@@ -12,13 +12,19 @@ use crate::context::Context;
 
 const PAGE: &str = include_str!("report.html");
 
-const COLUMNS: [&str; 12] = [
-    "CASE", "SIDE", "OPS/S", "SPREAD", "P50", "P99", "P99.9", "CPU/OP", "B/OP", "ERRORS", "× ETCD", "× NO-OP",
+const COLUMNS: [&str; 13] = [
+    "CASE", "SIDE", "OPS/S", "SPREAD", "P50", "P99", "P99.9", "CPU/OP", "GEN", "B/OP", "ERRORS", "× ETCD",
+    "× NO-OP",
 ];
+
+/// What the generator takes is missing to those it measures, and it is not the same for either side.
+const PROCESSORS: &str = "CPU/OP: µs of the processors that a side's servers took for an operation; \
+    GEN: those that the generator took from them";
 
 pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     let output = context.output;
     output.table(COLUMNS, report.rows.iter().flat_map(lines))?;
+    output.line(PROCESSORS)?;
     if !report.services.is_empty() {
         output.line("")?;
         output.table(
@@ -105,7 +111,8 @@ fn cells(row: &Row, side: &str, figure: &Figure, ratios: [Option<f64>; 2]) -> [S
         ms(figure.p50_ms),
         ms(figure.p99_ms),
         ms(figure.p999_ms),
-        format!("{:.0} µs", figure.cpu_us_per_operation.median),
+        format!("{:.0}", figure.cpu_us_per_operation.median),
+        format!("{:.0}", figure.generator_us_per_operation.median),
         format!("{:.0}", figure.written_bytes_per_operation.median),
         figure.errors.to_string(),
         to_etcd,
@@ -179,7 +186,7 @@ fn group(row: &Row, of: fn(&Figure) -> Middle, unit: &str) -> Group {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{figure, report};
+    use super::super::samples::{figure, report, round};
     use super::*;
 
     #[test]
@@ -197,8 +204,33 @@ mod tests {
 
     #[test]
     fn what_servers_used_is_of_all_operations() {
-        let [.., cpu, bytes, _, _, _] = cells(&report().rows[0], "menagerie", &figure(), [None, None]);
-        assert_eq!((cpu.as_str(), bytes.as_str()), ("15000 µs", "200000"));
+        let [.., cpu, generator, bytes, _, _, _] =
+            cells(&report().rows[0], "menagerie", &figure(), [None, None]);
+        let told = (cpu.as_str(), generator.as_str(), bytes.as_str());
+        assert_eq!(told, ("15000", "500", "200000"));
+    }
+
+    #[test]
+    fn both_sides_tell_what_the_generator_took() {
+        let mut report = report();
+        report.rows.truncate(1);
+        let mut round = round(1.0);
+        round.seen.generator_cpu_s = 1.5;
+        report.rows[0].etcd = Figure::of(vec![round]);
+        let place = COLUMNS.iter().position(|name| *name == "GEN").unwrap();
+        let told: Vec<String> = lines(&report.rows[0])
+            .into_iter()
+            .map(|cells| cells[place].clone())
+            .collect();
+        assert_eq!(told, ["500", "750"]);
+        let page = render(&report).unwrap();
+        assert!(page.contains("<td>500<td>750"), "{page}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(
+            json["rows"][0]["etcd"]["generator_us_per_operation"]["median"],
+            750.0
+        );
+        assert!(PROCESSORS.chars().count() <= 120);
     }
 
     #[test]

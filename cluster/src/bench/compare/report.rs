@@ -30,6 +30,10 @@ pub(super) struct Figure {
     pub(super) error_share: f64,
     /// Processor time of all servers of the side, by operation.
     pub(super) cpu_us_per_operation: Middle,
+    /// The same of the generator, which runs beside them.
+    pub(super) generator_us_per_operation: Middle,
+    /// How much of the time its thread was busy, from 0 to 1.
+    pub(super) generator_share: Middle,
     /// What all servers sent to their disks, by operation.
     pub(super) written_bytes_per_operation: Middle,
     pub(super) resident_bytes: u64,
@@ -52,6 +56,10 @@ impl Figure {
             cpu_us_per_operation: middle(|round| {
                 1e6 * round.usage.cpu_s / round.seen.operations_in_all as f64
             })?,
+            generator_us_per_operation: middle(|round| {
+                1e6 * round.seen.generator_cpu_s / round.seen.operations_in_all as f64
+            })?,
+            generator_share: middle(|round| round.seen.generator_cpu_s / round.seen.generator_s)?,
             written_bytes_per_operation: middle(|round| {
                 round.usage.written_bytes as f64 / round.seen.operations_in_all as f64
             })?,
@@ -150,6 +158,17 @@ pub(super) struct Memory {
 mod tests {
     use super::super::samples;
     use super::*;
+
+    #[test]
+    fn what_the_generator_took_is_told_by_operation_and_by_time() {
+        let mut busy = samples::round(1.0);
+        busy.seen.generator_cpu_s = 3.9;
+        let figure = Figure::of(vec![samples::round(1.0), busy.clone(), busy]).unwrap();
+        // Of 2000 operations in all, in four seconds.
+        assert!((figure.generator_us_per_operation.median - 1950.0).abs() < 1e-9);
+        assert!((figure.generator_us_per_operation.min - 500.0).abs() < 1e-9);
+        assert!((figure.generator_share.median - 0.975).abs() < 1e-9);
+    }
 
     #[test]
     fn a_ratio_is_of_medians_and_its_spread_of_rounds_side_by_side() {

@@ -24,6 +24,7 @@ pub(super) fn round(operations_per_s: f64) -> Round {
             operations_in_all: 2000,
             errors: [("no answer".to_owned(), 4321)].into(),
             generator_cpu_s: 1.0,
+            generator_s: 4.0,
         },
         usage: Usage {
             cpu_s: 30.0,

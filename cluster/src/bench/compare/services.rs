@@ -4,18 +4,16 @@
 //! might wait; what those cost is measured by `menagerie bench redundancy`.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Output;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::Value;
 use service::config::Config;
-use tokio::process::Command;
 
 use super::super::closed_loop::Figures;
 use super::report::{Middle, ServiceRow};
 use crate::arena::Folder;
 use crate::context::Context;
+use crate::launcher::System;
 
 /// Each work is done so long before it counts: what is new has empty caches and no connections.
 const WARM_UP_SECONDS: &str = "1";
@@ -54,43 +52,20 @@ const WORKS: [(&str, &str, &[&str], bool); 5] = [
     ),
 ];
 
-struct System<'a> {
-    config: &'a Path,
-    data: &'a Path,
-}
-
-impl System<'_> {
-    async fn menagerie(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let mut command = Command::new(std::env::current_exe().context("find this program's own file")?);
-        command
-            .arg("--config")
-            .arg(self.config)
-            .arg("--data")
-            .arg(self.data);
-        let output = command.arg("--json").args(arguments).output().await;
-        let output = output.context("run this program")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("menagerie {}: {}", arguments.join(" "), said.trim());
-        }
-        Ok(output)
-    }
-
-    /// One run of a generator: its figures, and how many calls failed.
-    async fn round(&self, work: &[&str], seconds: &str) -> anyhow::Result<(Figures, u64)> {
-        let mut all = vec!["bench"];
-        all.extend(work);
-        all.extend(["--clients", "64", "--seconds", seconds]);
-        let output = self.menagerie(&all).await?;
-        let told: Value = serde_json::from_slice(&output.stdout).context("read what a generator says")?;
-        let counts = told["errors"]
-            .as_object()
-            .into_iter()
-            .flat_map(|errors| errors.values());
-        let errors = counts.filter_map(Value::as_u64).sum();
-        let figures = serde_json::from_value(told).context("read what a generator says")?;
-        Ok((figures, errors))
-    }
+/// One run of a generator: its figures, and how many calls failed.
+async fn round(system: &System, work: &[&str], seconds: &str) -> anyhow::Result<(Figures, u64)> {
+    let mut all = vec!["bench"];
+    all.extend(work);
+    all.extend(["--clients", "64", "--seconds", seconds]);
+    let told: Value =
+        serde_json::from_slice(&system.run(&all).await?).context("read what a generator says")?;
+    let counts = told["errors"]
+        .as_object()
+        .into_iter()
+        .flat_map(|errors| errors.values());
+    let errors = counts.filter_map(Value::as_u64).sum();
+    let figures = serde_json::from_value(told).context("read what a generator says")?;
+    Ok((figures, errors))
 }
 
 /// What of the configuration is not measured.
@@ -113,21 +88,17 @@ pub(super) async fn measure(
     move_away(&mut config)?;
     let file = folder.join("cluster.toml");
     std::fs::write(&file, config.to_toml()?).context("write the configuration")?;
-    let system = System {
-        config: &file,
-        data: &config.data,
-    };
     context.output.note("the services are started");
-    system.menagerie(&["up", "--detach"]).await?;
+    let system = System::start(Some(&file), &config.data).await?;
     let rows = rows(&system, &config, quick, rounds, seconds).await;
-    let stopped = system.menagerie(&["down"]).await;
+    let stopped = system.stop().await;
     let rows = rows?;
     stopped?;
     Ok(rows)
 }
 
 async fn rows(
-    system: &System<'_>,
+    system: &System,
     config: &Config,
     quick: bool,
     rounds: u32,
@@ -144,10 +115,10 @@ async fn rows(
         if !there || (quick && !in_quick) {
             continue;
         }
-        system.round(arguments, WARM_UP_SECONDS).await?;
+        round(system, arguments, WARM_UP_SECONDS).await?;
         let (mut figures, mut errors) = (Vec::new(), 0);
         for _ in 0..rounds {
-            let (seen, failed) = system.round(arguments, &seconds).await?;
+            let (seen, failed) = round(system, arguments, &seconds).await?;
             figures.push(seen);
             errors += failed;
         }

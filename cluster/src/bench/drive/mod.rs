@@ -4,9 +4,10 @@
 //! stalls cannot hide the calls it kept waiting.
 
 mod caller;
+mod notes;
 mod watchers;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -16,17 +17,18 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use super::closed_loop::{Figures, Tally};
+use super::closed_loop::Figures;
 use super::connection::Outcome;
 use crate::arena::Usage;
 use crate::context::{Context, block_on};
 use caller::Caller;
+use notes::Notes;
 
 /// Connections are made and caches filled before anything counts.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// After an error, so that a refused connection is not a busy loop.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
-/// In an open loop, how long after the end an answer still counts.
+/// In an open loop, how long after the end a call may still be made, and its answer counts.
 const LATE_MAX: Duration = Duration::from_mins(1);
 const ORDER_BYTES_MAX: u64 = 1 << 20;
 
@@ -98,8 +100,10 @@ pub(super) struct Seen {
     /// With those that are not among the figures, since servers have worked for them too.
     pub(super) operations_in_all: u64,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Of the generator itself, from its start.
+    /// Processor time of the generator itself, from its start.
     pub(super) generator_cpu_s: f64,
+    /// How long it was at work, with the warm-up.
+    pub(super) generator_s: f64,
 }
 
 #[derive(Args)]
@@ -115,7 +119,9 @@ impl Drive {
         let input = std::io::stdin().take(ORDER_BYTES_MAX).read_to_string(&mut text);
         input.context("read the order")?;
         let order: Order = serde_json::from_str(&text).context("read the order")?;
+        let begin = Instant::now();
         let mut seen = block_on(order.carry_out())?;
+        seen.generator_s = begin.elapsed().as_secs_f64();
         seen.generator_cpu_s = Usage::of([std::process::id()]).cpu_s;
         Ok(context.output.json_line(&seen)?)
     }
@@ -139,7 +145,7 @@ impl Order {
         let clients = (0..).zip(&callers).map(async |(number, caller)| {
             if let Some(rate) = self.rate {
                 let schedule = Schedule::new(warm, rate, self.clients, number);
-                open(caller, schedule, end, &notes).await;
+                open(async |n| caller.call(n).await, schedule, end, &notes).await;
             } else {
                 closed(async |n| caller.call(n).await, end, &notes).await;
             }
@@ -187,48 +193,6 @@ impl Order {
     }
 }
 
-/// What the callers of one order see together. They run on one thread.
-struct Notes {
-    start: Instant,
-    /// Answers that come later do not count.
-    answered_until: Option<Instant>,
-    tally: RefCell<Tally>,
-    operations_in_all: Cell<u64>,
-}
-
-impl Notes {
-    fn new(start: Instant, answered_until: Option<Instant>) -> anyhow::Result<Self> {
-        Ok(Self {
-            start,
-            answered_until,
-            tally: RefCell::new(Tally::new(start)?),
-            operations_in_all: Cell::new(0),
-        })
-    }
-
-    /// What began before the warm-up was over is not among the figures.
-    fn note(&self, outcome: Outcome, begin: Instant, now: Instant) {
-        let done = outcome == Outcome::Done;
-        if done {
-            self.operations_in_all.update(|count| count + 1);
-        }
-        let too_late = done && self.answered_until.is_some_and(|until| now > until);
-        if begin >= self.start && !too_late {
-            self.tally.borrow_mut().note(outcome, begin, now);
-        }
-    }
-
-    fn end(self, elapsed: Duration) -> Seen {
-        let (figures, errors) = self.tally.into_inner().end(elapsed);
-        Seen {
-            figures,
-            operations_in_all: self.operations_in_all.get(),
-            errors,
-            generator_cpu_s: 0.0,
-        }
-    }
-}
-
 /// No call begins after the end, but the last ones are waited for and count: or a stall across the end, the longest
 /// latency of all, would be in no figure. The time that the rate is of lasts until they have ended too.
 async fn closed(call: impl AsyncFn(u32) -> Outcome, end: Instant, notes: &Notes) {
@@ -264,7 +228,7 @@ impl Schedule {
     }
 }
 
-async fn open(caller: &Caller, schedule: Schedule, end: Instant, notes: &Notes) {
+async fn open(call: impl AsyncFn(u32) -> Outcome, schedule: Schedule, end: Instant, notes: &Notes) {
     for n in 0.. {
         let intended = schedule.at(n);
         if intended >= end {
@@ -272,7 +236,12 @@ async fn open(caller: &Caller, schedule: Schedule, end: Instant, notes: &Notes) 
         }
         // One that is late begins at once, and its lateness counts.
         tokio::time::sleep_until(intended.into()).await;
-        let outcome = caller.call(n).await;
+        let now = Instant::now();
+        if notes.is_too_late(now) {
+            notes.note_too_late(intended, now);
+            continue;
+        }
+        let outcome = call(n).await;
         notes.note(outcome, intended, Instant::now());
         pause_after_error(outcome).await;
     }
@@ -286,24 +255,10 @@ async fn pause_after_error(outcome: Outcome) {
 
 #[cfg(test)]
 mod tests {
+    use super::notes::TOO_LATE;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn the_warm_up_counts_only_in_all() {
-        let warm = Instant::now();
-        let start = warm + SECOND;
-        let notes = Notes::new(start, None).unwrap();
-        notes.note(Outcome::Done, warm, start + SECOND / 2);
-        notes.note(Outcome::Broken, warm, start + SECOND / 2);
-        notes.note(Outcome::Done, start, start + SECOND / 100);
-        notes.note(Outcome::Broken, start, start + SECOND / 100);
-        let seen = notes.end(SECOND);
-        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 2));
-        assert!(seen.figures.max_ms < 11.0, "{seen:?}");
-        assert_eq!(seen.errors, BTreeMap::from([("no answer".to_owned(), 1)]));
-    }
 
     #[tokio::test]
     async fn a_stall_across_the_end_is_seen() {
@@ -321,16 +276,23 @@ mod tests {
         assert!(seen.figures.operations_per_s <= 0.5, "{seen:?}");
     }
 
-    #[test]
-    fn an_open_loop_waits_for_late_answers_only_so_long() {
+    #[tokio::test]
+    async fn no_call_is_made_when_its_answer_would_come_too_late() {
         let start = Instant::now();
-        let notes = Notes::new(start, Some(start + SECOND)).unwrap();
-        notes.note(Outcome::Done, start, start + SECOND);
-        notes.note(Outcome::Done, start, start + 2 * SECOND);
-        notes.note(Outcome::Broken, start, start + 2 * SECOND);
-        let seen = notes.end(SECOND);
-        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 2));
-        assert_eq!(seen.errors.len(), 1, "{seen:?}");
+        let (end, until) = (start + SECOND / 10, start + SECOND / 5);
+        let notes = Notes::new(start, Some(until)).unwrap();
+        let made = Cell::new(0);
+        let stalls = async |_| {
+            made.update(|made| made + 1);
+            tokio::time::sleep_until((until + SECOND / 100).into()).await;
+            Outcome::Done
+        };
+        // One client, of which ten calls are wanted.
+        open(stalls, Schedule::new(start, 100, 1, 0), end, &notes).await;
+        let seen = notes.end(start.elapsed());
+        assert_eq!((made.get(), seen.figures.operations), (1, 0));
+        assert_eq!(seen.errors, BTreeMap::from([(TOO_LATE.to_owned(), 10)]));
+        assert!(seen.figures.p50_ms > 100.0, "{seen:?}");
     }
 
     #[test]

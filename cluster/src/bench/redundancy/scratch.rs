@@ -1,9 +1,8 @@
 //! A cluster for one row of the table, run by this same program in a folder of its own.
-//! Invariant: nothing of it is left when it has ended.
+//! Invariant: nothing of it is left when it has ended, nor when the run was interrupted.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::future::join_all;
@@ -11,19 +10,21 @@ use kvstore_client::KvClient;
 use serde_json::Value;
 use service::config::{Config, MirrorConfig, MirrorEngine, NodeConfig, OnLoss, Role};
 use service::secrets;
-use tokio::process::Command;
 use tokio::time::{Duration, Instant};
 
 use super::Setup;
-use crate::launcher::Action;
+use crate::arena::Folder;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
+use crate::launcher::{Action, System};
 
 pub(super) const MIRROR: &str = "mirror-bench";
 const LEVEL: Duration = Duration::from_secs(30);
 
 pub(super) struct Scratch {
-    folder: PathBuf,
+    /// Dropped before the folder, in which it writes until then.
+    system: System,
+    folder: Folder,
     pub(super) config: Config,
 }
 
@@ -79,40 +80,28 @@ pub(super) fn configuration(folder: &Path, setup: &Setup) -> anyhow::Result<Conf
 
 impl Scratch {
     pub(super) async fn start(data: &Path, setup: &Setup) -> anyhow::Result<Self> {
-        let folder = data.join(format!("redundancy-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let config = configuration(&folder, setup)?;
-        std::fs::write(folder.join("cluster.toml"), config.to_toml()?).context("write its configuration")?;
-        let scratch = Self { folder, config };
-        scratch.spawn(&["up", "--detach"]).await?;
+        let folder = Folder::inside(data, "redundancy")?;
+        let config = configuration(folder.path(), setup)?;
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(&file, config.to_toml()?).context("write its configuration")?;
+        let system = System::start(Some(&file), &config.data).await?;
+        let scratch = Self {
+            system,
+            folder,
+            config,
+        };
         scratch.mirror_is_level().await?;
         Ok(scratch)
     }
 
-    async fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-        let program = std::env::current_exe().context("find this program")?;
-        let ran = Command::new(program)
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_remove("MENAGERIE_TOKEN")
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .context("run this program")?;
-        let said = String::from_utf8_lossy(&ran.stderr);
-        ensure!(ran.status.success(), "menagerie {}: {said}", arguments.join(" "));
-        Ok(ran.stdout)
-    }
-
     /// A command that answers in JSON.
     pub(super) async fn run(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        let mut all = vec!["--json"];
-        all.extend(arguments);
-        serde_json::from_slice(&self.spawn(&all).await?).context("read its answer")
+        let answer = self.system.run(arguments).await?;
+        serde_json::from_slice(&answer).context("read its answer")
     }
 
     pub(super) async fn kill(&self, name: &str) -> anyhow::Result<()> {
-        self.spawn(&["kill", name]).await.map(drop)
+        self.system.run(&["kill", name]).await.map(drop)
     }
 
     /// All in one step: who died a little later could have written meanwhile what the others no longer can.
@@ -170,9 +159,10 @@ impl Scratch {
     }
 
     pub(super) async fn end(self) -> anyhow::Result<()> {
-        let ended = self.spawn(&["down"]).await;
-        std::fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
-        ended.map(drop)
+        let Self { system, folder, .. } = self;
+        let ended = system.stop().await;
+        drop(folder);
+        ended
     }
 }
 

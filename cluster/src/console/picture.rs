@@ -102,8 +102,8 @@ fn portrait_of_service(view: &View, said: Option<Readiness>) -> Portrait {
         None => says_of_service(said),
     };
     Portrait {
-        says,
         health,
+        says,
         ..portrait(view, None, false, None)
     }
 }

@@ -58,8 +58,8 @@ struct Edge<S> {
 
 impl<S> Service<Request> for Edge<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible> + 'static,
+    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
@@ -70,20 +70,20 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        // The clone stays behind for the next request; the one that was polled ready answers this one.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
         let served_by = self.served_by.clone();
         let id = request_id::take_over_or_make(request.headers());
         let access = Access::begin(&request);
         let refused = request.extensions_mut().remove::<Refused>();
+        // Called at once, since a copy to be called later is one of every layer within. A route runs nothing of its
+        // handler before it is polled, so no panic is missed.
+        let answering = self.inner.call(request);
+        let handled = AssertUnwindSafe(async move {
+            match refused {
+                Some(Refused(problem)) => Ok(problem.into_response()),
+                None => answering.await,
+            }
+        });
         let answer = async move {
-            let handled = AssertUnwindSafe(async move {
-                match refused {
-                    Some(Refused(problem)) => Ok(problem.into_response()),
-                    None => inner.call(request).await,
-                }
-            });
             let response = match handled.catch_unwind().await {
                 Ok(Ok(response)) => explain(response),
                 Err(_panic) => after_panic(),

@@ -32,13 +32,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use axum::middleware::map_response;
-use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use bytes::Bytes;
-use prometheus::{IntCounter, IntCounterVec};
 use serde_json::Value;
 use service::config::LimitsConfig;
+use service::metrics::counted;
 use service::tasks::Tasks;
 use service::{body, problem};
 use tokio::sync::Semaphore;
@@ -164,23 +162,9 @@ pub fn router(api: Api) -> Router {
     let routes = routes()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
-            router.route(path, counted(methods, path, &requests))
+            router.route(path, counted(&requests, path, methods))
         });
     routes.with_state(Arc::new(api))
-}
-
-/// Counts answers by route and class of status. The counters are looked up once, not for each request.
-fn counted(methods: MethodRouter<Shared>, path: &str, requests: &IntCounterVec) -> MethodRouter<Shared> {
-    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-    let counters: Arc<[IntCounter]> = classes
-        .iter()
-        .map(|class| requests.with_label_values(&[path, class]))
-        .collect();
-    methods.layer(map_response(move |response: Response| {
-        let class = usize::from(response.status().as_u16() / 100).clamp(1, 5);
-        counters[class - 1].inc();
-        std::future::ready(response)
-    }))
 }
 
 #[cfg(test)]

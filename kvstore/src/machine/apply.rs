@@ -12,9 +12,11 @@ use super::agreement::{Mark, Met};
 use super::base::Base;
 use super::draft::Draft;
 use super::mirrors;
-use super::state::{Kept, KeptId, Lease, Token};
+use super::state::{Head, Kept, KeptId, Lease, Token};
 use super::txn::{self, Writes};
-use crate::command::{Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Refusal, Reply, Rule};
+use crate::command::{
+    Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Record, Refusal, Reply, Rule,
+};
 
 /// Applies the commands of one proposal, made at `at_ms` by the leader's clock, in order.
 pub fn apply<B: Base>(draft: &mut Draft<'_, B>, at_ms: u64, commands: &[Command]) -> Vec<Reply> {
@@ -197,13 +199,13 @@ fn refuse_lease_use<B: Base>(
     }
 }
 
-fn unmet<B: Base>(draft: &Draft<'_, B>, key: &[u8], expect: Expect) -> Option<Answer> {
+fn unmet(old: Option<&Head>, expect: Expect) -> Option<Answer> {
     let expected = match expect {
         Expect::Any => return None,
         Expect::Absent => 0,
         Expect::Modified(revision) => revision,
     };
-    let modified = draft.head(key).map_or(0, |head| head.modified);
+    let modified = old.map_or(0, |head| head.modified);
     // `If-Match: "0"` must not create: an expectation names a revision that the key has.
     let met = modified == expected && (expect == Expect::Absent || modified != 0);
     (!met).then_some(Answer::Refused(Refusal::Precondition { modified }))
@@ -215,13 +217,20 @@ fn missing_lease<B: Base>(draft: &Draft<'_, B>, lease: u64) -> Option<Answer> {
 }
 
 fn put<B: Base>(draft: &mut Draft<'_, B>, key: &Bytes, value: &Bytes, lease: u64, expect: Expect) -> Answer {
-    if let Some(refused) = unmet(draft, key, expect).or_else(|| missing_lease(draft, lease)) {
+    let old = draft.head(key);
+    if let Some(refused) = unmet(old.as_ref(), expect).or_else(|| missing_lease(draft, lease)) {
         return refused;
     }
-    let mut writes = Writes::new(draft);
-    let version = writes.put(key.clone(), value.clone(), lease);
-    let changes = writes.changes;
-    draft.commit(changes);
+    let revision = draft.state.revision + 1;
+    let (created, version) = old.map_or((revision, 1), |old| (old.created, old.version + 1));
+    let record = Record {
+        created,
+        modified: revision,
+        version,
+        lease,
+        value: value.clone(),
+    };
+    draft.write(key.clone(), old, Some(record));
     Answer::Put {
         key: key.clone(),
         version,
@@ -230,14 +239,16 @@ fn put<B: Base>(draft: &mut Draft<'_, B>, key: &Bytes, value: &Bytes, lease: u64
 }
 
 fn delete<B: Base>(draft: &mut Draft<'_, B>, key: &Bytes, expect: Expect) -> Answer {
-    if let Some(refused) = unmet(draft, key, expect) {
+    let old = draft.head(key);
+    if let Some(refused) = unmet(old.as_ref(), expect) {
         return refused;
     }
-    let mut writes = Writes::new(draft);
-    let count = u64::from(writes.delete(key));
-    let changes = writes.changes;
-    draft.commit(changes);
-    Answer::Deleted { count }
+    if old.is_some() {
+        draft.write(key.clone(), old, None);
+    }
+    Answer::Deleted {
+        count: u64::from(old.is_some()),
+    }
 }
 
 fn create<B: Base>(draft: &mut Draft<'_, B>, prefix: &Bytes, seed: u64, value: &Bytes, lease: u64) -> Answer {

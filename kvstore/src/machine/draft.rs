@@ -107,37 +107,53 @@ impl<'a, B: Base> Draft<'a, B> {
                 continue;
             }
             changed = true;
-            let head = new.as_ref().map(|record| Head::of(&key, record));
-            self.account(
-                &key,
-                old.as_ref(),
-                head.as_ref(),
-                new.as_ref().map_or(0, |record| record.value.len()),
-            );
-            let version = new.clone().unwrap_or_else(|| Record::tombstone(revision));
-            assert_eq!(
-                version.modified, revision,
-                "a change carries the revision that made it"
-            );
-            self.effects.superseded.push(Superseded {
-                before: old.map_or(0, |old| old.modified),
-                deleted: new.is_none(),
-            });
-            self.effects.events.push(Event {
-                key: key.clone(),
-                record: version,
-            });
-            self.effects.heads.insert(key.clone(), head);
-            self.effects.records.insert(key, new);
+            self.change(key, old, new, revision);
         }
         if changed {
-            self.state.revision = revision;
-            let mark = MinuteMark {
-                revision,
-                history_bytes: self.state.history_bytes,
-            };
-            self.effects.minutes.insert(self.state.now_ms / MINUTE_MS, mark);
+            self.reach(revision);
         }
+    }
+
+    /// Writes one key by itself, without a map around it, which is what most commands do. `old` is what [`Self::head`]
+    /// says of it.
+    pub fn write(&mut self, key: Bytes, old: Option<Head>, new: Option<Record>) {
+        let revision = self.state.revision + 1;
+        self.change(key, old, new, revision);
+        self.reach(revision);
+    }
+
+    fn change(&mut self, key: Bytes, old: Option<Head>, new: Option<Record>, revision: u64) {
+        let head = new.as_ref().map(|record| Head::of(&key, record));
+        self.account(
+            &key,
+            old.as_ref(),
+            head.as_ref(),
+            new.as_ref().map_or(0, |record| record.value.len()),
+        );
+        let version = new.clone().unwrap_or_else(|| Record::tombstone(revision));
+        assert_eq!(
+            version.modified, revision,
+            "a change carries the revision that made it"
+        );
+        self.effects.superseded.push(Superseded {
+            before: old.map_or(0, |old| old.modified),
+            deleted: new.is_none(),
+        });
+        self.effects.events.push(Event {
+            key: key.clone(),
+            record: version,
+        });
+        self.effects.heads.insert(key.clone(), head);
+        self.effects.records.insert(key, new);
+    }
+
+    fn reach(&mut self, revision: u64) {
+        self.state.revision = revision;
+        let mark = MinuteMark {
+            revision,
+            history_bytes: self.state.history_bytes,
+        };
+        self.effects.minutes.insert(self.state.now_ms / MINUTE_MS, mark);
     }
 
     fn account(&mut self, key: &Bytes, old: Option<&Head>, new: Option<&Head>, value_bytes: usize) {

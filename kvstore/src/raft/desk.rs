@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::ReadPolicy;
 
 use super::clock::Heard;
 use super::intake::Intake;
@@ -71,15 +70,9 @@ impl Desk {
 
     /// What a read beginning now has to see; a majority has confirmed that this node still leads.
     pub async fn read_index(&self) -> Result<Moment, NotNow> {
-        self.metrics.read_index_rounds.inc();
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => {
-                let index = linearizer.read_log_id().index() + 1;
-                let mirrored = self.mirrors.mirrored(|| view::lead(&self.raft));
-                Ok(Moment { index, mirrored })
-            }
-            Err(_) => Err(NotNow::NotLeader),
-        }
+        let index = self.intake.reads.index().await?;
+        let mirrored = self.mirrors.mirrored(|| view::lead(&self.raft));
+        Ok(Moment { index, mirrored })
     }
 
     /// Who leads, to tell others: a leader that no majority has answered for so long that another may lead

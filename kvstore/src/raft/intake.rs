@@ -4,17 +4,18 @@
 //! is under way, the next one fills. It knows commands only as bytes with a count in front.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
 use service::tasks::Tasks;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::hours::Hours;
 use super::network::message::NotNow;
+use super::reads::Reads;
 use super::types::Raft;
+use super::under_way::{Going, UnderWay};
 use crate::command::{Proposal, Reply, count_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
@@ -44,18 +45,10 @@ struct Filling {
     commands: usize,
 }
 
-/// Entries that hold up the next ones.
-#[derive(Default)]
-struct UnderWay {
-    entries: AtomicUsize,
-    fewer: Notify,
-}
-
-/// One entry under way, until it is dropped.
-struct Going(Arc<UnderWay>);
-
 pub struct Intake {
     queue: mpsc::Sender<Batch>,
+    /// The questions of reads, which are gathered too.
+    pub reads: Reads,
 }
 
 struct Gatherer {
@@ -65,23 +58,10 @@ struct Gatherer {
     tasks: Tasks,
     metrics: Arc<NodeMetrics>,
     queue: mpsc::Receiver<Batch>,
+    /// Entries that hold up the next ones.
     under_way: Arc<UnderWay>,
     /// Commands in the entry proposed last.
     last: usize,
-}
-
-impl Going {
-    fn begin(under_way: &Arc<UnderWay>) -> Self {
-        under_way.entries.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(under_way))
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        self.0.entries.fetch_sub(1, Ordering::AcqRel);
-        self.0.fewer.notify_one();
-    }
 }
 
 impl Filling {
@@ -99,6 +79,7 @@ impl Filling {
 impl Intake {
     pub fn start(raft: Raft, machine: Arc<Machine>, tasks: &Tasks, metrics: Arc<NodeMetrics>) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
+        let reads = Reads::start(raft.clone(), tasks, Arc::clone(&metrics));
         let gatherer = Gatherer {
             raft,
             machine,
@@ -110,7 +91,7 @@ impl Intake {
             last: 0,
         };
         tasks.spawn("intake", gatherer.run());
-        Self { queue: sender }
+        Self { queue: sender, reads }
     }
 
     /// Proposes encoded commands, together with what others propose, and answers what applying them answered.
@@ -143,7 +124,7 @@ impl Gatherer {
                         Some(batch) => Some(batch),
                         None => return,
                     },
-                    () = self.under_way.fewer.notified() => None,
+                    () = self.under_way.fewer() => None,
                     () = self.tasks.stopping() => return,
                 };
                 if let Some(batch) = batch {
@@ -167,7 +148,7 @@ impl Gatherer {
     }
 
     fn may_leave(&self, filling: &Filling) -> bool {
-        match self.under_way.entries.load(Ordering::Acquire) {
+        match self.under_way.count() {
             _ if filling.batches.is_empty() => false,
             0 => true,
             entries => entries < UNDER_WAY_MAX && (filling.is_full() || filling.commands >= self.last),

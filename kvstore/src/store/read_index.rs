@@ -1,6 +1,6 @@
 //! The index that a linearizable read has to wait for, on any node.
 //!
-//! The leader's own reads go straight to openraft, which batches them. A follower asks the leader, one
+//! The leader's own reads go to its desk, as the questions of the others do. A follower asks the leader, one
 //! question for all reads that were waiting when it was sent; a read that comes later waits for the next,
 //! since an index asked for before the read began could miss a write it must see.
 
@@ -8,25 +8,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use service::tasks::Tasks;
-use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{LEADER_WAIT, ReadError};
 use crate::raft::desk::Desk;
 use crate::raft::network::message::{Ask, Moment, NotNow, Told};
+use crate::raft::rounds::{HOLD, NoRound, Rounds};
+use crate::raft::under_way::Going;
 use crate::raft::view;
 
-const QUEUE: usize = 16_384;
 /// Questions to the leader under way.
 const IN_FLIGHT: usize = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// A leader that is silent this long may have been replaced: ask again.
 const ANSWER: Duration = Duration::from_millis(500);
 
-type Asker = oneshot::Sender<Result<Moment, ReadError>>;
-
 pub(super) struct ReadIndexes {
     desk: Arc<Desk>,
-    queue: mpsc::Sender<Asker>,
+    rounds: Rounds<Result<Moment, ReadError>>,
     confirmed: Arc<Confirmed>,
 }
 
@@ -45,17 +43,14 @@ impl Confirmed {
 
 impl ReadIndexes {
     pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE);
         let confirmed = Arc::new(Confirmed::default());
-        let rounds = Rounds {
-            desk: Arc::clone(&desk),
-            tasks: tasks.clone(),
-            confirmed: Arc::clone(&confirmed),
-        };
-        tasks.spawn("read-indexes", rounds.run(waiting));
+        let (asking, noting) = (Arc::clone(&desk), Arc::clone(&confirmed));
+        let rounds = Rounds::start("read-index", tasks, IN_FLIGHT, move |going| {
+            ask_in_turn(Arc::clone(&asking), Arc::clone(&noting), going)
+        });
         Self {
             desk,
-            queue,
+            rounds,
             confirmed,
         }
     }
@@ -64,14 +59,17 @@ impl ReadIndexes {
         let me = self.desk.peers.trust().identity.id();
         if view::leader(&self.desk.raft) == Some(me) {
             let asked = Instant::now();
-            if let Ok(Ok(moment)) = tokio::time::timeout(ANSWER, self.desk.read_index()).await {
+            if let Ok(moment) = self.desk.read_index().await {
                 self.confirmed.note(asked, moment.index);
                 return Ok(moment);
             }
         }
-        let (asker, answered) = oneshot::channel();
-        self.queue.try_send(asker).map_err(|_full| ReadError::NoLeader)?;
-        answered.await.unwrap_or(Err(ReadError::Stopping))
+        self.rounds.ask().await.unwrap_or_else(|none| {
+            Err(match none {
+                NoRound::NotTakenOn => ReadError::NoLeader,
+                NoRound::Stopping => ReadError::Stopping,
+            })
+        })
     }
 
     /// The index of a confirmation not older than `age`, if there is one.
@@ -87,38 +85,12 @@ impl ReadIndexes {
     }
 }
 
-struct Rounds {
-    desk: Arc<Desk>,
-    tasks: Tasks,
-    confirmed: Arc<Confirmed>,
-}
-
-impl Rounds {
-    async fn run(self, mut waiting: mpsc::Receiver<Asker>) {
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
-        loop {
-            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
-                return;
-            };
-            let first = tokio::select! {
-                first = waiting.recv() => first,
-                () = self.tasks.stopping() => None,
-            };
-            let Some(first) = first else { return };
-            let mut askers = vec![first];
-            tokio::task::yield_now().await;
-            while let Ok(asker) = waiting.try_recv() {
-                askers.push(asker);
-            }
-            let (desk, confirmed) = (Arc::clone(&self.desk), Arc::clone(&self.confirmed));
-            self.tasks.spawn("read-index", async move {
-                let answer = ask(&desk, &confirmed).await;
-                drop(permit);
-                for asker in askers {
-                    asker.send(answer).ok();
-                }
-            });
-        }
+/// A leader that is silent holds up no later reads for long: it may be another one that they find.
+async fn ask_in_turn(desk: Arc<Desk>, confirmed: Arc<Confirmed>, going: Going) -> Result<Moment, ReadError> {
+    let mut asking = std::pin::pin!(ask(&desk, &confirmed));
+    match going.hold_up(HOLD, &mut asking).await {
+        Some(answer) => answer,
+        None => asking.await,
     }
 }
 

@@ -131,3 +131,49 @@ async fn livez_needs_nothing() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), "alive\n");
 }
+
+/// The head of an answer, without the lines that are the connection's, and its body.
+async fn told(server: &Server, method: &str, path: &str) -> (Vec<String>, String) {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r1\r\nconnection: close\r\n\r\n");
+    let answer = server.exchange(request.as_bytes()).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+    let of_the_connection = |line: &&str| line.starts_with("date: ") || line.starts_with("connection: ");
+    let lines = head.lines().filter(|line| !of_the_connection(line));
+    (lines.map(str::to_owned).collect(), body.to_owned())
+}
+
+/// Each byte of it: callers may have come to rely on any.
+#[tokio::test]
+async fn what_all_answers_say_stands_in_the_same_order_and_without_a_body_too() {
+    let server = Server::start(routes()).await;
+    let (text, problem) = ("text/plain; charset=utf-8", "application/problem+json");
+    for (path, first, content_type) in [
+        ("/ping", "HTTP/1.1 200 OK", text),
+        ("/nowhere", "HTTP/1.1 404 Not Found", problem),
+        ("/only-post", "HTTP/1.1 405 Method Not Allowed", problem),
+        ("/panic", "HTTP/1.1 500 Internal Server Error", problem),
+        ("/number/many", "HTTP/1.1 400 Bad Request", problem),
+    ] {
+        let (head, body) = told(&server, "GET", path).await;
+        let mut expected = vec![first.to_owned(), format!("content-type: {content_type}")];
+        expected.extend(["x-request-id: r1".to_owned(), "x-served-by: shell1".to_owned()]);
+        expected.extend((path == "/only-post").then(|| "allow: POST".to_owned()));
+        expected.push(format!("content-length: {}", body.len()));
+        assert_eq!(head, expected);
+        assert!(!body.is_empty());
+        assert_eq!(told(&server, "HEAD", path).await, (head, String::new()));
+    }
+    let (head, body) = told(&server, "GET", "/passed-on").await;
+    let expected = [
+        "HTTP/1.1 200 OK",
+        "content-type: text/plain; charset=utf-8",
+        "x-served-by: shell2",
+        "x-request-id: r1",
+        "content-length: 12",
+    ];
+    assert_eq!(
+        (head.as_slice(), body.as_str()),
+        (&expected.map(str::to_owned)[..], "from another")
+    );
+}

@@ -6,6 +6,7 @@
 mod generate;
 mod model;
 mod ranges;
+mod singles;
 mod walks;
 
 use std::ops::ControlFlow;

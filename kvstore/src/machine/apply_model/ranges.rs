@@ -20,14 +20,16 @@ use crate::machine::state::{Head, Kept, KeptId, Lease, State};
 use crate::machine::txn::ANSWER_BYTES_MAX;
 
 #[derive(Default)]
-struct Counting {
+pub(super) struct Counting {
     rows: BTreeMap<Bytes, Record>,
+    pub(super) heads: Cell<usize>,
     passed: Cell<usize>,
     values: Cell<usize>,
 }
 
 impl Base for Counting {
     fn head(&self, key: &[u8]) -> Option<Head> {
+        self.heads.set(self.heads.get() + 1);
         self.rows.get(key).map(|record| Head::of(key, record))
     }
 
@@ -80,7 +82,7 @@ fn record(value: impl Into<Bytes>) -> Record {
 }
 
 /// So many keys of ten bytes.
-fn base_of(keys: usize, value: &Bytes) -> Counting {
+pub(super) fn base_of(keys: usize, value: &Bytes) -> Counting {
     let rows = (0..keys).map(|n| (Bytes::from(format!("k{n:09}")), record(value.clone())));
     Counting {
         rows: rows.collect(),

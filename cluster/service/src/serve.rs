@@ -71,7 +71,8 @@ impl From<&LimitsConfig> for Limits {
     }
 }
 
-/// Serves until `tasks` is stopping, then lets open requests end and returns.
+/// Serves until `tasks` is stopping, then lets open requests end and returns. The app is one that `edge::wrap` made: what
+/// is refused whatever it asks for is only marked here, and the edge answers it.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, tasks: Tasks) -> io::Result<()> {
     let server = Server {
         app: app.with_state(()),

@@ -20,6 +20,8 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 const CHANGE: Duration = Duration::from_secs(5);
 /// Who does not answer within this is counted as gone.
 const ANSWER: Duration = Duration::from_millis(500);
+/// Voters go by a removal alone. Whoever takes its second step must not keep them as learners, also one that only adds.
+const RETAIN: bool = false;
 
 type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
@@ -32,6 +34,15 @@ fn refused(error: WriteError) -> MemberRefused {
             _ => MemberRefused::NotFound,
         },
         _ => MemberRefused::Unknown,
+    }
+}
+
+/// While another change is under way, asking a node for its disk, and an entry that tells it, would be for nothing.
+fn is_settled(view: &RaftView) -> Result<(), MemberRefused> {
+    if view.joint {
+        Err(MemberRefused::InProgress)
+    } else {
+        Ok(())
     }
 }
 
@@ -63,6 +74,7 @@ impl Desk {
         {
             return Err(MemberRefused::Exists);
         }
+        is_settled(&view)?;
         // It need not run yet; if it does, its disk is bound before it holds anything.
         match self.bind_by_asking(id, &member.peer_address).await {
             Err(MemberRefused::Unreachable) | Ok(()) => {}
@@ -95,18 +107,19 @@ impl Desk {
         if view.is_voter(id) {
             return self.finish_change().await;
         }
+        is_settled(&view)?;
         let end = view.last_log.map_or(0, |last| last + 1);
         let lag = end.saturating_sub(view.matched.get(&id).map_or(0, |matched| matched + 1));
         if lag > PROMOTION_LAG_MAX {
             return Err(MemberRefused::NotCaughtUp { lag });
         }
         self.bind_by_asking(id, &member.peer_address).await?;
-        self.change(ChangeMembers::AddVoterIds([id].into()), true).await
+        self.change(ChangeMembers::AddVoterIds([id].into())).await
     }
 
     /// A change that cannot be finished now may be later, so its outcome is unknown.
-    async fn change(&self, change: ChangeMembers<u64, Member>, retain: bool) -> Result<(), MemberRefused> {
-        let changing = self.raft.change_membership(change, retain);
+    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), MemberRefused> {
+        let changing = self.raft.change_membership(change, RETAIN);
         match tokio::time::timeout(CHANGE, changing).await {
             // All that openraft asks for is that nobody takes the second step before it does. Somebody has: a twin, or
             // whoever cleans up.
@@ -128,7 +141,7 @@ impl Desk {
         if !view::view(&self.raft).joint {
             return Ok(());
         }
-        self.change(ChangeMembers::AddVoterIds([].into()), true).await
+        self.change(ChangeMembers::AddVoterIds([].into())).await
     }
 
     pub(super) async fn remove(&self, id: u64) -> Result<(), MemberRefused> {
@@ -140,7 +153,7 @@ impl Desk {
             return Err(MemberRefused::NotFound);
         }
         if !view.is_voter(id) {
-            return self.change(ChangeMembers::RemoveNodes([id].into()), false).await;
+            return self.change(ChangeMembers::RemoveNodes([id].into())).await;
         }
         if view.voters.len() == 1 {
             return Err(MemberRefused::LastVoter);
@@ -157,7 +170,7 @@ impl Desk {
             return Err(MemberRefused::NotLeader);
         }
         self.majority_lives_without(id, &view).await?;
-        self.change(ChangeMembers::RemoveVoters([id].into()), false).await
+        self.change(ChangeMembers::RemoveVoters([id].into())).await
     }
 
     /// Without a majority of those who stay, the change could neither be finished nor taken back.

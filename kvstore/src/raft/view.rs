@@ -1,6 +1,7 @@
 //! What this node knows of the cluster, read from openraft without waiting for anyone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::ServerState;
@@ -8,6 +9,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 
 use super::types::{Member, Raft};
 use crate::machine::host::Lead;
+
+/// How often one looks whether Raft has stopped that is not told so.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A consistent look at this node's Raft state.
 #[derive(Clone, Debug)]
@@ -27,7 +31,7 @@ pub struct RaftView {
     /// On the leader: how far each member has the log.
     pub matched: BTreeMap<u64, u64>,
     /// On the leader: how long ago the latest question was asked that a majority has answered.
-    pub majority_silent: Option<std::time::Duration>,
+    pub majority_silent: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +54,17 @@ impl RaftView {
 
 /// Waits until Raft has stopped for good; answers why. Cancel-safe. The core says why before it lets go of all that it
 /// publishes. Only what changes with leaders and members is watched, since the rest changes on each of its turns.
+/// But what it lets go of includes the log, whose disk may hang, so one looks without being told too.
 pub async fn stopped(raft: &Raft) -> String {
     let mut standing = raft.server_metrics();
-    while standing.changed().await.is_ok() {}
-    match &raft.metrics().borrow_watched().running_state {
-        Err(fatal) => fatal.to_string(),
-        Ok(()) => "its core has ended".into(),
+    loop {
+        let told = tokio::time::timeout(LOOK_EVERY, standing.changed()).await;
+        if let Err(fatal) = &raft.metrics().borrow_watched().running_state {
+            return fatal.to_string();
+        }
+        if matches!(told, Ok(Err(_))) {
+            return "its core has ended".into();
+        }
     }
 }
 
@@ -157,7 +166,6 @@ pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
 mod tests {
     use std::pin::pin;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use service::tasks::Tasks;
     use tokio::time::timeout;

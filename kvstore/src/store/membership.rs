@@ -17,6 +17,8 @@ use crate::raft::network::message::{Ask, MemberChange, MemberRefused, Told};
 use crate::raft::view;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// While another change is under way.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
 /// How long a change under a key waits for one that is under way, which is told as unknown after a shorter time.
 const TURN: Duration = Duration::from_secs(6);
 /// How long an answer waits for this node to know what the leader has done.
@@ -147,7 +149,7 @@ impl Store {
         loop {
             match self.change(change.clone()).await {
                 Err(MemberError::InProgress) if Instant::now() < deadline => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                    tokio::time::sleep(TURN_PAUSE).await;
                 }
                 outcome => return outcome,
             }

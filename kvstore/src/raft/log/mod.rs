@@ -2,7 +2,7 @@
 //!
 //! `append` puts entries into the tail in memory and returns; the writer thread syncs them, many
 //! batches with one fsync, and only then calls back. Order of everything that changes the log is the
-//! order of the writer's queue. Reads come from the tail, else from the database.
+//! order of the writer's queue, but for files of removed entries (`reclaim`). Reads come from the tail, else from the database.
 
 mod check;
 mod pace;

@@ -1,4 +1,4 @@
-//! The one thread that changes the log on disk: group commit without timers.
+//! The one thread that changes the log on disk, but for files of removed entries (`reclaim`): group commit without timers.
 //!
 //! It drains everything queued into one batch, syncs it once, and then calls back for all of it; what
 //! arrives meanwhile is the next batch. A failed write or sync is final: the page may be marked clean,

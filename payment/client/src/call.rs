@@ -13,7 +13,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// The first try of a call; each later one gets twice the time, as far as the deadline lets it.
+/// The first try of a call; each later one gets twice the time, as far as the deadline lets it. An instance that decides
+/// nothing for so long may hang; nobody knows sooner.
 pub(crate) const FIRST_TRY: Duration = Duration::from_secs(1);
 /// The same for a page of payments, each with its transfers: a busy instance may take seconds for it.
 pub(crate) const FIRST_TRY_OF_PAGE: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     pub(crate) idempotency_key: Option<HeaderValue>,
     /// The more has to be read for it, the longer, because each try begins from the start; half of the call's time
-    /// at the most.
+    /// at the most, if there is another instance.
     pub(crate) first_try: Duration,
 }
 
@@ -68,8 +69,10 @@ impl Caller {
     pub(crate) async fn call(&self, request: &Request, time: Duration) -> Result<Answer> {
         let deadline = Instant::now() + time;
         let request_id = HeaderValue::try_from(service::edge::request_id()).ok();
-        // An instance that takes the call and never answers leaves time for another one.
-        let mut try_time = request.first_try.min(time / 2);
+        // An instance that takes the call and never answers leaves time for another one. The only one would just begin
+        // again what it has done half of.
+        let most = if self.bases.len() > 1 { time / 2 } else { time };
+        let mut try_time = request.first_try.min(most);
         let (mut pause, mut tries) = (PAUSE_MIN, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -133,11 +136,15 @@ impl Caller {
         let mut waiting = Waiting {
             caller: self,
             at,
+            since: Instant::now(),
             is_over: false,
         };
         let tried = tokio::time::timeout(time, self.attempt(outgoing)).await;
         let tried = tried.unwrap_or(Err(Refusal::Again(Trouble::Timeout)));
-        waiting.is_over = !matches!(tried, Err(Refusal::Again(_)));
+        waiting.is_over = true;
+        if matches!(tried, Err(Refusal::Again(_))) {
+            waiting.leave();
+        }
         tried
     }
 
@@ -172,22 +179,29 @@ impl Caller {
 }
 
 /// For an instance to decide a request. Who gives that up leaves the instance, also by dropping the whole call because
-/// a deadline of their own is over: or else the next call would wait for the same one again.
+/// a deadline of their own is over: or else the next call would wait for the same one again. Who goes away sooner than
+/// a try ends has not found out anything, and leads nobody else away from an instance that is well.
 struct Waiting<'c> {
     caller: &'c Caller,
     at: usize,
+    since: Instant,
     is_over: bool,
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
+impl Waiting<'_> {
+    fn leave(&self) {
         let Caller { sticky, bases, .. } = self.caller;
         let next = (self.at + 1) % bases.len();
         // Another call may have moved on from that instance already; then its choice stands.
         let _moved = sticky.compare_exchange(self.at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over && self.since.elapsed() >= FIRST_TRY {
+            self.leave();
+        }
     }
 }
 
@@ -282,6 +296,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_only_one_has_all_of_the_time() {
+        let time = Duration::from_secs(4);
+        let slow = server(StatusCode::OK, time.mul_f64(0.7)).await;
+        let answer = slow.caller.call(&request(Duration::MAX), time).await;
+        assert_eq!(answer.unwrap().status, StatusCode::OK);
+        assert_eq!(slow.calls.load(Ordering::Relaxed), 1);
+        slow.tasks.stop();
+    }
+
+    #[tokio::test]
     async fn one_that_hangs_leaves_time_for_another() {
         for (first_try, time_s) in [(Duration::from_millis(300), 20), (Duration::MAX, 3)] {
             let (hung, well) = one_hangs().await;
@@ -300,17 +324,30 @@ mod tests {
         let (hung, well) = one_hangs().await;
         let request = request(Duration::MAX);
         let asked = hung.caller.call(&request, Duration::from_secs(40));
-        assert!(
-            tokio::time::timeout(Duration::from_millis(100), asked)
-                .await
-                .is_err()
-        );
+        let patience = FIRST_TRY + Duration::from_millis(100);
+        assert!(tokio::time::timeout(patience, asked).await.is_err());
         let again = hung.caller.call(&request, Duration::from_secs(40));
         let answer = tokio::time::timeout(Duration::from_secs(10), again).await;
         assert_eq!(answer.unwrap().unwrap().status, StatusCode::OK);
         assert_eq!(well.calls.load(Ordering::Relaxed), 1);
         hung.tasks.stop();
         well.tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_at_once_leads_nobody_away() {
+        let mut slow = server(StatusCode::OK, Duration::from_millis(500)).await;
+        let other = server(StatusCode::OK, Duration::ZERO).await;
+        slow.caller.bases.extend(other.caller.bases.iter().cloned());
+        let request = request(Duration::MAX);
+        let asked = slow.caller.call(&request, Duration::from_secs(40));
+        let hung_up = tokio::time::timeout(Duration::from_millis(10), asked).await;
+        assert!(hung_up.is_err());
+        let answer = slow.caller.call(&request, Duration::from_secs(40)).await;
+        assert_eq!(answer.unwrap().status, StatusCode::OK);
+        assert_eq!(other.calls.load(Ordering::Relaxed), 0);
+        slow.tasks.stop();
+        other.tasks.stop();
     }
 
     #[tokio::test]

@@ -239,7 +239,8 @@ impl PaymentClient {
         }
     }
 
-    /// The trial balance, now or at a revision of the past. The first try may take half of the deadline.
+    /// The trial balance, now or at a revision of the past. It may take the whole deadline where there is one instance,
+    /// and half of it where there are several: then it is begun anew at the next one.
     pub async fn check_ledger(&self, revision: Option<u64>) -> Result<LedgerCheck> {
         let query = revision.map_or_else(String::new, |revision| format!("?revision={revision}"));
         // The whole ledger is read for it: to ask twice at the same time would only make it slower.

@@ -135,7 +135,7 @@ mod tests {
     use crate::row::Row;
 
     fn has_copied(folder: &Path, engine: MirrorEngine, revision: u64, cluster: &str) {
-        let (mut writer, _reader) = copy::open(folder, engine, MirrorMode::Sync).unwrap();
+        let (mut writer, _reader) = copy::open(folder, engine, MirrorMode::Sync, 0).unwrap();
         let row = Row {
             key: format!("{engine:?}"),
             ..Row::default()
@@ -157,7 +157,7 @@ mod tests {
     fn of_two_copies_the_one_that_is_kept_up_is_taken() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        drop(copy::open(folder, Json, MirrorMode::Sync).unwrap());
+        drop(copy::open(folder, Json, MirrorMode::Sync, 0).unwrap());
         let nothing = taken(Source::open(folder));
         assert!(nothing.contains("not copied anything"), "{nothing}");
         has_copied(folder, Sqlite, 5, "one");

@@ -53,7 +53,8 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         .context("make a client of the store")?;
     let folder = settings.data.clone();
     let (engine, mode) = (mirror.engine, mirror.mode);
-    let opened = tokio::task::spawn_blocking(move || copy::open(&folder, engine, mode));
+    let free_bytes_min = settings.config.limits.disk_free_bytes_min;
+    let opened = tokio::task::spawn_blocking(move || copy::open(&folder, engine, mode, free_bytes_min));
     let (writer, reader) = opened.await?.context("open the copy")?;
     let head = writer.head();
     tracing::info!(revision = head.revision, "the copy is open");

@@ -337,7 +337,7 @@ mod tests {
     async fn a_copy_that_could_not_be_set_aside_is_no_trouble_for_longer_than_that() {
         let folder = tempfile::tempdir().unwrap();
         let (engine, mode) = (MirrorEngine::Sqlite, MirrorMode::Sync);
-        let (writer, _reader) = copy::open(folder.path(), engine, mode).unwrap();
+        let (writer, _reader) = copy::open(folder.path(), engine, mode, 0).unwrap();
         let config = MirrorConfig {
             name: "mirror-one".to_owned(),
             address: "127.0.0.1:0".to_owned(),

@@ -9,19 +9,22 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rusqlite::Connection;
 
-use super::{Head, private_file, room, sync_folder};
+use super::room::{Room, used_bytes};
+use super::{Head, private_file, sync_folder};
 
 /// The revision is in it: one cluster may come twice, and has more the second time.
 fn place(folder: &Path, head: &Head, ending: &str) -> PathBuf {
     folder.join(format!("of-{}-{}.{ending}", head.cluster, head.revision))
 }
 
-pub(super) fn keep_database(connection: &Connection, folder: &Path, head: &Head) -> anyhow::Result<()> {
+pub(super) fn keep_database(connection: &Connection, room: &Room, head: &Head) -> anyhow::Result<()> {
+    let folder = &room.folder;
     remove_leftovers(folder).context("remove what an earlier try left behind")?;
     let (beside, path) = (place(folder, head, "tmp"), place(folder, head, "db"));
     if !path.exists() {
         // It stays there, so what is needed beside it has to find room too.
-        let written = room::check(folder, room::used_bytes(connection)?)
+        let written = room
+            .check(used_bytes(connection)?)
             .and_then(|()| write_database(connection, &beside))
             .and_then(|()| Ok(fs::rename(&beside, &path)?));
         if written.is_err() {
@@ -88,7 +91,7 @@ mod tests {
     /// Each time the copy has more, it is kept once more; what earlier tries left behind is no reason not to.
     fn is_kept(engine: MirrorEngine, read: fn(&Path) -> Option<String>) {
         let folder = tempfile::tempdir().unwrap();
-        let (mut writer, _reader) = copy::open(folder.path(), engine, MirrorMode::Sync).unwrap();
+        let (mut writer, _reader) = copy::open(folder.path(), engine, MirrorMode::Sync, 0).unwrap();
         for name in ["of-lost.db", "of-lost.json", "of-lost-5.tmp"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
@@ -139,10 +142,11 @@ mod tests {
         };
         // As on a full disk: within a transaction this is refused, after the file was made.
         connection.execute_batch("BEGIN").unwrap();
-        keep_database(&connection, folder.path(), &head).unwrap_err();
+        let room = Room::of(folder.path(), 0);
+        keep_database(&connection, &room, &head).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         connection.execute_batch("COMMIT").unwrap();
-        keep_database(&connection, folder.path(), &head).unwrap();
+        keep_database(&connection, &room, &head).unwrap();
         assert!(folder.path().join("of-lost-5.db").exists());
     }
 }

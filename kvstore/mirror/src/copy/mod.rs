@@ -60,15 +60,17 @@ pub(crate) enum View {
     Json(json::View),
 }
 
+/// What nodes on the same disk want to be free is left to them when much is to be written.
 pub(crate) fn open(
     folder: &Path,
     engine: MirrorEngine,
     mode: MirrorMode,
+    free_bytes_min: u64,
 ) -> anyhow::Result<(Writer, Reader)> {
     make_folder(folder)?;
     Ok(match engine {
         MirrorEngine::Sqlite => {
-            let (writer, reader) = sqlite::open(folder, mode)?;
+            let (writer, reader) = sqlite::open(folder, mode, free_bytes_min)?;
             (Writer::Sqlite(writer), Reader::Sqlite(reader))
         }
         MirrorEngine::Json => {
@@ -336,10 +338,10 @@ mod tests {
         for engine in [MirrorEngine::Sqlite, MirrorEngine::Json] {
             let folder = tempfile::tempdir().unwrap();
             let (at, later) = (folder.path().join("at"), folder.path().join("later"));
-            let (mut writer, _reader) = open(&at, engine, MirrorMode::Async).unwrap();
+            let (mut writer, _reader) = open(&at, engine, MirrorMode::Async, 0).unwrap();
             writer.apply(&[batch(5), batch(6)]).unwrap();
             killed(&at, &later);
-            let (mut writer, _reader) = open(&later, engine, MirrorMode::Sync).unwrap();
+            let (mut writer, _reader) = open(&later, engine, MirrorMode::Sync, 0).unwrap();
             assert_eq!(writer.head().revision, 6, "{engine:?}");
             writer.apply(&[batch(7)]).unwrap();
             assert_eq!(writer.head().revision, 7, "{engine:?}");
@@ -350,7 +352,7 @@ mod tests {
     fn nothing_is_taken_while_a_crash_might_leave_it_out() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let (mut writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Sync).unwrap();
+        let (mut writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Sync, 0).unwrap();
         writer.apply(&[batch(5)]).unwrap();
         // The document is written, and whether it has its name cannot be known.
         let (document, moved) = (folder.join("kv.json"), folder.join("moved"));
@@ -363,7 +365,7 @@ mod tests {
         fs::rename(&moved, &document).unwrap();
         writer.apply(&[batch(6)]).unwrap();
         drop(writer);
-        let (writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Async).unwrap();
+        let (writer, _reader) = open(folder, MirrorEngine::Json, MirrorMode::Async, 0).unwrap();
         assert_eq!(writer.head().revision, 6);
         drop(writer);
         let journals = fs::read_dir(folder).unwrap().flatten().filter(|entry| {

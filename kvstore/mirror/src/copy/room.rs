@@ -10,10 +10,9 @@ use rusqlite::Connection;
 
 use super::sqlite::{BUSY, FILE, WAL};
 
-/// What nodes want to be free before they refuse writes (`limits.disk_free_bytes_min`), and what SQLite holds back in its
-/// cache until it commits.
-const LEFT_BYTES: u64 = (512 + 64) << 20;
-/// Of a small disk it is one part in so many.
+/// What SQLite holds back in its cache until it commits.
+const CACHED_BYTES: u64 = 64 << 20;
+/// Of a small disk one part in so many is left, if that is less.
 const LEFT_PART: u64 = 16;
 /// A try reads the whole store: one that cannot fit either is not begun. The store may have become smaller, though.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -21,7 +20,9 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 const CUT_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Room {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
+    /// Of the disk, what is left to others.
+    left_bytes: u64,
     /// What the last try in vain would have needed at least, and when that was.
     lacked: Option<(u64, Instant)>,
     /// When the log is to be cut off, if that is still to be done.
@@ -29,9 +30,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn of(folder: &Path) -> Self {
+    /// What nodes want to be free before they refuse writes (`limits.disk_free_bytes_min`) is left to them.
+    pub(super) fn of(folder: &Path, free_bytes_min: u64) -> Self {
         Self {
             folder: folder.to_owned(),
+            left_bytes: free_bytes_min.saturating_add(CACHED_BYTES),
             lacked: None,
             cut_at: None,
         }
@@ -44,12 +47,27 @@ impl Room {
 
     /// Whether a try may begin.
     pub(super) fn may_begin(&self) -> anyhow::Result<()> {
-        check(&self.folder, self.lacked_lately())
+        self.check(self.lacked_lately())
     }
 
     /// Whether what is in the transaction so far can be moved into the file.
     pub(super) fn may_go_on(&self, connection: &Connection) -> anyhow::Result<()> {
-        check(&self.folder, self.growth(connection)?)
+        self.check(self.growth(connection)?)
+    }
+
+    /// Whether so much of the folder's disk may be taken.
+    pub(super) fn check(&self, bytes: u64) -> anyhow::Result<()> {
+        let disk = rustix::fs::statvfs(&self.folder).context("look how much room the disk has")?;
+        let size = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let left = self.left_bytes.min(size(disk.f_blocks) / LEFT_PART);
+        let needed = bytes.saturating_add(left);
+        // A disk that does not say how large it is says nothing of what is free either.
+        anyhow::ensure!(
+            disk.f_blocks == 0 || size(disk.f_bavail) >= needed,
+            "the disk has no room for it: at least {} MiB must be free",
+            needed.div_ceil(1 << 20)
+        );
+        Ok(())
     }
 
     /// By how much the file is still to grow.
@@ -58,13 +76,13 @@ impl Room {
         Ok(whole.saturating_sub(length(&self.folder.join(FILE))))
     }
 
-    /// Before a try is rolled back: if it was in vain for want of room, the next one needs as much and somewhat more.
+    /// Before a try is rolled back: if it was in vain for want of room, the next one needs as much.
     pub(super) fn remember(&mut self, connection: &Connection) {
         if self.may_go_on(connection).is_ok() {
             return;
         }
         let taken = length(&self.folder.join(WAL)) + self.growth(connection).unwrap_or(0);
-        let lacked = self.lacked_lately().max(taken + taken / 4);
+        let lacked = self.lacked_lately().max(taken);
         self.lacked = Some((lacked, Instant::now()));
     }
 
@@ -99,21 +117,6 @@ fn cut(connection: &Connection) -> rusqlite::Result<bool> {
     let busy = connection.query_row(sql, [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(BUSY)?;
     Ok(!busy?)
-}
-
-/// Whether so much of the folder's disk may be taken.
-pub(super) fn check(folder: &Path, bytes: u64) -> anyhow::Result<()> {
-    let disk = rustix::fs::statvfs(folder).context("look how much room the disk has")?;
-    let size = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    let left = LEFT_BYTES.min(size(disk.f_blocks) / LEFT_PART);
-    let needed = bytes.saturating_add(left);
-    // A disk that does not say how large it is says nothing of what is free either.
-    anyhow::ensure!(
-        disk.f_blocks == 0 || size(disk.f_bavail) >= needed,
-        "the disk has no room for it: at least {} MiB must be free",
-        needed.div_ceil(1 << 20)
-    );
-    Ok(())
 }
 
 /// What a copy of the database takes up.
@@ -155,7 +158,7 @@ mod tests {
     async fn the_log_is_cut_off_once_nobody_reads_what_was_before() {
         let folder = tempfile::tempdir().unwrap();
         let (mut writer, reader) =
-            copy::open(folder.path(), MirrorEngine::Sqlite, MirrorMode::Async).unwrap();
+            copy::open(folder.path(), MirrorEngine::Sqlite, MirrorMode::Async, 0).unwrap();
         let log = folder.path().join(WAL);
         // More than the cache holds.
         begin(&mut writer, 40);
@@ -180,10 +183,24 @@ mod tests {
     #[test]
     fn a_try_is_not_begun_that_cannot_fit_either() {
         let folder = tempfile::tempdir().unwrap();
-        let mut room = Room::of(folder.path());
+        let mut room = Room::of(folder.path(), 0);
         room.may_begin().unwrap();
         room.lacked = Some((1 << 60, Instant::now()));
         let error = room.may_begin().unwrap_err();
         assert!(error.to_string().contains("no room"), "{error}");
+    }
+
+    #[test]
+    fn as_much_is_left_as_the_nodes_want() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        // Half of what is left of a disk at the most would stay free.
+        let stays = disk.f_blocks / LEFT_PART / 2;
+        let lacked = disk.f_bavail.saturating_sub(stays) * disk.f_frsize;
+        for (free_bytes_min, may_begin) in [(u64::MAX, false), (0, true)] {
+            let mut room = Room::of(folder.path(), free_bytes_min);
+            room.lacked = Some((lacked, Instant::now()));
+            assert_eq!(room.may_begin().is_ok(), may_begin, "{free_bytes_min}");
+        }
     }
 }

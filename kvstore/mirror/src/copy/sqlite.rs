@@ -39,7 +39,6 @@ const ROW: &str =
 pub(crate) struct Writer {
     pub(super) head: Head,
     connection: Connection,
-    folder: PathBuf,
     room: Room,
 }
 
@@ -57,7 +56,7 @@ pub(super) fn is_there(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
-pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, Reader)> {
+pub(super) fn open(folder: &Path, mode: MirrorMode, free_bytes_min: u64) -> anyhow::Result<(Writer, Reader)> {
     let path = folder.join(FILE);
     // Made before SQLite makes it, which would let everybody read it; its other files take its mode over.
     private_file()
@@ -92,13 +91,12 @@ pub(super) fn open(folder: &Path, mode: MirrorMode) -> anyhow::Result<(Writer, R
         ),
     }
     let head = head(&connection)?;
-    let mut room = Room::of(folder);
+    let mut room = Room::of(folder, free_bytes_min);
     // Who was killed while the copy was made anew left a WAL of its size.
     room.cut_log(&connection);
     let writer = Writer {
         head,
         connection,
-        folder: folder.to_owned(),
         room,
     };
     Ok((writer, Reader::of(folder)?))
@@ -221,7 +219,7 @@ impl Writer {
     }
 
     pub(super) fn set_aside(&mut self) -> anyhow::Result<()> {
-        aside::keep_database(&self.connection, &self.folder, &self.head)?;
+        aside::keep_database(&self.connection, &self.room, &self.head)?;
         self.head.incarnation = new_incarnation();
         Ok(())
     }

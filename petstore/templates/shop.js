@@ -56,14 +56,18 @@ if (address) {
   for (const [name, hear] of Object.entries(heard)) {
     stream.addEventListener(name, (event) => hear(JSON.parse(event.data)));
   }
+  // A browser that lets pages keep nothing throws; such a page waits as if it were the first.
+  const kept = (work) => {
+    try { return work(sessionStorage); } catch { return null; }
+  };
   // A lost connection is the browser's to mend. After a refusal it gives up for good, be it that too many pages are
   // followed, that the store has forgotten what came since, or that a session is over: the page begins anew, by GET and
   // at a time of its own. What went wrong would be told nobody then, so such a page stays. Where nobody can answer at
   // the moment it is asked for once more later, since an error in its place would never go away again. Pages of a tab
   // that are refused one after the other wait twice as long each time, until one of them is followed.
   const wait = () => {
-    const pause = Number(sessionStorage.getItem("pause")) || 5000;
-    sessionStorage.setItem("pause", Math.min(2 * pause, 80000));
+    const pause = Number(kept((storage) => storage.getItem("pause"))) || 5000;
+    kept((storage) => storage.setItem("pause", Math.min(2 * pause, 80000)));
     setTimeout(again, pause * (1 + 2 * Math.random()));
   };
   const again = async () => {
@@ -72,7 +76,7 @@ if (address) {
     if (!answer || answer.status >= 500 || answer.status === 429) wait();
     else if (!typed) location.replace(page);
   };
-  stream.addEventListener("open", () => sessionStorage.removeItem("pause"));
+  stream.addEventListener("open", () => kept((storage) => storage.removeItem("pause")));
   stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) wait(); });
   addEventListener("pagehide", () => stream.close());
 }

@@ -13,6 +13,10 @@ use crate::browser::Browser;
 const FOLLOW: &str = "
 // The page's own stream would tell that it is followed.
 window.dispatchEvent(new Event('pagehide'));
+if (blocked) {
+  const get = () => { throw new DOMException('Access is denied', 'SecurityError'); };
+  Object.defineProperty(window, 'sessionStorage', { configurable: true, get });
+}
 let stream, ring, sent = null;
 const pauses = [];
 window.EventSource = class extends EventTarget {
@@ -53,6 +57,8 @@ struct Case {
     typed: bool,
     /// A stream of this tab was refused before, and none was opened since.
     refused_before: bool,
+    /// The browser lets no page keep anything.
+    blocked: bool,
     /// What is answered to whoever asks for the page; 0 where that is left to the shop.
     answered: u16,
 }
@@ -61,6 +67,7 @@ const REFUSED: Case = Case {
     state: CLOSED,
     typed: false,
     refused_before: false,
+    blocked: false,
     answered: 0,
 };
 
@@ -70,11 +77,13 @@ async fn follow(browser: &Browser, case: Case) -> (usize, Value) {
         state,
         typed,
         refused_before,
+        blocked,
         answered,
     } = case;
     let followed = !refused_before;
     let given =
         format!("const state = {state}, typed = {typed}, followed = {followed}, answered = {answered};");
+    let given = format!("{given} const blocked = {blocked};");
     let told = browser.run(&(given + FOLLOW)).await;
     let pauses = told[0].as_array().unwrap();
     let mut least = if refused_before { 10_000.0 } else { 5000.0 };
@@ -143,6 +152,19 @@ async fn a_page_that_cannot_be_loaded_now_is_not_lost() {
         let case = Case { answered, ..REFUSED };
         assert_eq!(follow(&browser, case).await, told, "{answered}");
     }
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_may_keep_nothing_begins_anew_too() {
+    let system = System::open().await;
+    let cart = format!("http://{}/shop/cart", system.shops[0].address);
+    let browser = Browser::open(&cart).await;
+    let blocked = Case {
+        blocked: true,
+        ..REFUSED
+    };
+    assert_eq!(follow(&browser, blocked).await, (1, json!(cart)));
     system.stop().await;
 }
 

@@ -71,11 +71,7 @@ impl Obtaining {
             }
         };
         self.learn().await;
-        let learned = match &self.learned {
-            Some(Ok(learned)) => learned,
-            Some(Err(error)) => return Err(anyhow!("it cannot be learned: {error:#}")),
-            None => return Err(anyhow!("it is not learned yet")),
-        };
+        let learned = self.learned()?;
         let first = self.recipe.store(&self.client, learned, damaged).await?;
         tracing::info!(first, rows = learned.0.data.rows, "learned the model");
         // Whether this one is first or another was: the one that is stored counts.
@@ -95,9 +91,19 @@ impl Obtaining {
         }
     }
 
+    /// Why it cannot be learned is kept for the next try, and told to the log alone.
+    fn learned(&self) -> anyhow::Result<&(Card, Fitted)> {
+        match &self.learned {
+            Some(Ok(learned)) => Ok(learned),
+            Some(Err(error)) => Err(anyhow!("{error:#}").context("it cannot be learned")),
+            None => Err(anyhow!("it is not learned yet")),
+        }
+    }
+
     async fn index(&self, (card, fitted): (Card, Fitted)) -> anyhow::Result<Ready> {
         let work = self.stop.spawn_blocking("index", move || Predictor::new(fitted));
-        let predictor = work.await.context("make the model ready to serve")??;
+        let predictor = work.await.context("index").flatten();
+        let predictor = predictor.context("make the model ready to serve")?;
         Ok(Ready::new(card, predictor))
     }
 
@@ -142,7 +148,7 @@ mod tests {
     use super::*;
     use crate::data::{Table, iris};
     use crate::model::http::bent::unloaded;
-    use crate::models::Kind;
+    use crate::models::{Kind, fit};
 
     fn recipe(table: Table) -> Recipe {
         Recipe {
@@ -212,6 +218,32 @@ mod tests {
             (forbidden, key, "the store does not do"),
             (contended, key, "the store does not do"),
             (bent, "missing field", "it cannot be read"),
+        ] {
+            let mut obtaining = obtaining(iris());
+            obtaining.tell(&error);
+            let told = told(&obtaining);
+            assert!(told.contains(sentence) && !told.contains(inner), "{told}");
+            let logged = obtaining.told.first().unwrap();
+            assert!(logged.contains(inner), "{logged}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_library_says_is_for_the_log() {
+        let mut failing = obtaining(iris());
+        failing.learned = Some(Err(anyhow!("the matrix is singular").context("grow the forest")));
+        let unlearned = failing.learned().unwrap_err();
+        let (card, _fitted) = recipe(iris()).learn().unwrap();
+        // Nothing can be found by no features.
+        let bare = Table {
+            rows: vec![Vec::new(); iris().len()],
+            ..iris()
+        };
+        let bare = fit(Kind::Knn, &bare, 1).unwrap();
+        let unready = failing.index((card, bare)).await.err().unwrap();
+        for (error, inner, sentence) in [
+            (unlearned, "singular", "it cannot be learned"),
+            (unready, "index of neighbours", "make the model ready to serve"),
         ] {
             let mut obtaining = obtaining(iris());
             obtaining.tell(&error);

@@ -13,8 +13,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// The first try of a call; each later one gets twice the time, as far as the deadline lets it. An instance that decides
-/// nothing for so long may hang; nobody knows sooner.
+/// The first try of a call; each later one gets twice the time, as far as the deadline lets it. An instance that
+/// decides nothing for so long may hang; nobody knows sooner.
 pub(crate) const FIRST_TRY: Duration = Duration::from_secs(1);
 /// The same for a page of payments, each with its transfers: a busy instance may take seconds for it.
 pub(crate) const FIRST_TRY_OF_PAGE: Duration = Duration::from_secs(10);

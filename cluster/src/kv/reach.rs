@@ -67,8 +67,9 @@ impl Reach {
         Ok(root.expose().to_owned())
     }
 
-    /// One try may take all of the time, or what takes the store long could never end. The first ones are shorter all
-    /// the same, so that a node which stands still is left for another.
+    /// No try ends at the client's usual limit, or what takes the store long could never end. The first ones are short
+    /// all the same, so that a node which stands still is left for another; each that runs out gives the next twice its
+    /// time, so that the longest gets about a third to a half of the whole.
     fn builder<T: Into<String>>(&self, endpoints: impl IntoIterator<Item = T>, token: &str) -> Builder {
         KvClient::builder(endpoints)
             .token(token)

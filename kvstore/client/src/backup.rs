@@ -33,26 +33,26 @@ impl KvClient {
     /// Asks one node after the other until one begins, the deadline passes, or all have failed at the work itself.
     async fn begin_snapshot(&self) -> Result<Response> {
         let deadline = Instant::now() + self.deadline();
-        let (mut tried, mut asked, mut pause) = (Tried::default(), 0_usize, PAUSE_MIN);
-        let (mut last, mut at_fault): (Option<Error>, _) = (None, 0);
+        let (mut tried, mut asked, mut pause) = (Tried::default(), 0, PAUSE_MIN);
+        let mut last: Option<Error> = None;
         loop {
             let error = match self.snapshot_of_next(&mut tried, deadline).await {
                 Err(error @ Error::Unavailable { .. }) => error,
                 settled => return settled,
             };
-            at_fault += usize::from(error.problem().is_some_and(|problem| problem.status == 500));
-            // That one is gone tells less than what became of the others.
-            let is_gone = error.code() == "connection";
-            let error = last.take().filter(|_before| is_gone).unwrap_or(error);
-            asked += 1;
+            asked += usize::from(!is_at_fault(&error));
+            let error = last
+                .take()
+                .filter(|before| tells(before) > tells(&error))
+                .unwrap_or(error);
+            let left = self.shared.endpoints.count_left(&tried);
             let mut wait = Duration::ZERO;
-            let nodes = self.shared.endpoints.count();
-            if asked.is_multiple_of(nodes) {
+            if asked >= left {
+                asked = 0;
                 wait = call::jitter(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }
-            // Another attempt would be as much work, and find the same fault.
-            if at_fault >= nodes || Instant::now() + wait >= deadline {
+            if left == 0 || Instant::now() + wait >= deadline {
                 return Err(error);
             }
             last = Some(error);
@@ -64,13 +64,18 @@ impl KvClient {
         let request = Request::read("/v1/snapshot", Prefer::Sticky);
         let endpoint = self.shared.endpoints.choose(request.prefer, tried);
         let left = deadline.saturating_duration_since(Instant::now());
-        tokio::select! {
+        let begun = tokio::select! {
             begun = self.open_at(&endpoint, request, left) => begun,
             source = self.stands_still(&endpoint) => {
                 self.shared.endpoints.failed(&endpoint);
                 Err(Error::Unavailable { source })
             }
+        };
+        if begun.as_ref().is_err_and(is_at_fault) {
+            // Another attempt there would be as much work, and find the same fault.
+            tried.give_up(&endpoint);
         }
+        begun
     }
 
     /// Ends when the node shows no sign of life.
@@ -83,6 +88,19 @@ impl KvClient {
                 Outcome::NotSent(trouble) | Outcome::Lost(trouble) => return trouble,
             }
         }
+    }
+}
+
+fn is_at_fault(error: &Error) -> bool {
+    error.problem().is_some_and(|problem| problem.status == 500)
+}
+
+/// What a node said tells more than that the time is over, and that one is gone tells the least.
+fn tells(error: &Error) -> u8 {
+    match error.code() {
+        _ if error.problem().is_some() => 2,
+        "connection" => 0,
+        _ => 1,
     }
 }
 

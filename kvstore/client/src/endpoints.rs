@@ -53,7 +53,18 @@ pub(crate) struct Endpoints {
 
 /// The nodes that one call has been sent to, so that it goes round all of them before it repeats one.
 #[derive(Debug, Default)]
-pub(crate) struct Tried(u64);
+pub(crate) struct Tried {
+    this_round: u64,
+    /// Those that it is sent to no more.
+    given_up: u64,
+}
+
+impl Tried {
+    /// Another attempt there would find the same fault.
+    pub(crate) fn give_up(&mut self, endpoint: &Endpoint) {
+        self.given_up |= 1 << endpoint.index;
+    }
+}
 
 impl Endpoints {
     /// `bases` is not empty. `start` spreads clients over the nodes.
@@ -70,11 +81,12 @@ impl Endpoints {
         }
     }
 
+    /// Some node must be left that the call has not given up.
     pub(crate) fn choose(&self, prefer: Prefer, tried: &mut Tried) -> Arc<Endpoint> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         let all = u64::MAX >> (64 - list.len());
-        if tried.0 & all == all {
-            tried.0 = 0;
+        if (tried.this_round | tried.given_up) & all == all {
+            tried.this_round = 0;
         }
         let leader = self.leader.load(Ordering::Relaxed);
         let sticky = self.sticky.load(Ordering::Relaxed) % list.len();
@@ -84,26 +96,30 @@ impl Endpoints {
             Prefer::Next => self.next.fetch_add(1, Ordering::Relaxed) % list.len(),
         };
         let now_ms = self.now_ms();
-        let in_order = || (0..list.len()).map(|offset| &list[(first + offset) % list.len()]);
+        let given_up = tried.given_up;
+        let in_order = || {
+            let circle = (0..list.len()).map(|offset| &list[(first + offset) % list.len()]);
+            circle.filter(|endpoint| given_up & (1 << endpoint.index) == 0)
+        };
         let mut awake = in_order().filter(|endpoint| endpoint.rest_ms(now_ms) == 0);
         // A new round begins early when only resting nodes are left: a dead one costs time, a live one does not.
         let chosen = match awake
             .clone()
-            .find(|endpoint| tried.0 & (1 << endpoint.index) == 0)
+            .find(|endpoint| tried.this_round & (1 << endpoint.index) == 0)
         {
             Some(untried) => untried,
             None => match awake.next() {
                 Some(again) => {
-                    tried.0 = 0;
+                    tried.this_round = 0;
                     again
                 }
                 None => in_order()
-                    .filter(|endpoint| tried.0 & (1 << endpoint.index) == 0)
+                    .filter(|endpoint| tried.this_round & (1 << endpoint.index) == 0)
                     .min_by_key(|endpoint| endpoint.rest_ms(now_ms))
                     .expect("a full round was forgotten above, so one node is untried"),
             },
         };
-        tried.0 |= 1 << chosen.index;
+        tried.this_round |= 1 << chosen.index;
         chosen.clone()
     }
 
@@ -164,6 +180,13 @@ impl Endpoints {
 
     pub(crate) fn count(&self) -> usize {
         self.list.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many nodes the call has not given up.
+    pub(crate) fn count_left(&self, tried: &Tried) -> usize {
+        (0..self.count())
+            .filter(|index| tried.given_up & (1 << *index) == 0)
+            .count()
     }
 
     fn now_ms(&self) -> u64 {
@@ -262,6 +285,24 @@ mod tests {
         pick();
         first.answered();
         assert_eq!(pick().index, 0);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_a_call_gave_up_is_not_chosen_although_all_others_rest() {
+        let endpoints = three();
+        let mut tried = Tried::default();
+        let first = endpoints.choose(Prefer::Sticky, &mut tried);
+        tried.give_up(&first);
+        assert_eq!((first.index, endpoints.count_left(&tried)), (0, 2));
+        let mut next = || endpoints.choose(Prefer::Sticky, &mut tried);
+        let others = [next(), next()];
+        assert_eq!([next().index, next().index], [1, 2], "a new round");
+        for other in others {
+            endpoints.failed(&other);
+        }
+        assert!([next(), next(), next()].iter().all(|node| node.index != 0));
+        // Another call may.
+        assert_eq!(endpoints.choose(Prefer::Sticky, &mut Tried::default()).index, 0);
     }
 
     #[tokio::test]

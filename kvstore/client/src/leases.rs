@@ -94,7 +94,7 @@ impl KvClient {
     }
 }
 
-fn is_gone(error: &Error) -> bool {
+pub(crate) fn is_gone(error: &Error) -> bool {
     error.code() == "lease-not-found"
 }
 

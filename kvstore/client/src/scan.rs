@@ -5,8 +5,10 @@
 use crate::client::KvClient;
 use crate::error::{Error, Result};
 use crate::keys::RangeRequest;
+use crate::leases::is_gone;
+use crate::wire::Revision;
 use crate::wire::kv::{KeyValue, Page};
-use crate::wire::{LeaseId, Revision};
+use crate::wire::lease::Lease;
 use tokio::time::{Duration, Instant};
 
 const PIN_TTL: Duration = Duration::from_secs(30);
@@ -30,16 +32,36 @@ pub struct PageWalk {
 }
 
 #[derive(Debug)]
-enum Pin {
-    /// No page has had a next one yet.
-    Unasked,
-    Held {
-        lease: LeaseId,
-        /// When its renewal was tried last.
-        renewed: Instant,
-    },
-    /// There was none to be had, or it is no longer needed.
-    Without,
+struct Pin {
+    held: Option<Lease>,
+    /// When it is asked for, or renewed, next.
+    due: Instant,
+}
+
+impl Pin {
+    /// Takes in what became of asking for it, or for its renewal.
+    fn heard(&mut self, sent: Instant, answer: &Result<Lease>) {
+        let wait = match (answer, self.held) {
+            (Ok(lease), _) => {
+                self.held = Some(*lease);
+                ttl(*lease) / 3
+            }
+            // It ran out, perhaps because the pages are taken slowly. What it kept may still be there.
+            (Err(error), Some(_)) if is_gone(error) => {
+                self.held = None;
+                Duration::ZERO
+            }
+            // Soon, so that several tries are left to it.
+            (Err(_), Some(lease)) => ttl(lease) / 6,
+            // Who was refused now would most likely be refused after each page, but a change of leader passes.
+            (Err(_), None) => PIN_TTL / 3,
+        };
+        self.due = sent + wait;
+    }
+}
+
+fn ttl(lease: Lease) -> Duration {
+    Duration::from_millis(lease.ttl_ms)
 }
 
 impl KvClient {
@@ -53,7 +75,10 @@ impl KvClient {
                 ..range
             }),
             revision: None,
-            pin: Pin::Unasked,
+            pin: Pin {
+                held: None,
+                due: Instant::now(),
+            },
         }
     }
 
@@ -76,7 +101,10 @@ impl PageWalk {
         let Some(range) = self.next.clone() else {
             return Ok(None);
         };
-        self.renew_pin().await;
+        // Whoever takes the pages may have taken long over the one before.
+        if let Some(revision) = self.revision {
+            self.keep_pin(revision).await;
+        }
         let page = self.client.range(range.clone()).await?;
         let revision = *self.revision.get_or_insert(page.revision);
         if page.revision != revision {
@@ -92,10 +120,10 @@ impl PageWalk {
             }),
             _ => None,
         };
-        match (&self.next, &self.pin) {
-            (Some(_), Pin::Unasked) => self.pin(revision).await,
-            (None, Pin::Held { .. }) => self.unpin().await,
-            _ => {}
+        if self.next.is_some() {
+            self.keep_pin(revision).await;
+        } else {
+            self.unpin().await;
         }
         Ok(Some(page))
     }
@@ -105,42 +133,64 @@ impl PageWalk {
         self.client.with_deadline(PIN_WAIT.min(self.client.deadline()))
     }
 
-    /// Without a pin the walk goes on: it can then only end early, with `Compacted`. It is asked for once, since who
-    /// was refused now would most likely be refused after each page.
-    async fn pin(&mut self, revision: Revision) {
-        let renewed = Instant::now();
-        self.pin = match self.brief().lease_pin(PIN_TTL, revision).await {
-            Ok(lease) => Pin::Held {
-                lease: lease.id,
-                renewed,
-            },
-            Err(error) => {
-                tracing::debug!(%error, revision, "page walk goes on without a pin");
-                Pin::Without
-            }
-        };
-    }
-
-    async fn renew_pin(&mut self) {
-        let Pin::Held { lease, renewed } = &mut self.pin else {
-            return;
-        };
-        let (lease, sent) = (*lease, Instant::now());
-        if sent - *renewed < PIN_TTL / 3 {
+    /// Asks for the pin or renews it, where that is due. Without one the walk goes on: it can then only end early, with
+    /// `Compacted`.
+    async fn keep_pin(&mut self, revision: Revision) {
+        let sent = Instant::now();
+        if sent < self.pin.due {
             return;
         }
-        // Also if it fails: two more tries are left to it.
-        *renewed = sent;
-        if let Err(error) = self.brief().lease_keepalive(lease).await {
-            tracing::debug!(%error, lease.id = lease, "pin not renewed");
+        let client = self.brief();
+        let answer = match self.pin.held {
+            Some(lease) => client.lease_keepalive(lease.id).await,
+            None => client.lease_pin(PIN_TTL, revision).await,
+        };
+        if let Err(error) = &answer {
+            tracing::debug!(%error, revision, "page walk goes on, its pin not had or not renewed");
         }
+        self.pin.heard(sent, &answer);
     }
 
     async fn unpin(&mut self) {
-        if let Pin::Held { lease, .. } = std::mem::replace(&mut self.pin, Pin::Without)
-            && let Err(error) = self.brief().lease_revoke(lease).await
+        if let Some(lease) = self.pin.held.take()
+            && let Err(error) = self.brief().lease_revoke(lease.id).await
         {
-            tracing::debug!(%error, lease.id = lease, "pin not given back, it runs out by itself");
+            tracing::debug!(%error, lease.id = lease.id, "pin not given back, it runs out by itself");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Trouble;
+    use crate::wire::problem::Problem;
+
+    #[test]
+    fn a_pin_is_asked_for_again_and_renewed_the_sooner_after_a_failure() {
+        let sent = Instant::now();
+        let mut pin = Pin {
+            held: None,
+            due: sent,
+        };
+        let mut heard = |answer: Result<Lease>| {
+            pin.heard(sent, &answer);
+            (pin.held.is_some(), pin.due - sent)
+        };
+        let lease = Lease { id: 5, ttl_ms: 6000 };
+        let failed = || {
+            Err(Error::Unavailable {
+                source: Trouble::Timeout,
+            })
+        };
+        let gone = Problem {
+            code: "lease-not-found".to_owned(),
+            ..Problem::default()
+        };
+        assert_eq!(heard(failed()), (false, PIN_TTL / 3));
+        assert_eq!(heard(Ok(lease)), (true, Duration::from_secs(2)));
+        assert_eq!(heard(failed()), (true, Duration::from_secs(1)));
+        let gone = Err(Error::Problem(Box::new(gone)));
+        assert_eq!(heard(gone), (false, Duration::ZERO), "at once");
     }
 }

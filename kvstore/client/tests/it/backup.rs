@@ -19,6 +19,12 @@ async fn fetch(client: &KvClient) -> kvstore_client::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How often this node was asked for a backup.
+fn begun_at(node: &Canned) -> usize {
+    let lines = node.lines();
+    lines.iter().filter(|line| *line == "GET /v1/snapshot").count()
+}
+
 /// Makes a backup at once.
 async fn quick() -> Canned {
     Canned::start(|_| Reply::Answer(200, Vec::new(), BACKUP.into())).await
@@ -52,12 +58,37 @@ async fn a_node_that_is_gone_or_busy_is_passed_over() {
 }
 
 #[tokio::test]
+async fn what_a_node_said_is_told_although_the_time_is_over() {
+    let node = Canned::replies(vec![|| problem(503, "overloaded"), || Reply::Hang]).await;
+    let client = node.client().with_deadline(Duration::from_millis(400));
+    let error = fetch(&client).await.unwrap_err();
+    assert_eq!((error.code(), node.seen().len()), ("overloaded", 2));
+}
+
+#[tokio::test]
 async fn a_node_that_fails_at_the_work_is_not_made_to_repeat_it() {
     let (broken, quick) = (Canned::start(|_| problem(500, "internal")).await, quick().await);
     let error = fetch(&broken.client()).await.unwrap_err();
     assert_eq!((error.code(), broken.seen().len()), ("internal", 1));
     let client = KvClient::builder([&broken.address, &quick.address]);
     assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
+}
+
+#[tokio::test]
+async fn a_node_that_fails_at_the_work_is_left_for_one_that_is_busy() {
+    // Each begins at a node of its own choice.
+    for _ in 0..6 {
+        let broken = Canned::start(|_| problem(500, "internal")).await;
+        let busy = Canned::replies(vec![
+            || problem(503, "overloaded"),
+            || problem(503, "overloaded"),
+            || Reply::Answer(200, Vec::new(), BACKUP.into()),
+        ])
+        .await;
+        let client = KvClient::builder([&broken.address, &busy.address]);
+        assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
+        assert_eq!(begun_at(&broken), 1, "{:?}", broken.lines());
+    }
 }
 
 #[tokio::test]
@@ -75,9 +106,7 @@ async fn a_node_that_lives_may_take_long_to_begin() {
     let slow = alive(|| Reply::Late(LONG, BACKUP.into())).await;
     let client = KvClient::builder([&slow.address]).try_time_max(LONG / 10);
     assert_eq!(fetch(&client.build().unwrap()).await.unwrap(), BACKUP);
-    let lines = slow.lines();
-    let begun = lines.iter().filter(|line| *line == "GET /v1/snapshot").count();
-    assert_eq!(begun, 1, "{lines:?}");
+    assert_eq!(begun_at(&slow), 1, "{:?}", slow.lines());
 }
 
 #[tokio::test]

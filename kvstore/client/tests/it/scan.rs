@@ -39,7 +39,7 @@ async fn walk(lease: fn(&Seen) -> Reply) -> (Duration, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_walk_that_gets_no_pin_asks_for_it_once_and_not_for_long() {
+async fn a_walk_that_gets_no_pin_does_not_ask_at_each_page_and_not_for_long() {
     let refusals: [fn(&Seen) -> Reply; 3] = [
         |_| problem(503, "overloaded"),
         |_| problem(503, "mirror-lost"),
@@ -57,6 +57,19 @@ async fn a_walk_that_gets_no_pin_asks_for_it_once_and_not_for_long() {
         let rest: Vec<&str> = asked.iter().skip(1 + tries).map(String::as_str).collect();
         assert_eq!(rest, ["GET"; 4], "nothing more was asked for between pages");
     }
+}
+
+#[tokio::test]
+async fn a_pin_that_ran_out_is_asked_for_anew() {
+    let (_, asked) = walk(|seen| match seen.target.as_str() {
+        // One that is to be renewed at once, and then is not there.
+        "/v1/leases" => Reply::Answer(201, Vec::new(), r#"{"id":5,"ttl_ms":0}"#.into()),
+        _ => problem(404, "lease-not-found"),
+    })
+    .await;
+    assert_eq!(asked[0], "GET");
+    let between = ["POST", "POST", "GET"].repeat(4);
+    assert_eq!(asked[1..], between, "asked for, and not renewed");
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ const START_MAX: Duration = Duration::from_secs(5);
 /// After the start, so that what a start brings with it is over.
 const SETTLED: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(40);
-const IDLE_PERCENT_MAX: f64 = 5.0;
+/// 3.4 on a quick machine, 6.5 on one where a write takes twice as long too.
+const IDLE_PERCENT_MAX: f64 = 8.0;
 const RESIDENT_MIB_MAX: u64 = 1024;
 
 /// The same system on free ports.

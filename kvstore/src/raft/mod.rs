@@ -7,6 +7,8 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod follower;
 pub mod hours;
 pub mod identity;
 pub mod intake;

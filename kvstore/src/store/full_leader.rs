@@ -1,42 +1,23 @@
 //! A leader that has no room, and what it finds before it once it has some.
 //! The leader here is the test; the node takes it for the one that leads.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::EntryPayload;
-use openraft::entry::RaftEntry as _;
-use openraft::raft::AppendEntriesRequest;
 use service::config::Config;
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
 
 use super::propose::{IN_FLIGHT, Proposals};
 use crate::command::{Action, Actor, Command, Expect};
-use crate::machine::adapter::MachineAdapter;
-use crate::machine::host::{Machine, MachineSettings};
-use crate::metrics::NodeMetrics;
-use crate::raft::clock::Heard;
-use crate::raft::config::openraft_config;
-use crate::raft::desk::Desk;
-use crate::raft::entry::log_id;
-use crate::raft::identity::Identity;
-use crate::raft::intake::Intake;
-use crate::raft::log::LogStore;
-use crate::raft::mirrors::MirrorDesk;
-use crate::raft::network::client::PeerNetworkFactory;
+use crate::raft::follower::{LEADER, begin_to_lead, follower, trust};
 use crate::raft::network::frame::write_frame;
 use crate::raft::network::handshake::{Trust, accept};
 use crate::raft::network::message::{self, Ask, NotNow, Told};
-use crate::raft::peers::Peers;
-use crate::raft::types::{Entry, Member, Membership, Raft, TypeConfig, Vote};
 
-const LEADER: u64 = 1;
-const FOLLOWER: u64 = 2;
 const WRITERS: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -78,71 +59,6 @@ impl FullLeader {
     }
 }
 
-fn trust(folder: &Path, id: u64) -> Arc<Trust> {
-    Arc::new(Trust {
-        identity: Identity::load_or_create(folder, id).unwrap(),
-        secret: b"a secret of both".to_vec(),
-        tls: None,
-        bound_disk: Box::new(|_| None),
-    })
-}
-
-/// What the leader would have said first: that it leads, and who belongs to the cluster.
-fn first_append(leader_address: &str) -> AppendEntriesRequest<TypeConfig> {
-    let member = |peer_address: &str| Member {
-        peer_address: peer_address.to_owned(),
-        client_address: String::new(),
-    };
-    let members = BTreeMap::from([
-        (LEADER, member(leader_address)),
-        (FOLLOWER, member("127.0.0.1:0")),
-    ]);
-    let voters = members.keys().copied().collect();
-    let membership = Membership::new(vec![voters], members).unwrap();
-    let first = Entry::new(log_id(1, LEADER, 0), EntryPayload::Membership(membership));
-    AppendEntriesRequest {
-        vote: Vote::new_committed(1, LEADER),
-        prev_log_id: None,
-        entries: vec![first],
-        leader_commit: None,
-    }
-}
-
-async fn follower(folder: &Path, config: &Config, tasks: &Tasks) -> Arc<Desk> {
-    let metrics = Arc::new(NodeMetrics::new());
-    let settings = MachineSettings {
-        memtable_bytes: 1 << 20,
-        cache_bytes: 1 << 20,
-        ring_bytes: 1 << 20,
-        heads_bytes: 1 << 20,
-    };
-    let machine = Machine::open(folder, settings, Arc::clone(&metrics)).unwrap();
-    let (log, ..) = LogStore::open(&folder.join("raft"), (None, 0), 1 << 20, Arc::clone(&metrics)).unwrap();
-    let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed()).unwrap();
-    let trust = trust(folder, FOLLOWER);
-    let factory = PeerNetworkFactory {
-        trust: Arc::clone(&trust),
-        tasks: tasks.clone(),
-        metrics: Arc::clone(&metrics),
-        damage: Arc::clone(&machine.damage),
-    };
-    let settings = openraft_config(config, FOLLOWER).unwrap();
-    let raft = Raft::new(FOLLOWER, settings, factory, log, adapter)
-        .await
-        .unwrap();
-    Arc::new(Desk {
-        intake: Intake::start(raft.clone(), Arc::clone(&machine), tasks, Arc::clone(&metrics)),
-        mirrors: MirrorDesk::new(Arc::clone(&machine)),
-        raft,
-        machine,
-        peers: Arc::new(Peers::new(trust, tasks.clone())),
-        metrics,
-        heard: Heard::default(),
-        disk_full: AtomicBool::new(false),
-        undisputed: DEADLINE,
-    })
-}
-
 fn put(number: usize) -> Command {
     Command {
         actor: Actor::System,
@@ -168,7 +84,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let first = first_append(&listener.local_addr().unwrap().to_string());
+    let address = listener.local_addr().unwrap().to_string();
     let (tasks, leader) = (Tasks::new(), Arc::new(FullLeader::default()));
     let serving = Arc::clone(&leader).serve(listener, trust(there.path(), LEADER));
     tasks.spawn("leader", serving);
@@ -177,7 +93,7 @@ async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
     (config.store.election_min_ms, config.store.election_max_ms) = (60_000, 90_000);
     config.limits.proposal_age_ms_max = 60_000;
     let desk = follower(here.path(), &config, &tasks).await;
-    desk.raft.append_entries(first).await.unwrap();
+    begin_to_lead(&desk, &address).await;
     let proposals = Arc::new(Proposals::start(Arc::clone(&desk), &tasks, &config.limits));
     for number in 0..WRITERS {
         let proposals = Arc::clone(&proposals);

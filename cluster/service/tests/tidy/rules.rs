@@ -120,8 +120,6 @@ const ROOMS: [Room; 5] = [
         only_in: &[
             "kvstore/src/raft/",
             "kvstore/src/machine/adapter",
-            // A test whose leader is no node, but speaks as one.
-            "kvstore/src/store/full_leader",
             "kvstore/tests/",
         ],
     },

@@ -189,20 +189,9 @@ mod tests {
 
     use super::super::{Source, write_to_file};
     use super::*;
-    use crate::command::{Action, Actor, Command, Proposal, encode_commands};
-    use crate::machine::host::{Content, Item};
-    use crate::raft::entry::log_id;
+    use crate::command::Action;
+    use crate::machine::small::{entry, opened};
     use crate::raft::start::root_rules;
-
-    fn opened(folder: &Path) -> Arc<Machine> {
-        let settings = MachineSettings {
-            memtable_bytes: 1 << 20,
-            cache_bytes: 1 << 20,
-            ring_bytes: 1 << 20,
-            heads_bytes: 1 << 20,
-        };
-        Machine::open(folder, settings, Arc::default()).unwrap()
-    }
 
     #[test]
     fn a_token_that_was_made_in_the_old_cluster_is_none_in_the_new_one() {
@@ -210,21 +199,12 @@ mod tests {
         let [old, new, file] = ["old", "new", "all.mng"].map(|name| folder.path().join(name));
         fs::create_dir(&old).unwrap();
         let machine = opened(&old);
-        let command = Command {
-            actor: Actor::System,
-            action: Action::TokenPut {
-                name: "guest".to_owned(),
-                hash: [7; 32],
-                rules: root_rules(),
-            },
-            once: None,
+        let token = Action::TokenPut {
+            name: "guest".to_owned(),
+            hash: [7; 32],
+            rules: root_rules(),
         };
-        let item = Item {
-            index: 1,
-            id: serde_json::to_vec(&log_id(1, 1, 1)).unwrap(),
-            content: Content::Proposal(Proposal::new(1, &encode_commands(&[command]))),
-        };
-        machine.apply(vec![item]).unwrap();
+        machine.apply(vec![entry(1, 1, [token])]).unwrap();
         assert_eq!(machine.tokens().by_name.len(), 1);
         let source = Source::of(&machine, &old).unwrap();
         write_to_file(source, &file, &mut |_done, _all| ()).unwrap();

@@ -1,22 +1,13 @@
 //! Which entries share a batch differs between members and at a replay; the state must not.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use super::host::{Content, Item, Machine, MachineSettings};
+use super::host::{Content, Item};
+use super::small::opened;
 use super::state::State;
 use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
-use crate::metrics::NodeMetrics;
 use crate::raft::entry::log_id;
 use crate::storage::machine_db::ANSWERS;
-
-pub(super) const SETTINGS: MachineSettings = MachineSettings {
-    memtable_bytes: 1 << 20,
-    cache_bytes: 1 << 20,
-    ring_bytes: 1 << 20,
-    heads_bytes: 1 << 20,
-};
 
 fn entry(index: u64) -> Item {
     // Time leaps so that kept answers end all the while; keys and idempotency keys come back.
@@ -66,7 +57,7 @@ fn entry(index: u64) -> Item {
 /// The state after all entries, and their replies. `older` has what is stored meanwhile be as nodes of before left it.
 fn applied_in(batch: usize, older: bool) -> (State, Vec<Vec<crate::command::Reply>>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let machine = Machine::open(folder.path(), SETTINGS, Arc::new(NodeMetrics::new())).expect("it opens");
+    let machine = opened(folder.path());
     let mut replies = Vec::new();
     let mut items = (1..=120).map(entry).peekable();
     while items.peek().is_some() {

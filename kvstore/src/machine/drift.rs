@@ -5,11 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::agreement::Mark;
-use super::batching::SETTINGS;
-use super::host::{Content, Item, Machine};
-use crate::command::{Action, Actor, Command, Expect, Proposal, encode_commands};
-use crate::metrics::NodeMetrics;
-use crate::raft::entry::log_id;
+use super::host::Machine;
+use super::small::{entry, opened};
+use crate::command::{Action, Expect};
 
 struct Member {
     machine: Arc<Machine>,
@@ -20,25 +18,15 @@ struct Member {
 impl Member {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let machine = Machine::open(folder.path(), SETTINGS, Arc::new(NodeMetrics::new())).expect("it opens");
         Self {
-            machine,
+            machine: opened(folder.path()),
             next: 1,
             _folder: folder,
         }
     }
 
     fn apply(&mut self, action: Action) {
-        let command = Command {
-            actor: Actor::System,
-            action,
-            once: None,
-        };
-        let item = Item {
-            index: self.next,
-            id: serde_json::to_vec(&log_id(1, 1, self.next)).expect("a log id is plain data"),
-            content: Content::Proposal(Proposal::new(1_000_000, &encode_commands(&[command]))),
-        };
+        let item = entry(self.next, 1_000_000, [action]);
         self.next += 1;
         self.machine.apply(vec![item]).expect("it applies");
     }

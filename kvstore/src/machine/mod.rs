@@ -30,3 +30,5 @@ mod apply_model;
 mod batching;
 #[cfg(test)]
 mod drift;
+#[cfg(test)]
+pub(crate) mod small;

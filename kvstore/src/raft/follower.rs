@@ -26,8 +26,7 @@ use super::network::handshake::Trust;
 use super::peers::Peers;
 use super::types::{Entry, Member, Membership, Raft, Vote};
 use crate::machine::adapter::MachineAdapter;
-use crate::machine::host::{Machine, MachineSettings};
-use crate::metrics::NodeMetrics;
+use crate::machine::small::opened;
 
 /// The number of whoever leads.
 pub(crate) const LEADER: u64 = 1;
@@ -45,14 +44,8 @@ pub(crate) fn trust(folder: &Path, id: u64) -> Arc<Trust> {
 
 /// One that has not heard of a leader, nor of a cluster.
 pub(crate) async fn follower(folder: &Path, config: &Config, tasks: &Tasks) -> Arc<Desk> {
-    let metrics = Arc::new(NodeMetrics::new());
-    let settings = MachineSettings {
-        memtable_bytes: 1 << 20,
-        cache_bytes: 1 << 20,
-        ring_bytes: 1 << 20,
-        heads_bytes: 1 << 20,
-    };
-    let machine = Machine::open(folder, settings, Arc::clone(&metrics)).unwrap();
+    let machine = opened(folder);
+    let metrics = Arc::clone(&machine.metrics);
     let (log, ..) = LogStore::open(&folder.join("raft"), (None, 0), 1 << 20, Arc::clone(&metrics)).unwrap();
     let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed()).unwrap();
     let trust = trust(folder, FOLLOWER);

@@ -218,25 +218,12 @@ pub(super) fn check_not_lost(point: &ReadPoint, revision: u64) -> Result<(), Rea
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use bytes::Bytes;
 
     use super::*;
-    use crate::command::{Action, Actor, Command, Expect, Proposal, encode_commands};
-    use crate::machine::host::{Content, Item, MachineSettings};
-    use crate::raft::entry::log_id;
+    use crate::command::{Action, Expect};
+    use crate::machine::small::{entry, opened};
     use crate::raft::types::StoredMembership;
-
-    fn opened(folder: &Path) -> Arc<Machine> {
-        let settings = MachineSettings {
-            memtable_bytes: 1 << 20,
-            cache_bytes: 1 << 20,
-            ring_bytes: 1 << 20,
-            heads_bytes: 1 << 20,
-        };
-        Machine::open(folder, settings, Arc::default()).unwrap()
-    }
 
     /// Writes twice, and gives up what was before the first of these.
     fn write_and_compact(machine: &Machine) {
@@ -247,17 +234,8 @@ mod tests {
             expect: Expect::Any,
         };
         let revision = machine.state().revision + 1;
-        let commands = [put(), put(), Action::Compact { revision }].map(|action| Command {
-            actor: Actor::System,
-            action,
-            once: None,
-        });
         let index = machine.progress_now().applied_end;
-        let item = Item {
-            index,
-            id: serde_json::to_vec(&log_id(1, 1, index)).unwrap(),
-            content: Content::Proposal(Proposal::new(1, &encode_commands(&commands))),
-        };
+        let item = entry(index, 1, [put(), put(), Action::Compact { revision }]);
         machine.apply(vec![item]).unwrap();
     }
 

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::host::{Content, Item, Machine, MachineSettings};
+use super::host::{Machine, MachineSettings};
+use super::small::entry;
 use super::state::{Event, record_hash};
-use crate::command::{Action, Actor, Command, Proposal, Record, Reply, encode_commands};
+use crate::command::{Action, Record, Reply};
 use crate::metrics::NodeMetrics;
-use crate::raft::entry::log_id;
 use crate::storage::machine_db::{EVENTS, VERSIONS};
 use crate::storage::walk::{Direction, Span, Walk, Want};
 use generate::action;
@@ -56,20 +56,8 @@ impl Real {
     /// One batch: each inner list is a log entry of its own.
     fn apply(&mut self, entries: &[Vec<Action>]) -> Vec<Reply> {
         let items = entries.iter().map(|actions| {
-            let command = |action: &Action| Command {
-                actor: Actor::System,
-                action: action.clone(),
-                once: None,
-            };
-            let commands: Vec<Command> = actions.iter().map(command).collect();
             self.index += 1;
-            let id = serde_json::to_vec(&log_id(1, 1, self.index)).expect("a log id is plain data");
-            let proposal = Proposal::new(1000 * self.index, &encode_commands(&commands));
-            Item {
-                index: self.index,
-                id,
-                content: Content::Proposal(proposal),
-            }
+            entry(self.index, 1000 * self.index, actions.clone())
         });
         let items = items.collect();
         self.machine

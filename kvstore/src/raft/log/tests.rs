@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::command::Proposal;
 use crate::machine::adapter::MachineAdapter;
-use crate::machine::host::{Machine, MachineSettings};
+use crate::machine::small::opened;
 use crate::raft::entry::log_id;
 use crate::storage::log_db::LogBatch;
 
@@ -23,16 +23,6 @@ type Ended = oneshot::Receiver<io::Error>;
 
 fn open(folder: &Path) -> (LogStore, Opened, Ended) {
     LogStore::open(&folder.join("raft"), (None, 0), MEMTABLE, Arc::default()).expect("the log opens")
-}
-
-fn machine(folder: &Path) -> Arc<Machine> {
-    let settings = MachineSettings {
-        memtable_bytes: MEMTABLE,
-        cache_bytes: MEMTABLE,
-        ring_bytes: MEMTABLE,
-        heads_bytes: 1 << 20,
-    };
-    Machine::open(folder, settings, Arc::default()).expect("the state machine opens")
 }
 
 fn entry(index: u64) -> Entry {
@@ -54,7 +44,7 @@ impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
         let (store, ..) = open(folder.path());
         // The suite applies entries that it never appended, so nothing is to be waited for.
         let flushed = watch::Sender::new(u64::MAX);
-        let machine = machine(folder.path());
+        let machine = opened(folder.path());
         let closed = [store.closed(), machine.generation().db().closing.closed()];
         self.opened.lock().expect("no holder panics").extend(closed);
         let adapter = MachineAdapter::start(machine, flushed.subscribe()).expect("the apply thread starts");

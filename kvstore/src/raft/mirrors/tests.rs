@@ -4,17 +4,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::command::{Actor, Command, Expect, Proposal, encode_commands};
-use crate::machine::host::{Content, Item, MachineSettings};
-use crate::metrics::NodeMetrics;
+use crate::machine::host::{Content, Item};
+use crate::machine::small::opened;
 use crate::raft::entry::log_id;
 
 const LEAD: Lead = Lead { term: 2, node: 1 };
-const SETTINGS: MachineSettings = MachineSettings {
-    memtable_bytes: 1 << 20,
-    cache_bytes: 1 << 20,
-    ring_bytes: 1 << 20,
-    heads_bytes: 1 << 20,
-};
 
 struct Leader {
     desk: MirrorDesk,
@@ -27,7 +21,7 @@ impl Leader {
     /// One that waits for a mirror, since revision 0.
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let machine = Machine::open(folder.path(), SETTINGS, Arc::new(NodeMetrics::new())).unwrap();
+        let machine = opened(folder.path());
         let mut leader = Self {
             desk: MirrorDesk::new(Arc::clone(&machine)),
             machine,

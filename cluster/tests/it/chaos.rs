@@ -20,21 +20,17 @@ const ALWAYS: [&str; 9] = [
     "overload",
 ];
 
+/// A run of these faults alone, whose verdict is JSON.
+fn only<'a>(faults: &'a str, seed: &'a str, minutes: &'a str) -> Vec<&'a str> {
+    let run = ["--json", "chaos", "--seed", seed, "--minutes", minutes];
+    [&run[..], &["--only", faults]].concat()
+}
+
 #[tokio::test]
 async fn only_the_faults_that_are_asked_for_happen() {
     let cluster = Cluster::new(1);
-    let only = ALWAYS[4..6].join(",");
-    let arguments = [
-        "--json",
-        "chaos",
-        "--seed",
-        "3",
-        "--minutes",
-        "0.1",
-        "--only",
-        &only,
-    ];
-    let verdict = cluster.run(&arguments).await.json();
+    let faults = ALWAYS[4..6].join(",");
+    let verdict = cluster.run(&only(&faults, "3", "0.1")).await.json();
     let faults = verdict["faults"].as_object().unwrap();
     assert!(
         !faults.is_empty() && faults.keys().all(|word| ALWAYS[4..6].contains(&word.as_str())),
@@ -68,18 +64,9 @@ async fn without_root_links_are_broken_all_the_same() {
         "kill-while-cut-off",
     ];
     let cluster = Cluster::new(1);
-    let only = LINKS.join(",");
-    let arguments = [
-        "--json",
-        "chaos",
-        "--no-root",
-        "--seed",
-        "5",
-        "--minutes",
-        "0.5",
-        "--only",
-        &only,
-    ];
+    let faults = LINKS.join(",");
+    let mut arguments = only(&faults, "5", "0.5");
+    arguments.push("--no-root");
     let verdict = cluster.run(&arguments).await.json();
     assert_eq!(verdict["passed"], true, "{verdict}");
     let faults = verdict["faults"].as_object().unwrap();
@@ -97,16 +84,6 @@ async fn without_root_links_are_broken_all_the_same() {
 async fn who_may_not_make_a_network_breaks_links_all_the_same() {
     const WITHOUT: [&str; 5] = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--"];
     let cluster = Cluster::new(1);
-    let arguments = [
-        "--json",
-        "chaos",
-        "--seed",
-        "3",
-        "--minutes",
-        "0.1",
-        "--only",
-        "kill-leader",
-    ];
     // Only who has the right can give it up; for anybody else it is missing as it is.
     let mut command = if rustix::process::geteuid().is_root() {
         let mut command = Command::new("setpriv");
@@ -116,7 +93,7 @@ async fn who_may_not_make_a_network_breaks_links_all_the_same() {
         Command::new(BINARY)
     };
     command
-        .args(arguments)
+        .args(only("kill-leader", "3", "0.1"))
         .current_dir(cluster.folder())
         .stdin(Stdio::null());
     let verdict = Ran::of(command.output().await.unwrap()).json();
@@ -128,9 +105,8 @@ async fn who_may_not_make_a_network_breaks_links_all_the_same() {
 /// What the long test does for longer, by every kind of fault and by more seeds.
 #[tokio::test]
 async fn a_minute_of_faults_breaks_nothing() {
-    const SEED: &str = "11";
     let cluster = Cluster::new(1);
-    let only = [
+    let faults = [
         "kill-leader",
         "kill-two",
         "kill-all",
@@ -146,17 +122,7 @@ async fn a_minute_of_faults_breaks_nothing() {
         "slow-sync",
         "clock-jump",
     ];
-    let arguments = [
-        "--json",
-        "chaos",
-        "--seed",
-        SEED,
-        "--minutes",
-        "1",
-        "--only",
-        &only.join(","),
-    ];
-    let verdict = cluster.run(&arguments).await.json();
+    let verdict = cluster.run(&only(&faults.join(","), "11", "1")).await.json();
     assert_eq!(verdict["passed"], true, "{verdict}");
     assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
     let of = |field: &str| verdict[field].as_object().map_or(0, serde_json::Map::len);

@@ -2,12 +2,35 @@
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use service::config::Checkout;
 use service::tasks::Tasks;
+use tokio::task::JoinHandle;
 
 use super::system::{EMPTY, System, VISA, keyed, order};
 use crate::harness::{Answer, Client};
+
+/// Asks the first shop with the key `k`, and is held there at this point.
+async fn held_at(
+    system: &System,
+    point: &str,
+    client: &Client,
+    target: &str,
+    body: &Value,
+) -> JoinHandle<Answer> {
+    system.traps[0].arm(point);
+    let (client, target, body) = (client.clone(), target.to_owned(), body.clone());
+    let asking = async move { keyed(&client, &target, "k", &body).await };
+    let held = Tasks::new().spawn("held", asking);
+    system.traps[0].caught().await;
+    held
+}
+
+/// Where an order that was just paid is canceled.
+async fn new_to_cancel(client: &Client) -> String {
+    let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
+    format!("{}/cancel", made.header("location"))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twins_make_one_order() {
@@ -230,13 +253,7 @@ async fn without_room_only_what_is_known_is_said() {
     let system = System::start_with(1, 1, |config| config.orders_at_once = 1).await;
     let (_, client) = system.user("ada").await;
     let body = order("6", 1, VISA);
-    system.traps[0].arm("tokenized");
-    let (sender, sent) = (client.clone(), body.clone());
-    let first = Tasks::new().spawn(
-        "order",
-        async move { keyed(&sender, "/orders", "k", &sent).await },
-    );
-    system.traps[0].caught().await;
+    let first = held_at(&system, "tokenized", &client, "/orders", &body).await;
     let again = keyed(&client, "/orders", "k", &body).await;
     let told = again.refused(503, "overloaded").text();
     assert!(
@@ -256,11 +273,7 @@ async fn without_room_only_what_is_known_is_said() {
 async fn a_cancel_is_repeated_as_well() {
     let system = System::start_with(1, 2, |_config| {}).await;
     let (_, client) = system.user("ada").await;
-    let mut cancels = Vec::new();
-    for _ in 0..2 {
-        let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
-        cancels.push(format!("{}/cancel", made.header("location")));
-    }
+    let cancels = [new_to_cancel(&client).await, new_to_cancel(&client).await];
     let first = keyed(&client, &cancels[0], "k", &json!({})).await.expect(200);
     assert_eq!(first.json()["status"], "refunded");
     let elsewhere = system.at(1, &client);
@@ -280,14 +293,8 @@ async fn a_cancel_is_repeated_as_well() {
 async fn a_cancel_that_was_done_is_told_so() {
     let mut system = System::start_with(1, 1, |config| config.request_ms_max = 1000).await;
     let (_, client) = system.user("ada").await;
-    let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
-    let target = format!("{}/cancel", made.header("location"));
-    system.traps[0].arm("to be kept");
-    let canceling = Tasks::new().spawn(
-        "cancel",
-        async move { keyed(&client, &target, "k", &json!({})).await },
-    );
-    system.traps[0].caught().await;
+    let cancel = new_to_cancel(&client).await;
+    let canceling = held_at(&system, "to be kept", &client, &cancel, &json!({})).await;
     system.cluster.stop_node(0).await;
     system.traps[0].release();
     let told = canceling.await.unwrap().expect(200);
@@ -333,16 +340,8 @@ async fn answers_run_out() {
 async fn of_two_cancels_with_one_key_none_is_told_as_not_done() {
     let system = System::start_with(1, 2, |_config| {}).await;
     let (_, client) = system.user("ada").await;
-    let mut cancels = Vec::new();
-    for _ in 0..2 {
-        let made = client.post("/orders", &order("6", 1, VISA)).await.expect(201);
-        cancels.push(format!("{}/cancel", made.header("location")));
-    }
-    system.traps[0].arm("to be kept");
-    let (slower, target) = (client.clone(), cancels[0].clone());
-    let canceling = async move { keyed(&slower, &target, "k", &json!({})).await };
-    let canceling = Tasks::new().spawn("cancel", canceling);
-    system.traps[0].caught().await;
+    let cancels = [new_to_cancel(&client).await, new_to_cancel(&client).await];
+    let canceling = held_at(&system, "to be kept", &client, &cancels[0], &json!({})).await;
     let elsewhere = system.at(1, &client);
     keyed(&elsewhere, &cancels[1], "k", &json!({})).await.expect(200);
     system.traps[0].release();

@@ -10,6 +10,22 @@ fn granted() -> Reply {
     Reply::Answer(201, Vec::new(), r#"{"id":7,"ttl_ms":600}"#.into())
 }
 
+fn renewed() -> Reply {
+    ok(json!({"id": 7, "ttl_ms": 600}))
+}
+
+/// A store that grants a lease, and says this to all else that it is asked.
+async fn granting(else_says: fn() -> Reply) -> Canned {
+    Canned::start(move |seen| {
+        if seen.target == "/v1/leases" {
+            granted()
+        } else {
+            else_says()
+        }
+    })
+    .await
+}
+
 /// A keeper that never says "lost" fails its test in place of holding it up.
 async fn lost_in_time(lease: &LeaseHandle) {
     tokio::time::timeout(TTL * 5, lease.lost())
@@ -21,14 +37,7 @@ const TTL: Duration = Duration::from_millis(600);
 
 #[tokio::test]
 async fn a_kept_lease_outlives_its_time_and_is_released() {
-    let server = Canned::start(|seen| {
-        if seen.target == "/v1/leases" {
-            granted()
-        } else {
-            ok(json!({"id": 7, "ttl_ms": 600}))
-        }
-    })
-    .await;
+    let server = granting(renewed).await;
     let lease = server.client().lease_keep(TTL).await.unwrap();
     assert_eq!(lease.id(), 7);
     let lost = tokio::time::timeout(TTL * 2, lease.lost()).await;
@@ -44,14 +53,7 @@ async fn a_kept_lease_outlives_its_time_and_is_released() {
 
 #[tokio::test]
 async fn a_lease_the_store_no_longer_knows_is_lost_at_once() {
-    let server = Canned::start(|seen| {
-        if seen.target == "/v1/leases" {
-            granted()
-        } else {
-            problem(404, "lease-not-found")
-        }
-    })
-    .await;
+    let server = granting(|| problem(404, "lease-not-found")).await;
     let client = server.client();
     let began = Instant::now();
     let lease = client.lease_keep(TTL).await.unwrap();
@@ -94,14 +96,7 @@ async fn a_lease_whose_time_is_over_is_lost_before_anybody_looks() {
 
 #[tokio::test]
 async fn a_dropped_handle_ends_its_keeper() {
-    let server = Canned::start(|seen| {
-        if seen.target == "/v1/leases" {
-            granted()
-        } else {
-            ok(json!({"id": 7, "ttl_ms": 600}))
-        }
-    })
-    .await;
+    let server = granting(renewed).await;
     let client = server.client();
     drop(client.lease_keep(TTL).await.unwrap());
     assert!(client.tasks().drain(Duration::from_secs(5)).await);

@@ -41,12 +41,7 @@ async fn one_that_hangs_costs_the_deadline_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_is_slower_than_the_round_is_absent_and_one_that_is_faster_is_not() {
     let system = System::start_with(with("slow", "slow 40"), |_config| {}).await;
-    let said = system
-        .consensus(0)
-        .get(&format!("/predict?{SETOSA}"))
-        .await
-        .expect(200)
-        .json();
+    let said = system.said().await;
     assert_eq!(said["participants"].as_array().unwrap().len(), 4, "{said}");
     system.stop().await;
 }
@@ -69,12 +64,7 @@ async fn one_that_is_dead_wagers_nothing_and_leaks_after_ten_misses() {
         assert_eq!(lost > 0, round >= 10, "round {round}: {dead}");
         assert_eq!(dead["trust"], 0.500_002);
     }
-    let said = system
-        .consensus(0)
-        .get(&format!("/predict?{SETOSA}"))
-        .await
-        .expect(200)
-        .json();
+    let said = system.said().await;
     assert_eq!(said["absent_reasons"]["naive-bayes"], "timeout: no connection");
     system.stop().await;
 }
@@ -103,12 +93,7 @@ async fn one_that_says_what_cannot_be_is_absent_with_the_reason() {
     for (name, body) in &lies {
         system.add_liar(name, body.clone()).await.expect(201);
     }
-    let said = system
-        .consensus(0)
-        .get(&format!("/predict?{SETOSA}"))
-        .await
-        .expect(200)
-        .json();
+    let said = system.said().await;
     assert_eq!(said["participants"].as_array().unwrap().len(), 3, "{said}");
     let reasons = &said["absent_reasons"];
     for (name, _) in &lies {

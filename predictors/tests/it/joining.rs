@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, wait_for};
-use crate::system::{SETOSA, System, ask_text};
+use crate::system::{System, ask_text};
 
 async fn join(client: &Client, name: &str, url: &str) -> crate::harness::Answer {
     let body = json!({"name": name, "url": url, "deposit": 1000});
@@ -126,12 +126,7 @@ async fn a_model_that_leaves_is_paid_once_no_round_depends_on_it() {
         (&ledger["escrow"], &ledger["stakes"]),
         (&json!(1000), &json!(2000))
     );
-    let said = system
-        .consensus(0)
-        .get(&format!("/predict?{SETOSA}"))
-        .await
-        .expect(200)
-        .json();
+    let said = system.said().await;
     assert_eq!(said["participants"], json!(["logistic", "naive-bayes"]));
     operator
         .post("/models/knn/stake", &json!({"amount": 1}))
@@ -206,11 +201,7 @@ async fn a_model_of_the_configuration_is_asked_where_it_is_now() {
     let moved = system.model(3).address;
     system.config.models[1].address = moved.to_string();
     system.stop_model(1).await;
-    let said = async |system: &System| {
-        let said = system.consensus(0).get(&format!("/predict?{SETOSA}")).await;
-        said.expect(200).json()
-    };
-    assert_eq!(said(&system).await["absent"], json!(["knn"]));
+    assert_eq!(system.said().await["absent"], json!(["knn"]));
     // A process that reads the new configuration tells all the others.
     system.start_consensus(2).await;
     wait_for("the model to be asked at its new place", async || {
@@ -219,7 +210,7 @@ async fn a_model_of_the_configuration_is_asked_where_it_is_now() {
         there.then_some(()).ok_or(model)
     })
     .await;
-    assert_eq!(said(&system).await["absent"], json!([]));
+    assert_eq!(system.said().await["absent"], json!([]));
     assert_eq!(system.find_model("knn").await["stake"], 1000);
     system.stop().await;
 }

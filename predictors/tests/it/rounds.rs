@@ -8,17 +8,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
 use crate::harness::{Client, wait_for};
-use crate::system::{Plan, SETOSA, System};
+use crate::system::{Plan, System};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consensus_answers_as_a_model_does_and_tells_who_took_part() {
     let system = System::start().await;
-    let consensus = system.consensus(0);
-    let said = consensus
-        .get(&format!("/predict?{SETOSA}"))
-        .await
-        .expect(200)
-        .json();
+    let said = system.said().await;
     assert_eq!(
         (&said["prediction"], &said["label"]),
         (&json!(0), &json!("setosa"))

@@ -201,6 +201,12 @@ impl System {
         Client::at(self.models[instance].address, self.token("operator"))
     }
 
+    /// What the consensus says of the flower that every model knows.
+    pub(crate) async fn said(&self) -> Value {
+        let target = format!("/predict?{SETOSA}");
+        self.consensus(0).get(&target).await.expect(200).json()
+    }
+
     /// Opens a round about the flower that every model knows.
     pub(crate) async fn open(&self, instance: usize) -> String {
         let body = json!({"sl": 5.1, "sw": 3.5, "pl": 1.4, "pw": 0.2});

@@ -13,11 +13,7 @@
     reason = "the same tests run once with each way to check out"
 )]
 
-#[allow(
-    dead_code,
-    unused_macros,
-    reason = "the tests of the store use all of it, these only a part"
-)]
+#[allow(dead_code, reason = "the tests of the store use all of it, these only a part")]
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
 mod vessel;

@@ -6,11 +6,7 @@
     reason = "a test that panics has failed, which is what unwrap says here"
 )]
 
-#[allow(
-    dead_code,
-    unused_macros,
-    reason = "the tests of the store use all of it, these only a part"
-)]
+#[allow(dead_code, reason = "the tests of the store use all of it, these only a part")]
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
 mod system;

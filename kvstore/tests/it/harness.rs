@@ -119,6 +119,18 @@ impl Cluster {
         nodes.map(|node| node.address.to_string()).collect()
     }
 
+    /// The configuration of a service that is to work on these nodes.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::default();
+        let template = config.nodes[0].clone();
+        let nodes = self.addresses().into_iter().map(|client| NodeConfig {
+            client,
+            ..template.clone()
+        });
+        config.nodes = nodes.collect();
+        config
+    }
+
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }

@@ -41,16 +41,7 @@ impl System {
         adjust: impl FnOnce(&mut PaymentConfig),
     ) -> Self {
         let cluster = Cluster::start(nodes).await;
-        let mut config = Config::default();
-        let template = config.nodes[0].clone();
-        config.nodes = cluster
-            .addresses()
-            .into_iter()
-            .map(|client| service::config::NodeConfig {
-                client,
-                ..template.clone()
-            })
-            .collect();
+        let mut config = cluster.config();
         adjust(&mut config.payment);
         let mut system = Self {
             cluster,

@@ -100,16 +100,7 @@ impl System {
 
     pub(crate) async fn start_with(nodes: usize, shops: usize, adjust: impl FnOnce(&mut ShopConfig)) -> Self {
         let cluster = Cluster::start(nodes).await;
-        let mut config = Config::default();
-        let template = config.nodes[0].clone();
-        config.nodes = cluster
-            .addresses()
-            .into_iter()
-            .map(|client| service::config::NodeConfig {
-                client,
-                ..template.clone()
-            })
-            .collect();
+        let mut config = cluster.config();
         config.shop.checkout = super::CHECKOUT;
         config.shop.registration_ms = 1000;
         config.shop.adopt_every_ms = 100;

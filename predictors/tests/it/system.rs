@@ -9,7 +9,7 @@ use axum::routing::post;
 use predictors::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::config::{Config, NodeConfig, PredictorConfig};
+use service::config::{Config, PredictorConfig};
 use service::serve::{self, Limits};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -68,15 +68,7 @@ impl System {
 
     pub(crate) async fn start_with(plan: Plan, adjust: impl FnOnce(&mut Config)) -> Self {
         let cluster = Cluster::start(plan.nodes).await;
-        let mut config = Config::default();
-        let template = config.nodes[0].clone();
-        let nodes = cluster.addresses().into_iter();
-        config.nodes = nodes
-            .map(|client| NodeConfig {
-                client,
-                ..template.clone()
-            })
-            .collect();
+        let mut config = cluster.config();
         config.consensus.sweep_every_ms = 100;
         let mut listeners = Vec::new();
         for (name, kind, behave) in plan.models {

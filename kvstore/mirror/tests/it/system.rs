@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use kvstore_client::KvClient;
 use serde_json::Value;
-use service::config::{Config, MirrorConfig, MirrorEngine, MirrorMode, NodeConfig, OnLoss};
+use service::config::{Config, MirrorConfig, MirrorEngine, MirrorMode, OnLoss};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -33,15 +33,7 @@ pub(crate) struct Mirror {
 impl System {
     pub(crate) async fn start(engine: MirrorEngine, mode: MirrorMode) -> Self {
         let cluster = Cluster::start(1).await;
-        let mut config = Config::default();
-        let template = config.nodes[0].clone();
-        let nodes = cluster.addresses().into_iter();
-        config.nodes = nodes
-            .map(|client| NodeConfig {
-                client,
-                ..template.clone()
-            })
-            .collect();
+        let mut config = cluster.config();
         "petstore".clone_into(&mut config.shop.name);
         config.mirrors = vec![MirrorConfig {
             name: NAME.to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kvstore_client::{KvClient, Registration};
 use serde_json::Value;
-use service::config::{Config, GatewayConfig, NodeConfig};
+use service::config::GatewayConfig;
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
 
@@ -31,15 +31,7 @@ impl System {
 
     pub(crate) async fn start_with(shops: usize, adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
         let cluster = Cluster::start(1).await;
-        let mut config = Config::default();
-        let template = config.nodes[0].clone();
-        let nodes = cluster.addresses().into_iter();
-        config.nodes = nodes
-            .map(|client| NodeConfig {
-                client,
-                ..template.clone()
-            })
-            .collect();
+        let mut config = cluster.config();
         adjust(&mut config.gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = listener.local_addr().unwrap();

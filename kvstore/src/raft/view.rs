@@ -165,55 +165,21 @@ pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::sync::Arc;
 
-    use service::tasks::Tasks;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::machine::adapter::MachineAdapter;
-    use crate::machine::host::{Machine, MachineSettings};
-    use crate::raft::identity::Identity;
-    use crate::raft::log::LogStore;
-    use crate::raft::network::client::PeerNetworkFactory;
-    use crate::raft::network::handshake::Trust;
-
-    const SETTINGS: MachineSettings = MachineSettings {
-        memtable_bytes: 1 << 20,
-        cache_bytes: 1 << 20,
-        ring_bytes: 1 << 20,
-        heads_bytes: 1 << 20,
-    };
+    use crate::raft::bare::{Bare, DEADLINE, calm};
 
     #[tokio::test]
     async fn whoever_waits_for_the_end_is_told_why_it_came() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let machine =
-            Machine::open(folder.path(), SETTINGS, Arc::default()).expect("the state machine opens");
-        let (log, ..) = LogStore::open(&folder.path().join("raft"), (None, 0), 1 << 20, Arc::default())
-            .expect("the log opens");
-        let trust = Trust {
-            identity: Identity::load_or_create(folder.path(), 1).expect("the identity is written"),
-            secret: Vec::new(),
-            tls: None,
-            bound_disk: Box::new(|_| None),
-        };
-        let factory = PeerNetworkFactory {
-            trust: Arc::new(trust),
-            tasks: Tasks::new(),
-            metrics: Arc::default(),
-            damage: Arc::clone(&machine.damage),
-        };
-        let adapter = MachineAdapter::start(machine, log.flushed()).expect("the apply thread starts");
-        let config = Arc::new(openraft::Config::default());
-        let raft = Raft::new(1, config, factory, log, adapter)
-            .await
-            .expect("Raft starts");
+        let node = Bare::start(1, &calm()).await;
+        let raft = node.desk.raft.clone();
         let mut waiting = pin!(stopped(&raft));
         let early = timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(early.is_err(), "it runs: {early:?}");
-        raft.shutdown().await.expect("its core did not panic");
-        let told = timeout(Duration::from_secs(10), waiting).await;
+        node.end().await;
+        let told = timeout(DEADLINE, waiting).await;
         assert_eq!(told.expect("the core has ended"), "raft stopped");
     }
 }

@@ -2,7 +2,6 @@
 //! The leader here is the test; the node takes it for the one that leads.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,33 +11,20 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use openraft::raft::AppendEntriesRequest;
 use service::config::Config;
-use service::tasks::Tasks;
 use tokio::net::TcpListener;
 
 use super::propose::{IN_FLIGHT, Proposals};
 use crate::command::{Action, Actor, Command, Expect};
-use crate::machine::adapter::MachineAdapter;
-use crate::machine::host::{Machine, MachineSettings};
-use crate::metrics::NodeMetrics;
-use crate::raft::clock::Heard;
-use crate::raft::config::openraft_config;
-use crate::raft::desk::Desk;
+use crate::raft::bare::{Bare, DEADLINE, trust};
 use crate::raft::entry::log_id;
-use crate::raft::identity::Identity;
-use crate::raft::intake::Intake;
-use crate::raft::log::LogStore;
-use crate::raft::mirrors::MirrorDesk;
-use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::frame::write_frame;
 use crate::raft::network::handshake::{Trust, accept};
 use crate::raft::network::message::{self, Ask, NotNow, Told};
-use crate::raft::peers::Peers;
-use crate::raft::types::{Entry, Member, Membership, Raft, TypeConfig, Vote};
+use crate::raft::types::{Entry, Member, Membership, TypeConfig, Vote};
 
 const LEADER: u64 = 1;
 const FOLLOWER: u64 = 2;
 const WRITERS: usize = 32;
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What became of the batches that it was sent.
 #[derive(Default)]
@@ -78,15 +64,6 @@ impl FullLeader {
     }
 }
 
-fn trust(folder: &Path, id: u64) -> Arc<Trust> {
-    Arc::new(Trust {
-        identity: Identity::load_or_create(folder, id).unwrap(),
-        secret: b"a secret of both".to_vec(),
-        tls: None,
-        bound_disk: Box::new(|_| None),
-    })
-}
-
 /// What the leader would have said first: that it leads, and who belongs to the cluster.
 fn first_append(leader_address: &str) -> AppendEntriesRequest<TypeConfig> {
     let member = |peer_address: &str| Member {
@@ -106,41 +83,6 @@ fn first_append(leader_address: &str) -> AppendEntriesRequest<TypeConfig> {
         entries: vec![first],
         leader_commit: None,
     }
-}
-
-async fn follower(folder: &Path, config: &Config, tasks: &Tasks) -> Arc<Desk> {
-    let metrics = Arc::new(NodeMetrics::new());
-    let settings = MachineSettings {
-        memtable_bytes: 1 << 20,
-        cache_bytes: 1 << 20,
-        ring_bytes: 1 << 20,
-        heads_bytes: 1 << 20,
-    };
-    let machine = Machine::open(folder, settings, Arc::clone(&metrics)).unwrap();
-    let (log, ..) = LogStore::open(&folder.join("raft"), (None, 0), 1 << 20, Arc::clone(&metrics)).unwrap();
-    let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed()).unwrap();
-    let trust = trust(folder, FOLLOWER);
-    let factory = PeerNetworkFactory {
-        trust: Arc::clone(&trust),
-        tasks: tasks.clone(),
-        metrics: Arc::clone(&metrics),
-        damage: Arc::clone(&machine.damage),
-    };
-    let settings = openraft_config(config, FOLLOWER).unwrap();
-    let raft = Raft::new(FOLLOWER, settings, factory, log, adapter)
-        .await
-        .unwrap();
-    Arc::new(Desk {
-        intake: Intake::start(raft.clone(), Arc::clone(&machine), tasks, Arc::clone(&metrics)),
-        mirrors: MirrorDesk::new(Arc::clone(&machine)),
-        raft,
-        machine,
-        peers: Arc::new(Peers::new(trust, tasks.clone())),
-        metrics,
-        heard: Heard::default(),
-        disk_full: AtomicBool::new(false),
-        undisputed: DEADLINE,
-    })
 }
 
 fn put(number: usize) -> Command {
@@ -166,19 +108,19 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
-    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let first = first_append(&listener.local_addr().unwrap().to_string());
-    let (tasks, leader) = (Tasks::new(), Arc::new(FullLeader::default()));
-    let serving = Arc::clone(&leader).serve(listener, trust(there.path(), LEADER));
-    tasks.spawn("leader", serving);
     let mut config = Config::default();
     // Nobody but this leader stands for election, and nothing is too old.
     (config.store.election_min_ms, config.store.election_max_ms) = (60_000, 90_000);
     config.limits.proposal_age_ms_max = 60_000;
-    let desk = follower(here.path(), &config, &tasks).await;
+    let follower = Bare::start(FOLLOWER, &config).await;
+    let (desk, tasks) = (&follower.desk, &follower.tasks);
+    let (there, leader) = (tempfile::tempdir().unwrap(), Arc::new(FullLeader::default()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = first_append(&listener.local_addr().unwrap().to_string());
+    let serving = Arc::clone(&leader).serve(listener, trust(there.path(), LEADER));
+    tasks.spawn("leader", serving);
     desk.raft.append_entries(first).await.unwrap();
-    let proposals = Arc::new(Proposals::start(Arc::clone(&desk), &tasks, &config.limits));
+    let proposals = Arc::new(Proposals::start(Arc::clone(desk), tasks, &config.limits));
     for number in 0..WRITERS {
         let proposals = Arc::clone(&proposals);
         tasks.spawn("writer", async move { proposals.propose(put(number)).await });
@@ -194,6 +136,5 @@ async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
         (1..=IN_FLIGHT).contains(&taken),
         "{taken} of {WRITERS} are under way"
     );
-    tasks.stop();
-    desk.raft.shutdown().await.unwrap();
+    follower.end().await;
 }

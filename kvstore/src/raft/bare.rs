@@ -1,0 +1,107 @@
+//! A node of which nobody takes care, for tests: Raft with its log, its machine and its peer port, and nothing of what a
+//! node does of its own accord: what upkeep would do waits until a test does it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use service::config::Config;
+use service::tasks::Tasks;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::clock::Heard;
+use super::config::openraft_config;
+use super::desk::Desk;
+use super::identity::Identity;
+use super::intake::Intake;
+use super::log::LogStore;
+use super::mirrors::MirrorDesk;
+use super::network::client::PeerNetworkFactory;
+use super::network::handshake::Trust;
+use super::network::server::PeerServer;
+use super::peers::Peers;
+use super::types::Raft;
+use crate::machine::adapter::MachineAdapter;
+use crate::machine::host::{Machine, MachineSettings};
+use crate::metrics::NodeMetrics;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+const MEMTABLE: usize = 1 << 20;
+const SETTINGS: MachineSettings = MachineSettings {
+    memtable_bytes: MEMTABLE,
+    cache_bytes: MEMTABLE,
+    ring_bytes: MEMTABLE,
+    heads_bytes: 1 << 20,
+};
+
+pub(crate) struct Bare {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) tasks: Tasks,
+    _folder: TempDir,
+}
+
+/// Tests share the machine with each other; an election without cause would only be noise.
+pub(crate) fn calm() -> Config {
+    let mut config = Config::default();
+    config.store.heartbeat_ms = 100;
+    config.store.election_min_ms = 1000;
+    config.store.election_max_ms = 1200;
+    config
+}
+
+/// By which all nodes of a test trust each other.
+pub(crate) fn trust(folder: &Path, id: u64) -> Arc<Trust> {
+    Arc::new(Trust {
+        identity: Identity::load_or_create(folder, id).unwrap(),
+        secret: b"a secret of all".to_vec(),
+        tls: None,
+        bound_disk: Box::new(|_| None),
+    })
+}
+
+impl Bare {
+    pub(crate) async fn start(id: u64, config: &Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, ..) =
+            LogStore::open(&folder.path().join("raft"), (None, 0), MEMTABLE, Arc::default()).unwrap();
+        let (tasks, metrics) = (Tasks::new(), Arc::new(NodeMetrics::new()));
+        let machine = Machine::open(folder.path(), SETTINGS, Arc::clone(&metrics)).unwrap();
+        let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed()).unwrap();
+        let trust = trust(folder.path(), id);
+        let factory = PeerNetworkFactory {
+            trust: Arc::clone(&trust),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+            damage: Arc::clone(&machine.damage),
+        };
+        let settings = openraft_config(config, id).unwrap();
+        let raft = Raft::new(id, settings, factory, log, adapter).await.unwrap();
+        let desk = Arc::new(Desk {
+            intake: Intake::start(raft.clone(), Arc::clone(&machine), &tasks, Arc::clone(&metrics)),
+            mirrors: MirrorDesk::new(Arc::clone(&machine)),
+            raft,
+            machine,
+            peers: Arc::new(Peers::new(Arc::clone(&trust), tasks.clone())),
+            metrics,
+            heard: Heard::default(),
+            disk_full: AtomicBool::new(false),
+            undisputed: DEADLINE,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = PeerServer::new(Arc::clone(&desk), trust, tasks.clone(), false, None);
+        tasks.spawn("peer-port", server.serve(listener));
+        Self {
+            desk,
+            tasks,
+            _folder: folder,
+        }
+    }
+
+    /// As if its process ended: whoever is connected with it is cut off.
+    pub(crate) async fn end(self) {
+        self.tasks.stop();
+        self.desk.raft.shutdown().await.unwrap();
+    }
+}

@@ -1,6 +1,7 @@
-//! A node of which nobody takes care, for tests: Raft with its log, its machine and its peer port, and nothing of what a
-//! node does of its own accord: what upkeep would do waits until a test does it.
+//! A node of which nobody takes care, for tests: Raft with its log, its machine and its peer port. What a node does of its
+//! own accord, such as the second step of a change that was left, waits until a test does it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,7 +23,8 @@ use super::network::client::PeerNetworkFactory;
 use super::network::handshake::Trust;
 use super::network::server::PeerServer;
 use super::peers::Peers;
-use super::types::Raft;
+use super::types::{Member, Raft};
+use super::view::{self, RaftView};
 use crate::machine::adapter::MachineAdapter;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::metrics::NodeMetrics;
@@ -39,6 +41,7 @@ const SETTINGS: MachineSettings = MachineSettings {
 pub(crate) struct Bare {
     pub(crate) desk: Arc<Desk>,
     pub(crate) tasks: Tasks,
+    address: String,
     _folder: TempDir,
 }
 
@@ -90,13 +93,45 @@ impl Bare {
             undisputed: DEADLINE,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let server = PeerServer::new(Arc::clone(&desk), trust, tasks.clone(), false, None);
         tasks.spawn("peer-port", server.serve(listener));
         Self {
             desk,
             tasks,
+            address,
             _folder: folder,
         }
+    }
+
+    /// A cluster of so many voters, of which the first leads.
+    pub(crate) async fn cluster(count: u64) -> Vec<Self> {
+        let (mut nodes, mut voters) = (Vec::new(), BTreeMap::new());
+        for id in 1..=count {
+            let node = Box::pin(Self::start(id, &calm())).await;
+            let member = Member {
+                peer_address: node.address.clone(),
+                client_address: node.address.clone(),
+            };
+            voters.insert(id, member);
+            nodes.push(node);
+        }
+        nodes[0].desk.raft.initialize(voters).await.unwrap();
+        nodes[0].leads().await;
+        nodes
+    }
+
+    /// Waits until it knows that.
+    pub(crate) async fn knows(&self, what: &str, so: impl Fn(&RaftView) -> bool) {
+        let known = tokio::time::timeout(DEADLINE, view::becomes(&self.desk.raft, so)).await;
+        let view = view::view(&self.desk.raft);
+        assert!(known.is_ok(), "waited for {what}; last seen: {view:?}");
+    }
+
+    /// Waits until it leads, and all that it has is committed, also what came from before.
+    pub(crate) async fn leads(&self) {
+        let leads = |view: &RaftView| view.is_leader() && view.committed == view.last_log;
+        self.knows("that it leads", leads).await;
     }
 
     /// As if its process ended: whoever is connected with it is cut off.

@@ -105,7 +105,10 @@ impl Desk {
         }
         let member = view.members.get(&id).ok_or(MemberRefused::NotFound)?;
         if view.is_voter(id) {
-            return self.finish_change().await;
+            self.finish_change().await?;
+            // What was finished may have been its removal.
+            let stays = view::view(&self.raft).is_voter(id);
+            return stays.then_some(()).ok_or(MemberRefused::NotFound);
         }
         is_settled(&view)?;
         let end = view.last_log.map_or(0, |last| last + 1);
@@ -235,3 +238,6 @@ impl Desk {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

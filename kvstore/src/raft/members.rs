@@ -80,11 +80,8 @@ impl Desk {
             Err(MemberRefused::Unreachable) | Ok(()) => {}
             Err(other) => return Err(other),
         }
-        let adding = self.raft.add_learner(id, member, false);
-        match tokio::time::timeout(CHANGE, adding).await {
-            Ok(added) => added.map(drop).map_err(refused),
-            Err(_late) => Err(MemberRefused::Unknown),
-        }
+        // Openraft's own way to add one retains, and a removal may be between its steps by now.
+        self.change(ChangeMembers::AddNodes([(id, member)].into())).await
     }
 
     /// Asks the node at `address` for the name of its disk.

@@ -1,5 +1,9 @@
 //! A removal of which only the first step was taken, and who may take the second.
 
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
 use super::*;
 use crate::raft::bare::Bare;
 
@@ -66,6 +70,26 @@ async fn who_is_halfway_removed_is_not_promoted() {
     assert_eq!(desk.promote(3).await, Err(MemberRefused::NotFound));
     has_members(&nodes[0], &[1, 2], 2);
     assert_eq!(desk.promote(2).await, Ok(()));
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+/// It was asked for before the removal, and had to wait for the answer of the node that is to be added.
+#[tokio::test]
+async fn who_is_added_between_the_steps_of_a_removal_keeps_nobody() {
+    let nodes = Bare::cluster(3).await;
+    let desk = Arc::clone(&nodes[0].desk);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let adding = nodes[0].tasks.spawn("adding", async move {
+        desk.add_learner(9, address, "127.0.0.1:1".to_owned()).await
+    });
+    let (asked, _) = listener.accept().await.unwrap();
+    begin_removal(&nodes[0], 3).await;
+    drop(asked);
+    adding.await.unwrap().unwrap();
+    has_members(&nodes[0], &[1, 2, 9], 2);
     for node in nodes {
         node.end().await;
     }

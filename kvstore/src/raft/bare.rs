@@ -41,8 +41,8 @@ const SETTINGS: MachineSettings = MachineSettings {
 pub(crate) struct Bare {
     pub(crate) desk: Arc<Desk>,
     pub(crate) tasks: Tasks,
+    pub(crate) folder: TempDir,
     address: String,
-    _folder: TempDir,
 }
 
 /// Tests share the machine with each other; an election without cause would only be noise.
@@ -99,26 +99,34 @@ impl Bare {
         Self {
             desk,
             tasks,
+            folder,
             address,
-            _folder: folder,
         }
     }
 
     /// A cluster of so many voters, of which the first leads.
     pub(crate) async fn cluster(count: u64) -> Vec<Self> {
-        let (mut nodes, mut voters) = (Vec::new(), BTreeMap::new());
+        let mut nodes = Vec::new();
         for id in 1..=count {
-            let node = Box::pin(Self::start(id, &calm())).await;
-            let member = Member {
-                peer_address: node.address.clone(),
-                client_address: node.address.clone(),
-            };
-            voters.insert(id, member);
-            nodes.push(node);
+            nodes.push(Box::pin(Self::start(id, &calm())).await);
         }
+        Self::unite(&nodes).await;
+        nodes
+    }
+
+    /// Makes them a cluster, which the first of them leads.
+    pub(crate) async fn unite(nodes: &[Self]) {
+        let voters: BTreeMap<u64, Member> = nodes.iter().map(Self::as_member).collect();
         nodes[0].desk.raft.initialize(voters).await.unwrap();
         nodes[0].leads().await;
-        nodes
+    }
+
+    fn as_member(&self) -> (u64, Member) {
+        let member = Member {
+            peer_address: self.address.clone(),
+            client_address: self.address.clone(),
+        };
+        (self.desk.peers.trust().identity.id(), member)
     }
 
     /// Waits until it knows that.

@@ -69,6 +69,11 @@ impl Bare {
         let folder = tempfile::tempdir().unwrap();
         let (log, ..) =
             LogStore::open(&folder.path().join("raft"), (None, 0), MEMTABLE, Arc::default()).unwrap();
+        Self::over(log, folder, id, config).await
+    }
+
+    /// Over a log that is not as others.
+    pub(crate) async fn over(log: LogStore, folder: TempDir, id: u64, config: &Config) -> Self {
         let (tasks, metrics) = (Tasks::new(), Arc::new(NodeMetrics::new()));
         let machine = Machine::open(folder.path(), SETTINGS, Arc::clone(&metrics)).unwrap();
         let adapter = MachineAdapter::start(Arc::clone(&machine), log.flushed()).unwrap();

@@ -3,6 +3,7 @@
 //! Order of stopping: say "not ready", hand over the lead while still serving, drain clients, close the
 //! peer port, stop Raft, flush. The listeners close only after this node has stopped being needed.
 
+mod ending;
 mod folder;
 
 use std::path::PathBuf;
@@ -33,7 +34,6 @@ use crate::raft::log::{LogStore, Opened};
 use crate::raft::mirrors::MirrorDesk;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
-use crate::raft::network::message::Ask;
 use crate::raft::network::server::PeerServer;
 use crate::raft::peers::Peers;
 use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
@@ -44,10 +44,6 @@ use crate::storage::files;
 use crate::store::Store;
 use crate::upkeep::{self, Upkeep};
 
-/// How long the others have to take over when this node stops.
-const HAND_OVER: Duration = Duration::from_secs(3);
-/// Who does not answer within this is no heir.
-const HEIR_ANSWERS: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(3);
 
@@ -78,7 +74,7 @@ pub async fn run(
     let node = Node::open(&settings, &inner)
         .await
         .with_context(|| format!("start node {name}"))?;
-    let serving_peers = inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
+    inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
     let store = Store::start(
         name.clone(),
         Arc::clone(&node.desk),
@@ -108,17 +104,14 @@ pub async fn run(
     let outcome = node.live(&settings.config, &tasks).await;
     store.set_stopping();
     if outcome.is_ok() {
-        hand_over(&node.desk).await;
+        ending::hand_over(&node.desk).await;
     }
     edge.stop();
     edge.drain(DRAIN).await;
     if let Ok(Err(error)) = serving.await {
         tracing::warn!(%error, "the client port ended with an error");
     }
-    inner.stop();
-    node.desk.raft.shutdown().await.ok();
-    serving_peers.await.ok();
-    inner.drain(DRAIN).await;
+    ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
     // What failed leaves its reason, and the log has everything that was not flushed.
     if outcome.is_ok() {
         let machine = Arc::clone(&node.desk.machine);
@@ -325,46 +318,6 @@ fn machine_settings(config: &Config) -> MachineSettings {
 }
 
 const LOG_MEMTABLE_BYTES: usize = 16 << 20;
-
-/// A leader that stops lets the most advanced voter lead first, so that nobody waits for a timeout.
-async fn hand_over(desk: &Desk) {
-    let view = view::view(&desk.raft);
-    if !view.is_leader() {
-        return;
-    }
-    let mut heirs: Vec<u64> = view
-        .voters
-        .iter()
-        .copied()
-        .filter(|voter| *voter != view.me)
-        .collect();
-    heirs.sort_by_key(|voter| std::cmp::Reverse(view.matched.get(voter).copied()));
-    let others = desk.others();
-    for heir in heirs {
-        // One that is gone would be waited for in vain; when all stop, the last has nobody to hand over to.
-        let lives = match others.get(&heir) {
-            Some(member) => answers(desk, heir, &member.peer_address).await,
-            None => false,
-        };
-        if !lives {
-            continue;
-        }
-        match tokio::time::timeout(HAND_OVER, desk.hand_over(heir)).await {
-            Ok(Ok(())) => {
-                tracing::info!(node.leader = heir, "handed over the lead");
-                return;
-            }
-            Ok(Err(refused)) => tracing::warn!(node.id = heir, ?refused, "this voter did not take over"),
-            Err(_) => tracing::warn!(node.id = heir, "this voter did not take over in time"),
-        }
-    }
-}
-
-async fn answers(desk: &Desk, id: u64, peer_address: &str) -> bool {
-    let link = desk.peers.link(id, peer_address);
-    let answer = tokio::time::timeout(HEIR_ANSWERS, link.ask(&Ask::Probe)).await;
-    matches!(answer, Ok(Ok(_)))
-}
 
 fn fingerprint_key(secrets: &Secrets) -> Vec<u8> {
     let mut hash = Sha256::new();

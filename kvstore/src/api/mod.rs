@@ -12,6 +12,8 @@ mod cluster;
 mod cursor;
 mod docs;
 mod fields;
+#[cfg(test)]
+mod half_made;
 mod keys;
 mod leases;
 mod maintenance;

@@ -80,11 +80,8 @@ impl Desk {
             Err(MemberRefused::Unreachable) | Ok(()) => {}
             Err(other) => return Err(other),
         }
-        let adding = self.raft.add_learner(id, member, false);
-        match tokio::time::timeout(CHANGE, adding).await {
-            Ok(added) => added.map(drop).map_err(refused),
-            Err(_late) => Err(MemberRefused::Unknown),
-        }
+        // Openraft's own way to add one retains, and a removal may be between its steps by now.
+        self.change(ChangeMembers::AddNodes([(id, member)].into())).await
     }
 
     /// Asks the node at `address` for the name of its disk.
@@ -105,7 +102,10 @@ impl Desk {
         }
         let member = view.members.get(&id).ok_or(MemberRefused::NotFound)?;
         if view.is_voter(id) {
-            return self.finish_change().await;
+            self.finish_change().await?;
+            // What was finished may have been its removal.
+            let stays = view::view(&self.raft).is_voter(id);
+            return stays.then_some(()).ok_or(MemberRefused::NotFound);
         }
         is_settled(&view)?;
         let end = view.last_log.map_or(0, |last| last + 1);
@@ -235,3 +235,6 @@ impl Desk {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

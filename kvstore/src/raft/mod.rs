@@ -3,15 +3,17 @@
 //!
 //! `desk` is what a leader does for others, `members` how the cluster changes, `start` how it begins.
 
+#[cfg(test)]
+pub(crate) mod bare;
 pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod entry;
-#[cfg(test)]
-pub(crate) mod follower;
 pub mod hours;
 pub mod identity;
 pub mod intake;
+#[cfg(test)]
+pub(crate) mod led;
 pub mod log;
 pub mod members;
 pub mod mirrors;

@@ -10,9 +10,6 @@ use openraft::async_runtime::watch::WatchReceiver;
 use super::types::{Member, Raft};
 use crate::machine::host::Lead;
 
-/// How often one looks whether Raft has stopped that is not told so.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// A consistent look at this node's Raft state.
 #[derive(Clone, Debug)]
 pub struct RaftView {
@@ -54,17 +51,13 @@ impl RaftView {
 
 /// Waits until Raft has stopped for good; answers why. Cancel-safe. The core says why before it lets go of all that it
 /// publishes. Only what changes with leaders and members is watched, since the rest changes on each of its turns.
-/// But what it lets go of includes the log, whose disk may hang, so one looks without being told too.
+/// What it lets go of includes the log, which it waits for, though not without end.
 pub async fn stopped(raft: &Raft) -> String {
     let mut standing = raft.server_metrics();
-    loop {
-        let told = tokio::time::timeout(LOOK_EVERY, standing.changed()).await;
-        if let Err(fatal) = &raft.metrics().borrow_watched().running_state {
-            return fatal.to_string();
-        }
-        if matches!(told, Ok(Err(_))) {
-            return "its core has ended".into();
-        }
+    while standing.changed().await.is_ok() {}
+    match &raft.metrics().borrow_watched().running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => "its core has ended".into(),
     }
 }
 
@@ -165,28 +158,41 @@ pub async fn leader_changes(raft: &Raft, leader: Option<u64>) {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::time::Instant;
 
-    use service::config::Config;
-    use service::tasks::Tasks;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::raft::follower::follower;
+    use crate::raft::bare::{Bare, DEADLINE, calm};
+    use crate::raft::log::held;
 
     #[tokio::test]
     async fn whoever_waits_for_the_end_is_told_why_it_came() {
-        let (folder, tasks) = (tempfile::tempdir().expect("a folder"), Tasks::new());
-        let desk = follower(folder.path(), &Config::default(), &tasks).await;
-        let mut waiting = pin!(stopped(&desk.raft));
+        let node = Bare::start(1, &calm()).await;
+        let raft = node.desk.raft.clone();
+        let mut waiting = pin!(stopped(&raft));
         let early = timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(early.is_err(), "it runs: {early:?}");
-        desk.raft.shutdown().await.expect("its core did not panic");
-        let told = timeout(Duration::from_secs(10), waiting).await;
+        node.end().await;
+        let told = timeout(DEADLINE, waiting).await;
         assert_eq!(told.expect("the core has ended"), "raft stopped");
-        tasks.stop();
-        assert!(
-            tasks.drain(Duration::from_secs(10)).await,
-            "nobody is left in the folder"
-        );
+    }
+
+    /// The core lets go of the log, whose thread does not end; and all else has one thread, as on a small machine.
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_is_told_also_while_the_log_hangs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (log, release) = held::open(folder.path());
+        let closed = log.closed();
+        let node = Bare::over(log, folder, 1, &calm()).await;
+        let raft = node.desk.raft.clone();
+        let began = Instant::now();
+        let (told, ()) = tokio::join!(stopped(&raft), node.end());
+        let took = began.elapsed();
+        assert_eq!(told, "raft stopped");
+        assert!(took < DEADLINE, "told after {took:?}");
+        drop(release);
+        let closed = timeout(DEADLINE, closed.wait()).await;
+        closed.expect("the log is closed once its disk answers");
     }
 }

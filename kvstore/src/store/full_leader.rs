@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use service::config::Config;
-use service::tasks::Tasks;
 use tokio::net::TcpListener;
 
 use super::propose::{IN_FLIGHT, Proposals};
 use crate::command::{Action, Actor, Command, Expect};
-use crate::raft::follower::{LEADER, begin_to_lead, follower, trust};
+use crate::raft::bare::{Bare, DEADLINE, trust};
+use crate::raft::led::{FOLLOWER, LEADER, begin_to_lead};
 use crate::raft::network::frame::write_frame;
 use crate::raft::network::handshake::{Trust, accept};
 use crate::raft::network::message::{self, Ask, NotNow, Told};
 
 const WRITERS: usize = 32;
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What became of the batches that it was sent.
 #[derive(Default)]
@@ -82,19 +81,19 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
-    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (tasks, leader) = (Tasks::new(), Arc::new(FullLeader::default()));
-    let serving = Arc::clone(&leader).serve(listener, trust(there.path(), LEADER));
-    tasks.spawn("leader", serving);
     let mut config = Config::default();
     // Nobody but this leader stands for election, and nothing is too old.
     (config.store.election_min_ms, config.store.election_max_ms) = (60_000, 90_000);
     config.limits.proposal_age_ms_max = 60_000;
-    let desk = follower(here.path(), &config, &tasks).await;
-    begin_to_lead(&desk, &address).await;
-    let proposals = Arc::new(Proposals::start(Arc::clone(&desk), &tasks, &config.limits));
+    let follower = Bare::start(FOLLOWER, &config).await;
+    let (desk, tasks) = (&follower.desk, &follower.tasks);
+    let (there, leader) = (tempfile::tempdir().unwrap(), Arc::new(FullLeader::default()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = Arc::clone(&leader).serve(listener, trust(there.path(), LEADER));
+    tasks.spawn("leader", serving);
+    begin_to_lead(desk, &address).await;
+    let proposals = Arc::new(Proposals::start(Arc::clone(desk), tasks, &config.limits));
     for number in 0..WRITERS {
         let proposals = Arc::clone(&proposals);
         tasks.spawn("writer", async move { proposals.propose(put(number)).await });
@@ -110,6 +109,5 @@ async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
         (1..=IN_FLIGHT).contains(&taken),
         "{taken} of {WRITERS} are under way"
     );
-    tasks.stop();
-    desk.raft.shutdown().await.unwrap();
+    follower.end().await;
 }

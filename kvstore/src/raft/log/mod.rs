@@ -5,6 +5,8 @@
 //! order of the writer's queue, but for files of removed entries (`reclaim`). Reads come from the tail, else from the database.
 
 mod check;
+#[cfg(test)]
+pub(crate) mod held;
 mod pace;
 mod reader;
 mod reclaim;

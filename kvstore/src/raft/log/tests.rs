@@ -221,26 +221,7 @@ async fn entries_get_to_the_disk_while_the_room_of_others_is_given_back() {
         held.recv_timeout(Duration::from_secs(20)).ok();
     })
     .expect("its thread starts");
-    let log = Arc::new(Log {
-        db: LogDb::open(&folder.path().join("db"), MEMTABLE).expect("opens"),
-        tail: Tail::new(0),
-        flushed: watch::Sender::new(0),
-        purged: AtomicU64::new(0),
-        vote: Mutex::new(None),
-        committed: Mutex::new(None),
-    });
-    let mark = TailMark::open(&folder.path().join("TAIL")).expect("opens");
-    let (queue, work) = mpsc::channel(QUEUE);
-    let (broken, ended) = oneshot::channel();
-    let writer = Writer::new(Arc::clone(&log), mark, work, broken, Arc::default(), reclaimer);
-    let writer = Joined::spawn("log-writer", move || writer.run()).expect("its thread starts");
-    let mut store = LogStore {
-        log,
-        queue,
-        committed: None,
-        purged: None,
-        _writer: Arc::new(writer),
-    };
+    let (mut store, ended) = held::begin(folder.path(), reclaimer, || {});
     store.blocking_append((0..10).map(entry)).await.expect("appended");
     store.purge(log_id(1, 1, 4)).await.expect("purged");
     for index in 10..13 {

@@ -4,7 +4,7 @@
 
 use super::super::closed_loop::Figures;
 use super::super::goal::{Goal, Spread};
-use super::report::{Figure, Middle, Report};
+use super::report::{Figure, Middle, Report, ratio};
 
 /// What is divided by what.
 enum Ratio {
@@ -133,7 +133,7 @@ impl Ratio {
             Self::ToCeiling(name) => row(name)?.to_ceiling,
             Self::P50(name) => latency(name, |figure| figure.p50_ms),
             Self::P99(name) => latency(name, |figure| figure.p99_ms),
-            Self::Cases(case, other) => Some(speed(case)? / speed(other)?),
+            Self::Cases(case, other) => ratio(speed(case)?, speed(other)?),
             Self::Memory(keys) => {
                 let memory = report.memory.iter().find(|memory| memory.keys == keys)?;
                 let (ours, etcd) = (memory.menagerie_anonymous_bytes, memory.etcd_anonymous_bytes?);

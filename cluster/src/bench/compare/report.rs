@@ -71,10 +71,16 @@ impl Figure {
     /// Between which ratios the single rounds lay, each to that of the other which was measured beside it.
     pub(super) fn spread_to(&self, other: &Self, of: fn(&Figures) -> f64) -> Option<Spread> {
         let pairs = self.rounds.iter().zip(&other.rounds);
-        let ratios = pairs.map(|(ours, theirs)| of(&ours.seen.figures) / of(&theirs.seen.figures));
+        let ratios =
+            pairs.filter_map(|(ours, theirs)| ratio(of(&ours.seen.figures), of(&theirs.seen.figures)));
         let Middle { min, max, .. } = Middle::of(ratios)?;
         Some(Spread { min, max })
     }
+}
+
+/// There is none to nothing: a round may be so short that none of its calls ends within it.
+pub(super) fn ratio(ours: f64, theirs: f64) -> Option<f64> {
+    Some(ours / theirs).filter(|ratio| ratio.is_finite())
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -98,10 +104,10 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn compare(&mut self) {
         let ours = &self.menagerie;
-        let ratio = |other: &Figure| ours.operations_per_s.median / other.operations_per_s.median;
+        let speed = |other: &Figure| ratio(ours.operations_per_s.median, other.operations_per_s.median);
         let spread = |other: &Figure| ours.spread_to(other, |figures| figures.operations_per_s);
         let (etcd, ceiling) = (self.etcd.as_ref(), self.ceiling.as_ref());
-        let ratios = (etcd.map(ratio), ceiling.map(ratio));
+        let ratios = (etcd.and_then(speed), ceiling.and_then(speed));
         let spreads = (etcd.and_then(spread), ceiling.and_then(spread));
         (self.to_etcd, self.to_ceiling) = ratios;
         (self.to_etcd_spread, self.to_ceiling_spread) = spreads;
@@ -185,5 +191,17 @@ mod tests {
             "{min} {max}"
         );
         assert_eq!((row.to_ceiling, row.to_ceiling_spread), (None, None));
+    }
+
+    #[test]
+    fn there_is_no_ratio_to_a_side_of_which_nothing_ended_in_time() {
+        let figure = |speeds: [f64; 3]| Figure::of(speeds.map(samples::round).to_vec());
+        let mut row = samples::report().rows.remove(0);
+        row.menagerie = figure([100.0, 200.0, 150.0]).unwrap();
+        row.etcd = figure([0.0, 0.0, 100.0]);
+        row.compare();
+        assert_eq!(row.to_etcd, None);
+        let Spread { min, max } = row.to_etcd_spread.unwrap();
+        assert_eq!((min, max), (1.5, 1.5));
     }
 }

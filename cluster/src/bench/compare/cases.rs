@@ -50,6 +50,11 @@ impl Case {
             seed.wrapping_mul(257).wrapping_add(letter)
         })
     }
+
+    /// Whether it is puts of what a synced batch is made of, each as soon as the last is answered.
+    pub(super) fn is_plain_puts(&self) -> bool {
+        self.work == BASE.work && self.rate.is_none()
+    }
 }
 
 const BASE: Case = Case {

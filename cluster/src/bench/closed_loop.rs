@@ -1,6 +1,7 @@
 //! What the closed loops of all generators have in common: the tally, the figures, the table.
 //! Invariant: only whole successful answers count as operations; everything else is an error, told by kind. But the
-//! latencies are those of all calls, or a side that fails late would look fast.
+//! latencies are those of all calls, or a side that fails late would look fast. A closed loop's rate is of the calls
+//! that ended within its time, by that time: what is still under way then makes it no lower, however long it takes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,17 +16,25 @@ use crate::probe::Gaps;
 
 /// What all clients together have seen. They run on one thread.
 pub(super) struct Tally {
+    start: Instant,
+    /// No call of a closed loop begins after it; work that is done to its end has none.
+    end: Option<Instant>,
     /// Also of calls that failed: somebody has waited for them as well.
     latency_us: Histogram<u64>,
     operations: u64,
+    /// Those that the rate is of.
+    in_time: u64,
     errors: BTreeMap<String, u64>,
     gaps: Gaps,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Figures {
+    /// The time that the rate is of.
     pub(super) seconds: f64,
+    /// All that were begun within it and succeeded, however late.
     pub(super) operations: u64,
+    /// In a closed loop of those that ended within it, whenever they were begun.
     pub(super) operations_per_s: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -36,10 +45,22 @@ pub(super) struct Figures {
 }
 
 impl Tally {
-    pub(super) fn new(start: Instant) -> anyhow::Result<Self> {
+    /// Of closed loops, which begin no call after `end`.
+    pub(super) fn closed(start: Instant, end: Instant) -> anyhow::Result<Self> {
         Ok(Self {
+            end: Some(end),
+            ..Self::whole(start)?
+        })
+    }
+
+    /// Of work that is done to its end, however long that takes.
+    pub(super) fn whole(start: Instant) -> anyhow::Result<Self> {
+        Ok(Self {
+            start,
+            end: None,
             latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
             operations: 0,
+            in_time: 0,
             errors: BTreeMap::new(),
             gaps: Gaps::new(start),
         })
@@ -49,9 +70,24 @@ impl Tally {
         if outcome == Outcome::Done {
             self.waited(begin, now);
             self.operations += 1;
-            self.gaps.success(now);
+            self.succeed(now);
         } else {
             self.fail(&word(outcome), begin, now);
+        }
+    }
+
+    /// A call that began before the start and succeeded: in the rate of a closed loop it stands for one that is under
+    /// way at the end; nothing else is told of it.
+    pub(super) fn note_early(&mut self, now: Instant) {
+        if self.end.is_some() && now >= self.start {
+            self.succeed(now);
+        }
+    }
+
+    fn succeed(&mut self, now: Instant) {
+        self.gaps.success(now);
+        if self.end.is_none_or(|end| now < end) {
+            self.in_time += 1;
         }
     }
 
@@ -66,16 +102,17 @@ impl Tally {
         self.latency_us.saturating_record(latency_us);
     }
 
-    pub(super) fn end(self, elapsed: Duration) -> (Figures, BTreeMap<String, u64>) {
-        let operations = self.operations;
+    /// `took` is the time of work that has no end of its own.
+    pub(super) fn end(self, took: Duration) -> (Figures, BTreeMap<String, u64>) {
+        let time = self.end.map_or(took, |end| end - self.start);
         let ms = |quantile: f64| {
             let latency_us = self.latency_us.value_at_quantile(quantile);
             millis(Duration::from_micros(latency_us))
         };
         let figures = Figures {
-            seconds: elapsed.as_secs_f64(),
-            operations,
-            operations_per_s: per_second(operations, elapsed),
+            seconds: time.as_secs_f64(),
+            operations: self.operations,
+            operations_per_s: per_second(self.in_time, time),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
             p999_ms: ms(0.999),
@@ -87,8 +124,8 @@ impl Tally {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
-fn per_second(count: u64, elapsed: Duration) -> f64 {
-    count as f64 / elapsed.as_secs_f64()
+fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
 }
 
 pub(super) fn millis(duration: Duration) -> f64 {
@@ -151,7 +188,7 @@ mod tests {
     #[test]
     fn a_call_that_fails_late_is_among_the_latencies_and_no_operation() {
         let start = Instant::now();
-        let mut tally = Tally::new(start).unwrap();
+        let mut tally = Tally::whole(start).unwrap();
         for _ in 0..98 {
             tally.note(Outcome::Done, start, start + Duration::from_millis(1));
         }
@@ -162,5 +199,20 @@ mod tests {
         assert_eq!(figures.operations, 98);
         assert!(figures.p50_ms < 2.0 && figures.p99_ms > 9000.0, "{figures:?}");
         assert_eq!(errors, BTreeMap::from([("no answer".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn the_slowest_call_of_a_closed_loop_makes_its_rate_no_lower() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut tally = Tally::closed(start, at(1000)).unwrap();
+        for n in 0..10 {
+            tally.note(Outcome::Done, at(100 * n), at(100 * n + 50));
+        }
+        tally.note(Outcome::Done, at(999), at(9000));
+        let (figures, _) = tally.end(Duration::from_secs(9));
+        assert_eq!((figures.seconds, figures.operations_per_s), (1.0, 10.0));
+        assert_eq!(figures.operations, 11);
+        assert!(figures.max_ms > 7990.0, "{figures:?}");
     }
 }

@@ -80,7 +80,7 @@ impl Load {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let start = Instant::now();
         let end = start + Duration::from_secs(self.seconds);
-        let tally = RefCell::new(Tally::new(start)?);
+        let tally = RefCell::new(Tally::closed(start, end)?);
         tokio::join!(
             join_all(clients.iter().map(|client| client.run(end, &tally))),
             closed_loop::progress(context, self.seconds)

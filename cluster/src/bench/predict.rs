@@ -105,7 +105,7 @@ impl Load {
         let connections = self.connections("none")?;
         let start = Instant::now();
         let end = start + Duration::from_secs(self.seconds);
-        let tally = RefCell::new(Tally::new(start)?);
+        let tally = RefCell::new(Tally::closed(start, end)?);
         let asking = connections.iter().map(async |connection| {
             while Instant::now() < end {
                 let begin = Instant::now();
@@ -129,7 +129,7 @@ impl Load {
         let progress = context.output.progress(self.seconds, "settling");
         let wanted = Duration::from_secs(self.seconds);
         let mut reporting = Duration::ZERO;
-        let tally = RefCell::new(Tally::new(Instant::now())?);
+        let tally = RefCell::new(Tally::whole(Instant::now())?);
         while reporting < wanted {
             let rounds = open(address, ROUNDS_A_TURN).await?;
             let next = Cell::new(0);

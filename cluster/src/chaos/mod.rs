@@ -114,6 +114,7 @@ impl Chaos {
     async fn carry_out(self, context: &Context) -> anyhow::Result<()> {
         let seed = self.seed.unwrap_or_else(|| service::time::now_ms() % 1_000_000);
         let asked = self.asked()?;
+        timeline::forget(&self.out)?;
         let replay = format!(
             "menagerie chaos --seed {seed} --minutes {}{}{}",
             self.minutes,

@@ -2,6 +2,7 @@
 //! Invariant: it shows the verdict and judges nothing.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -12,14 +13,29 @@ use super::Verdict;
 use super::book::Book;
 
 const PAGE: &str = include_str!("timeline.html");
+const VERDICT: &str = "verdict.json";
+const TIMELINE: &str = "timeline.html";
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 120.0;
 const COLUMNS: usize = 500;
 
+/// Removes what an earlier run has left: one that ends before its verdict would else seem to have that one's.
+pub(super) fn forget(folder: &Path) -> anyhow::Result<()> {
+    for name in [VERDICT, TIMELINE] {
+        match std::fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("remove the verdict of an earlier run");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn write(folder: &Path, verdict: &Verdict, book: &Book) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).context("make the folder of the verdict")?;
     let json = serde_json::to_vec_pretty(verdict).context("write the verdict")?;
-    std::fs::write(folder.join("verdict.json"), json).context("write the verdict")?;
+    std::fs::write(folder.join(VERDICT), json).context("write the verdict")?;
     let mut environment = Environment::new();
     environment
         .add_template("timeline.html", PAGE)
@@ -32,7 +48,7 @@ pub(super) fn write(folder: &Path, verdict: &Verdict, book: &Book) -> anyhow::Re
     let page = page
         .render(context! { verdict, drawn })
         .context("write the timeline")?;
-    std::fs::write(folder.join("timeline.html"), page).context("write the timeline")
+    std::fs::write(folder.join(TIMELINE), page).context("write the timeline")
 }
 
 /// Bars of successes; behind them each fault from its begin to its end, and paler until all was well.

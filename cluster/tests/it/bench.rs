@@ -3,6 +3,7 @@
 
 use std::process::{Command as Blocking, Stdio};
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::harness::{Cluster, signal};
@@ -79,11 +80,22 @@ async fn failover_measures_and_heals() {
     }
 }
 
+/// What of a row can be divided by something that means the same.
+fn has_ratios(row: &Value, beside_etcd: bool) {
+    // Both keep to a rate that was ordered.
+    let at_their_own_rate = beside_etcd && row["rate"].is_null();
+    assert_eq!(row["to_etcd"].is_number(), at_their_own_rate, "{row}");
+    for ratio in ["p50_to_etcd", "p99_to_etcd", "cpu_to_etcd"] {
+        assert_eq!(row[ratio].is_number(), beside_etcd, "{ratio} of {row}");
+    }
+    assert_eq!(row["to_synced"].is_number(), row["name"] == "put-1", "{row}");
+}
+
 /// Every kind of work, beside etcd where there is one.
 #[tokio::test]
 async fn the_comparison_measures_every_work_and_writes_a_report() {
     let cluster = Cluster::new(1);
-    let cases = "put-16,get-1,put-4k-64,mix-64,counter-64,txn-10-64,range-1000,watch-500,open-put-1000";
+    let cases = "put-1,put-16,get-1,put-4k-64,mix-64,counter-64,txn-10-64,range-1000,watch-500,open-put-1000";
     let arguments = [
         "--json",
         "bench",
@@ -112,7 +124,7 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
                 > 0.0,
             "{row}"
         );
-        assert_eq!(row["to_etcd"].is_number(), beside_etcd, "{row}");
+        has_ratios(row, beside_etcd);
         let sides = ["menagerie", "etcd"].into_iter();
         for side in sides.filter(|side| row[*side].is_object()) {
             let generator = row[side]["generator_us_per_operation"]["median"].as_f64();
@@ -194,7 +206,7 @@ async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
     assert_eq!(ended.code(), Some(1), "{last}");
     assert!(last.contains("report/report.html"), "{last}");
     let report = std::fs::read(cluster.folder().join("report/report.json")).unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
     // They may have lived until the first case was done.
     let failed = CASES[report["rows"].as_array().unwrap().len()];
     let left_out = report["left_out"].to_string();
@@ -253,10 +265,7 @@ async fn failover_takes_leaders_away_on_servers_of_its_own() {
     }
     let folder = cluster.folder().join("report");
     let written = std::fs::read(folder.join("failover.json")).unwrap();
-    assert_eq!(
-        serde_json::from_slice::<serde_json::Value>(&written).unwrap(),
-        report
-    );
+    assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), report);
     let chart = std::fs::read_to_string(folder.join("failover.svg")).unwrap();
     assert!(
         chart.starts_with("<svg") && chart.contains("menagerie"),

@@ -49,6 +49,31 @@ async fn only_the_faults_that_are_asked_for_happen() {
     }
 }
 
+/// Or what an earlier run has found would be taken for its own.
+#[tokio::test]
+async fn a_run_that_ends_before_its_verdict_leaves_none() {
+    let cluster = Cluster::new(1);
+    let files = ["verdict.json", "timeline.html"].map(|name| cluster.folder().join("report").join(name));
+    std::fs::create_dir(cluster.folder().join("report")).unwrap();
+    for file in &files {
+        std::fs::write(file, r#"{"passed": true}"#).unwrap();
+    }
+    // Nobody but root can take the power of a disk away.
+    let arguments = [
+        "chaos",
+        "--no-root",
+        "--only",
+        "power-loss-of-one",
+        "--out",
+        "report",
+    ];
+    let told = cluster.run(&arguments).await.fails(1);
+    assert!(told.contains("none of these faults can be caused here"), "{told}");
+    for file in &files {
+        assert!(!file.exists(), "{}", file.display());
+    }
+}
+
 /// Links are proxies then, which nobody needs to be root for; all that is said of a cut must hold for them too.
 #[tokio::test]
 async fn without_root_links_are_broken_all_the_same() {

@@ -1,5 +1,5 @@
-//! The whole system, as the `cluster.toml` of this project has it: how soon it is there, and what it takes while nobody
-//! asks for anything.
+//! The whole system, as the `cluster.toml` of this project has it: how soon it is there, what it takes while nobody
+//! asks for anything, and how soon it is measured.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ const IDLE: Duration = Duration::from_secs(40);
 /// 3.4 on a quick machine, 6.5 on one where a write takes twice as long too.
 const IDLE_PERCENT_MAX: f64 = 8.0;
 const RESIDENT_MIB_MAX: u64 = 1024;
+/// What its help promises.
+const QUICK_MAX: Duration = Duration::from_mins(2);
 
 /// The same system on free ports.
 fn whole() -> Cluster {
@@ -73,4 +75,25 @@ async fn the_whole_system_is_soon_there_and_takes_little_while_nobody_asks() {
     ));
     assert!(percent < IDLE_PERCENT_MAX, "{percent} % of a processor");
     assert!(resident < RESIDENT_MIB_MAX, "{resident} MiB in memory");
+}
+
+#[tokio::test]
+async fn a_quick_comparison_is_done_in_two_minutes_and_gives_nothing_up_for_it() {
+    let cluster = whole();
+    let asked = Instant::now();
+    let report = cluster
+        .run(&["--json", "bench", "--quick", "--out", "report"])
+        .await;
+    let (report, took) = (report.json(), asked.elapsed());
+    let left_out = &report["left_out"];
+    say(&format!("measured in {took:?}; left out: {left_out}"));
+    assert!(took < QUICK_MAX, "measured only after {took:?}");
+
+    assert_eq!(report["rounds"], 3, "{report}");
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() >= 7, "{rows:?}");
+    for row in rows {
+        assert_eq!(row["menagerie"]["rounds"].as_array().unwrap().len(), 3, "{row}");
+    }
+    assert_eq!(report["services"][0]["name"], "checkout-spread", "{report}");
 }

@@ -1,6 +1,7 @@
 //! What is measured, in which order: each case with its name, its work, and who is asked.
 //! Invariant: the order of stages is that of a store that fills, so that no case sees more keys than its stage says;
-//! and where keys are many, they are read before they are written again, which would leave them in memory.
+//! where keys are many, they are read before they are written again, which would leave them in memory; and what leaves
+//! values of another size is the last of its stage, since how many of them are left is not the same for every side.
 
 use super::super::drive::Work;
 
@@ -48,6 +49,11 @@ impl Case {
         letters.fold(u64::from(round), |seed, letter| {
             seed.wrapping_mul(257).wrapping_add(letter)
         })
+    }
+
+    /// Whether it is puts of what a synced batch is made of, each as soon as the last is answered.
+    pub(super) fn is_plain_puts(&self) -> bool {
+        self.work == BASE.work && self.rate.is_none()
     }
 }
 
@@ -107,13 +113,6 @@ pub(super) const CASES: [Case; 23] = [
     get("get-64", 64, true),
     get("get-256", 256, false),
     Case {
-        what: "puts of 4 KiB",
-        work: Work::Put { bytes: LARGE_BYTES },
-        name: "put-4k-64",
-        ceiling: true,
-        ..BASE
-    },
-    Case {
         name: "mix-64",
         what: "nine linearizable gets to one put",
         work: Work::Mix { bytes: VALUE_BYTES },
@@ -168,6 +167,13 @@ pub(super) const CASES: [Case; 23] = [
         what: "linearizable gets at 5000 a second",
         work: Work::Get,
         rate: Some(5000),
+        ..BASE
+    },
+    Case {
+        what: "puts of 4 KiB",
+        work: Work::Put { bytes: LARGE_BYTES },
+        name: "put-4k-64",
+        ceiling: true,
         ..BASE
     },
     full(
@@ -230,6 +236,22 @@ mod tests {
                 place(|work| matches!(work, Work::Put { .. })),
             );
             assert!(get < put, "{stage:?}: {works:?}");
+        }
+    }
+
+    #[test]
+    fn no_case_finds_values_of_another_size_than_those_filled_in() {
+        for cases in CASES.windows(2) {
+            let bytes = match cases[0].work {
+                Work::Put { bytes } | Work::Mix { bytes } | Work::Txn { bytes, .. } => bytes,
+                _ => VALUE_BYTES,
+            };
+            assert!(
+                bytes == VALUE_BYTES || cases[1].stage != cases[0].stage,
+                "{} comes after {}",
+                cases[1].name,
+                cases[0].name
+            );
         }
     }
 

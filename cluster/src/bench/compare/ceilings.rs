@@ -19,7 +19,8 @@ use service::tasks::Tasks;
 use super::report::{Ceilings, Middle};
 use crate::node::{bind, runtime};
 
-const BATCH: usize = 64;
+/// Records of one batch.
+pub(super) const BATCH: u32 = 64;
 const RECORD_BYTES: usize = super::cases::VALUE_BYTES;
 
 #[derive(Args)]
@@ -55,7 +56,7 @@ pub(super) fn measure(folder: &Path, rounds: u32, time: Duration) -> anyhow::Res
     let (mut syncs, mut batches) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         syncs.push(fdatasyncs(folder, time)?);
-        let count = kvstore::synced_batches(&folder.join("ceiling"), BATCH, RECORD_BYTES, time);
+        let count = kvstore::synced_batches(&folder.join("ceiling"), BATCH as usize, RECORD_BYTES, time);
         batches.push(per_second(count.context("measure the storage engine")?, time));
     }
     Ok(Ceilings {

@@ -4,7 +4,7 @@
 
 use super::super::closed_loop::Figures;
 use super::super::goal::{Goal, Spread};
-use super::report::{Figure, Middle, Report};
+use super::report::{Figure, Report, ratio};
 
 /// What is divided by what.
 enum Ratio {
@@ -124,16 +124,12 @@ impl Ratio {
     fn measured(&self, report: &Report) -> Option<f64> {
         let row = |name: &str| report.rows.iter().find(|row| row.name == name);
         let speed = |name: &str| Some(row(name)?.menagerie.operations_per_s.median);
-        let latency = |name: &str, of: fn(&Figure) -> Middle| {
-            let row = row(name)?;
-            Some(of(&row.menagerie).median / of(row.etcd.as_ref()?).median)
-        };
         match *self {
-            Self::ToEtcd(name) => row(name)?.to_etcd,
-            Self::ToCeiling(name) => row(name)?.to_ceiling,
-            Self::P50(name) => latency(name, |figure| figure.p50_ms),
-            Self::P99(name) => latency(name, |figure| figure.p99_ms),
-            Self::Cases(case, other) => Some(speed(case)? / speed(other)?),
+            Self::ToEtcd(name) => row(name)?.ratios.to_etcd,
+            Self::ToCeiling(name) => row(name)?.ratios.to_ceiling,
+            Self::P50(name) => row(name)?.ratios.p50_to_etcd,
+            Self::P99(name) => row(name)?.ratios.p99_to_etcd,
+            Self::Cases(case, other) => ratio(speed(case)?, speed(other)?),
             Self::Memory(keys) => {
                 let memory = report.memory.iter().find(|memory| memory.keys == keys)?;
                 let (ours, etcd) = (memory.menagerie_anonymous_bytes, memory.etcd_anonymous_bytes?);
@@ -151,8 +147,8 @@ impl Ratio {
             row.menagerie.spread_to(row.etcd.as_ref()?, of)
         };
         match *self {
-            Self::ToEtcd(name) => row(name)?.to_etcd_spread,
-            Self::ToCeiling(name) => row(name)?.to_ceiling_spread,
+            Self::ToEtcd(name) => row(name)?.ratios.to_etcd_spread,
+            Self::ToCeiling(name) => row(name)?.ratios.to_ceiling_spread,
             Self::P50(name) => latency(name, |figures| figures.p50_ms),
             Self::P99(name) => latency(name, |figures| figures.p99_ms),
             Self::Cases(..) | Self::Memory(_) => None,

@@ -26,12 +26,13 @@ use crate::cli::finite;
 use crate::context::Context;
 use cases::{CASES, Case, Stage, VALUE_BYTES};
 pub(crate) use ceilings::NoOp;
-use report::{Figure, Memory, Report, Row};
+use report::{Ceilings, Figure, Memory, Ratios, Report, Row};
 use sides::{Ceiling, Side, Sides, generate};
 
 const FILLERS: u32 = 16;
 const CEILING_TIME: Duration = Duration::from_secs(2);
-const QUICK_SECONDS: f64 = 0.7;
+/// So that all rounds of a quick run are done in the two minutes that it may take, services included.
+const QUICK_SECONDS: f64 = 0.5;
 
 #[derive(Args)]
 pub(crate) struct Compare {
@@ -41,7 +42,7 @@ pub(crate) struct Compare {
     /// How often each side of each case is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each measurement takes [default: 4, with --quick 0.7]
+    /// How long each measurement takes [default: 4, with --quick 0.5]
     #[arg(long, value_parser = finite)]
     seconds: Option<f64>,
     /// Only these cases, such as put-64,get-64
@@ -159,7 +160,7 @@ impl Compare {
             ceiling: Ceiling::start(folder.path()).await?,
         };
         let etcd_version = sides.etcd.as_ref().map(|etcd| etcd.version.clone());
-        let (rows, memory, failed) = Box::pin(self.rows(context, &sides, cases)).await;
+        let (rows, memory, failed) = Box::pin(self.rows(context, &sides, cases, &ceilings)).await;
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             etcd_version,
@@ -180,6 +181,7 @@ impl Compare {
         context: &Context,
         sides: &Sides,
         cases: &[Case],
+        ceilings: &Ceilings,
     ) -> (Vec<Row>, Vec<Memory>, Option<anyhow::Error>) {
         let steps = cases.len() as u64 * u64::from(self.rounds);
         let progress = context.output.progress(steps, "measuring");
@@ -193,14 +195,20 @@ impl Compare {
                 filled = Some(case.stage);
                 memory.push(remember(sides, case.stage));
             }
-            self.row(sides, &case, &progress).await
+            self.row(sides, &case, ceilings, &progress).await
         })
         .await;
         progress.finish_and_clear();
         (rows, memory, failed)
     }
 
-    async fn row(&self, sides: &Sides, case: &Case, progress: &ProgressBar) -> anyhow::Result<Row> {
+    async fn row(
+        &self,
+        sides: &Sides,
+        case: &Case,
+        ceilings: &Ceilings,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<Row> {
         let (mut ours, mut etcd, mut ceiling) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.rounds {
             let seconds = self.seconds_each();
@@ -224,12 +232,10 @@ impl Compare {
             menagerie: Figure::of(ours).context("the store is always measured")?,
             etcd: Figure::of(etcd),
             ceiling: Figure::of(ceiling),
-            to_etcd: None,
-            to_etcd_spread: None,
-            to_ceiling: None,
-            to_ceiling_spread: None,
+            ratios: Ratios::default(),
         };
-        row.compare();
+        let synced = case.is_plain_puts().then(|| ceilings.puts_per_s(case.clients));
+        row.compare(synced.flatten());
         Ok(row)
     }
 }

@@ -7,24 +7,31 @@ use minijinja::{Environment, context};
 
 use super::super::chart::{Bar, Group, bars};
 use super::super::goal;
-use super::report::{Figure, Middle, Report, Row};
+use super::report::{Figure, Middle, Ratios, Report, Row};
 use crate::context::Context;
 
 const PAGE: &str = include_str!("report.html");
 
 const COLUMNS: [&str; 13] = [
-    "CASE", "SIDE", "OPS/S", "SPREAD", "P50", "P99", "P99.9", "CPU/OP", "GEN", "B/OP", "ERRORS", "× ETCD",
-    "× NO-OP",
+    "CASE", "SIDE", "OPS/S", "SPREAD", "P50", "P99", "P99.9", "CPU/OP", "GEN", "B/OP", "ERRORS", "× NO-OP",
+    "× SYNCS",
 ];
 
-/// What the generator takes is missing to those it measures, and it is not the same for either side.
-const PROCESSORS: &str = "CPU/OP: µs of the processors that a side's servers took for an operation; \
-    GEN: those that the generator took from them";
+const LEGEND: [&str; 4] = [
+    // What the generator takes is missing to those it measures, and it is not the same for either side.
+    "CPU/OP: µs of the processors that a side's servers took for an operation; \
+     GEN: those that the generator took from them",
+    "× etcd: the store's figure by etcd's; of OPS/S the more the better, of all others the less",
+    "× NO-OP: OPS/S by those of a server that does nothing",
+    "× SYNCS: OPS/S by what one disk can sync: of one client by fdatasyncs, of 64 by synced batches of 64 records",
+];
 
 pub(super) fn show(context: &Context, report: &Report) -> anyhow::Result<()> {
     let output = context.output;
     output.table(COLUMNS, report.rows.iter().flat_map(lines))?;
-    output.line(PROCESSORS)?;
+    for line in LEGEND {
+        output.line(line)?;
+    }
     if !report.services.is_empty() {
         output.line("")?;
         output.table(
@@ -93,16 +100,37 @@ fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
 }
 
-/// A line for each side, one below the other, so that the two can be compared by eye.
+/// A line for each side, one below the other, so that the two can be compared by eye, and below them what they are to
+/// each other, each ratio under the two figures that it is of.
 fn lines(row: &Row) -> Vec<[String; COLUMNS.len()]> {
-    let ours = cells(row, "menagerie", &row.menagerie, [row.to_etcd, row.to_ceiling]);
+    let ceilings = [row.ratios.to_ceiling, row.ratios.to_synced];
+    let ours = cells(row, "menagerie", &row.menagerie, ceilings);
     let etcd = row.etcd.as_ref();
-    let etcd = etcd.map(|figure| cells(row, "etcd", figure, [None, None]));
-    std::iter::once(ours).chain(etcd).collect()
+    let etcd = etcd.map(|figure| [cells(row, "etcd", figure, [None, None]), to_etcd(row)]);
+    std::iter::once(ours).chain(etcd.into_iter().flatten()).collect()
+}
+
+fn to_etcd(row: &Row) -> [String; COLUMNS.len()] {
+    let Ratios {
+        to_etcd: rate,
+        p50_to_etcd: p50,
+        p99_to_etcd: p99,
+        cpu_to_etcd: cpu,
+        ..
+    } = row.ratios;
+    COLUMNS.map(|column| match column {
+        "CASE" => row.name.clone(),
+        "SIDE" => "× etcd".to_owned(),
+        "OPS/S" => ratio(rate),
+        "P50" => ratio(p50),
+        "P99" => ratio(p99),
+        "CPU/OP" => ratio(cpu),
+        _ => String::new(),
+    })
 }
 
 fn cells(row: &Row, side: &str, figure: &Figure, ratios: [Option<f64>; 2]) -> [String; COLUMNS.len()] {
-    let [to_etcd, to_ceiling] = ratios.map(ratio);
+    let [to_ceiling, to_synced] = ratios.map(ratio);
     [
         row.name.clone(),
         side.to_owned(),
@@ -115,8 +143,8 @@ fn cells(row: &Row, side: &str, figure: &Figure, ratios: [Option<f64>; 2]) -> [S
         format!("{:.0}", figure.generator_us_per_operation.median),
         format!("{:.0}", figure.written_bytes_per_operation.median),
         figure.errors.to_string(),
-        to_etcd,
         to_ceiling,
+        to_synced,
     ]
 }
 
@@ -200,6 +228,31 @@ mod tests {
         // Two spaces follow each column.
         let width: usize = widths.iter().map(|width| width + 2).sum();
         assert!(width <= 120, "{width}: {widths:?}");
+        for line in LEGEND {
+            assert!(line.chars().count() <= 120, "{line}");
+        }
+    }
+
+    #[test]
+    fn ratios_stand_below_the_two_that_they_are_of() {
+        let report = report();
+        let told = |name: &str| {
+            let row = report.rows.iter().find(|row| row.name == name).unwrap();
+            lines(row).last().unwrap().join("|")
+        };
+        assert_eq!(told("put-64"), "put-64|× etcd|136.00||0.25|0.38||0.63|||||");
+        assert_eq!(
+            told("open-put-1000"),
+            "open-put-1000|× etcd|||0.25|0.38||0.63|||||"
+        );
+        let puts = report.rows.iter().find(|row| row.name == "put-64").unwrap();
+        assert_eq!(lines(puts)[0][11..], ["0.75", "0.13"]);
+        assert_eq!(lines(puts)[1][11..], ["", ""]);
+        let page = render(&report).unwrap();
+        let row = page.split("<tr>").find(|row| row.contains("put-64<br>")).unwrap();
+        for ratio in ["0.25", "0.38", "0.63"] {
+            assert!(row.contains(&format!("<small>{ratio} × etcd</small>")), "{row}");
+        }
     }
 
     #[test]
@@ -222,7 +275,7 @@ mod tests {
             .into_iter()
             .map(|cells| cells[place].clone())
             .collect();
-        assert_eq!(told, ["500", "750"]);
+        assert_eq!(told, ["500", "750", ""]);
         let page = render(&report).unwrap();
         assert!(page.contains("<td>500<td>750"), "{page}");
         let json = serde_json::to_value(&report).unwrap();
@@ -230,7 +283,6 @@ mod tests {
             json["rows"][0]["etcd"]["generator_us_per_operation"]["median"],
             750.0
         );
-        assert!(PROCESSORS.chars().count() <= 120);
     }
 
     #[test]

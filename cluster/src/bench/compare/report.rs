@@ -8,6 +8,7 @@ use super::super::closed_loop::Figures;
 use super::super::drive::Seen;
 use super::super::goal::{Goal, Spread};
 pub(super) use super::super::middle::Middle;
+use super::ceilings::BATCH;
 use crate::arena::Usage;
 
 /// One measurement of one side.
@@ -71,10 +72,32 @@ impl Figure {
     /// Between which ratios the single rounds lay, each to that of the other which was measured beside it.
     pub(super) fn spread_to(&self, other: &Self, of: fn(&Figures) -> f64) -> Option<Spread> {
         let pairs = self.rounds.iter().zip(&other.rounds);
-        let ratios = pairs.map(|(ours, theirs)| of(&ours.seen.figures) / of(&theirs.seen.figures));
+        let ratios =
+            pairs.filter_map(|(ours, theirs)| ratio(of(&ours.seen.figures), of(&theirs.seen.figures)));
         let Middle { min, max, .. } = Middle::of(ratios)?;
         Some(Spread { min, max })
     }
+}
+
+/// There is none to nothing: a round may be so short that none of its calls ends within it.
+pub(super) fn ratio(ours: f64, theirs: f64) -> Option<f64> {
+    Some(ours / theirs).filter(|ratio| ratio.is_finite())
+}
+
+/// What the store's figures are by those of others; `None` where there are no others, or it would tell nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Ratios {
+    /// Of operations a second, but not of an open loop, whose rate was ordered and says nothing of who keeps to it.
+    pub(super) to_etcd: Option<f64>,
+    pub(super) to_etcd_spread: Option<Spread>,
+    pub(super) p50_to_etcd: Option<f64>,
+    pub(super) p99_to_etcd: Option<f64>,
+    pub(super) cpu_to_etcd: Option<f64>,
+    /// Of operations a second to those of the server that does nothing.
+    pub(super) to_ceiling: Option<f64>,
+    pub(super) to_ceiling_spread: Option<Spread>,
+    /// Of puts to those that one disk can sync.
+    pub(super) to_synced: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -89,22 +112,30 @@ pub(super) struct Row {
     pub(super) etcd: Option<Figure>,
     /// The server that does nothing.
     pub(super) ceiling: Option<Figure>,
-    pub(super) to_etcd: Option<f64>,
-    pub(super) to_etcd_spread: Option<Spread>,
-    pub(super) to_ceiling: Option<f64>,
-    pub(super) to_ceiling_spread: Option<Spread>,
+    #[serde(flatten)]
+    pub(super) ratios: Ratios,
 }
 
 impl Row {
-    pub(super) fn compare(&mut self) {
+    /// `synced_per_s` is what the disk can do at most of the same, where that is known.
+    pub(super) fn compare(&mut self, synced_per_s: Option<f64>) {
         let ours = &self.menagerie;
-        let ratio = |other: &Figure| ours.operations_per_s.median / other.operations_per_s.median;
-        let spread = |other: &Figure| ours.spread_to(other, |figures| figures.operations_per_s);
+        let speed = ours.operations_per_s.median;
+        let speed_to = |other: &Figure| ratio(speed, other.operations_per_s.median);
+        let spread_to = |other: &Figure| ours.spread_to(other, |figures| figures.operations_per_s);
         let (etcd, ceiling) = (self.etcd.as_ref(), self.ceiling.as_ref());
-        let ratios = (etcd.map(ratio), ceiling.map(ratio));
-        let spreads = (etcd.and_then(spread), ceiling.and_then(spread));
-        (self.to_etcd, self.to_ceiling) = ratios;
-        (self.to_etcd_spread, self.to_ceiling_spread) = spreads;
+        let etcd_at_its_own_rate = etcd.filter(|_| self.rate.is_none());
+        let to_etcd = |of: fn(&Figure) -> Middle| ratio(of(ours).median, of(etcd?).median);
+        self.ratios = Ratios {
+            to_etcd: etcd_at_its_own_rate.and_then(speed_to),
+            to_etcd_spread: etcd_at_its_own_rate.and_then(spread_to),
+            p50_to_etcd: to_etcd(|figure| figure.p50_ms),
+            p99_to_etcd: to_etcd(|figure| figure.p99_ms),
+            cpu_to_etcd: to_etcd(|figure| figure.cpu_us_per_operation),
+            to_ceiling: ceiling.and_then(speed_to),
+            to_ceiling_spread: ceiling.and_then(spread_to),
+            to_synced: synced_per_s.and_then(|most| ratio(speed, most)),
+        };
     }
 }
 
@@ -126,6 +157,18 @@ pub(super) struct Ceilings {
     pub(super) fdatasyncs_per_s: Middle,
     /// Of 64 records of 256 B each.
     pub(super) synced_batches_per_s: Middle,
+}
+
+impl Ceilings {
+    /// How many puts of 256 B a second one disk can sync: those of a lone client one by one, those of as many clients
+    /// as a batch has records all at once. How many puts of others share a sync, nobody can tell beforehand.
+    pub(super) fn puts_per_s(&self, clients: u32) -> Option<f64> {
+        match clients {
+            1 => Some(self.fdatasyncs_per_s.median),
+            BATCH => Some(f64::from(BATCH) * self.synced_batches_per_s.median),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -177,13 +220,70 @@ mod tests {
         row.menagerie = figure([100.0, 200.0, 150.0]).unwrap();
         row.etcd = figure([50.0, 50.0, 100.0]);
         row.ceiling = None;
-        row.compare();
-        assert!((row.to_etcd.unwrap() - 3.0).abs() < 1e-9);
-        let Spread { min, max } = row.to_etcd_spread.unwrap();
+        row.compare(None);
+        assert!((row.ratios.to_etcd.unwrap() - 3.0).abs() < 1e-9);
+        let Spread { min, max } = row.ratios.to_etcd_spread.unwrap();
         assert!(
             (min - 1.5).abs() < 1e-9 && (max - 4.0).abs() < 1e-9,
             "{min} {max}"
         );
-        assert_eq!((row.to_ceiling, row.to_ceiling_spread), (None, None));
+        assert_eq!(
+            (row.ratios.to_ceiling, row.ratios.to_ceiling_spread),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn latencies_and_processor_time_have_ratios_and_a_rate_that_was_ordered_has_none() {
+        let mut slower = samples::round(100.0);
+        (slower.seen.figures.p50_ms, slower.seen.figures.p99_ms) = (4.0 * 99.99, 2.0 * 10_000.0);
+        slower.usage.cpu_s = 120.0;
+        let mut row = samples::report().rows.remove(0);
+        row.menagerie = Figure::of(vec![samples::round(200.0)]).unwrap();
+        row.etcd = Figure::of(vec![slower]);
+        let told = |row: &Row| {
+            let ratios = row.ratios;
+            let others = [ratios.p50_to_etcd, ratios.p99_to_etcd, ratios.cpu_to_etcd];
+            (
+                ratios.to_etcd,
+                ratios.to_etcd_spread.is_some(),
+                others.map(Option::unwrap),
+            )
+        };
+        row.compare(None);
+        assert_eq!(told(&row), (Some(2.0), true, [0.25, 0.5, 0.25]));
+        row.rate = Some(1000);
+        row.compare(None);
+        assert_eq!(told(&row), (None, false, [0.25, 0.5, 0.25]));
+        row.etcd = None;
+        row.compare(None);
+        assert_eq!(row.ratios.p50_to_etcd, None);
+    }
+
+    #[test]
+    fn puts_are_compared_to_what_a_disk_can_sync_of_as_many_at_once() {
+        // Twenty of either a second.
+        let ceilings = samples::report().ceilings;
+        assert_eq!(ceilings.puts_per_s(1), Some(20.0));
+        assert_eq!(ceilings.puts_per_s(64), Some(1280.0));
+        assert_eq!((ceilings.puts_per_s(16), ceilings.puts_per_s(256)), (None, None));
+        let mut row = samples::report().rows.remove(0);
+        row.menagerie = Figure::of(vec![samples::round(320.0)]).unwrap();
+        row.compare(ceilings.puts_per_s(64));
+        assert_eq!(row.ratios.to_synced, Some(0.25));
+        row.compare(None);
+        assert_eq!(row.ratios.to_synced, None);
+    }
+
+    #[test]
+    fn there_is_no_ratio_to_a_side_of_which_nothing_ended_in_time() {
+        let figure = |speeds: [f64; 3]| Figure::of(speeds.map(samples::round).to_vec());
+        let mut row = samples::report().rows.remove(0);
+        row.menagerie = figure([100.0, 200.0, 150.0]).unwrap();
+        row.etcd = figure([0.0, 0.0, 100.0]);
+        row.compare(None);
+        assert_eq!(row.ratios.to_etcd, None);
+        let Spread { min, max } = row.ratios.to_etcd_spread.unwrap();
+        assert_eq!((min, max), (1.5, 1.5));
     }
 }

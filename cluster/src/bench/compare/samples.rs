@@ -5,7 +5,7 @@ use super::super::closed_loop::Figures;
 use super::super::drive::Seen;
 use super::super::goal::Spread;
 use super::cases::CASES;
-use super::report::{Ceilings, Figure, Memory, Middle, Report, Round, Row, ServiceRow};
+use super::report::{Ceilings, Figure, Memory, Middle, Ratios, Report, Round, Row, ServiceRow};
 use crate::arena::Usage;
 
 pub(super) fn round(operations_per_s: f64) -> Round {
@@ -54,10 +54,16 @@ pub(super) fn report() -> Report {
         menagerie: figure(),
         etcd: case.quick.then(figure),
         ceiling: case.ceiling.then(figure),
-        to_etcd: case.quick.then_some(136.0),
-        to_etcd_spread: case.quick.then_some(spread),
-        to_ceiling: case.ceiling.then_some(0.75),
-        to_ceiling_spread: case.ceiling.then_some(spread),
+        ratios: Ratios {
+            to_etcd: (case.quick && case.rate.is_none()).then_some(136.0),
+            to_etcd_spread: (case.quick && case.rate.is_none()).then_some(spread),
+            p50_to_etcd: case.quick.then_some(0.25),
+            p99_to_etcd: case.quick.then_some(0.377),
+            cpu_to_etcd: case.quick.then_some(0.626),
+            to_ceiling: case.ceiling.then_some(0.75),
+            to_ceiling_spread: case.ceiling.then_some(spread),
+            to_synced: case.is_plain_puts().then_some(0.127),
+        },
     });
     let middle = Middle::of([10.0, 20.0, 31.0]).expect("there are values");
     Report {

@@ -127,7 +127,7 @@ impl Sides {
         let usage = self.usage(side).since(before);
         if seen.figures.operations == 0 {
             bail!(
-                "{}: not one operation of {side:?} succeeded: {:?}",
+                "{}: of the operations of {side:?} that began within {seconds} s not one succeeded: {:?}",
                 case.name,
                 seen.errors
             );

@@ -22,16 +22,34 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn new(start: Instant, answered_until: Option<Instant>) -> anyhow::Result<Self> {
+    /// Of closed loops, which begin no call after `end`.
+    pub(super) fn closed(start: Instant, end: Instant) -> anyhow::Result<Self> {
+        Ok(Self::new(start, Tally::closed(start, end)?))
+    }
+
+    /// Of open loops, whose calls are answered too late once this moment is over.
+    pub(super) fn open(start: Instant, answered_until: Instant) -> anyhow::Result<Self> {
         Ok(Self {
-            start,
-            answered_until,
-            tally: RefCell::new(Tally::new(start)?),
-            operations_in_all: Cell::new(0),
+            answered_until: Some(answered_until),
+            ..Self::whole(start)?
         })
     }
 
-    /// What began before the warm-up was over is not among the figures.
+    /// Of work that is done to its end, however long that takes.
+    pub(super) fn whole(start: Instant) -> anyhow::Result<Self> {
+        Ok(Self::new(start, Tally::whole(start)?))
+    }
+
+    fn new(start: Instant, tally: Tally) -> Self {
+        Self {
+            start,
+            answered_until: None,
+            tally: RefCell::new(tally),
+            operations_in_all: Cell::new(0),
+        }
+    }
+
+    /// What began before the warm-up was over is not among the figures, but for the rate of a closed loop.
     pub(super) fn note(&self, outcome: Outcome, begin: Instant, now: Instant) {
         let done = outcome == Outcome::Done;
         if done {
@@ -41,6 +59,8 @@ impl Notes {
             self.note_too_late(begin, now);
         } else if begin >= self.start {
             self.tally.borrow_mut().note(outcome, begin, now);
+        } else if done {
+            self.tally.borrow_mut().note_early(now);
         }
     }
 
@@ -56,8 +76,9 @@ impl Notes {
         }
     }
 
-    pub(super) fn end(self, elapsed: Duration) -> Seen {
-        let (figures, errors) = self.tally.into_inner().end(elapsed);
+    /// `took` is the time of work that has no end of its own.
+    pub(super) fn end(self, took: Duration) -> Seen {
+        let (figures, errors) = self.tally.into_inner().end(took);
         Seen {
             figures,
             operations_in_all: self.operations_in_all.get(),
@@ -77,25 +98,58 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_warm_up_counts_only_in_all() {
+    fn the_warm_up_counts_only_in_all_and_what_ends_after_it_in_the_rate() {
         let warm = Instant::now();
         let start = warm + SECOND;
-        let notes = Notes::new(start, None).unwrap();
+        let notes = Notes::closed(start, start + SECOND).unwrap();
+        notes.note(Outcome::Done, warm, warm + SECOND / 2);
         notes.note(Outcome::Done, warm, start + SECOND / 2);
         notes.note(Outcome::Broken, warm, start + SECOND / 2);
         notes.note(Outcome::Done, start, start + SECOND / 100);
         notes.note(Outcome::Broken, start, start + SECOND / 100);
         let seen = notes.end(SECOND);
-        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 2));
+        assert_eq!((seen.figures.operations, seen.operations_in_all), (1, 3));
+        assert_eq!((seen.figures.seconds, seen.figures.operations_per_s), (1.0, 2.0));
         assert!(seen.figures.max_ms < 11.0, "{seen:?}");
         assert_eq!(seen.errors, BTreeMap::from([("no answer".to_owned(), 1)]));
+    }
+
+    /// By the time until its last call has ended it would be a fifth less.
+    #[test]
+    fn a_closed_loop_of_calls_as_long_as_half_the_time_shows_two_of_each_caller() {
+        let warm = Instant::now();
+        let (start, took) = (warm + SECOND / 4, SECOND / 2);
+        let end = start + SECOND;
+        let notes = Notes::closed(start, end).unwrap();
+        for _ in 0..4 {
+            let mut begin = warm;
+            while begin < end {
+                notes.note(Outcome::Done, begin, begin + took);
+                begin += took;
+            }
+        }
+        let seen = notes.end(warm.elapsed());
+        assert_eq!((seen.figures.operations, seen.operations_in_all), (8, 12));
+        assert_eq!((seen.figures.seconds, seen.figures.operations_per_s), (1.0, 8.0));
+        assert!(seen.figures.p50_ms > 499.0, "{seen:?}");
+    }
+
+    #[test]
+    fn what_an_open_loop_began_in_its_warm_up_is_not_of_its_rate() {
+        let warm = Instant::now();
+        let start = warm + SECOND;
+        let notes = Notes::open(start, start + 2 * SECOND).unwrap();
+        notes.note(Outcome::Done, warm, start + SECOND / 2);
+        notes.note(Outcome::Done, start, start + SECOND / 2);
+        let seen = notes.end(SECOND);
+        assert_eq!((seen.figures.seconds, seen.figures.operations_per_s), (1.0, 1.0));
     }
 
     #[test]
     fn an_answer_that_comes_too_late_is_an_error_and_took_as_long_as_it_took() {
         let warm = Instant::now();
         let start = warm + SECOND;
-        let notes = Notes::new(start, Some(start + SECOND)).unwrap();
+        let notes = Notes::open(start, start + SECOND).unwrap();
         notes.note(Outcome::Done, start, start + SECOND);
         notes.note(Outcome::Done, start, start + 2 * SECOND);
         notes.note(Outcome::Broken, start, start + 2 * SECOND);

@@ -54,7 +54,7 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
     };
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(order.seconds);
-    let notes = Notes::new(start, None)?;
+    let notes = Notes::closed(start, end)?;
     for change in 1.. {
         let begin = Instant::now();
         if begin >= end {

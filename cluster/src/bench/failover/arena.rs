@@ -148,25 +148,23 @@ impl Stage {
     ) -> anyhow::Result<Vec<super::Fault>> {
         let mut faults = Vec::new();
         self.settle().await?;
+        seen.borrow_mut().begin();
         for _ in 0..kills {
             if !writes_flow(seen).await {
                 bail!(NOBODY);
             }
             let leader = self.ready().await?;
-            let failures = seen.borrow_mut().watch_from_here();
+            seen.borrow_mut().gaps.forget();
             let end = Instant::now() + WINDOW;
             self.harm(how, leader).await?;
             tokio::time::sleep_until(end.into()).await;
             // A gap is measured to its end, however long that takes.
             let recovered = writes_flow(seen).await;
             let name = self.server(leader).name().to_owned();
-            let mut fault = seen.borrow().fault(name, recovered, failures);
-            seen.borrow_mut().gaps.forget();
+            let fault = seen.borrow_mut().fault(name, recovered);
             self.heal(how, leader).await?;
             self.settle().await?;
-            // One that had not ended by then is of the fault.
-            fault.gap_after_heal_ms = recovered.then(|| seen.borrow().longest_ms());
-            faults.push(fault);
+            faults.push(seen.borrow_mut().well_again(fault));
         }
         Ok(faults)
     }

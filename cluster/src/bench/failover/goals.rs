@@ -29,7 +29,11 @@ fn goals_of(kind: &Kind) -> Vec<Goal> {
             let failed = count(ours.failures.failed_tries);
             vec![
                 Goal::at_most("longest gap after SIGTERM, ms", ours.max_ms, TERM_MS_MAX),
-                Goal::at_most("requests that failed after SIGTERM", failed, 0.0),
+                Goal::at_most(
+                    "requests that failed from SIGTERM until the node was back",
+                    failed,
+                    0.0,
+                ),
             ]
         }
         How::Pause => vec![Goal::at_most(

@@ -111,13 +111,6 @@ impl Failures {
         }
     }
 
-    fn since(self, before: Self) -> Self {
-        Self {
-            failed_tries: self.failed_tries - before.failed_tries,
-            unreached_tries: self.unreached_tries - before.unreached_tries,
-        }
-    }
-
     fn and(self, more: Self) -> Self {
         Self {
             failed_tries: self.failed_tries + more.failed_tries,
@@ -130,6 +123,7 @@ impl Failures {
 struct Seen {
     gaps: Gaps,
     successes: u64,
+    /// Those that no fault has told yet.
     failures: Failures,
     stop: bool,
 }
@@ -140,8 +134,9 @@ struct Fault {
     gap_ms: f64,
     /// False: nobody could write until the fault was healed, and the gap is only what was waited for.
     recovered: bool,
-    /// The longest gap while who was away came back; `None` where nobody looked, or the first one had not ended.
+    /// The longest gap while who was away came back; `None` where the first one had not ended by then.
     gap_after_heal_ms: Option<f64>,
+    /// From the fault until all was well again, so also while who was away came back.
     #[serde(flatten)]
     failures: Failures,
 }
@@ -171,20 +166,31 @@ impl Seen {
         }
     }
 
-    /// Forgets the gaps so far; answers the failures so far.
-    fn watch_from_here(&mut self) -> Failures {
-        self.gaps.forget();
-        self.failures
+    /// What failed before anything was done to anybody is of no fault.
+    fn begin(&mut self) {
+        self.failures = Failures::default();
     }
 
-    /// What was seen since then.
-    fn fault(&self, leader: String, recovered: bool, failures_before: Failures) -> Fault {
+    /// What a fault did before it is healed. Who comes back may be in the way once more: `well_again` tells that too.
+    fn fault(&mut self, leader: String, recovered: bool) -> Fault {
+        let gap_ms = self.longest_ms();
+        self.gaps.forget();
         Fault {
             leader,
-            gap_ms: self.longest_ms(),
+            gap_ms,
             recovered,
             gap_after_heal_ms: None,
-            failures: self.failures.since(failures_before),
+            failures: Failures::default(),
+        }
+    }
+
+    /// The same fault, once all is well. No failure is left out: what fails from here on is told by the next one.
+    fn well_again(&mut self, fault: Fault) -> Fault {
+        Fault {
+            // One that had not ended by then is of the fault.
+            gap_after_heal_ms: fault.recovered.then(|| self.longest_ms()),
+            failures: std::mem::take(&mut self.failures),
+            ..fault
         }
     }
 
@@ -238,6 +244,27 @@ async fn writes_flow(seen: &RefCell<Seen>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_while_who_was_away_comes_back_is_of_the_fault() {
+        let mut seen = Seen::new();
+        seen.failures.count(Outcome::Broken);
+        seen.begin();
+        seen.failures.count(Outcome::Unreached);
+        let fault = seen.fault("n1".to_owned(), true);
+        seen.failures.count(Outcome::Refused(503));
+        seen.failures.count(Outcome::Broken);
+        let told = |fault: &Fault| (fault.failures.failed_tries, fault.failures.unreached_tries);
+        let fault = seen.well_again(fault);
+        assert_eq!(told(&fault), (2, 1));
+        assert!(fault.gap_after_heal_ms.is_some());
+        // Each is told once.
+        seen.failures.count(Outcome::Broken);
+        let unhealed = seen.fault("n2".to_owned(), false);
+        let unhealed = seen.well_again(unhealed);
+        assert_eq!(told(&unhealed), (1, 0));
+        assert_eq!(unhealed.gap_after_heal_ms, None);
+    }
 
     #[test]
     fn the_gaps_are_ordered() {

@@ -87,28 +87,35 @@ impl Running<'_> {
     async fn faults(&self, context: &Context, seen: &RefCell<Seen>) -> anyhow::Result<Vec<Fault>> {
         let progress = context.output.progress(u64::from(self.kills), "faults");
         let mut faults = Vec::new();
+        let mut leader = settled(context, seen).await?;
+        seen.borrow_mut().begin();
         for _ in 0..self.kills {
-            let leader = healthy(context).await?;
-            tokio::time::sleep(SETTLE).await;
-            // An outage that is still open belongs to the fault before, not to the next one.
-            if !writes_flow(seen).await {
-                bail!(NOBODY);
-            }
-            let failures = seen.borrow_mut().watch_from_here();
+            seen.borrow_mut().gaps.forget();
             let end = Instant::now() + WINDOW;
             act::act(context, harm(self.how)?, &leader).await?;
             tokio::time::sleep_until(end.into()).await;
             // A gap is measured to its end, however long that takes.
             let recovered = writes_flow(seen).await;
-            let fault = seen.borrow().fault(leader.clone(), recovered, failures);
-            faults.push(fault);
+            let fault = seen.borrow_mut().fault(leader.clone(), recovered);
             act::act(context, heal(self.how), &leader).await?;
+            leader = settled(context, seen).await?;
+            faults.push(seen.borrow_mut().well_again(fault));
             progress.inc(1);
         }
-        healthy(context).await?;
         progress.finish_and_clear();
         Ok(faults)
     }
+}
+
+/// Waits until all is well, and for a moment more; answers who leads. An outage that is still open then belongs to the
+/// fault before, not to the next one.
+async fn settled(context: &Context, seen: &RefCell<Seen>) -> anyhow::Result<String> {
+    let leader = healthy(context).await?;
+    tokio::time::sleep(SETTLE).await;
+    if !writes_flow(seen).await {
+        bail!(NOBODY);
+    }
+    Ok(leader)
 }
 
 /// Waits until all processes are ready and one leads; answers which.

@@ -90,30 +90,20 @@ impl Server {
         matches!(ended, Some(Ok(Some(_))))
     }
 
-    /// Kills it, if it runs, and sees it dead. One that the kernel does not let go, as when it hangs in a dead disk,
-    /// is not waited for without end.
-    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
-        let Some(mut child) = self.child.take() else {
+    /// Kills it, if it runs, and sees it dead; others on this thread go on meanwhile. One that the kernel does not let
+    /// go, as when it hangs in a dead disk, is not waited for without end.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(child) = &mut self.child else {
             return Ok(());
         };
         // One that is dead already cannot be killed, and can be waited for all the same.
         let _ = child.kill();
-        let end = Instant::now() + STOP_DEADLINE;
-        while let Ok(None) = child.try_wait() {
-            if Instant::now() > end {
-                bail!(
-                    "waited {} s in vain for the end of {}, which was killed: {}",
-                    STOP_DEADLINE.as_secs(),
-                    self.name(),
-                    whereabouts(child.id())
-                );
-            }
-            std::thread::park_timeout(LOOK_EVERY);
-        }
-        Ok(())
+        let pid = child.id();
+        let ended = self.ended().await;
+        ended.with_context(|| format!("{} was killed: {}", self.name(), whereabouts(pid)))
     }
 
-    /// Waits for the end of one that was asked to stop.
+    /// Waits for the end of one that was asked to stop, or killed.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         let name = self.name().to_owned();
         let what = format!("the end of {name}");
@@ -132,8 +122,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let Some(child) = &mut self.child else {
+            return;
+        };
         // One that cannot be ended has nobody left who could do more about it.
-        let _ = self.kill();
+        let _ = child.kill();
+        let end = Instant::now() + STOP_DEADLINE;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
     }
 }
 
@@ -143,4 +140,41 @@ fn whereabouts(pid: u32) -> String {
     let state = file("status");
     let state = state.lines().find(|line| line.starts_with("State:"));
     format!("{} in {:?}", state.unwrap_or("State: unknown"), file("wchan"))
+}
+
+#[cfg(test)]
+impl Server {
+    /// One that does what these words tell a shell.
+    pub(crate) fn of_shell(folder: &std::path::Path, words: &str) -> Self {
+        Self::new(Start {
+            name: "shell".to_owned(),
+            program: "sh".into(),
+            arguments: ["-c", words].map(str::to_owned).to_vec(),
+            environment: Vec::new(),
+            namespace: None,
+            log: folder.join("log"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::tests::beside_others;
+
+    /// Now and then one may be gone before anybody looks, so several are killed.
+    #[tokio::test]
+    async fn others_go_on_until_one_that_was_killed_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Server::of_shell(folder.path(), "exec sleep 60");
+        let kills = async {
+            for _ in 0..5 {
+                server.start().unwrap();
+                server.kill().await.unwrap();
+                assert!(server.pid().is_none());
+            }
+        };
+        let ((), turns) = beside_others(kills).await;
+        assert!(turns > 1, "others got {turns} turns");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use kvstore_client::KvClient;
 use service::tasks::Tasks;
 
@@ -99,6 +100,14 @@ impl Ground {
 
     pub(super) fn server(&mut self, index: usize) -> &mut Server {
         &mut self.store.servers[index]
+    }
+
+    /// Kills these nodes, all in the same moment, and sees them dead.
+    pub(super) async fn kill(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        let servers = self.store.servers.iter_mut().enumerate();
+        let victims = servers.filter(|(index, _)| victims.contains(index));
+        let killed = join_all(victims.map(|(_, server)| server.kill())).await;
+        killed.into_iter().collect()
     }
 
     /// A client of one node only.

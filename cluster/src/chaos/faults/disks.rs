@@ -29,9 +29,7 @@ pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow
     for victim in victims {
         ground.disks[*victim].cut_power()?;
     }
-    for victim in victims {
-        ground.server(*victim).kill()?;
-    }
+    ground.kill(victims).await?;
     for victim in victims {
         ground.disks[*victim].boot().await?;
         ground.server(*victim).start()?;
@@ -129,7 +127,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
     .await;
     ground.shims[victim].set(order, 0)?;
     let failed = ground.shims[victim].effects(order)? - before;
-    ground.server(victim).kill()?;
+    ground.kill(&[victim]).await?;
     ground.server(victim).start()?;
     ensure!(failed > 0, "{what} was to fail, and none did");
     if ended.is_err() {
@@ -151,7 +149,7 @@ pub(super) async fn clock_jump(
     let before = ground.shims[victim].effects(Order::ClockOffsetS)?;
     ground.shims[victim].set(Order::ClockOffsetS, seconds)?;
     tokio::time::sleep(time).await;
-    ground.server(leader).kill()?;
+    ground.kill(&[leader]).await?;
     tokio::time::sleep(time).await;
     ground.server(leader).start()?;
     let shim = &ground.shims[victim];
@@ -197,7 +195,7 @@ pub(super) async fn damage(
     random: &mut Random,
 ) -> anyhow::Result<String> {
     for attempt in 1..=TRIES {
-        ground.server(victim).kill()?;
+        ground.kill(&[victim]).await?;
         let said_before = said(ground, victim);
         let folder = ground
             .store

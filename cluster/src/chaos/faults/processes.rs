@@ -32,10 +32,8 @@ pub(super) async fn kill(
     const HEARTBEAT_US: u64 = 50_000;
     tokio::time::sleep(Duration::from_micros(random.below(HEARTBEAT_US))).await;
     let down = Duration::from_millis(50 + random.below(1500));
-    for victim in victims {
-        // The kill is waited for, so that it has happened.
-        ground.server(*victim).kill()?;
-    }
+    // It is waited for, so that it has happened.
+    ground.kill(victims).await?;
     tokio::time::sleep(down).await;
     for victim in victims {
         ground.server(*victim).start()?;

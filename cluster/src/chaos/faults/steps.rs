@@ -47,7 +47,7 @@ pub(super) async fn end_at(
         power_of,
     };
     if starts {
-        ground.server(victim).kill()?;
+        ground.kill(&[victim]).await?;
         tokio::time::sleep(DOWN).await;
     }
     let counts = |ground: &Ground| -> anyhow::Result<(u64, u64)> {
@@ -70,7 +70,7 @@ pub(super) async fn end_at(
         let _ = wait_for_end(ground, victim, DEADLINE).await;
     }
     ground.shims[victim].spare()?;
-    ground.server(victim).kill()?;
+    ground.kill(&[victim]).await?;
     let (ended, lost) = counts(ground)?;
     if lost > losses {
         ground.disks[victim].boot().await?;

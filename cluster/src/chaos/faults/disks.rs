@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use futures_util::future::join_all;
 
-use crate::arena::wait_for;
+use crate::arena::{elsewhere, wait_for};
 use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::ground::{FREE_MIN, Ground};
 use crate::chaos::random::Random;
@@ -26,9 +27,8 @@ pub(super) enum Damage {
 }
 
 pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
-    for victim in victims {
-        ground.disks[*victim].cut_power()?;
-    }
+    let cuts = victims.iter().map(|victim| ground.disks[*victim].cut_power());
+    join_all(cuts).await.into_iter().collect::<anyhow::Result<()>>()?;
     ground.kill(victims).await?;
     for victim in victims {
         ground.disks[*victim].boot().await?;
@@ -46,7 +46,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     let endpoint = &ground.store.endpoints()[victim];
     let url = uri(&format!("http://{endpoint}/v1/kv/chaos-full"))?;
     let disk = &ground.disks[victim];
-    disk.fill_up_to(FREE_MIN / 2)?;
+    disk.fill_up_to(FREE_MIN / 2).await?;
     let refused = wait_for(
         "a node to refuse writes for want of room",
         STEP_DEADLINE,
@@ -60,7 +60,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     )
     .await;
     let led = ground.store.ready().await;
-    disk.free()?;
+    disk.free().await?;
     refused?;
     let leads = led.map_or_else(|_| "nobody".to_owned(), |leader| format!("n{}", leader + 1));
     Ok(format!(
@@ -196,17 +196,21 @@ pub(super) async fn damage(
 ) -> anyhow::Result<String> {
     for attempt in 1..=TRIES {
         ground.kill(&[victim]).await?;
-        let said_before = said(ground, victim);
+        let log = &ground.store.servers[victim].start.log;
+        let said_before = said(log).await;
         let folder = ground
             .store
             .config
             .data
             .join(format!("n{}", victim + 1))
             .join("raft/db");
-        let place = spoil(&newest_log(&folder)?, kind, random)?;
+        let mut random = Random::from(random.next());
+        let spoiled = elsewhere(move || spoil(&newest_log(&folder)?, kind, &mut random));
+        let place = spoiled.await?;
         ground.server(victim).start()?;
+        let log = &ground.store.servers[victim].start.log;
         let noticed = wait_for("damage to be noticed", Duration::from_secs(4), async || {
-            (said(ground, victim) > said_before).then_some(())
+            (said(log).await > said_before).then_some(())
         })
         .await;
         if noticed.is_ok() {
@@ -224,9 +228,11 @@ pub(super) async fn damage(
     )
 }
 
-fn said(ground: &Ground, victim: usize) -> usize {
-    let log = std::fs::read_to_string(&ground.store.servers[victim].start.log).unwrap_or_default();
-    log.matches(GONE).count()
+/// How often it has said so, which is looked for in all that it has said.
+async fn said(log: &Path) -> usize {
+    let log = log.to_owned();
+    let said = elsewhere(move || std::fs::read_to_string(log).context("read what a node has said"));
+    said.await.unwrap_or_default().matches(GONE).count()
 }
 
 /// The file that holds the newest entries.

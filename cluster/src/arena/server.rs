@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -99,17 +99,19 @@ impl Server {
         // One that is dead already cannot be killed, and can be waited for all the same.
         let _ = child.kill();
         let pid = child.id();
-        let ended = self.ended().await;
+        let ended = self.ended().await.map(drop);
         ended.with_context(|| format!("{} was killed: {}", self.name(), whereabouts(pid)))
     }
 
-    /// Waits for the end of one that was asked to stop, or killed.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
-        let name = self.name().to_owned();
-        let what = format!("the end of {name}");
-        wait_for(&what, STOP_DEADLINE, async || self.has_ended().then_some(())).await?;
+    /// Waits for the end of one that was asked to stop, or killed; answers how it ended.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let what = format!("the end of {}", self.name());
+        let status = wait_for(&what, STOP_DEADLINE, async || {
+            self.child.as_mut()?.try_wait().ok().flatten()
+        });
+        let status = status.await?;
         self.child = None;
-        Ok(())
+        Ok(status)
     }
 
     /// The end of what it has said, for whoever wants to know why it failed.

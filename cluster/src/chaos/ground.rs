@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::join_all;
 use kvstore_client::KvClient;
 use service::tasks::Tasks;
 
 use super::disk::Disk;
+use super::lives;
 use super::shim::{self, Shim};
 use super::wires::Wires;
 use crate::arena::{Folder, SERVERS, Server, Store, free_address};
@@ -102,12 +102,22 @@ impl Ground {
         &mut self.store.servers[index]
     }
 
-    /// Kills these nodes, all in the same moment, and sees them dead.
+    /// Kills these nodes, which must live until then, all in the same moment, and sees them dead.
     pub(super) async fn kill(&mut self, victims: &[usize]) -> anyhow::Result<()> {
-        let servers = self.store.servers.iter_mut().enumerate();
-        let victims = servers.filter(|(index, _)| victims.contains(index));
-        let killed = join_all(victims.map(|(_, server)| server.kill())).await;
-        killed.into_iter().collect()
+        lives::kill(&mut self.store.servers, victims).await
+    }
+
+    /// From now on these nodes may end by themselves, for their disks are made to fail; until now they lived.
+    pub(super) fn may_end(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        for victim in victims {
+            lives::ensure_lives(self.server(*victim))?;
+        }
+        Ok(())
+    }
+
+    /// Sees these nodes dead, whether they have ended by themselves or not.
+    pub(super) async fn end(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        lives::end(&mut self.store.servers, victims).await
     }
 
     /// A client of one node only.

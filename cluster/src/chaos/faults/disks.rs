@@ -27,9 +27,10 @@ pub(super) enum Damage {
 }
 
 pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
+    ground.may_end(victims)?;
     let cuts = victims.iter().map(|victim| ground.disks[*victim].cut_power());
     join_all(cuts).await.into_iter().collect::<anyhow::Result<()>>()?;
-    ground.kill(victims).await?;
+    ground.end(victims).await?;
     for victim in victims {
         ground.disks[*victim].boot().await?;
         ground.server(*victim).start()?;
@@ -119,6 +120,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
         _ => "a sync",
     };
     let before = ground.shims[victim].effects(order)?;
+    ground.may_end(&[victim])?;
     ground.shims[victim].set(order, 1)?;
     let server = ground.server(victim);
     let ended = wait_for("a node whose log failed to end", STEP_DEADLINE, async || {
@@ -127,7 +129,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
     .await;
     ground.shims[victim].set(order, 0)?;
     let failed = ground.shims[victim].effects(order)? - before;
-    ground.kill(&[victim]).await?;
+    ground.end(&[victim]).await?;
     ground.server(victim).start()?;
     ensure!(failed > 0, "{what} was to fail, and none did");
     if ended.is_err() {

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::arena::wait_for;
 use crate::chaos::ground::Ground;
+use crate::chaos::lives;
 use crate::chaos::random::Random;
 use crate::chaos::shim::{End, Order};
 
@@ -50,6 +51,7 @@ pub(super) async fn end_at(
         ground.kill(&[victim]).await?;
         tokio::time::sleep(DOWN).await;
     }
+    lives::ensure_lives(ground.server(victim))?;
     let counts = |ground: &Ground| -> anyhow::Result<(u64, u64)> {
         let shim = &ground.shims[victim];
         Ok((shim.effects(Order::EndAtStep)?, shim.effects(Order::EndPowerOf)?))
@@ -70,15 +72,23 @@ pub(super) async fn end_at(
         let _ = wait_for_end(ground, victim, DEADLINE).await;
     }
     ground.shims[victim].spare()?;
-    ground.kill(&[victim]).await?;
+    let strayed = ground.server(victim).has_ended() && counts(ground)?.0 == ends;
+    let words = strayed.then(|| ground.server(victim).last_words());
+    ground.end(&[victim]).await?;
     let (ended, lost) = counts(ground)?;
     if lost > losses {
         ground.disks[victim].boot().await?;
     }
     ground.server(victim).start()?;
+    if let Some(words) = words {
+        bail!(
+            "VIOLATION: n{} ended by itself before it came to its step: {words}",
+            victim + 1
+        );
+    }
     ensure!(
         ended == ends + 1,
-        "n{} ended, but not at the step that was meant",
+        "n{} came to no step at which it was to end",
         victim + 1
     );
     ensure!(

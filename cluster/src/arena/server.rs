@@ -1,7 +1,8 @@
 //! One server of an arena: how it is started, and everything that can be done to its process.
 //! Invariant: it never outlives the run: a drop kills it, and the kernel does when the run itself was killed.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{LOOK_EVERY, wait_for};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// What stands in the log behind all that a process has said which has ended, and how it did.
+pub(crate) const ENDED: &str = "---- ended: ";
 
 /// How a server is started, each time.
 #[derive(Clone, Debug)]
@@ -48,8 +51,7 @@ impl Server {
         if self.child.is_some() {
             bail!("{} runs already", self.name());
         }
-        let log = OpenOptions::new().create(true).append(true).open(&self.start.log);
-        let log = log.with_context(|| format!("open {}", self.start.log.display()))?;
+        let log = self.log()?;
         let mut words: Vec<String> = Vec::new();
         if let Some(namespace) = &self.start.namespace {
             // Only the network: with `ip netns exec` it would also keep copies of all mounts, also of dead disks.
@@ -111,13 +113,26 @@ impl Server {
         });
         let status = status.await?;
         self.child = None;
+        self.remark(&format!("{ENDED}{status}"))?;
         Ok(status)
+    }
+
+    /// Puts a line between what it has said so far and what it says from now on.
+    pub(crate) fn remark(&self, line: &str) -> anyhow::Result<()> {
+        // One that was killed may have been so in the middle of a line.
+        let written = self.log()?.write_all(format!("\n{line}\n").as_bytes());
+        written.with_context(|| format!("write to {}", self.start.log.display()))
+    }
+
+    fn log(&self) -> anyhow::Result<File> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.start.log);
+        log.with_context(|| format!("open {}", self.start.log.display()))
     }
 
     /// The end of what it has said, for whoever wants to know why it failed.
     pub(crate) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.start.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 }

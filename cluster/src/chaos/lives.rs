@@ -1,13 +1,20 @@
-//! Whether nodes and services live for as long as nobody ends them.
+//! Whether nodes and services live for as long as nobody ends them, and nothing in them panics.
 //! Invariant: an end that nobody caused is a violation with the last words before it, also of a node that was to be
-//! killed next: that kill has not happened, and would hide it. Only what a fault does to a disk may be answered by an end.
+//! killed next: that kill has not happened, and would hide it. So is a panic, which need not end a process. Only what a
+//! fault does to a disk may be answered like that, by the process to which it does it.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use futures_util::future::join_all;
 use rustix::process::Signal;
 
 use super::book::Book;
-use crate::arena::Server;
+use crate::arena::{ENDED, Server, elsewhere};
+
+/// What stands in the log of a node from where its disk is made to fail.
+const EXCUSED: &str = "---- its disk fails, so it may panic";
+const PANIC: &str = "panicked";
+/// A panic can tell a long story.
+const SHOWN_CHARS_MAX: usize = 600;
 
 pub(super) fn ensure_lives(server: &mut Server) -> anyhow::Result<()> {
     ensure!(
@@ -35,6 +42,12 @@ pub(super) async fn end(servers: &mut [Server], victims: &[usize]) -> anyhow::Re
     killed.into_iter().collect()
 }
 
+/// Until its end it may panic, and end by itself: that is better than to go on with a disk that fails.
+pub(super) fn excuse(server: &mut Server) -> anyhow::Result<()> {
+    ensure_lives(server)?;
+    server.remark(EXCUSED)
+}
+
 /// Asks it to stop, and sees that it does so in good order.
 pub(super) async fn stop(server: &mut Server) -> anyhow::Result<()> {
     ensure_lives(server)?;
@@ -49,13 +62,40 @@ pub(super) async fn stop(server: &mut Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// After all faults everybody lives.
-pub(super) fn judge<'run>(servers: impl IntoIterator<Item = &'run mut Server>, book: &Book) {
+/// After all faults everybody lives, and nothing has panicked without an excuse.
+pub(super) async fn judge<'run>(servers: impl IntoIterator<Item = &'run mut Server>, book: &Book) {
     for server in servers {
         if let Err(ended) = ensure_lives(server) {
             book.violation(format!("{ended:#}"));
         }
+        let log = server.start.log.clone();
+        let said = elsewhere(move || std::fs::read(log).context("read what a process has said")).await;
+        match said {
+            Ok(said) => book_panics(server.name(), &String::from_utf8_lossy(&said), book),
+            Err(error) => book.violation(format!("the end could not be judged: {error:#}")),
+        }
     }
+}
+
+fn book_panics(name: &str, said: &str, book: &Book) {
+    let panics = panics(said);
+    if let Some(first) = panics.first() {
+        let first: String = first.chars().take(SHOWN_CHARS_MAX).collect();
+        let count = panics.len();
+        book.violation(format!(
+            "{name} panicked, as {count} lines tell, the first: {first}"
+        ));
+    }
+}
+
+/// Lines that tell of a panic for which there is no excuse.
+fn panics(said: &str) -> Vec<&str> {
+    let lives = said.split(ENDED);
+    let judged = lives.map(|life| life.split_once(EXCUSED).map_or(life, |(before, _)| before));
+    judged
+        .flat_map(str::lines)
+        .filter(|line| line.contains(PANIC))
+        .collect()
 }
 
 #[cfg(test)]
@@ -92,7 +132,7 @@ mod tests {
         );
         assert!(!servers[0].has_ended(), "it was killed beside one that was not");
         let book = Book::new();
-        judge(&mut servers, &book);
+        judge(&mut servers, &book).await;
         assert_eq!(book.pages().violations.len(), 1);
         kill(&mut servers, &[0]).await.unwrap();
         // Where a fault may end it, it does not matter who did.
@@ -114,5 +154,39 @@ mod tests {
                 assert!(told.starts_with("VIOLATION: shell was asked to stop"), "{told}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_found_though_nothing_ended_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = format!("echo \"thread 'upkeep' panicked at a read\"; {LIVES_ON}");
+        let has_said = |server: &mut Server| server.last_words().contains(PANIC);
+        let mut server = started(&folder, &words, has_said).await;
+        let book = Book::new();
+        judge([&mut server], &book).await;
+        let told = book.pages().violations.join("\n");
+        assert!(
+            told.starts_with("shell panicked, as 1 lines tell, the first: thread 'upkeep'"),
+            "{told}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_passed_over_where_a_disk_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let has_said = |server: &mut Server| server.last_words().contains("serving");
+        let mut server = started(&folder, &format!("echo serving; {LIVES_ON}"), has_said).await;
+        let says = |server: &Server| server.remark("panicked: a read failed").unwrap();
+        excuse(&mut server).unwrap();
+        says(&server);
+        end(std::slice::from_mut(&mut server), &[0]).await.unwrap();
+        let book = Book::new();
+        judge([&mut server], &book).await;
+        assert_eq!(book.pages().violations, [""; 0]);
+        // The excuse is not one for those who come after it.
+        server.start().unwrap();
+        says(&server);
+        judge([&mut server], &book).await;
+        assert_eq!(book.pages().violations.len(), 1);
     }
 }

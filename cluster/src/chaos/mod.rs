@@ -159,7 +159,7 @@ impl Chaos {
         }
         verify::verify(&ground, &stage).await;
         let nodes = ground.store.servers.iter_mut();
-        lives::judge(nodes.chain(&mut stage.checkouts.servers), &stage.book);
+        lives::judge(nodes.chain(&mut stage.checkouts.servers), &stage.book).await;
         witnesses.stop();
         witnesses.drain(DRAIN).await;
         let verdict = run.verdict(&ground, &stage, seed, self.minutes, replay);

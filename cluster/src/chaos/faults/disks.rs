@@ -27,7 +27,7 @@ pub(super) enum Damage {
 }
 
 pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
-    ground.may_end(victims)?;
+    ground.excuse(victims)?;
     let cuts = victims.iter().map(|victim| ground.disks[*victim].cut_power());
     join_all(cuts).await.into_iter().collect::<anyhow::Result<()>>()?;
     ground.end(victims).await?;
@@ -120,7 +120,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
         _ => "a sync",
     };
     let before = ground.shims[victim].effects(order)?;
-    ground.may_end(&[victim])?;
+    ground.excuse(&[victim])?;
     ground.shims[victim].set(order, 1)?;
     let server = ground.server(victim);
     let ended = wait_for("a node whose log failed to end", STEP_DEADLINE, async || {

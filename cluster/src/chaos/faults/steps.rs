@@ -52,6 +52,9 @@ pub(super) async fn end_at(
         tokio::time::sleep(DOWN).await;
     }
     lives::ensure_lives(ground.server(victim))?;
+    if power_of.is_some() {
+        ground.excuse(&[victim])?;
+    }
     let counts = |ground: &Ground| -> anyhow::Result<(u64, u64)> {
         let shim = &ground.shims[victim];
         Ok((shim.effects(Order::EndAtStep)?, shim.effects(Order::EndPowerOf)?))
@@ -61,17 +64,7 @@ pub(super) async fn end_at(
     if starts {
         ground.server(victim).start()?;
     }
-    if wait_for_end(ground, victim, PATIENCE).await.is_err() {
-        let any = End {
-            only: "",
-            step: 1,
-            ..end
-        };
-        ground.shims[victim].end_at(any)?;
-        // Whether it ended is seen below, once it surely has.
-        let _ = wait_for_end(ground, victim, DEADLINE).await;
-    }
-    ground.shims[victim].spare()?;
+    wait_for_step(ground, victim, end).await?;
     let strayed = ground.server(victim).has_ended() && counts(ground)?.0 == ends;
     let words = strayed.then(|| ground.server(victim).last_words());
     ground.end(&[victim]).await?;
@@ -100,6 +93,20 @@ pub(super) async fn end_at(
     let side = if end.behind { "behind" } else { "before" };
     let how = power_of.map_or("was killed", |_disk| "lost its power");
     Ok(format!("n{} {how} {side} {place}", victim + 1))
+}
+
+/// Until it has ended there, or at any other step, where it seldom comes to that one; whether it did is not told.
+async fn wait_for_step(ground: &mut Ground, victim: usize, end: End<'_>) -> anyhow::Result<()> {
+    if wait_for_end(ground, victim, PATIENCE).await.is_err() {
+        let any = End {
+            only: "",
+            step: 1,
+            ..end
+        };
+        ground.shims[victim].end_at(any)?;
+        let _ = wait_for_end(ground, victim, DEADLINE).await;
+    }
+    ground.shims[victim].spare()
 }
 
 async fn wait_for_end(ground: &mut Ground, victim: usize, deadline: Duration) -> anyhow::Result<()> {

@@ -2,8 +2,8 @@
 //! This file names them all; each is one line where it belongs, found by its name.
 //! Invariant: without the feature `planted`, which no release has, none is ever there and none costs anything.
 
-/// One bug for each promise that a careless change could break. The ninth, a disk that never syncs, needs no
-/// planting: the tests of power loss put it under the whole process.
+/// One bug for each promise that a careless change could break. A disk that never syncs needs no planting: the tests of
+/// power loss put it under the whole process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// Acknowledges log entries first, and syncs them only now and then.
@@ -22,6 +22,8 @@ pub enum Bug {
     RulesAtTheEdge,
     /// Applies another value than was written.
     ValuesDrift,
+    /// A transaction that fails half way keeps what it did until then.
+    HalfTransactions,
 }
 
 #[cfg(not(feature = "planted"))]

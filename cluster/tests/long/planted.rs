@@ -149,6 +149,11 @@ async fn chaos_finds_values_that_nobody_wrote() {
     chaos_finds(Bug::ValuesDrift, MILD, &["seen instead of"]).await;
 }
 
+#[tokio::test]
+async fn chaos_finds_money_that_a_transfer_leaves_behind() {
+    chaos_finds(Bug::HalfTransactions, MILD, &["the accounts hold"]).await;
+}
+
 /// The bug is in one member only: the others are right, and it has to find out by itself.
 #[tokio::test]
 async fn a_member_that_drifts_away_ends_and_says_so() {

@@ -10,6 +10,10 @@ pub enum Bug {
     SyncAfterAnswer,
     /// Serves linearizable reads from whatever this node has.
     StaleReads,
+    /// Serves bounded reads from whatever this node has, whatever their bound.
+    AgeIgnored,
+    /// Serves reads of a revision or a later one from whatever this node has, before it has that revision.
+    RevisionNotAwaited,
     /// A snapshot that is installed has lost the answers kept for idempotency keys.
     AnswersLostOnSnapshot,
     /// The client repeats a write without its idempotency key.

@@ -15,6 +15,7 @@ mod faults;
 mod ground;
 mod leases;
 mod linear;
+mod looks;
 mod money;
 mod order;
 mod power;

@@ -21,6 +21,8 @@ const CHAOS_LOSS: &[&str] = &[
     "is not linearizable",
     " came after ",
 ];
+/// What a read of a weaker level says to have shown, and has not.
+const TOO_OLD: &[&str] = &["a read shows less than it promised"];
 
 fn is_said(said: &str, words: &[&str]) -> bool {
     words.iter().any(|word| said.contains(word))
@@ -125,6 +127,18 @@ async fn chaos_finds_stale_reads() {
         &["is not linearizable"],
     )
     .await;
+}
+
+/// The old leader still hears its clients, and others lead without it.
+#[tokio::test]
+async fn chaos_finds_bounded_reads_of_any_age() {
+    let how = "--seed 2 --minutes 0.1 --only leader-without-peers";
+    chaos_finds(Bug::AgeIgnored, how, TOO_OLD).await;
+}
+
+#[tokio::test]
+async fn chaos_finds_reads_before_the_revision_they_ask_for() {
+    chaos_finds(Bug::RevisionNotAwaited, MILD, TOO_OLD).await;
 }
 
 #[tokio::test]

@@ -26,6 +26,10 @@ pub enum Bug {
     RulesAtTheEdge,
     /// Applies another value than was written.
     ValuesDrift,
+    /// A new leader knows nothing of leases that were given before, so that it never ends those that nobody renews.
+    LeasesForgotten,
+    /// A lease is renewed, and ends as if it had not been.
+    RenewalsForgotten,
     /// A transaction that fails half way keeps what it did until then.
     HalfTransactions,
 }

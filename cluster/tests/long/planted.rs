@@ -168,6 +168,23 @@ async fn chaos_finds_money_that_a_transfer_leaves_behind() {
     chaos_finds(Bug::HalfTransactions, MILD, &["the accounts hold"]).await;
 }
 
+/// Whoever held a lease when the leader was killed may have stopped renewing it just before.
+#[tokio::test]
+async fn chaos_finds_leases_that_never_end() {
+    let how = "--seed 2 --minutes 0.05 --only kill-leader";
+    chaos_finds(Bug::LeasesForgotten, how, &["outlived its lease"]).await;
+}
+
+/// By this seed two of the three holders begin with a lease that they renew for longer than it lasts.
+#[tokio::test]
+async fn chaos_finds_leases_that_end_early() {
+    let early = [
+        "after its lease of 2s was renewed",
+        "no fault may have a lease of 2s",
+    ];
+    chaos_finds(Bug::RenewalsForgotten, MILD, &early).await;
+}
+
 /// The bug is in one member only: the others are right, and it has to find out by itself.
 #[tokio::test]
 async fn a_member_that_drifts_away_ends_and_says_so() {

@@ -30,6 +30,10 @@ pub enum Bug {
     LeasesForgotten,
     /// A lease is renewed, and ends as if it had not been.
     RenewalsForgotten,
+    /// A watch that goes on after a break leaves out what comes first.
+    WatchSkips,
+    /// A watch that goes on after a break tells again what came last.
+    WatchRepeats,
     /// A transaction that fails half way keeps what it did until then.
     HalfTransactions,
 }

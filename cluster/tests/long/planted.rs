@@ -185,6 +185,24 @@ async fn chaos_finds_leases_that_end_early() {
     chaos_finds(Bug::RenewalsForgotten, MILD, &early).await;
 }
 
+/// All watches break, one after the other, so that the others have seen what one leaves out.
+const WATCHES_BREAK: &str = "--seed 2 --minutes 0.05 --only rolling-restart";
+
+#[tokio::test]
+async fn chaos_finds_an_event_that_a_watch_left_out() {
+    let left_out = [
+        "have seen different changes",
+        "seen instead of",
+        "the accounts hold",
+    ];
+    chaos_finds(Bug::WatchSkips, WATCHES_BREAK, &left_out).await;
+}
+
+#[tokio::test]
+async fn chaos_finds_an_event_that_a_watch_told_twice() {
+    chaos_finds(Bug::WatchRepeats, WATCHES_BREAK, &["had been seen before"]).await;
+}
+
 /// The bug is in one member only: the others are right, and it has to find out by itself.
 #[tokio::test]
 async fn a_member_that_drifts_away_ends_and_says_so() {

@@ -26,6 +26,8 @@ pub enum Bug {
     RulesAtTheEdge,
     /// Applies another value than was written.
     ValuesDrift,
+    /// How often a key was written is counted otherwise by each process.
+    MembersCountApart,
     /// A new leader knows nothing of leases that were given before, so that it never ends those that nobody renews.
     LeasesForgotten,
     /// A lease is renewed, and ends as if it had not been.

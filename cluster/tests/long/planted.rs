@@ -163,6 +163,13 @@ async fn chaos_finds_values_that_nobody_wrote() {
     chaos_finds(Bug::ValuesDrift, MILD, &["seen instead of"]).await;
 }
 
+/// No client asks how often a key was written, so that only the hash of all that there is tells. No two members agree, so
+/// that none of them ends by itself as the one that is wrong.
+#[tokio::test]
+async fn chaos_finds_members_that_differ() {
+    chaos_finds(Bug::MembersCountApart, MILD, &["the nodes differ at revision"]).await;
+}
+
 #[tokio::test]
 async fn chaos_finds_money_that_a_transfer_leaves_behind() {
     chaos_finds(Bug::HalfTransactions, MILD, &["the accounts hold"]).await;

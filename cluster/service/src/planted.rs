@@ -1,5 +1,5 @@
 //! Bugs that can be planted, to see that the tests find them: a checker that never failed is not yet a checker.
-//! This file names them all; each is one line where it belongs, found by its name.
+//! This file names them all; each is a line or two where it belongs, found by its name.
 //! Invariant: without the feature `planted`, which no release has, none is ever there and none costs anything.
 
 /// One bug for each promise that a careless change could break. A disk that never syncs needs no planting: the tests of

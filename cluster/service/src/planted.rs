@@ -1,15 +1,19 @@
 //! Bugs that can be planted, to see that the tests find them: a checker that never failed is not yet a checker.
-//! This file names them all; each is one line where it belongs, found by its name.
+//! This file names them all; each is a line or two where it belongs, found by its name.
 //! Invariant: without the feature `planted`, which no release has, none is ever there and none costs anything.
 
-/// One bug for each promise that a careless change could break. The ninth, a disk that never syncs, needs no
-/// planting: the tests of power loss put it under the whole process.
+/// One bug for each promise that a careless change could break. A disk that never syncs needs no planting: the tests of
+/// power loss put it under the whole process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// Acknowledges log entries first, and syncs them only now and then.
     SyncAfterAnswer,
     /// Serves linearizable reads from whatever this node has.
     StaleReads,
+    /// Serves bounded reads from whatever this node has, whatever their bound.
+    AgeIgnored,
+    /// Serves reads of a revision or a later one from whatever this node has, before it has that revision.
+    RevisionNotAwaited,
     /// A snapshot that is installed has lost the answers kept for idempotency keys.
     AnswersLostOnSnapshot,
     /// The client repeats a write without its idempotency key.
@@ -22,6 +26,18 @@ pub enum Bug {
     RulesAtTheEdge,
     /// Applies another value than was written.
     ValuesDrift,
+    /// How often a key was written is counted otherwise by each process.
+    MembersCountApart,
+    /// A new leader knows nothing of leases that were given before, so that it never ends those that nobody renews.
+    LeasesForgotten,
+    /// A lease is renewed, and ends as if it had not been.
+    RenewalsForgotten,
+    /// A watch that goes on after a break leaves out what comes first.
+    WatchSkips,
+    /// A watch that goes on after a break tells again what came last.
+    WatchRepeats,
+    /// A transaction that fails half way keeps what it did until then.
+    HalfTransactions,
 }
 
 #[cfg(not(feature = "planted"))]

@@ -120,6 +120,13 @@ impl Book {
         });
     }
 
+    /// The key of the write that was acknowledged last, and its revision.
+    pub(super) fn newest(&self) -> Option<(String, u64)> {
+        let pages = self.pages();
+        let newest = pages.acknowledged.last()?;
+        Some((newest.key.clone(), newest.revision))
+    }
+
     /// What a write that failed has come to; an error that no fault may cause is a violation.
     pub(super) fn failed(&self, error: &Error, what: &'static str) -> Fate {
         self.count(what);

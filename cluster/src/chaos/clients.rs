@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kvstore_client::wire::level::Consistency;
-use kvstore_client::{Error, KvClient, PutOptions, ReadOptions, Reads};
+use kvstore_client::{Error, KvClient, PutOptions, Reads};
 use service::tasks::Tasks;
 
 use super::book::Book;
 use super::linear::{Did, Held, Operation};
-use super::order::{Floor, Look};
+use super::looks;
+use super::order::Floor;
 use super::random::Random;
 use super::sent::Fate;
 use super::served::SERVED;
@@ -29,8 +29,6 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const COUNTER_MAX: i64 = 60;
 /// Each client makes few of them, so that any of theirs tells that they are served.
 const ADDITIONS: &str = "additions";
-/// What a bounded read allows.
-const AGE_MAX: Duration = Duration::from_millis(500);
 
 struct Client {
     name: String,
@@ -121,11 +119,7 @@ impl Client {
             match self.random.below(100) {
                 0..30 => last = (key.clone(), self.read(&key).await),
                 30..36 => self.look(&key, Floor::Revision(self.seen)).await,
-                36..40 => {
-                    let age_max = u64::try_from(AGE_MAX.as_nanos()).unwrap_or(u64::MAX);
-                    let moment = self.book.now().saturating_sub(age_max);
-                    self.look(&key, Floor::Before(moment)).await;
-                }
+                36..40 => self.look(&key, looks::not_older(&self.book)).await,
                 40..62 => self.put(&key, PutOptions::default(), Expected::Anything).await,
                 62..84 => {
                     let (key, known) = last.clone();
@@ -168,36 +162,10 @@ impl Client {
         }
     }
 
-    /// A read that may show something old, but not older than it says.
     async fn look(&mut self, key: &str, floor: Floor) {
-        let (consistency, what) = match floor {
-            Floor::Revision(revision) => (Consistency::AtLeast(revision), "reads at least"),
-            Floor::Before(_) => {
-                let age_ms_max = u64::try_from(AGE_MAX.as_millis()).unwrap_or(u64::MAX);
-                (Consistency::Bounded { age_ms_max }, "bounded reads")
-            }
-        };
-        let options = ReadOptions {
-            consistency,
-            revision: None,
-        };
         let node = self.random.choose(&self.nodes).clone();
-        match node.client.get_with(key, options).await {
-            Ok(found) => {
-                let seen = found.map(|kv| kv.mod_revision);
-                self.heard(seen.unwrap_or(0));
-                let key = key.to_owned();
-                self.book.pages().looks.push(Look { key, floor, seen });
-                self.book.success();
-                self.book.count(what);
-            }
-            // It is not as fresh as it was asked to be, and says so.
-            Err(Error::Problem(problem)) if ["stale", "behind"].contains(&problem.code.as_str()) => {
-                self.book.count("reads that were refused as old");
-            }
-            Err(error) => {
-                self.book.failed(&error, "reads that failed");
-            }
+        if let Some(seen) = looks::look(&node.client, key, floor, &self.book).await {
+            self.heard(seen);
         }
     }
 

@@ -16,6 +16,7 @@ mod ground;
 mod leases;
 mod linear;
 mod lives;
+mod looks;
 mod money;
 mod order;
 mod power;

@@ -60,9 +60,11 @@ async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random
         let give = Op::add(&account(to), amount, None, None);
         let number = number.to_string();
         let remember = Op::put(&payer, number.clone());
+        // The side that may fail comes second, so that what fails has something to take back.
+        let transfer = Txn::new().then(give).then(take).then(remember);
         book.sent(&payer, &number, Fate::Open);
         let start = book.now();
-        let fate = match client.txn(Txn::new().then(take).then(give).then(remember)).await {
+        let fate = match client.txn(transfer).await {
             Ok(answer) => {
                 book.success();
                 book.served(&payer);

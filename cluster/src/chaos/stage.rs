@@ -12,7 +12,7 @@ use super::book::Book;
 use super::checkouts::Checkouts;
 use super::ground::Ground;
 use super::watchers::Watcher;
-use super::{clients, leases, money};
+use super::{clients, leases, looks, money};
 
 pub(super) struct Stage {
     pub(super) book: Arc<Book>,
@@ -74,6 +74,7 @@ fn set_to_work(
     seed: u64,
 ) -> kvstore_client::Result<()> {
     clients::start(endpoints, token, workers, book, seed)?;
+    looks::start(endpoints, token, workers, book)?;
     money::start(client, workers, book, seed);
     leases::start(client, workers, book, seed);
     Ok(())
@@ -106,6 +107,12 @@ mod tests {
             expected,
             [
                 "additions",
+                "at-least reads of n1",
+                "at-least reads of n2",
+                "at-least reads of n3",
+                "bounded reads of n1",
+                "bounded reads of n2",
+                "bounded reads of n3",
                 "buyer chaos-0",
                 "buyer chaos-1",
                 "chaos/paid/0",

@@ -21,6 +21,7 @@ use kvstore_client::wire::watch::{
 };
 use prometheus::IntGauge;
 use serde::Serialize;
+use service::planted::{Bug, is_planted};
 use service::problem::{self, Problem, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -51,17 +52,19 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     if let Some(from) = from {
         point.check_watch(from).map_err(reply::read_problem)?;
     }
+    let mut next = from.unwrap_or(point.revision + 1);
+    if next <= point.revision && is_planted(Bug::WatchSkips) {
+        next += 1;
+    }
+    if next <= point.revision && is_planted(Bug::WatchRepeats) {
+        next = next.max(2) - 1;
+    }
     let place = Place::take(&api)?;
     let machine = Arc::clone(api.store.machine());
     let cluster_id = machine.state().cluster_id;
-    let watcher = Watcher::open(
-        machine,
-        selector.clone(),
-        from.unwrap_or(point.revision + 1),
-        with_previous,
-    )
-    .telling_progress_after(quiet_max)
-    .with_aside(with_aside);
+    let watcher = Watcher::open(machine, selector.clone(), next, with_previous)
+        .telling_progress_after(quiet_max)
+        .with_aside(with_aside);
     let first = if watcher.next_revision() <= point.revision + 1 {
         progress(watcher.next_revision() - 1)
     } else {

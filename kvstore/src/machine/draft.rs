@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use service::planted::{Bug, is_planted};
 
 use super::agreement::Met;
 use super::base::Base;
@@ -116,8 +117,13 @@ impl<'a, B: Base> Draft<'a, B> {
 
     /// Writes one key by itself, without a map around it, which is what most commands do. `old` is what [`Self::head`]
     /// says of it.
-    pub fn write(&mut self, key: Bytes, old: Option<Head>, new: Option<Record>) {
+    pub fn write(&mut self, key: Bytes, old: Option<Head>, mut new: Option<Record>) {
         let revision = self.state.revision + 1;
+        if is_planted(Bug::MembersCountApart)
+            && let Some(record) = &mut new
+        {
+            record.version += u64::from(std::process::id());
+        }
         self.change(key, old, new, revision);
         self.reach(revision);
     }

@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use service::planted::{Bug, is_planted};
+
 use super::state::Lease;
 
 #[derive(Default)]
@@ -56,8 +58,14 @@ impl LeaseClock {
             self.pins.lock().expect(POISON).insert(id, pin);
         }
         let mut running = self.running.lock().expect(POISON);
+        let mut since = Instant::now();
+        if is_planted(Bug::RenewalsForgotten)
+            && let Some(began) = running.get(&id)
+        {
+            since = began.since;
+        }
         match lease {
-            Some(lease) => running.insert(id, Running::new(lease, Instant::now())),
+            Some(lease) => running.insert(id, Running::new(lease, since)),
             None => running.remove(&id),
         };
     }
@@ -68,6 +76,9 @@ impl LeaseClock {
         let now = Instant::now();
         let mut running = self.running.lock().expect(POISON);
         if self.term.swap(term, Ordering::Relaxed) != term {
+            if is_planted(Bug::LeasesForgotten) {
+                running.clear();
+            }
             for lease in running.values_mut() {
                 lease.since = now;
             }

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use service::planted::{Bug, is_planted};
 
 use super::base::Base;
 use super::draft::Draft;
@@ -254,7 +255,16 @@ fn run_branch<B: Base>(draft: &mut Draft<'_, B>, ops: &[Op]) -> Result<Vec<OpRes
     let mut results = Vec::with_capacity(ops.len());
     for (index, op) in ops.iter().enumerate() {
         let index = u32::try_from(index).expect("a transaction has at most a few hundred ops");
-        results.push(writes.run(op).map_err(|stop| (index, stop))?);
+        match writes.run(op) {
+            Ok(result) => results.push(result),
+            Err(stop) => {
+                let changes = writes.changes;
+                if is_planted(Bug::HalfTransactions) {
+                    draft.commit(changes);
+                }
+                return Err((index, stop));
+            }
+        }
     }
     let changes = writes.changes;
     draft.commit(changes);

@@ -98,6 +98,8 @@ impl Store {
         match level {
             Level::Local => {}
             Level::Linearizable if is_planted(Bug::StaleReads) => {}
+            Level::Bounded(_) if is_planted(Bug::AgeIgnored) => {}
+            Level::AtLeast(_) if is_planted(Bug::RevisionNotAwaited) => {}
             Level::Linearizable => {
                 let moment = self.inner.read_indexes.read_index().await?;
                 self.wait_applied(moment.index).await?;

@@ -79,7 +79,10 @@ impl Desk {
             Err(other) => return Err(other),
         }
         // Openraft's own way to add one retains, and a removal may be between its steps by now.
-        self.change(ChangeMembers::AddNodes([(id, member)].into())).await
+        let adding = ChangeMembers::AddNodes([(id, member.clone())].into());
+        self.change(adding).await?;
+        // Another may have got the number meanwhile; openraft keeps whoever was first, and says nothing.
+        self.is_added(id, &member).await
     }
 
     /// Whether the number is this member's.
@@ -132,6 +135,8 @@ impl Desk {
             return Err(MemberRefused::NotCaughtUp { lag });
         }
         self.bind_by_asking(id, &member.peer_address).await?;
+        // That takes its time. A voter by now, it may be halfway removed, and this would take back what is told as done.
+        is_settled(&view::view(&self.raft))?;
         self.change(ChangeMembers::AddVoterIds([id].into())).await
     }
 

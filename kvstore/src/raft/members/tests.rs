@@ -1,12 +1,16 @@
-//! A removal of which only the first step was taken, and who may take the second; and what is told of changes that only
-//! the leader's log has.
+//! A removal of which only the first step was taken, and who may take the second; what is told of changes that only the
+//! leader's log has; and what was changed while a member was asked for its disk.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use service::tasks::Tasks;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::*;
-use crate::raft::bare::{Bare, DEADLINE, calm};
+use crate::raft::bare::{Bare, DEADLINE, calm, trust};
+use crate::raft::network::handshake::{Trust, accept};
 
 /// Longer than an answer takes that waits for nobody.
 const SOON: Duration = Duration::from_millis(300);
@@ -191,6 +195,71 @@ async fn a_change_is_not_told_as_over_whose_end_only_the_leader_has() {
     is_not_told(desk.change_ends()).await;
     is_not_told(desk.remove(3)).await;
     is_not_told(desk.promote(2)).await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+/// Who asked first waited longer for the node that it named.
+#[tokio::test]
+async fn who_wants_a_number_that_another_got_meanwhile_is_not_told_as_added() {
+    let nodes = Bare::cluster(1).await;
+    let desk = Arc::clone(&nodes[0].desk);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let adding = nodes[0].tasks.spawn("adding", async move {
+        desk.add_learner(9, address, NOWHERE.to_owned()).await
+    });
+    let (asked, _) = listener.accept().await.unwrap();
+    assert_eq!(add(&nodes[0]).await, Ok(()));
+    drop(asked);
+    assert_eq!(adding.await.unwrap(), Err(MemberRefused::Exists));
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+/// A member that says who it is, once it may.
+async fn say_who_it_is(listener: TcpListener, trust: Arc<Trust>, may: watch::Receiver<bool>, tasks: Tasks) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (trust, mut may) = (Arc::clone(&trust), may.clone());
+        tasks.spawn("answering", async move {
+            if may.wait_for(|may| *may).await.is_ok() {
+                accept(&trust, stream).await.ok();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn who_became_a_voter_meanwhile_and_is_halfway_removed_is_not_promoted() {
+    let (nodes, folder) = (Bare::cluster(3).await, tempfile::tempdir().unwrap());
+    let (desk, tasks) = (Arc::clone(&nodes[0].desk), nodes[0].tasks.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let learner = Member {
+        peer_address: listener.local_addr().unwrap().to_string(),
+        ..Member::default()
+    };
+    let (may, told) = watch::channel(false);
+    let saying = say_who_it_is(listener, trust(folder.path(), 4), told, tasks.clone());
+    tasks.spawn("learner", saying);
+    let adding = ChangeMembers::AddNodes([(4, learner)].into());
+    desk.change(adding).await.unwrap();
+    nodes[0]
+        .knows("the learner", |view| view.members.contains_key(&4))
+        .await;
+    let mut promoting = pin!(desk.promote(4));
+    tokio::select! {
+        biased;
+        told = &mut promoting => panic!("nobody has said who it is: {told:?}"),
+        () = std::future::ready(()) => {}
+    }
+    desk.change(ChangeMembers::AddVoterIds([4].into())).await.unwrap();
+    begin_removal(&nodes[0], 4).await;
+    may.send_replace(true);
+    promoting.await.unwrap_err();
+    desk.remove(4).await.unwrap();
+    has_members(&nodes[0], &[1, 2, 3], 3);
     for node in nodes {
         node.end().await;
     }

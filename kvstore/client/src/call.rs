@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) prefer: Prefer,
     /// `key-not-found` is an answer, not an error.
     pub(crate) absent_is_fine: bool,
+    /// The first try may take all of the time.
+    pub(crate) is_brief: bool,
 }
 
 impl Request {
@@ -73,6 +75,7 @@ impl Request {
             safety,
             prefer,
             absent_is_fine: false,
+            is_brief: false,
         }
     }
 
@@ -112,8 +115,12 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
         without_room: 0,
         may_have_happened: false,
     };
-    // Half of a short deadline, so that there is time for a second try.
-    let mut try_time = FIRST_TRY.min(shared.try_time_max).min(time / 2);
+    let mut try_time = if request.is_brief {
+        shared.try_time_max
+    } else {
+        // Half of a short deadline, so that there is time for a second try.
+        FIRST_TRY.min(shared.try_time_max).min(time / 2)
+    };
     let mut pause = PAUSE_MIN;
     let mut another_node_now = shared.endpoints.count() > 1;
     // What a node said last tells more than that the time is over.

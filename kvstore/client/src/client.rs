@@ -26,6 +26,8 @@ const KEY_TTL_S_MAX: u64 = 24 * 60 * 60;
 pub struct KvClient {
     pub(crate) shared: Arc<Shared>,
     deadline: Duration,
+    /// The first try of a call may take all of its time.
+    is_brief: bool,
     idempotency_key: Option<HeaderValue>,
 }
 
@@ -67,6 +69,16 @@ impl KvClient {
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self {
             deadline,
+            ..self.clone()
+        }
+    }
+
+    /// The same client for what is worth so much time at the most. It is not divided into tries: in a part of it no node
+    /// could answer.
+    pub(crate) fn briefly(&self, time: Duration) -> Self {
+        Self {
+            deadline: time.min(self.deadline),
+            is_brief: true,
             ..self.clone()
         }
     }
@@ -142,6 +154,7 @@ impl KvClient {
                 request.headers.insert(name, HeaderValue::from(ttl_s));
             }
         }
+        request.is_brief = self.is_brief;
         call::call(&self.shared, request, self.deadline).await
     }
 
@@ -249,6 +262,7 @@ impl Builder {
                 reads: self.reads,
             }),
             deadline: self.deadline,
+            is_brief: false,
             idempotency_key: None,
         })
     }

@@ -1,4 +1,4 @@
-//! The beginning of a long answer: one attempt at one node, bounded up to the headers.
+//! The beginning of a long answer: one attempt at one node, bounded up to the headers, and to the end of a refusal.
 //! It must not know what the answer is for, nor what comes after its headers.
 
 use crate::attempt;
@@ -8,7 +8,7 @@ use crate::endpoints::{Endpoint, Tried};
 use crate::error::{Error, Result, Trouble};
 use crate::verdict;
 use reqwest::Response;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout_at};
 
 impl KvClient {
     /// The answer of the next node, for what begins at once where it begins at all.
@@ -27,14 +27,14 @@ impl KvClient {
         request: Request,
         limit: Duration,
     ) -> Result<Response> {
-        let endpoints = &self.shared.endpoints;
+        let (endpoints, ends) = (&self.shared.endpoints, Instant::now() + limit);
         let request = self.shared.finish(request);
         let outgoing = attempt::outgoing(&endpoint.base, &request);
         let unavailable = |source| {
             endpoints.failed(endpoint);
             Err(Error::Unavailable { source })
         };
-        let mut response = match timeout(limit, self.shared.http.execute(outgoing)).await {
+        let mut response = match timeout_at(ends, self.shared.http.execute(outgoing)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return unavailable(Trouble::Connection(error)),
             Err(_elapsed) => return unavailable(Trouble::Timeout),
@@ -45,7 +45,7 @@ impl KvClient {
             endpoints.served(endpoint);
             return Ok(response);
         }
-        let body = match timeout(limit, attempt::body(&mut response)).await {
+        let body = match timeout_at(ends, attempt::body(&mut response)).await {
             Ok(Ok(body)) => body,
             Ok(Err(trouble)) => return unavailable(trouble),
             Err(_elapsed) => return unavailable(Trouble::Timeout),

@@ -12,8 +12,9 @@ use crate::wire::lease::Lease;
 use tokio::time::{Duration, Instant};
 
 const PIN_TTL: Duration = Duration::from_secs(30);
-/// A pin is not worth more: the store has one of its own for each walk.
-const PIN_WAIT: Duration = Duration::from_millis(300);
+/// A pin is not worth more: the store has one of its own for each walk. As long as the first try of any call, since a node
+/// that does not answer in time is taken for one that fails, also by others who ask it.
+const PIN_WAIT: Duration = Duration::from_millis(400);
 
 /// Everything below a prefix at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl PageWalk {
 
     /// A store that has no room for a pin, or that takes no writes, must not hold up the walk.
     fn brief(&self) -> KvClient {
-        self.client.with_deadline(PIN_WAIT.min(self.client.deadline()))
+        self.client.briefly(PIN_WAIT)
     }
 
     /// Asks for the pin or renews it, where that is due. Without one the walk goes on: it can then only end early, with

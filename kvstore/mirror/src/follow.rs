@@ -261,6 +261,7 @@ impl Follower {
             let mut rows: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
             self.with_leases(&mut rows, &mut leases, revision).await?;
             self.order(Order::Rows(rows)).await?;
+            self.is_made_on()?;
             if keys - said >= SAY_EVERY_KEYS {
                 said = keys;
                 tracing::info!(keys, "the copy is being made anew");
@@ -268,6 +269,13 @@ impl Follower {
         }
         self.read_answers(revision).await?;
         Ok(revision)
+    }
+
+    /// What the writer throws away is not read: of a large store that would take long, and it keeps its history meanwhile.
+    fn is_made_on(&self) -> anyhow::Result<()> {
+        let is_made_on = self.progress.now().rebuilding.is_some();
+        anyhow::ensure!(is_made_on, "the new copy was given up");
+        Ok(())
     }
 
     /// Says of each row that hangs on a lease what that is, unless it has ended since. Leases are asked for once: of
@@ -296,6 +304,7 @@ impl Follower {
     async fn read_answers(&self, revision: u64) -> anyhow::Result<()> {
         let mut after: Option<(String, String)> = None;
         loop {
+            self.is_made_on()?;
             let last = after.as_ref().map(|(owner, key)| (owner.as_str(), key.as_str()));
             let page = self.client.kept_answers(last, revision).await?;
             after = page
@@ -311,5 +320,76 @@ impl Follower {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use service::config::LimitsConfig;
+    use service::edge;
+    use service::serve::{self, Limits};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Who follows a store that has always more, and what the writer is to do.
+    async fn endless(tasks: &Tasks) -> (Follower, mpsc::Receiver<Order>) {
+        let page = || async {
+            Json(serde_json::json!({
+                "revision": 5, "kvs": [{"key": "a", "value": "b"}], "count": 1, "cursor": "a",
+                "answers": [], "more": true,
+            }))
+        };
+        let store = Router::new()
+            .route("/v1/kv", get(page))
+            .route("/v1/answers", get(page));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let limits = Limits::from(&LimitsConfig::default());
+        let serving = serve::serve(listener, edge::wrap(store, "n1"), limits, tasks.clone());
+        tasks.spawn("store", serving);
+        let client = KvClient::builder([address]).tasks(tasks.clone()).build().unwrap();
+        let (orders, given) = mpsc::channel(1);
+        let follower = Follower {
+            client,
+            orders,
+            progress: Arc::new(Progress::new(0, String::new())),
+            tasks: tasks.clone(),
+        };
+        (follower, given)
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_read_for_a_copy_that_was_given_up() {
+        let tasks = Tasks::new();
+        let (follower, mut orders) = endless(&tasks).await;
+        let made = |keys| follower.progress.update(|applied| applied.rebuilding = keys);
+        for answers in [false, true] {
+            made(Some(0));
+            let reading = async {
+                if answers {
+                    follower.read_answers(5).await
+                } else {
+                    follower.read_all(0).await.map(drop)
+                }
+            };
+            let giving_up = async {
+                while orders.recv().await.is_some() {
+                    made(None);
+                }
+            };
+            let read = tokio::select! {
+                read = timeout(DEADLINE, reading) => read,
+                () = giving_up => panic!("the follower has ended"),
+            };
+            let error = read.expect("it is read without end").unwrap_err();
+            assert!(error.to_string().contains("given up"), "{error:#}");
+        }
+        tasks.stop();
     }
 }

@@ -16,7 +16,7 @@ use service::{edge, time};
 use tokio::net::TcpListener;
 
 use crate::acks::Acks;
-use crate::copy;
+use crate::copy::{self, Head};
 use crate::follow::Follower;
 use crate::http::{self, App};
 use crate::progress::Progress;
@@ -57,7 +57,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let opened = tokio::task::spawn_blocking(move || copy::open(&folder, engine, mode, free_bytes_min));
     let (writer, reader) = opened.await?.context("open the copy")?;
     let head = writer.head();
-    tracing::info!(revision = head.revision, "the copy is open");
+    say_what_is_there(&head);
     let progress = Arc::new(Progress::new(head.revision, head.incarnation));
     let orders = writer::start(writer, Arc::clone(&progress), &mirror, &inner);
     let app = App::new(
@@ -106,6 +106,17 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
         .await
         .context("serve")?
         .context("end the port in an orderly way")
+}
+
+/// Before writes wait for it to be made anew, and nobody knows why.
+fn say_what_is_there(head: &Head) {
+    tracing::info!(revision = head.revision, "the copy is open");
+    if head.lacks_aside {
+        tracing::warn!(
+            "an earlier version wrote this copy, perhaps without leases and kept answers: it is made anew, this once, and \
+             whoever waits for this mirror waits until that is done"
+        );
+    }
 }
 
 /// Two processes that write one copy would each believe to be the mirror.

@@ -273,15 +273,19 @@ impl Thread {
         self.rebuild.keys += rows.len() as u64;
         self.rebuild.bytes += rows.iter().map(Row::bytes).sum::<usize>() as u64;
         match self.writer.rebuild_rows(rows) {
-            Ok(shapeless) => self.rebuild.shapeless += shapeless,
+            Ok(shapeless) => {
+                self.rebuild.shapeless += shapeless;
+                self.note_rebuild();
+            }
             Err(error) => self.give_up_rebuild(error),
         }
-        self.note_rebuild();
     }
 
-    /// At once, whatever is still to be read: on a full disk it holds the room of others.
+    /// At once, whatever is still to be read: on a full disk it holds the room of others. Whoever reads is told by
+    /// `rebuilding`, since none of these orders is answered.
     fn give_up_rebuild(&mut self, error: anyhow::Error) {
         self.writer.abort_rebuild();
+        self.progress.update(|applied| applied.rebuilding = None);
         self.say(&error);
         self.rebuild.failed = Some(error);
     }
@@ -319,50 +323,4 @@ impl Thread {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use service::config::{MirrorEngine, OnLoss};
-
-    use super::*;
-    use crate::copy;
-
-    async fn asked(orders: &Orders, order: fn(Answer) -> Order) -> anyhow::Result<()> {
-        let (done, answered) = oneshot::channel();
-        assert!(orders.send(order(done)).await.is_ok());
-        answered.await.unwrap()
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_copy_that_could_not_be_set_aside_is_no_trouble_for_longer_than_that() {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, mode) = (MirrorEngine::Sqlite, MirrorMode::Sync);
-        let (writer, _reader) = copy::open(folder.path(), engine, mode, 0).unwrap();
-        let config = MirrorConfig {
-            name: "mirror-one".to_owned(),
-            address: "127.0.0.1:0".to_owned(),
-            engine,
-            mode,
-            on_loss: OnLoss::Degrade,
-            interval_ms: 20,
-        };
-        let (progress, tasks) = (
-            Arc::new(Progress::new(0, writer.head().incarnation)),
-            Tasks::new(),
-        );
-        let orders = start(writer, Arc::clone(&progress), &config, &tasks);
-        // What an earlier try left behind, and cannot be removed.
-        let left = folder.path().join("of-another-5.tmp");
-        // It can be set aside after all, or it need not be.
-        for end in [Order::SetAside as fn(Answer) -> Order, Order::TryToWrite] {
-            fs::create_dir(&left).unwrap();
-            asked(&orders, Order::SetAside).await.unwrap_err();
-            assert!(progress.now().trouble.is_some());
-            fs::remove_dir(&left).unwrap();
-            asked(&orders, end).await.unwrap();
-            assert_eq!(progress.now().trouble, None);
-        }
-        tasks.stop();
-        tasks.drain(Duration::from_secs(5)).await;
-    }
-}
+mod tests;

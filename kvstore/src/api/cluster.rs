@@ -5,7 +5,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use kvstore_client::wire::cluster::{Cluster, Member, Role as WireRole};
-use kvstore_client::wire::level::Consistency;
 use serde_json::{Map, Value};
 use service::config::LimitsConfig;
 use service::problem::Result;
@@ -55,12 +54,13 @@ fn wire_cluster(view: ClusterView) -> Cluster {
 
 pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
-    api.caller(&parts.headers).await?;
-    // Whichever level it is, what this node sees is all there is to show.
-    Params::of(&parts.uri).level()?;
+    let caller = api.caller(&parts.headers).await?;
+    let asked = Params::of(&parts.uri).level()?;
+    let level = api.own_level(asked).await?;
+    caller.present(&api)?;
     let view = api.store.cluster_live().await;
     let revision = view.revision;
-    Ok(reply::found(revision, Consistency::Local, &wire_cluster(view)))
+    Ok(reply::found(revision, level, &wire_cluster(view)))
 }
 
 pub(super) fn id_of(uri: &Uri) -> Result<u64> {

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use kvstore_client::wire::cluster::{Compaction, Hash, NodeStatus};
 use kvstore_client::wire::kv::RevisionAnswer;
-use kvstore_client::wire::level::Consistency;
 use serde::Serialize;
 use serde_json::Value;
 use service::config::LimitsConfig;
@@ -104,9 +103,10 @@ struct StatusAnswer {
 
 pub(super) async fn status(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
-    api.caller(&parts.headers).await?;
-    // Whichever level it is, a node knows only itself.
-    Params::of(&parts.uri).level()?;
+    let caller = api.caller(&parts.headers).await?;
+    let asked = Params::of(&parts.uri).level()?;
+    let level = api.own_level(asked).await?;
+    caller.present(&api)?;
     let view = api.store.status();
     let node = NodeStatus {
         id: view.id,
@@ -129,7 +129,7 @@ pub(super) async fn status(State(api): State<Shared>, request: Request) -> Resul
         cluster_id: view.cluster_id,
         keys: view.keys,
     };
-    Ok(reply::found(answer.node.revision, Consistency::Local, &answer))
+    Ok(reply::found(answer.node.revision, level, &answer))
 }
 
 pub(super) async fn metrics(State(api): State<Shared>, request: Request) -> Result<Response> {

@@ -111,6 +111,18 @@ impl Api {
         };
         self.store.read_point(level).await.map_err(read_problem)
     }
+
+    /// The level of a read that tells what this node sees by itself, also without a leader. Nothing makes that linearizable;
+    /// but how far the node is, and how lately it heard of a majority, can be waited for.
+    pub(super) async fn own_level(&self, asked: Consistency) -> Result<Consistency> {
+        match asked {
+            Consistency::Linearizable | Consistency::Local => Ok(Consistency::Local),
+            Consistency::Bounded { .. } | Consistency::AtLeast(_) => {
+                self.read_point(asked).await?;
+                Ok(asked)
+            }
+        }
+    }
 }
 
 /// What every answer to a read says.

@@ -82,9 +82,16 @@ pub(super) fn parse(document: &Value, limits: &service::config::LimitsConfig) ->
 
 pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
-    api.root(&parts.headers).await?;
-    // Who is root was asked at the read index, so whichever level it is, the tokens are those of that moment or later.
-    Params::of(&parts.uri).level()?;
+    let caller = api.root(&parts.headers).await?;
+    let asked = Params::of(&parts.uri).level()?;
+    // Who is root was asked at the read index, so the tokens are those of that moment or later; only `at_least` waits for
+    // something more.
+    let mut level = Consistency::Linearizable;
+    if matches!(asked, Consistency::AtLeast(_)) {
+        api.read_point(asked).await?;
+        api.root_only(&caller)?;
+        level = asked;
+    }
     let tokens = api.store.tokens();
     let rules = tokens.by_name.values().map(|token| TokenRules {
         name: token.name.clone(),
@@ -92,7 +99,7 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
     });
     let rules: Vec<TokenRules> = rules.collect();
     let revision = api.store.machine().progress_now().revision;
-    Ok(reply::found(revision, Consistency::Linearizable, &rules))
+    Ok(reply::found(revision, level, &rules))
 }
 
 /// Makes the token, or gives it new rules and a new secret; the old secret ends at once.

@@ -113,7 +113,10 @@ impl Bare {
     /// Makes them a cluster, which the first of them leads.
     pub(crate) async fn unite(nodes: &[Self]) {
         let voters: BTreeMap<u64, Member> = nodes.iter().map(Self::as_member).collect();
-        nodes[0].desk.raft.initialize(voters).await.unwrap();
+        let raft = &nodes[0].desk.raft;
+        raft.initialize(voters).await.unwrap();
+        // However long it would wait by itself.
+        raft.trigger().elect(false).await.unwrap();
         nodes[0].leads().await;
     }
 

@@ -61,11 +61,9 @@ impl Desk {
             peer_address,
             client_address,
         };
-        match view.members.get(&id) {
+        if view.members.contains_key(&id) {
             // Asked for twice, done once.
-            Some(present) if *present == member => return Ok(()),
-            Some(_) => return Err(MemberRefused::Exists),
-            None => {}
+            return self.is_added(id, &member).await;
         }
         if view
             .members
@@ -81,7 +79,30 @@ impl Desk {
             Err(other) => return Err(other),
         }
         // Openraft's own way to add one retains, and a removal may be between its steps by now.
-        self.change(ChangeMembers::AddNodes([(id, member)].into())).await
+        let adding = ChangeMembers::AddNodes([(id, member.clone())].into());
+        self.change(adding).await?;
+        // Another may have got the number meanwhile; openraft keeps whoever was first, and says nothing.
+        self.is_added(id, &member).await
+    }
+
+    /// Whether the number is this member's.
+    async fn is_added(&self, id: u64, member: &Member) -> Result<(), MemberRefused> {
+        let view = self.lasting(|view| view.members.contains_key(&id)).await?;
+        let is_this = view.members.get(&id) == Some(member);
+        is_this.then_some(()).ok_or(MemberRefused::Exists)
+    }
+
+    /// Waits until it is so of the members and will stay so, for whoever is told what was found and not made: an entry that
+    /// this node alone has may go with it. Who leads no longer may lose it, and only the next leader knows whether it did.
+    async fn lasting(&self, so: impl Fn(&RaftView) -> bool) -> Result<RaftView, MemberRefused> {
+        let known = view::becomes(&self.raft, |view| {
+            !view.is_leader() || (view.members_committed && so(view))
+        });
+        match tokio::time::timeout(CHANGE, known).await {
+            Ok(view) if view.is_leader() => Ok(view),
+            Ok(_follower) => Err(MemberRefused::NotLeader),
+            Err(_late) => Err(MemberRefused::Unknown),
+        }
     }
 
     /// Asks the node at `address` for the name of its disk.
@@ -104,8 +125,8 @@ impl Desk {
         if view.is_voter(id) {
             self.finish_change().await?;
             // What was finished may have been its removal.
-            let stays = view::view(&self.raft).is_voter(id);
-            return stays.then_some(()).ok_or(MemberRefused::NotFound);
+            let view = self.lasting(|view| !view.joint).await?;
+            return view.is_voter(id).then_some(()).ok_or(MemberRefused::NotFound);
         }
         is_settled(&view)?;
         let end = view.last_log.map_or(0, |last| last + 1);
@@ -114,6 +135,8 @@ impl Desk {
             return Err(MemberRefused::NotCaughtUp { lag });
         }
         self.bind_by_asking(id, &member.peer_address).await?;
+        // That takes its time. A voter by now, it may be halfway removed, and this would take back what is told as done.
+        is_settled(&view::view(&self.raft))?;
         self.change(ChangeMembers::AddVoterIds([id].into())).await
     }
 
@@ -129,10 +152,13 @@ impl Desk {
         }
     }
 
+    /// The first step is committed, so there is an end, whoever leads then. But the second may be in this node's log alone,
+    /// and if it goes with it, the change is not over: whoever was removed is still needed.
     async fn change_ends(&self) -> Result<(), MemberRefused> {
-        let ended = view::becomes(&self.raft, |view| !view.joint);
+        let ended = view::becomes(&self.raft, |view| view.members_committed && !view.joint);
         tokio::time::timeout(CHANGE, ended)
             .await
+            .map(drop)
             .map_err(|_late| MemberRefused::Unknown)
     }
 
@@ -150,6 +176,8 @@ impl Desk {
             return Err(MemberRefused::NotLeader);
         }
         if !view.members.contains_key(&id) {
+            // Under a key that is taken for its removal.
+            self.lasting(|view| !view.members.contains_key(&id)).await?;
             return Err(MemberRefused::NotFound);
         }
         if !view.is_voter(id) {

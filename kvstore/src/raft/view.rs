@@ -25,6 +25,8 @@ pub struct RaftView {
     pub voters: Vec<u64>,
     /// A change of the voters has begun and is not over.
     pub joint: bool,
+    /// A majority has it that these are the members and voters. Until then it may go with this node.
+    pub members_committed: bool,
     /// On the leader: how far each member has the log.
     pub matched: BTreeMap<u64, u64>,
     /// On the leader: how long ago the latest question was asked that a majority has answered.
@@ -123,6 +125,7 @@ pub fn view(raft: &Raft) -> RaftView {
             .collect(),
         voters: membership.voter_ids().collect(),
         joint: membership.get_joint_config().len() > 1,
+        members_committed: metrics.membership_config.log_id() == metrics.committed_membership_config.log_id(),
         matched: matched
             .filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index)))
             .collect(),
@@ -130,10 +133,14 @@ pub fn view(raft: &Raft) -> RaftView {
     }
 }
 
-/// Waits until what this node knows of the cluster is so. Cancel-safe.
-pub async fn becomes(raft: &Raft, so: impl Fn(&RaftView) -> bool) {
+/// Waits until what this node knows of the cluster is so, and answers it. Cancel-safe.
+pub async fn becomes(raft: &Raft, so: impl Fn(&RaftView) -> bool) -> RaftView {
     let mut metrics = raft.metrics();
-    while !so(&view(raft)) {
+    loop {
+        let view = view(raft);
+        if so(&view) {
+            return view;
+        }
         if metrics.changed().await.is_err() {
             // The core has ended, and will learn nothing more.
             return std::future::pending().await;

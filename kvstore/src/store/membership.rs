@@ -14,7 +14,7 @@ use crate::machine::base::Base as _;
 use crate::machine::state::KeptId;
 use crate::raft::network::link::AskError;
 use crate::raft::network::message::{Ask, MemberChange, MemberRefused, Told};
-use crate::raft::view;
+use crate::raft::view::{self, RaftView};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// While another change is under way.
@@ -160,32 +160,44 @@ impl Store {
     async fn change(&self, change: MemberChange) -> Result<(), MemberError> {
         let desk = &self.inner.desk;
         let deadline = Instant::now() + 2 * LEADER_WAIT;
+        let mut may_have_begun = false;
         loop {
             let view = view::view(&desk.raft);
-            let asked = view
-                .leader
-                .and_then(|leader| Some((leader, view.members.get(&leader)?)));
-            let refused = match asked {
-                None => MemberRefused::NotLeader,
-                Some((leader, _)) if leader == view.me => match desk.change_member(change.clone()).await {
-                    Ok(()) => return Ok(()),
-                    Err(refused) => refused,
-                },
-                Some((leader, member)) => {
-                    let link = desk.peers.link(leader, &member.peer_address);
-                    match link.ask(&Ask::Member(change.clone())).await {
-                        Ok(Told::Member(Ok(()))) => return Ok(()),
-                        Ok(Told::Member(Err(refused))) => refused,
-                        Err(AskError::NotSent(_)) => MemberRefused::NotLeader,
-                        Ok(_) | Err(AskError::Lost) => MemberRefused::Unknown,
-                    }
+            let refused = match self.ask_leader(&view, &change).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(refused)) => {
+                    may_have_begun = true;
+                    refused
                 }
+                None => MemberRefused::NotLeader,
             };
-            if refused != MemberRefused::NotLeader || Instant::now() >= deadline {
+            if refused != MemberRefused::NotLeader {
                 return Err(refused.into());
+            }
+            if Instant::now() >= deadline {
+                // Who is no leader any more may have been one for the first step, and somebody takes the second.
+                return Err(if may_have_begun {
+                    MemberError::Unknown
+                } else {
+                    MemberError::NoLeader
+                });
             }
             let changes = view::leader_changes(&desk.raft, view.leader);
             tokio::time::timeout(RETRY_PAUSE, changes).await.ok();
+        }
+    }
+
+    /// What the leader of this view says; `None` if surely nobody has heard of the change.
+    async fn ask_leader(&self, view: &RaftView, change: &MemberChange) -> Option<Result<(), MemberRefused>> {
+        let (desk, leader) = (&self.inner.desk, view.leader?);
+        if leader == view.me {
+            return Some(desk.change_member(change.clone()).await);
+        }
+        let link = desk.peers.link(leader, &view.members.get(&leader)?.peer_address);
+        match link.ask(&Ask::Member(change.clone())).await {
+            Ok(Told::Member(told)) => Some(told),
+            Err(AskError::NotSent(_)) => None,
+            Ok(_) | Err(AskError::Lost) => Some(Err(MemberRefused::Unknown)),
         }
     }
 }
@@ -203,5 +215,68 @@ impl From<MemberRefused> for MemberError {
             MemberRefused::DiskReused => Self::DiskReused,
             MemberRefused::Unknown => Self::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use service::config::Config;
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::raft::bare::{Bare, trust};
+    use crate::raft::led::{FOLLOWER, LEADER, begin_to_lead};
+    use crate::raft::network::frame::write_frame;
+    use crate::raft::network::handshake::{Trust, accept};
+    use crate::raft::network::message;
+
+    /// A leader that has taken the first step of each change by the time that it leads no longer.
+    async fn begin_and_stop(listener: TcpListener, trust: Arc<Trust>) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = accept(&trust, stream).await.unwrap();
+        while let Ok(Some(frame)) = connection.reader.next().await {
+            let (number, body) = frame.split_at(8);
+            if let Ask::Member(_) = message::decode(body).unwrap() {
+                let told = message::encode(&Told::Member(Err(MemberRefused::NotLeader)));
+                let answer = [number, told.as_slice()].concat();
+                write_frame(&mut connection.writer, &answer).await.unwrap();
+            }
+        }
+    }
+
+    /// What becomes of a change at a node that follows the leader at this address.
+    async fn changed(leader: &str) -> Result<bool, MemberError> {
+        let mut config = Config::default();
+        // Nobody else is to lead.
+        (config.store.election_min_ms, config.store.election_max_ms) = (60_000, 90_000);
+        let follower = Bare::start(FOLLOWER, &config).await;
+        begin_to_lead(&follower.desk, leader).await;
+        let store = Store::start(
+            "n2".to_owned(),
+            Arc::clone(&follower.desk),
+            (follower.tasks.clone(), follower.tasks.clone()),
+            &config.limits,
+            b"a key".to_vec(),
+            follower.folder.path().to_owned(),
+        );
+        let changed = store.change_members(MemberChange::Remove { id: 3 }, None).await;
+        follower.end().await;
+        changed
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_begun_is_not_told_as_surely_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tasks = Tasks::new();
+        tasks.spawn("leader", begin_and_stop(listener, trust(folder.path(), LEADER)));
+        let (begun, unheard) = (changed(&address), changed("127.0.0.1:1"));
+        let (begun, unheard) = tokio::join!(Box::pin(begun), Box::pin(unheard));
+        assert_eq!(begun, Err(MemberError::Unknown));
+        assert_eq!(unheard, Err(MemberError::NoLeader));
     }
 }

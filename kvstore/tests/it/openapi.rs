@@ -101,6 +101,42 @@ async fn the_page_runs_nothing_but_its_own_script() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_tells_of_itself_waits_for_the_level_that_was_asked_for() {
+    let cluster = Cluster::start(3).await;
+    let written = cluster.client(0).put("k", "v").await.number("x-kv-revision");
+    let (at_least, ahead) = (
+        format!("at_least:{written}"),
+        format!("at_least:{}", written + 1000),
+    );
+    let own = ["local", "local", "bounded:60000", &at_least];
+    let linearizable = ["linearizable", "linearizable", "linearizable", &at_least];
+    for (path, given) in [
+        ("/v1/status", own),
+        ("/v1/cluster", own),
+        ("/v1/tokens", linearizable),
+    ] {
+        for node in 0..3 {
+            let client = cluster.client(node);
+            let asked = ["linearizable", "local", "bounded:60000", &at_least];
+            for (asked, given) in asked.into_iter().zip(given) {
+                let told = client.get(&format!("{path}?consistency={asked}")).await;
+                let told = told.expect(200);
+                assert_eq!(told.header("x-kv-consistency"), given, "{path} {asked}");
+                let revision = told.number("x-kv-revision");
+                assert!(given != at_least || revision >= written, "{path} {revision}");
+            }
+        }
+    }
+    let client = cluster.client(0);
+    let late = async |path: &str| client.get(&format!("{path}?consistency={ahead}")).await;
+    let (status, members, tokens) = tokio::join!(late("/v1/status"), late("/v1/cluster"), late("/v1/tokens"));
+    for late in [status, members, tokens] {
+        late.refused(503, "behind");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_tells_how_it_is() {
     let cluster = Cluster::start(3).await;
     let client = cluster.client(1);

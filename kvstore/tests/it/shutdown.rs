@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::events::{Event, Events};
-use crate::harness::{Cluster, wait_for};
+use crate::harness::{Client, Cluster, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_watches_do_not_hold_up_a_stop() {
@@ -20,6 +20,15 @@ async fn open_watches_do_not_hold_up_a_stop() {
     );
     while let Some(event) = events.next_or_end().await {
         assert_eq!(event.name, "progress");
+    }
+}
+
+/// Also without a majority; only that it heard of one lately is not told then.
+async fn tells_of_itself(client: &Client) {
+    for path in ["/v1/cluster", "/v1/status"] {
+        client.get(path).await.expect(200);
+        let late = client.get(&format!("{path}?consistency=bounded:100")).await;
+        late.refused(503, "stale");
     }
 }
 
@@ -76,7 +85,7 @@ async fn the_others_go_on_and_know_what_was_written() {
     rest.get(&format!("{}?consistency=at_least:{}", rest.path("k"), second + 1))
         .await
         .refused(503, "behind");
-    rest.get("/v1/cluster").await.expect(200);
+    tells_of_itself(&rest).await;
     wait_for("the node to say that it is not ready", async || {
         let answer = rest.get("/readyz").await;
         if answer.status == 503 {

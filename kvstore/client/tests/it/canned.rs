@@ -40,6 +40,8 @@ pub(crate) enum Reply {
     Answer(u16, Vec<(&'static str, String)>, Bytes),
     /// 200, after this long.
     Late(Duration, Bytes),
+    /// The status and the other headers, after this long; of the body that they promise nothing comes.
+    Head(Duration, u16),
     /// Reads the request and closes the connection.
     Cut,
     /// Reads the request and says nothing for ever.
@@ -155,6 +157,14 @@ async fn serve(mut socket: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) {
                 if answer(&mut socket, 200, Vec::new(), &body).await.is_err() {
                     return;
                 }
+            }
+            Reply::Head(wait, status) => {
+                tokio::time::sleep(wait).await;
+                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 1\r\n\r\n");
+                if socket.write_all(head.as_bytes()).await.is_err() {
+                    return;
+                }
+                std::future::pending().await
             }
             Reply::Stream(mut pieces) => {
                 let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";

@@ -59,6 +59,17 @@ async fn a_walk_that_gets_no_pin_does_not_ask_at_each_page_and_not_for_long() {
     }
 }
 
+/// As where a commit takes long: whoever gave up earlier would take the leader for one that fails.
+#[tokio::test]
+async fn a_pin_that_takes_its_time_is_had_at_the_first_try() {
+    let (_, asked) = walk(|seen| match seen.method.as_str() {
+        "POST" => Reply::Late(Duration::from_millis(200), r#"{"id":5,"ttl_ms":30000}"#.into()),
+        _ => ok(json!({"deleted": true})),
+    })
+    .await;
+    assert_eq!(asked, ["GET", "POST", "GET", "GET", "GET", "GET", "DELETE"]);
+}
+
 #[tokio::test]
 async fn a_pin_that_ran_out_is_asked_for_anew() {
     let (_, asked) = walk(|seen| match seen.target.as_str() {

@@ -29,6 +29,29 @@ pub(super) struct Room {
     cut_at: Option<Instant>,
 }
 
+/// How large a disk is, and what of it is free.
+struct Disk {
+    size_bytes: u64,
+    free_bytes: u64,
+}
+
+impl Disk {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let disk = rustix::fs::statvfs(folder).context("look how much room the disk has")?;
+        Ok(Self {
+            size_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        })
+    }
+
+    /// What would have to be free before so much may be taken, unless it is: so much is left, or the part that is less.
+    fn lacks(&self, bytes: u64, left_bytes: u64) -> Option<u64> {
+        let needed = bytes.saturating_add(left_bytes.min(self.size_bytes / LEFT_PART));
+        // A disk that does not say how large it is says nothing of what is free either.
+        (self.size_bytes > 0 && self.free_bytes < needed).then_some(needed)
+    }
+}
+
 impl Room {
     /// What nodes want to be free before they refuse writes (`limits.disk_free_bytes_min`) is left to them.
     pub(super) fn of(folder: &Path, free_bytes_min: u64) -> Self {
@@ -57,17 +80,13 @@ impl Room {
 
     /// Whether so much of the folder's disk may be taken.
     pub(super) fn check(&self, bytes: u64) -> anyhow::Result<()> {
-        let disk = rustix::fs::statvfs(&self.folder).context("look how much room the disk has")?;
-        let size = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        let left = self.left_bytes.min(size(disk.f_blocks) / LEFT_PART);
-        let needed = bytes.saturating_add(left);
-        // A disk that does not say how large it is says nothing of what is free either.
-        anyhow::ensure!(
-            disk.f_blocks == 0 || size(disk.f_bavail) >= needed,
-            "the disk has no room for it: at least {} MiB must be free",
-            needed.div_ceil(1 << 20)
-        );
-        Ok(())
+        match Disk::of(&self.folder)?.lacks(bytes, self.left_bytes) {
+            None => Ok(()),
+            Some(needed) => anyhow::bail!(
+                "the disk has no room for it: at least {} MiB must be free",
+                needed.div_ceil(1 << 20)
+            ),
+        }
     }
 
     /// By how much the file is still to grow.
@@ -183,7 +202,10 @@ mod tests {
     #[test]
     fn a_try_is_not_begun_that_cannot_fit_either() {
         let folder = tempfile::tempdir().unwrap();
-        let mut room = Room::of(folder.path(), 0);
+        let mut room = Room {
+            left_bytes: 0,
+            ..Room::of(folder.path(), 0)
+        };
         room.may_begin().unwrap();
         room.lacked = Some((1 << 60, Instant::now()));
         let error = room.may_begin().unwrap_err();
@@ -192,15 +214,31 @@ mod tests {
 
     #[test]
     fn as_much_is_left_as_the_nodes_want() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = rustix::fs::statvfs(folder.path()).unwrap();
-        // Half of what is left of a disk at the most would stay free.
-        let stays = disk.f_blocks / LEFT_PART / 2;
-        let lacked = disk.f_bavail.saturating_sub(stays) * disk.f_frsize;
-        for (free_bytes_min, may_begin) in [(u64::MAX, false), (0, true)] {
-            let mut room = Room::of(folder.path(), free_bytes_min);
-            room.lacked = Some((lacked, Instant::now()));
-            assert_eq!(room.may_begin().is_ok(), may_begin, "{free_bytes_min}");
+        const GIB: u64 = 1 << 30;
+        let wanted = Room::of(Path::new(""), GIB).left_bytes;
+        // The size of the disk, what is to be left of it, and what that comes to.
+        for (size_bytes, left_bytes, left) in [
+            (100 * GIB, wanted, GIB + CACHED_BYTES),
+            (100 * GIB, CACHED_BYTES, CACHED_BYTES),
+            (8 * GIB, wanted, GIB / 2),
+            (GIB / 16, CACHED_BYTES, GIB / 256),
+        ] {
+            for (taken, needed) in [(0, left), (GIB, GIB + left)] {
+                let lacks = |free_bytes| {
+                    let disk = Disk {
+                        size_bytes,
+                        free_bytes,
+                    };
+                    disk.lacks(taken, left_bytes)
+                };
+                assert_eq!(lacks(needed), None, "{size_bytes} {left_bytes}");
+                assert_eq!(lacks(needed - 1), Some(needed), "{size_bytes} {left_bytes}");
+            }
         }
+        let silent = Disk {
+            size_bytes: 0,
+            free_bytes: 0,
+        };
+        assert_eq!(silent.lacks(GIB, wanted), None);
     }
 }

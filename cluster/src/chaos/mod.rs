@@ -1,7 +1,7 @@
 //! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
-//! client that is not served again after one; and if it was to try everything, only if it has.
+//! client that is not served again after one, or a lease that outlives it; and if it was to try everything, only if it has.
 //! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and `stage`
 //! who works on it; `book` is what clients were told.
 
@@ -34,6 +34,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
+use kvstore_client::KvClient;
 use serde::Serialize;
 use service::tasks::Tasks;
 
@@ -231,9 +232,15 @@ impl Chaos {
     }
 }
 
-/// Nothing is broken meanwhile, so everybody must be served.
-async fn calm(book: &Book, after: &str) {
-    tokio::join!(tokio::time::sleep(CALM), served::everybody(book, after));
+/// Nothing is broken meanwhile, so everybody must be served, and leases must run out that nobody has renewed since the
+/// fault began.
+async fn calm(client: &KvClient, book: &Book, (after, since): (&str, u64)) {
+    let given_up = book.given_up_by(since);
+    tokio::join!(
+        tokio::time::sleep(CALM),
+        served::everybody(book, after),
+        leases::run_out(client, book, &given_up, (after, leases::GONE)),
+    );
 }
 
 struct Run {
@@ -258,7 +265,7 @@ impl Run {
         let mut left: Vec<Kind> = Vec::new();
         let mut rounds = 0;
         let patience = if self.asked.is_everything { time * 2 } else { time };
-        calm(book, "the begin").await;
+        calm(&ground.client, book, ("the begin", 0)).await;
         // What it took until everybody was at work is no time in which anything is broken.
         let begin = book.elapsed();
         let lasted = || book.elapsed().saturating_sub(begin);
@@ -271,11 +278,13 @@ impl Run {
             let kind = left.swap_remove(chosen);
             // Each fault has numbers of its own, so that how one went does not change the next.
             let mut random = Random::from(self.random.next());
+            let since = book.now();
             if !self.fault(kind, ground, book, &mut random).await {
                 break;
             }
             progress.set_position(lasted().as_secs());
-            calm(book, &format!("the fault {}", kind.word())).await;
+            let after = format!("the fault {}", kind.word());
+            calm(&ground.client, book, (&after, since)).await;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod disks;
 mod guests;
 mod links;
+mod overload;
 mod processes;
 mod steps;
 mod together;
@@ -136,7 +137,7 @@ impl Kind {
             Self::PauseFollower => processes::pause(ground, follower, pause(random)).await,
             Self::RollingRestart => processes::restart_all(ground).await,
             Self::Membership => processes::leave_and_come_back(ground, either).await,
-            Self::Overload => processes::overload(ground).await,
+            Self::Overload => overload::flood(ground).await,
             Self::LeaderCutOff => links::cut_off(ground, leader, short).await,
             Self::FollowerCutOff => links::cut_off(ground, follower, short).await,
             Self::LeaderWithoutPeers => links::without_peers(ground, leader, short).await,

@@ -23,7 +23,7 @@ pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;
 pub(crate) use links::{Links, Narrow, Weather};
 pub(crate) use network::Network;
-pub(crate) use server::{Server, Start};
+pub(crate) use server::{ENDED, Server, Start};
 pub(crate) use store::Store;
 pub(crate) use usage::Usage;
 
@@ -73,6 +73,14 @@ pub(crate) fn within_time(program: &str) -> Command {
     command
 }
 
+/// Does on another thread what blocks its own: whoever else runs on this one, such as the clients of the run, goes on.
+pub(crate) async fn elsewhere<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.context("wait for another thread")?
+}
+
 /// Looks again and again until something is found; at the deadline it fails with what it waited for.
 pub(crate) async fn wait_for<T>(
     what: &str,
@@ -88,5 +96,42 @@ pub(crate) async fn wait_for<T>(
             bail!("waited {} s in vain for {what}", deadline.as_secs());
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// What it comes to, and how often somebody else on this thread got a turn meanwhile.
+    pub(crate) async fn beside_others<T>(work: impl Future<Output = T>) -> (T, u32) {
+        const PACE: Duration = Duration::from_millis(1);
+        let (is_done, turns) = (Cell::new(false), Cell::new(0));
+        let others = async {
+            while !is_done.get() {
+                turns.set(turns.get() + 1);
+                tokio::time::sleep(PACE).await;
+            }
+        };
+        let work = async {
+            let done = work.await;
+            is_done.set(true);
+            done
+        };
+        let ((), done) = tokio::join!(others, work);
+        (done, turns.get())
+    }
+
+    #[tokio::test]
+    async fn what_is_done_elsewhere_may_wait_for_somebody_here() {
+        const DEADLINE: Duration = Duration::from_secs(10);
+        let (say, hear) = mpsc::channel();
+        let waits = elsewhere(move || hear.recv_timeout(DEADLINE).context("wait for a word"));
+        let says = async { say.send("here").unwrap() };
+        let (heard, ()) = tokio::join!(waits, says);
+        assert_eq!(heard.unwrap(), "here");
     }
 }

@@ -2,9 +2,11 @@
 //! Invariant: names carry the number of this process, and everything made is removed when it is dropped.
 //! It must not know what runs on its hosts.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 
-use super::within_time;
+use super::{elsewhere, within_time};
 
 pub(crate) struct Network {
     /// What all names begin with; short, since the name of a link has at most 15 bytes.
@@ -67,6 +69,15 @@ impl Network {
 
     pub(crate) fn address(&self, host: usize) -> String {
         format!("10.213.{}.{}", self.subnet, host + 1)
+    }
+
+    /// Changing it and asking it take programs of the system, which another thread waits for.
+    pub(crate) async fn elsewhere<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let network = Arc::clone(self);
+        elsewhere(move || work(&network)).await
     }
 
     /// Nothing reaches this host, and nothing it says reaches anybody.

@@ -36,7 +36,7 @@ pub(super) struct Checkouts {
     keeper: Keeper,
     bought: Arc<Mutex<Bought>>,
     pub(super) cards: Vec<String>,
-    servers: Vec<Server>,
+    pub(super) servers: Vec<Server>,
 }
 
 /// What all buyers have sent, and what they were told.

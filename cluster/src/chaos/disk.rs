@@ -1,16 +1,18 @@
 //! A disk under one node that can lose its power or fill up: a file with an ext4 in it, on a loop device.
-//! Invariant: it is unmounted when it is dropped; the node on it must be dead by then.
+//! Invariant: it is unmounted when it is dropped; the node on it must be dead by then. What takes its time is done on
+//! another thread, since the clients run on this one.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::fs::FallocateFlags;
 
 use super::power::pull_the_plug;
-use crate::arena::{wait_for, within_time};
+use crate::arena::{elsewhere, wait_for, within_time};
 
 const BYTES: u64 = 640 << 20;
 /// What the names of a disk's file, and of the folder where it is mounted, end with.
@@ -20,31 +22,107 @@ const BALLAST: &str = "ballast";
 const LET_GO: Duration = Duration::from_secs(20);
 
 pub(super) struct Disk {
-    image: PathBuf,
-    mounted: PathBuf,
+    device: Device,
+    /// Held by whoever does something to it, so that it is not dropped meanwhile and then mounted again.
+    is_gone: Arc<Mutex<bool>>,
 }
 
 impl Disk {
     pub(super) fn new(folder: &Path, name: &str) -> anyhow::Result<Self> {
-        let disk = Self {
+        let device = Device {
             image: folder.join(format!("{name}.{IMAGE}")),
             mounted: folder.join(format!("{name}.{MOUNTED}")),
         };
-        let image = File::create(&disk.image).context("make the image of a disk")?;
-        image.set_len(BYTES).context("make the image of a disk")?;
-        std::fs::create_dir(&disk.mounted).context("make a folder to mount a disk on")?;
-        // No room is kept back for root, who may be us.
-        run(
-            "mkfs.ext4",
-            &[Path::new("-q"), Path::new("-m"), Path::new("0"), &disk.image],
-        )?;
-        disk.mount()?;
-        std::fs::create_dir(disk.data()).context("make the folder on a disk")?;
-        disk.sync()?;
+        let disk = Self {
+            device,
+            is_gone: Arc::default(),
+        };
+        disk.device.make()?;
         Ok(disk)
     }
 
     pub(super) fn data(&self) -> PathBuf {
+        self.device.data()
+    }
+
+    /// By which the kernel knows it.
+    pub(super) fn number(&self) -> anyhow::Result<u64> {
+        let folder = std::fs::metadata(&self.device.mounted).context("look at a disk")?;
+        Ok(folder.dev())
+    }
+
+    /// Takes up all room but so much.
+    pub(super) async fn fill_up_to(&self, left_bytes: u64) -> anyhow::Result<()> {
+        self.elsewhere(move |device| device.fill_up_to(left_bytes)).await
+    }
+
+    pub(super) async fn free(&self) -> anyhow::Result<()> {
+        self.elsewhere(Device::free).await
+    }
+
+    pub(super) async fn cut_power(&self) -> anyhow::Result<()> {
+        self.elsewhere(Device::cut_power).await
+    }
+
+    /// The power is back; no process of before may live.
+    pub(super) async fn boot(&self) -> anyhow::Result<()> {
+        wait_for("a dead disk to be let go", LET_GO, async || {
+            self.elsewhere(Device::unmount).await.ok()
+        })
+        .await?;
+        self.elsewhere(Device::mount).await
+    }
+
+    async fn elsewhere(
+        &self,
+        work: impl FnOnce(&Device) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let (device, is_gone) = (self.device.clone(), Arc::clone(&self.is_gone));
+        elsewhere(move || {
+            let is_gone = lock(&is_gone);
+            ensure!(!*is_gone, "the disk is gone");
+            work(&device)
+        })
+        .await
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mut is_gone = lock(&self.is_gone);
+        *is_gone = true;
+        // Where it was never mounted there is nothing to do.
+        let _ = run("umount", &[Path::new("--lazy"), &self.device.mounted]);
+    }
+}
+
+fn lock(is_gone: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    is_gone.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is done to it, by whoever may wait.
+#[derive(Clone)]
+struct Device {
+    image: PathBuf,
+    mounted: PathBuf,
+}
+
+impl Device {
+    fn make(&self) -> anyhow::Result<()> {
+        let image = File::create(&self.image).context("make the image of a disk")?;
+        image.set_len(BYTES).context("make the image of a disk")?;
+        std::fs::create_dir(&self.mounted).context("make a folder to mount a disk on")?;
+        // No room is kept back for root, who may be us.
+        run(
+            "mkfs.ext4",
+            &[Path::new("-q"), Path::new("-m"), Path::new("0"), &self.image],
+        )?;
+        self.mount()?;
+        std::fs::create_dir(self.data()).context("make the folder on a disk")?;
+        run("sync", &[Path::new("--file-system"), &self.mounted])
+    }
+
+    fn data(&self) -> PathBuf {
         self.mounted.join("data")
     }
 
@@ -55,33 +133,22 @@ impl Disk {
         )
     }
 
-    fn sync(&self) -> anyhow::Result<()> {
-        run("sync", &[Path::new("--file-system"), &self.mounted])
+    fn unmount(&self) -> anyhow::Result<()> {
+        run("umount", &[&self.mounted])
     }
 
-    /// By which the kernel knows it.
-    pub(super) fn number(&self) -> anyhow::Result<u64> {
-        let folder = std::fs::metadata(&self.mounted).context("look at a disk")?;
-        Ok(folder.dev())
-    }
-
-    pub(super) fn free_bytes(&self) -> anyhow::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.mounted).context("look at a disk")?;
-        Ok(stat.f_bavail * stat.f_frsize)
-    }
-
-    /// Takes up all room but so much.
-    pub(super) fn fill_up_to(&self, left_bytes: u64) -> anyhow::Result<()> {
+    fn fill_up_to(&self, left_bytes: u64) -> anyhow::Result<()> {
         let ballast = File::create(self.mounted.join(BALLAST)).context("fill a disk")?;
-        let room = self.free_bytes()?.saturating_sub(left_bytes);
+        let stat = rustix::fs::statvfs(&self.mounted).context("look at a disk")?;
+        let room = (stat.f_bavail * stat.f_frsize).saturating_sub(left_bytes);
         rustix::fs::fallocate(&ballast, FallocateFlags::empty(), 0, room).context("fill a disk")
     }
 
-    pub(super) fn free(&self) -> anyhow::Result<()> {
+    fn free(&self) -> anyhow::Result<()> {
         std::fs::remove_file(self.mounted.join(BALLAST)).context("make room on a disk")
     }
 
-    pub(super) fn cut_power(&self) -> anyhow::Result<()> {
+    fn cut_power(&self) -> anyhow::Result<()> {
         pull_the_plug(&self.mounted).context("take the power from a disk")?;
         if File::create(self.mounted.join("probe")).is_ok() {
             bail!(
@@ -90,22 +157,6 @@ impl Disk {
             );
         }
         Ok(())
-    }
-
-    /// The power is back; no process of before may live.
-    pub(super) async fn boot(&self) -> anyhow::Result<()> {
-        wait_for("a dead disk to be let go", LET_GO, async || {
-            run("umount", &[&self.mounted]).ok()
-        })
-        .await?;
-        self.mount()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Where it was never mounted there is nothing to do.
-        let _ = run("umount", &[Path::new("--lazy"), &self.mounted]);
     }
 }
 
@@ -120,4 +171,29 @@ fn run(program: &str, arguments: &[&Path]) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::tests::beside_others;
+
+    /// Only who is root can have a disk, and not everywhere.
+    #[tokio::test]
+    async fn others_go_on_while_a_disk_is_full_and_while_it_boots() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(disk) = Disk::new(folder.path(), "disk") else {
+            return;
+        };
+        let fault = async {
+            disk.fill_up_to(BYTES / 4).await?;
+            disk.free().await?;
+            disk.cut_power().await?;
+            disk.boot().await
+        };
+        let (booted, turns) = beside_others(fault).await;
+        booted.unwrap();
+        assert!(turns > 1, "others got {turns} turns");
+        assert!(disk.data().is_dir(), "what was synced is gone");
+    }
 }

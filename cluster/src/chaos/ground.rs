@@ -10,6 +10,7 @@ use kvstore_client::KvClient;
 use service::tasks::Tasks;
 
 use super::disk::Disk;
+use super::lives;
 use super::shim::{self, Shim};
 use super::wires::Wires;
 use crate::arena::{Folder, SERVERS, Server, Store, free_address};
@@ -99,6 +100,24 @@ impl Ground {
 
     pub(super) fn server(&mut self, index: usize) -> &mut Server {
         &mut self.store.servers[index]
+    }
+
+    /// Kills these nodes, which must live until then, all in the same moment, and sees them dead.
+    pub(super) async fn kill(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        lives::kill(&mut self.store.servers, victims).await
+    }
+
+    /// From now on these nodes may panic and end by themselves, for their disks will fail; until now they must live.
+    pub(super) fn excuse(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        for victim in victims {
+            lives::excuse(self.server(*victim))?;
+        }
+        Ok(())
+    }
+
+    /// Sees these nodes dead, whether they have ended by themselves or not.
+    pub(super) async fn end(&mut self, victims: &[usize]) -> anyhow::Result<()> {
+        lives::end(&mut self.store.servers, victims).await
     }
 
     /// A client of one node only.

@@ -15,6 +15,7 @@ mod faults;
 mod ground;
 mod leases;
 mod linear;
+mod lives;
 mod money;
 mod order;
 mod power;
@@ -137,7 +138,7 @@ impl Chaos {
             ground.left_out.join("; ")
         );
         let stage = tokio::time::timeout(SETTING_MAX, Stage::set(&ground, &workers, &witnesses, seed));
-        let stage = stage.await.context("wait for the clients to begin")??;
+        let mut stage = stage.await.context("wait for the clients to begin")??;
         let mut run = Run {
             asked,
             kinds,
@@ -158,6 +159,8 @@ impl Chaos {
                 .violation(format!("clients were not answered within {} s", DRAIN.as_secs()));
         }
         verify::verify(&ground, &stage).await;
+        let nodes = ground.store.servers.iter_mut();
+        lives::judge(nodes.chain(&mut stage.checkouts.servers), &stage.book).await;
         witnesses.stop();
         witnesses.drain(DRAIN).await;
         let verdict = run.verdict(&ground, &stage, seed, self.minutes, replay);
@@ -294,9 +297,15 @@ impl Run {
     /// Whether the system came back, as it must whatever was done to it.
     async fn fault(&mut self, kind: Kind, ground: &mut Ground, book: &Book, random: &mut Random) -> bool {
         let now = || u64::try_from(book.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Ok(leader) = ground.store.ready().await else {
-            book.violation(format!("before {} not all nodes are ready", kind.word()));
-            return false;
+        let leader = match ground.store.ready().await {
+            Ok(leader) => leader,
+            Err(error) => {
+                book.violation(format!(
+                    "before {} not all nodes are ready: {error:#}",
+                    kind.word()
+                ));
+                return false;
+            }
         };
         let began_ms = now();
         let happened = tokio::time::timeout(FAULT_MAX, kind.happen(ground, leader, random)).await;

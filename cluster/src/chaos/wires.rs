@@ -1,10 +1,12 @@
 //! What joins the nodes, and their clients to them: for root a network of hosts of their own, for others a proxy before
 //! each port. Invariant: both can do the same to a node, except that a proxy cannot lose a packet; it breaks connections.
+//! The clients run on this thread, and go on while links are changed and asked: that is when they see something.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use service::config::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -27,7 +29,7 @@ pub(super) struct Trouble {
 }
 
 pub(super) enum Wires {
-    Network(Network),
+    Network(Arc<Network>),
     Proxies {
         links: Links,
         doors: Mutex<Option<Doors>>,
@@ -46,7 +48,7 @@ impl Wires {
             Err(anyhow::anyhow!("network namespaces need root"))
         };
         let hindrance = match network {
-            Ok(network) => return Ok((Self::Network(network), None)),
+            Ok(network) => return Ok((Self::Network(Arc::new(network)), None)),
             Err(error) => format!("{error:#}"),
         };
         let proxies = Self::Proxies {
@@ -82,45 +84,65 @@ impl Wires {
         *lock(addresses) = config.nodes.iter().map(|node| node.peer.clone()).collect();
     }
 
-    /// Nothing reaches this node, and nothing it says reaches anybody, nor a client.
-    pub(super) fn cut(&self, node: usize) -> anyhow::Result<()> {
+    /// Nothing reaches these nodes, and nothing they say reaches anybody, nor a client.
+    pub(super) async fn cut(&self, nodes: &[usize]) -> anyhow::Result<()> {
         match self {
-            Self::Network(network) => network.cut(node),
+            Self::Network(network) => {
+                let nodes = nodes.to_vec();
+                let cut = move |network: &Network| nodes.into_iter().try_for_each(|node| network.cut(node));
+                network.elsewhere(cut).await
+            }
             Self::Proxies { .. } => {
-                self.change(|weather| {
-                    weather.unreachable.insert(id(node));
-                });
+                let nodes = nodes.iter().map(|node| id(*node));
+                self.change(|weather| weather.unreachable.extend(nodes));
                 Ok(())
             }
         }
     }
 
-    /// What `from` says no longer reaches `to`; the other way all is well.
-    pub(super) fn deafen(&self, from: usize, to: usize) -> anyhow::Result<()> {
+    /// What the first of each pair says no longer reaches the second; the other way all is well.
+    pub(super) async fn deafen(&self, links: &[(usize, usize)]) -> anyhow::Result<()> {
         match self {
-            Self::Network(network) => network.deafen(from, to),
+            Self::Network(network) => {
+                let links = links.to_vec();
+                let deafen = move |network: &Network| {
+                    links
+                        .into_iter()
+                        .try_for_each(|(from, to)| network.deafen(from, to))
+                };
+                network.elsewhere(deafen).await
+            }
             Self::Proxies { .. } => {
-                self.change(|weather| {
-                    weather.deaf.insert((id(from), id(to)));
-                });
+                let links = links.iter().map(|(from, to)| (id(*from), id(*to)));
+                self.change(|weather| weather.deaf.extend(links));
                 Ok(())
             }
         }
     }
 
     /// What reaches this node takes its time.
-    pub(super) fn narrow(&self, node: usize, kilobits: u32) -> anyhow::Result<()> {
-        self.squeeze(node, kilobits, SLOW_WAIT_MS, 0)
+    pub(super) async fn narrow(&self, node: usize, kilobits: u32) -> anyhow::Result<()> {
+        self.squeeze(node, kilobits, SLOW_WAIT_MS, 0).await
     }
 
     /// Some of what is sent to this node never comes.
-    pub(super) fn lose(&self, node: usize) -> anyhow::Result<()> {
+    pub(super) async fn lose(&self, node: usize) -> anyhow::Result<()> {
         self.squeeze(node, LOSSY_KILOBITS, LOSSY_WAIT_MS, BREAK_ONE_IN)
+            .await
     }
 
-    fn squeeze(&self, node: usize, kilobits: u32, wait_ms: u32, break_one_in: u64) -> anyhow::Result<()> {
+    async fn squeeze(
+        &self,
+        node: usize,
+        kilobits: u32,
+        wait_ms: u32,
+        break_one_in: u64,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Network(network) => network.narrow(node, kilobits, wait_ms),
+            Self::Network(network) => {
+                let narrowed = network.elsewhere(move |network| network.narrow(node, kilobits, wait_ms));
+                narrowed.await
+            }
             Self::Proxies { .. } => {
                 let narrow = Narrow {
                     to: id(node),
@@ -133,9 +155,9 @@ impl Wires {
         }
     }
 
-    pub(super) fn trouble(&self, node: usize) -> anyhow::Result<Trouble> {
+    pub(super) async fn trouble(&self, node: usize) -> anyhow::Result<Trouble> {
         let (held_up, lost) = match self {
-            Self::Network(network) => network.narrowed(node)?,
+            Self::Network(network) => network.elsewhere(move |network| network.narrowed(node)).await?,
             Self::Proxies { links, .. } => links.trouble(),
         };
         Ok(Trouble { held_up, lost })
@@ -151,7 +173,10 @@ impl Wires {
     /// Whether something that one node says comes to the port of another, and an answer back.
     pub(super) async fn reaches(&self, from: usize, to: usize) -> bool {
         match self {
-            Self::Network(network) => network.reaches(from, to, PEER_PORT),
+            Self::Network(network) => {
+                let asked = network.elsewhere(move |network| Ok(network.reaches(from, to, PEER_PORT)));
+                asked.await.unwrap_or(false)
+            }
             Self::Proxies { addresses, .. } => {
                 let address = lock(addresses).get(to).cloned();
                 let asked = ask(address.unwrap_or_default(), id(from));
@@ -162,10 +187,16 @@ impl Wires {
         }
     }
 
+    /// Whether any of these links carries something. All are asked at once: each that is cut takes its time to show it.
+    pub(super) async fn any_reaches(&self, links: &[(usize, usize)]) -> bool {
+        let asked = links.iter().map(|(from, to)| self.reaches(*from, *to));
+        join_all(asked).await.contains(&true)
+    }
+
     /// All links carry again, both ways.
-    pub(super) fn heal(&self) -> anyhow::Result<()> {
+    pub(super) async fn heal(&self) -> anyhow::Result<()> {
         match self {
-            Self::Network(network) => network.heal(),
+            Self::Network(network) => network.elsewhere(Network::heal).await,
             Self::Proxies { .. } => {
                 self.change(|weather| *weather = Weather::default());
                 Ok(())
@@ -201,4 +232,44 @@ fn id(node: usize) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use service::config::NodeConfig;
+
+    use super::*;
+    use crate::arena::free_address;
+    use crate::arena::tests::beside_others;
+
+    /// By whichever kind of wires can be had here.
+    #[tokio::test]
+    async fn links_that_are_cut_are_asked_at_once_and_hold_nobody_up() {
+        const LINKS: [(usize, usize); 8] = [(0, 1); 8];
+        let (wires, _) = Wires::open(true).await.unwrap();
+        let nodes = (1..).take(SERVERS).map(|id| NodeConfig {
+            id,
+            peer: free_address().unwrap(),
+            client: free_address().unwrap(),
+            ..Config::default().nodes[0].clone()
+        });
+        let mut config = Config {
+            nodes: nodes.collect(),
+            ..Config::default()
+        };
+        wires.put_before_nodes(&mut config);
+        wires.cut(&[1]).await.unwrap();
+        let begin = Instant::now();
+        let (carries, turns) = beside_others(wires.any_reaches(&LINKS)).await;
+        assert!(!carries);
+        assert!(begin.elapsed() < REACHED * 8, "one after the other");
+        assert!(turns > 1, "others got {turns} turns");
+        let (healed, turns) = beside_others(wires.heal()).await;
+        healed.unwrap();
+        if wires.network().is_some() {
+            assert!(turns > 1, "others got {turns} turns");
+        }
+    }
 }

@@ -190,15 +190,13 @@ impl Stage {
         }
     }
 
-    /// Changing it takes programs of the system, which another thread waits for.
     async fn on_network(
         &self,
         change: impl FnOnce(&Network) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let network = self.network.clone();
+        let network = self.network.as_ref();
         let network = network.context("there is no network of our own to cut")?;
-        let changed = tokio::task::spawn_blocking(move || change(&network)).await;
-        changed.context("change the network")?
+        network.elsewhere(change).await
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use futures_util::future::join_all;
 
-use crate::arena::wait_for;
+use crate::arena::{elsewhere, wait_for};
 use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::ground::{FREE_MIN, Ground};
 use crate::chaos::random::Random;
@@ -26,12 +27,10 @@ pub(super) enum Damage {
 }
 
 pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow::Result<String> {
-    for victim in victims {
-        ground.disks[*victim].cut_power()?;
-    }
-    for victim in victims {
-        ground.server(*victim).kill()?;
-    }
+    ground.excuse(victims)?;
+    let cuts = victims.iter().map(|victim| ground.disks[*victim].cut_power());
+    join_all(cuts).await.into_iter().collect::<anyhow::Result<()>>()?;
+    ground.end(victims).await?;
     for victim in victims {
         ground.disks[*victim].boot().await?;
         ground.server(*victim).start()?;
@@ -48,7 +47,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     let endpoint = &ground.store.endpoints()[victim];
     let url = uri(&format!("http://{endpoint}/v1/kv/chaos-full"))?;
     let disk = &ground.disks[victim];
-    disk.fill_up_to(FREE_MIN / 2)?;
+    disk.fill_up_to(FREE_MIN / 2).await?;
     let refused = wait_for(
         "a node to refuse writes for want of room",
         STEP_DEADLINE,
@@ -62,7 +61,7 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
     )
     .await;
     let led = ground.store.ready().await;
-    disk.free()?;
+    disk.free().await?;
     refused?;
     let leads = led.map_or_else(|_| "nobody".to_owned(), |leader| format!("n{}", leader + 1));
     Ok(format!(
@@ -121,6 +120,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
         _ => "a sync",
     };
     let before = ground.shims[victim].effects(order)?;
+    ground.excuse(&[victim])?;
     ground.shims[victim].set(order, 1)?;
     let server = ground.server(victim);
     let ended = wait_for("a node whose log failed to end", STEP_DEADLINE, async || {
@@ -129,7 +129,7 @@ pub(super) async fn failing(ground: &mut Ground, victim: usize, order: Order) ->
     .await;
     ground.shims[victim].set(order, 0)?;
     let failed = ground.shims[victim].effects(order)? - before;
-    ground.server(victim).kill()?;
+    ground.end(&[victim]).await?;
     ground.server(victim).start()?;
     ensure!(failed > 0, "{what} was to fail, and none did");
     if ended.is_err() {
@@ -151,7 +151,7 @@ pub(super) async fn clock_jump(
     let before = ground.shims[victim].effects(Order::ClockOffsetS)?;
     ground.shims[victim].set(Order::ClockOffsetS, seconds)?;
     tokio::time::sleep(time).await;
-    ground.server(leader).kill()?;
+    ground.kill(&[leader]).await?;
     tokio::time::sleep(time).await;
     ground.server(leader).start()?;
     let shim = &ground.shims[victim];
@@ -197,18 +197,22 @@ pub(super) async fn damage(
     random: &mut Random,
 ) -> anyhow::Result<String> {
     for attempt in 1..=TRIES {
-        ground.server(victim).kill()?;
-        let said_before = said(ground, victim);
+        ground.kill(&[victim]).await?;
+        let log = &ground.store.servers[victim].start.log;
+        let said_before = said(log).await;
         let folder = ground
             .store
             .config
             .data
             .join(format!("n{}", victim + 1))
             .join("raft/db");
-        let place = spoil(&newest_log(&folder)?, kind, random)?;
+        let mut random = Random::from(random.next());
+        let spoiled = elsewhere(move || spoil(&newest_log(&folder)?, kind, &mut random));
+        let place = spoiled.await?;
         ground.server(victim).start()?;
+        let log = &ground.store.servers[victim].start.log;
         let noticed = wait_for("damage to be noticed", Duration::from_secs(4), async || {
-            (said(ground, victim) > said_before).then_some(())
+            (said(log).await > said_before).then_some(())
         })
         .await;
         if noticed.is_ok() {
@@ -226,9 +230,11 @@ pub(super) async fn damage(
     )
 }
 
-fn said(ground: &Ground, victim: usize) -> usize {
-    let log = std::fs::read_to_string(&ground.store.servers[victim].start.log).unwrap_or_default();
-    log.matches(GONE).count()
+/// How often it has said so, which is looked for in all that it has said.
+async fn said(log: &Path) -> usize {
+    let log = log.to_owned();
+    let said = elsewhere(move || std::fs::read_to_string(log).context("read what a node has said"));
+    said.await.unwrap_or_default().matches(GONE).count()
 }
 
 /// The file that holds the newest entries.

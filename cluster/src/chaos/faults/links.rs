@@ -37,12 +37,10 @@ async fn ensure_carry(wires: &Wires, links: &[(usize, usize)]) -> anyhow::Result
 }
 
 async fn ensure_cut(wires: &Wires, links: &[(usize, usize)]) -> anyhow::Result<()> {
-    for (from, to) in links {
-        ensure!(
-            !wires.reaches(*from, *to).await,
-            "a link was cut, and still carries"
-        );
-    }
+    ensure!(
+        !wires.any_reaches(links).await,
+        "a link was cut, and still carries"
+    );
     Ok(())
 }
 
@@ -56,14 +54,14 @@ pub(super) async fn cut(ground: &Ground, victim: usize) -> anyhow::Result<()> {
     let wires = &ground.wires;
     let links = links_to(victim);
     ensure_carry(wires, &links).await?;
-    wires.cut(victim)?;
+    wires.cut(&[victim]).await?;
     ensure_cut(wires, &links).await
 }
 
 pub(super) async fn cut_off(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
     let cut = cut(ground, victim).await;
     tokio::time::sleep(time).await;
-    ground.wires.heal()?;
+    ground.wires.heal().await?;
     cut?;
     Ok(format!("n{} cut off for {} ms", victim + 1, time.as_millis()))
 }
@@ -78,14 +76,12 @@ pub(super) async fn without_peers(
     let wires = &ground.wires;
     let links = links_to(victim);
     ensure_carry(wires, &links).await?;
-    let deafened = others(victim).try_for_each(|other| {
-        wires.deafen(victim, other)?;
-        wires.deafen(other, victim)
-    });
+    let both_ways = others(victim).flat_map(|other| [(victim, other), (other, victim)]);
+    let deafened = wires.deafen(&both_ways.collect::<Vec<_>>()).await;
     let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time.max(SILENT_AFTER)).await;
     let told = serves_nothing(&client).await;
-    wires.heal()?;
+    wires.heal().await?;
     deafened.and(cut)?;
     told?;
     Ok(format!(
@@ -119,10 +115,10 @@ pub(super) async fn ring(ground: &mut Ground, one: usize, time: Duration) -> any
     let wires = &ground.wires;
     let links = [(other, one)];
     ensure_carry(wires, &links).await?;
-    let deafened = wires.deafen(one, other).and_then(|()| wires.deafen(other, one));
+    let deafened = wires.deafen(&[(one, other), (other, one)]).await;
     let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    wires.heal()?;
+    wires.heal().await?;
     deafened.and(cut)?;
     Ok(format!(
         "n{} and n{} did not see each other for {} ms",
@@ -141,10 +137,10 @@ pub(super) async fn one_way(
     let wires = &ground.wires;
     let links = [(from, to)];
     ensure_carry(wires, &links).await?;
-    wires.deafen(from, to)?;
+    wires.deafen(&links).await?;
     let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    wires.heal()?;
+    wires.heal().await?;
     cut?;
     let (from, to) = (from + 1, to + 1);
     Ok(format!("n{to} did not hear n{from} for {} ms", time.as_millis()))
@@ -154,10 +150,10 @@ pub(super) async fn everybody_alone(ground: &mut Ground, time: Duration) -> anyh
     let wires = &ground.wires;
     let links: Vec<(usize, usize)> = (0..SERVERS).map(|one| (one, (one + 1) % SERVERS)).collect();
     ensure_carry(wires, &links).await?;
-    let parted = (0..SERVERS).try_for_each(|victim| wires.cut(victim));
+    let parted = wires.cut(&[0, 1, 2]).await;
     let cut = ensure_cut(wires, &links).await;
     tokio::time::sleep(time).await;
-    wires.heal()?;
+    wires.heal().await?;
     parted.and(cut)?;
     Ok(format!("everybody alone for {} ms", time.as_millis()))
 }
@@ -165,12 +161,12 @@ pub(super) async fn everybody_alone(ground: &mut Ground, time: Duration) -> anyh
 pub(super) async fn slow(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
     const KILOBITS: u32 = 1500;
     let wires = &ground.wires;
-    let before = wires.trouble(victim)?.held_up;
-    wires.narrow(victim, KILOBITS)?;
+    let before = wires.trouble(victim).await?.held_up;
+    wires.narrow(victim, KILOBITS).await?;
     tokio::time::sleep(time).await;
     let what = "a slow link to hold something up";
-    let held_up = more_than(before, what, || Ok(wires.trouble(victim)?.held_up)).await;
-    wires.heal()?;
+    let held_up = more_than(before, what, async || Ok(wires.trouble(victim).await?.held_up)).await;
+    wires.heal().await?;
     let held_up = held_up?;
     Ok(format!(
         "what reaches n{} went through {KILOBITS} kbit/s; held up {held_up} times",
@@ -181,25 +177,29 @@ pub(super) async fn slow(ground: &mut Ground, victim: usize, time: Duration) -> 
 pub(super) async fn lossy(ground: &mut Ground, victim: usize, time: Duration) -> anyhow::Result<String> {
     let lost = lose(ground, victim).await;
     tokio::time::sleep(time).await;
-    ground.wires.heal()?;
+    ground.wires.heal().await?;
     lost
 }
 
 /// Makes what reaches this node get lost, and sees something lost; whoever calls this heals.
 pub(super) async fn lose(ground: &Ground, victim: usize) -> anyhow::Result<String> {
     let wires = &ground.wires;
-    let before = wires.trouble(victim)?.lost;
-    wires.lose(victim)?;
+    let before = wires.trouble(victim).await?.lost;
+    wires.lose(victim).await?;
     let what = "a lossy link to lose something";
-    more_than(before, what, || Ok(wires.trouble(victim)?.lost)).await?;
+    more_than(before, what, async || Ok(wires.trouble(victim).await?.lost)).await?;
     let what = wires.what_is_lost();
     Ok(format!("{what} to n{} were lost", victim + 1))
 }
 
 /// How much more it became. On a busy machine little is said: the fault lasts until it has had its effect.
-async fn more_than(before: u64, what: &str, count: impl Fn() -> anyhow::Result<u64>) -> anyhow::Result<u64> {
+async fn more_than(
+    before: u64,
+    what: &str,
+    count: impl AsyncFn() -> anyhow::Result<u64>,
+) -> anyhow::Result<u64> {
     wait_for(what, EFFECT_DEADLINE, async || {
-        let more = count().ok()?.saturating_sub(before);
+        let more = count().await.ok()?.saturating_sub(before);
         (more > 0).then_some(more)
     })
     .await

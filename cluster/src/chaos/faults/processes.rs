@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::arena::{SERVERS, wait_for};
 use crate::chaos::ground::Ground;
+use crate::chaos::lives;
 use crate::chaos::random::Random;
 
 const STEP_DEADLINE: Duration = Duration::from_secs(40);
@@ -26,10 +27,8 @@ pub(super) async fn kill(
     const HEARTBEAT_US: u64 = 50_000;
     tokio::time::sleep(Duration::from_micros(random.below(HEARTBEAT_US))).await;
     let down = Duration::from_millis(50 + random.below(1500));
-    for victim in victims {
-        // The kill is waited for, so that it has happened.
-        ground.server(*victim).kill()?;
-    }
+    // It is waited for, so that it has happened.
+    ground.kill(victims).await?;
     tokio::time::sleep(down).await;
     for victim in victims {
         ground.server(*victim).start()?;
@@ -110,8 +109,7 @@ fn processor_time(pid: u32) -> anyhow::Result<Duration> {
 
 pub(super) async fn restart_all(ground: &mut Ground) -> anyhow::Result<String> {
     for victim in 0..SERVERS {
-        ground.server(victim).signal(Signal::TERM)?;
-        ground.server(victim).ended().await?;
+        lives::stop(ground.server(victim)).await?;
         ground.server(victim).start()?;
         ground.store.ready().await?;
     }

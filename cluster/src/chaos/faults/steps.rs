@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::arena::wait_for;
 use crate::chaos::ground::Ground;
+use crate::chaos::lives;
 use crate::chaos::random::Random;
 use crate::chaos::shim::{End, Order};
 
@@ -47,8 +48,12 @@ pub(super) async fn end_at(
         power_of,
     };
     if starts {
-        ground.server(victim).kill()?;
+        ground.kill(&[victim]).await?;
         tokio::time::sleep(DOWN).await;
+    }
+    lives::ensure_lives(ground.server(victim))?;
+    if power_of.is_some() {
+        ground.excuse(&[victim])?;
     }
     let counts = |ground: &Ground| -> anyhow::Result<(u64, u64)> {
         let shim = &ground.shims[victim];
@@ -59,26 +64,24 @@ pub(super) async fn end_at(
     if starts {
         ground.server(victim).start()?;
     }
-    if wait_for_end(ground, victim, PATIENCE).await.is_err() {
-        let any = End {
-            only: "",
-            step: 1,
-            ..end
-        };
-        ground.shims[victim].end_at(any)?;
-        // Whether it ended is seen below, once it surely has.
-        let _ = wait_for_end(ground, victim, DEADLINE).await;
-    }
-    ground.shims[victim].spare()?;
-    ground.server(victim).kill()?;
+    wait_for_step(ground, victim, end).await?;
+    let strayed = ground.server(victim).has_ended() && counts(ground)?.0 == ends;
+    let words = strayed.then(|| ground.server(victim).last_words());
+    ground.end(&[victim]).await?;
     let (ended, lost) = counts(ground)?;
     if lost > losses {
         ground.disks[victim].boot().await?;
     }
     ground.server(victim).start()?;
+    if let Some(words) = words {
+        bail!(
+            "VIOLATION: n{} ended by itself before it came to its step: {words}",
+            victim + 1
+        );
+    }
     ensure!(
         ended == ends + 1,
-        "n{} ended, but not at the step that was meant",
+        "n{} came to no step at which it was to end",
         victim + 1
     );
     ensure!(
@@ -90,6 +93,20 @@ pub(super) async fn end_at(
     let side = if end.behind { "behind" } else { "before" };
     let how = power_of.map_or("was killed", |_disk| "lost its power");
     Ok(format!("n{} {how} {side} {place}", victim + 1))
+}
+
+/// Until it has ended there, or at any other step, where it seldom comes to that one; whether it did is not told.
+async fn wait_for_step(ground: &mut Ground, victim: usize, end: End<'_>) -> anyhow::Result<()> {
+    if wait_for_end(ground, victim, PATIENCE).await.is_err() {
+        let any = End {
+            only: "",
+            step: 1,
+            ..end
+        };
+        ground.shims[victim].end_at(any)?;
+        let _ = wait_for_end(ground, victim, DEADLINE).await;
+    }
+    ground.shims[victim].spare()
 }
 
 async fn wait_for_end(ground: &mut Ground, victim: usize, deadline: Duration) -> anyhow::Result<()> {

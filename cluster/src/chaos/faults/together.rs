@@ -13,7 +13,7 @@ pub(super) async fn kill_while_cut_off(
 ) -> anyhow::Result<String> {
     let cut = links::cut(ground, follower).await;
     let killed = processes::kill(ground, &[leader], random).await;
-    ground.wires.heal()?;
+    ground.wires.heal().await?;
     cut?;
     Ok(format!("{}, with n{} cut off", killed?, follower + 1))
 }
@@ -26,7 +26,7 @@ pub(super) async fn kill_while_lossy(
 ) -> anyhow::Result<String> {
     let lost = links::lose(ground, follower).await;
     let killed = processes::kill(ground, &[leader], random).await;
-    ground.wires.heal()?;
+    ground.wires.heal().await?;
     Ok(format!("{}, while {}", killed?, lost?))
 }
 

@@ -72,7 +72,7 @@ async fn change_everything(ground: &mut Ground, seen: &Seen, told: &mut Told<'_>
         "One client writes and one follows; both know the addresses of all nodes. {killed}, which leads, is killed with kill -9."
     ));
     calm(seen).await?;
-    ground.store.servers[leader].kill()?;
+    ground.store.servers[leader].kill().await?;
     calm(seen).await?;
     let now = ground.client.cluster().await?.leader;
     told.claim(

@@ -128,11 +128,12 @@ impl Kind {
         let follower = (leader + 1 + usize::try_from(random.below(2))?) % SERVERS;
         let either = *random.choose(&[leader, follower]);
         let short = Duration::from_millis(300 + random.below(1700));
+        let third = links::others(leader).find(|other| *other != follower);
         match self {
-            Self::KillLeader => processes::kill(ground, &[leader], random).await,
-            Self::KillFollower => processes::kill(ground, &[follower], random).await,
-            Self::KillTwo => processes::kill(ground, &[leader, follower], random).await,
-            Self::KillAll => processes::kill(ground, &[0, 1, 2], random).await,
+            Self::KillLeader => processes::kill(ground, &[leader], None, random).await,
+            Self::KillFollower => processes::kill(ground, &[follower], None, random).await,
+            Self::KillTwo => processes::kill(ground, &[leader, follower], third, random).await,
+            Self::KillAll => processes::kill(ground, &[0, 1, 2], None, random).await,
             Self::PauseLeader => processes::pause(ground, leader, pause(random)).await,
             Self::PauseFollower => processes::pause(ground, follower, pause(random)).await,
             Self::RollingRestart => processes::restart_all(ground).await,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use kvstore_client::wire::cluster::NewMember;
 use rustix::process::Signal;
 
+use super::links;
 use crate::arena::{SERVERS, wait_for};
 use crate::chaos::ground::Ground;
 use crate::chaos::lives;
@@ -18,10 +19,12 @@ fn names(ground: &Ground, servers: &[usize]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// At any phase of a heartbeat, and for a time in which little or much goes on without them.
+/// At any phase of a heartbeat, and for a time in which little or much goes on without them. Whoever is left without a
+/// majority is asked.
 pub(super) async fn kill(
     ground: &mut Ground,
     victims: &[usize],
+    alone: Option<usize>,
     random: &mut Random,
 ) -> anyhow::Result<String> {
     const HEARTBEAT_US: u64 = 50_000;
@@ -29,10 +32,19 @@ pub(super) async fn kill(
     let down = Duration::from_millis(50 + random.below(1500));
     // It is waited for, so that it has happened.
     ground.kill(victims).await?;
-    tokio::time::sleep(down).await;
+    let killed = Instant::now();
+    let told = match alone {
+        Some(alone) => links::alone(ground, &[alone], down).await,
+        None => {
+            tokio::time::sleep(down).await;
+            Ok(())
+        }
+    };
+    let down = killed.elapsed();
     for victim in victims {
         ground.server(*victim).start()?;
     }
+    told?;
     Ok(format!(
         "kill -9 of {}, down for {} ms",
         names(ground, victims),

@@ -152,7 +152,7 @@ impl Kind {
             Self::LossyLink => links::lossy(ground, either, short).await,
             Self::PowerLossOfOne => disks::power_loss(ground, &[either]).await,
             Self::PowerLossOfAll => disks::power_loss(ground, &[0, 1, 2]).await,
-            Self::DiskFull => disks::full(ground, leader).await,
+            Self::DiskFull => disks::full(ground, (leader, follower), random).await,
             Self::SlowSync => disks::slow_sync(ground, either, short).await,
             Self::FailedSync => disks::failing(ground, either, Order::SyncFails).await,
             Self::FailedWrite => disks::failing(ground, either, Order::WriteFails).await,

@@ -2,7 +2,7 @@
 //! Invariant: an operation is written down once it has ended or is given up, with the moment it began; a violation
 //! that a client sees at once is written down at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,8 @@ pub(super) struct Pages {
     served: BTreeMap<String, Served>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<String>,
-    /// Keys on leases that nobody renews any more, which must go.
-    pub(super) to_go: Vec<String>,
+    /// Keys on leases, which must go, and since when nobody renews them.
+    must_go: BTreeMap<String, u64>,
 }
 
 impl Book {
@@ -96,6 +96,26 @@ impl Book {
         waiting
             .map(|(who, served)| (who.clone(), served.within))
             .collect()
+    }
+
+    /// A key on a lease: whatever becomes of it, it must be gone in the end.
+    pub(super) fn must_go(&self, key: &str) {
+        self.pages().must_go.insert(key.to_owned(), u64::MAX);
+    }
+
+    /// From now on nobody renews the lease of this key.
+    pub(super) fn given_up(&self, key: &str) {
+        let now = self.now();
+        if let Some(since) = self.pages().must_go.get_mut(key) {
+            *since = now;
+        }
+    }
+
+    /// The keys whose leases nobody renews since then, or an earlier moment.
+    pub(super) fn given_up_by(&self, moment: u64) -> BTreeSet<String> {
+        let pages = self.pages();
+        let given_up = pages.must_go.iter().filter(|(_, since)| **since <= moment);
+        given_up.map(|(key, _)| key.clone()).collect()
     }
 
     pub(super) fn record(&self, key: &str, operation: Operation) {

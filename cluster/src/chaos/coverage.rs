@@ -1,16 +1,42 @@
-//! Which of all faults a run has not tried, and whether it may pass without them.
-//! Invariant: a run that was to try everything has passed only if it has; one of which less was asked, or that nobody
-//! who is root has made, says before all else what it did not try.
+//! Which of all faults a run has not tried, how long it waits for their turn, and whether it may pass without them.
+//! Invariant: a run that was to try everything has passed only if it has, and one that was to try certain faults only if
+//! each of them happened that can; one of which less was asked, or that nobody who is root has made, says before all
+//! else what it did not try.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::faults::{ALL, Kind};
 
+/// A fault, and the calm behind it, are over within this on a machine that is busy.
+const TURN_MAX: Duration = Duration::from_secs(20);
+
 /// What was asked of a run.
 pub(super) struct Asked {
     pub(super) kinds: Vec<Kind>,
+    pub(super) demand: Demand,
+}
+
+/// What must have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
     /// All that there is, by root, and for as long as that takes.
-    pub(super) is_everything: bool,
+    Everything,
+    /// Each that was named, if this machine lets us cause it.
+    Named,
+    /// As much as time and machine allow.
+    Anything,
+}
+
+impl Asked {
+    /// Whether there is one more fault to be caused. So many have not had their turn yet: where each must, a slow machine
+    /// gets the time for that, but not without end.
+    pub(super) fn goes_on(&self, lasted: Duration, time: Duration, untried: usize) -> bool {
+        let turns = u32::try_from(self.kinds.len()).unwrap_or(u32::MAX);
+        let waits = self.demand != Demand::Anything && untried > 0;
+        lasted < time || (waits && lasted < time.saturating_add(TURN_MAX.saturating_mul(turns)))
+    }
 }
 
 /// The kinds of fault that never happened, by why.
@@ -52,8 +78,12 @@ impl Untried {
     }
 
     /// `left_out` is what this machine does not let us do, also where another way was found.
-    pub(super) fn may_pass(&self, asked: &Asked, left_out: &[String]) -> bool {
-        !asked.is_everything || (self.count() == 0 && left_out.is_empty())
+    pub(super) fn may_pass(&self, demand: Demand, left_out: &[String]) -> bool {
+        match demand {
+            Demand::Everything => self.count() == 0 && left_out.is_empty(),
+            Demand::Named => self.not_reached.is_empty(),
+            Demand::Anything => true,
+        }
     }
 
     /// The first line of every verdict.
@@ -85,37 +115,52 @@ impl Untried {
 mod tests {
     use super::*;
 
-    fn asked(kinds: &[Kind], is_everything: bool) -> Asked {
+    fn asked(kinds: &[Kind], demand: Demand) -> Asked {
         let kinds = kinds.to_vec();
-        Asked { kinds, is_everything }
+        Asked { kinds, demand }
     }
 
     #[test]
     fn a_run_that_was_to_try_everything_passes_only_if_it_has() {
-        let everything = asked(&ALL, true);
+        let everything = asked(&ALL, Demand::Everything);
         let all = Untried::of(&everything, &ALL, &ALL);
-        assert!(all.may_pass(&everything, &[]));
+        assert!(all.may_pass(Demand::Everything, &[]));
         assert_eq!(
             all.summary(true, &[]),
             "passed: each of 34 kinds of fault happened"
         );
         // Links that are proxies cause each kind, but not in each way.
-        assert!(!all.may_pass(&everything, &["packets that get lost".to_owned()]));
+        assert!(!all.may_pass(Demand::Everything, &["packets that get lost".to_owned()]));
         let last = [ALL[33]];
         let late = Untried::of(&everything, &ALL, &ALL[..33]);
         assert_eq!(late.not_reached, last);
-        assert!(!late.may_pass(&everything, &[]));
+        assert!(!late.may_pass(Demand::Everything, &[]));
         let left = Untried::of(&everything, &ALL[..33], &ALL[..33]);
         assert_eq!(left.impossible, last);
-        assert!(!left.may_pass(&everything, &[]));
+        assert!(!left.may_pass(Demand::Everything, &[]));
+    }
+
+    #[test]
+    fn a_run_passes_only_if_each_fault_that_was_named_happened() {
+        let named = asked(&ALL[..3], Demand::Named);
+        let left_out = ["full disks: they need root".to_owned()];
+        let all = Untried::of(&named, &ALL, &ALL[..3]);
+        assert!(all.may_pass(Demand::Named, &left_out));
+        let late = Untried::of(&named, &ALL, &ALL[..2]);
+        assert_eq!(late.not_reached, [ALL[2]]);
+        assert!(!late.may_pass(Demand::Named, &left_out));
+        // What nobody can do here, nobody waits for; it is said.
+        let left = Untried::of(&named, &ALL[..2], &ALL[..2]);
+        assert!(left.may_pass(Demand::Named, &left_out));
+        assert!(left.summary(true, &[]).contains("not possible here: kill-two"));
     }
 
     #[test]
     fn a_run_that_was_asked_for_less_says_what_it_did_not_try() {
-        let less = asked(&ALL[..32], false);
+        let less = asked(&ALL[..32], Demand::Anything);
         let left_out = ["full disks: they need root".to_owned()];
         let untried = Untried::of(&less, &ALL[..31], &ALL[..30]);
-        assert!(untried.may_pass(&less, &left_out));
+        assert!(untried.may_pass(Demand::Anything, &left_out));
         assert_eq!(
             untried.summary(true, &left_out),
             "passed, as far as it went: 4 of 34 kinds of fault were not tried; not asked for: starved, bad-guests; \
@@ -126,5 +171,23 @@ mod tests {
                 .summary(false, &left_out)
                 .starts_with("not passed; 4 of 34")
         );
+    }
+
+    #[test]
+    fn a_run_goes_on_until_each_fault_had_its_turn_but_not_without_end() {
+        const TIME: Duration = Duration::from_secs(6);
+        let named = asked(&ALL[..2], Demand::Named);
+        assert!(named.goes_on(Duration::ZERO, TIME, 0));
+        assert!(!named.goes_on(TIME, TIME, 0));
+        assert!(named.goes_on(TIME, TIME, 1));
+        assert!(
+            named.goes_on(Duration::ZERO, Duration::ZERO, 2),
+            "none has happened"
+        );
+        let last = TIME + 2 * TURN_MAX;
+        assert!(named.goes_on(last.saturating_sub(Duration::from_millis(1)), TIME, 1));
+        assert!(!named.goes_on(last, TIME, 1));
+        assert!(asked(&ALL, Demand::Everything).goes_on(last, TIME, 1));
+        assert!(!asked(&ALL, Demand::Anything).goes_on(TIME, TIME, 33));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::power::pull_the_plug;
 use crate::arena::{elsewhere, wait_for, within_time};
@@ -51,7 +52,7 @@ impl Disk {
         Ok(folder.dev())
     }
 
-    /// Takes up all room but so much.
+    /// Takes up all room but so much, and when it is called again, what was given up meanwhile.
     pub(super) async fn fill_up_to(&self, left_bytes: u64) -> anyhow::Result<()> {
         self.elsewhere(move |device| device.fill_up_to(left_bytes)).await
     }
@@ -138,10 +139,20 @@ impl Device {
     }
 
     fn fill_up_to(&self, left_bytes: u64) -> anyhow::Result<()> {
-        let ballast = File::create(self.mounted.join(BALLAST)).context("fill a disk")?;
+        let path = self.mounted.join(BALLAST);
+        let ballast = File::options().create(true).append(true).open(path);
+        let ballast = ballast.context("fill a disk")?;
+        let length = ballast.metadata().context("look at a disk")?.len();
         let stat = rustix::fs::statvfs(&self.mounted).context("look at a disk")?;
         let room = (stat.f_bavail * stat.f_frsize).saturating_sub(left_bytes);
-        rustix::fs::fallocate(&ballast, FallocateFlags::empty(), 0, room).context("fill a disk")
+        if room == 0 {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&ballast, FallocateFlags::empty(), length, room) {
+            // The node has taken it first.
+            Err(Errno::NOSPC) => Ok(()),
+            filled => filled.context("fill a disk"),
+        }
     }
 
     fn free(&self) -> anyhow::Result<()> {
@@ -195,5 +206,23 @@ mod tests {
         booted.unwrap();
         assert!(turns > 1, "others got {turns} turns");
         assert!(disk.data().is_dir(), "what was synced is gone");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_filled_to_the_last_byte_takes_nothing_until_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(disk) = Disk::new(folder.path(), "disk") else {
+            return;
+        };
+        let write = |name: &str| std::fs::write(disk.data().join(name), [1; 1 << 16]);
+        write("given-up").unwrap();
+        disk.fill_up_to(0).await.unwrap();
+        let full = std::io::ErrorKind::StorageFull;
+        assert_eq!(write("a").unwrap_err().kind(), full);
+        std::fs::remove_file(disk.data().join("given-up")).unwrap();
+        disk.fill_up_to(0).await.unwrap();
+        assert_eq!(write("b").unwrap_err().kind(), full);
+        disk.free().await.unwrap();
+        write("b").unwrap();
     }
 }

@@ -4,6 +4,7 @@
 mod disks;
 mod guests;
 mod links;
+mod overload;
 mod processes;
 mod steps;
 mod together;
@@ -127,16 +128,17 @@ impl Kind {
         let follower = (leader + 1 + usize::try_from(random.below(2))?) % SERVERS;
         let either = *random.choose(&[leader, follower]);
         let short = Duration::from_millis(300 + random.below(1700));
+        let third = links::others(leader).find(|other| *other != follower);
         match self {
-            Self::KillLeader => processes::kill(ground, &[leader], random).await,
-            Self::KillFollower => processes::kill(ground, &[follower], random).await,
-            Self::KillTwo => processes::kill(ground, &[leader, follower], random).await,
-            Self::KillAll => processes::kill(ground, &[0, 1, 2], random).await,
+            Self::KillLeader => processes::kill(ground, &[leader], None, random).await,
+            Self::KillFollower => processes::kill(ground, &[follower], None, random).await,
+            Self::KillTwo => processes::kill(ground, &[leader, follower], third, random).await,
+            Self::KillAll => processes::kill(ground, &[0, 1, 2], None, random).await,
             Self::PauseLeader => processes::pause(ground, leader, pause(random)).await,
             Self::PauseFollower => processes::pause(ground, follower, pause(random)).await,
             Self::RollingRestart => processes::restart_all(ground).await,
             Self::Membership => processes::leave_and_come_back(ground, either).await,
-            Self::Overload => processes::overload(ground).await,
+            Self::Overload => overload::flood(ground).await,
             Self::LeaderCutOff => links::cut_off(ground, leader, short).await,
             Self::FollowerCutOff => links::cut_off(ground, follower, short).await,
             Self::LeaderWithoutPeers => links::without_peers(ground, leader, short).await,
@@ -150,7 +152,7 @@ impl Kind {
             Self::LossyLink => links::lossy(ground, either, short).await,
             Self::PowerLossOfOne => disks::power_loss(ground, &[either]).await,
             Self::PowerLossOfAll => disks::power_loss(ground, &[0, 1, 2]).await,
-            Self::DiskFull => disks::full(ground, leader).await,
+            Self::DiskFull => disks::full(ground, (leader, follower), random).await,
             Self::SlowSync => disks::slow_sync(ground, either, short).await,
             Self::FailedSync => disks::failing(ground, either, Order::SyncFails).await,
             Self::FailedWrite => disks::failing(ground, either, Order::WriteFails).await,

@@ -2,6 +2,7 @@
 //! Invariant: "in time" counts from before a renewal that succeeded was sent, so that the store had no right to end it,
 //! nor to know nothing of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,15 @@ use super::book::Book;
 use super::random::Random;
 use super::sent::Fate;
 use super::served::SERVED;
+use crate::arena::wait_for;
 
+const PREFIX: &str = "chaos/lease/";
 const HOLDERS: u64 = 3;
 const TTL: Duration = Duration::from_secs(2);
 const RENEW_EVERY: Duration = Duration::from_millis(300);
 const RENEWALS_MAX: u64 = 10;
+/// Leases run out in full after the last change of leader; on a busy machine the next leader takes its time.
+pub(super) const GONE: Duration = Duration::from_secs(20);
 
 pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
     for number in 0..HOLDERS {
@@ -34,6 +39,36 @@ pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u6
     }
 }
 
+/// Waits until none of these keys is there, whose leases nobody renews.
+pub(super) async fn run_out(
+    client: &KvClient,
+    book: &Book,
+    keys: &BTreeSet<String>,
+    (after, deadline): (&str, Duration),
+) {
+    if keys.is_empty() {
+        return;
+    }
+    let mut left = Err("nobody has told which keys there are".to_owned());
+    let gone = wait_for("keys whose leases ran out to go", deadline, async || {
+        let there = client.scan(PREFIX).await;
+        left = match there {
+            Ok(there) => {
+                let there = there.kvs.into_iter().map(|kv| kv.key);
+                Ok(there.filter(|key| keys.contains(key)).collect::<Vec<_>>())
+            }
+            Err(error) => Err(format!("{error:?}")),
+        };
+        matches!(&left, Ok(left) if left.is_empty()).then_some(())
+    });
+    if gone.await.is_err() {
+        book.violation(format!(
+            "{} s after {after} a key has outlived its lease, which nobody renews any more: {left:?}",
+            deadline.as_secs()
+        ));
+    }
+}
+
 struct Holder {
     name: String,
     number: u64,
@@ -48,12 +83,13 @@ impl Holder {
             if self.tasks.is_stopping() {
                 return;
             }
-            let key = format!("chaos/lease/{}/{round:05}", self.number);
+            let key = format!("{PREFIX}{}/{round:05}", self.number);
             let renewals = 1 + random.below(RENEWALS_MAX);
             tokio::select! {
                 () = self.hold(&key, renewals) => {}
                 () = self.tasks.stopping() => return,
             }
+            self.book.given_up(&key);
         }
     }
 
@@ -66,8 +102,7 @@ impl Holder {
                 return tokio::time::sleep(RENEW_EVERY).await;
             }
         };
-        // Whatever becomes of the put, the key must be gone in the end.
-        self.book.pages().to_go.push(key.to_owned());
+        self.book.must_go(key);
         let options = PutOptions {
             lease: Some(lease.id),
             ..PutOptions::default()
@@ -123,10 +158,65 @@ fn may_be_told(error: &Error, age: Option<Duration>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::State;
+    use axum::routing::get;
+    use axum::{Json, Router};
     use kvstore_client::Trouble;
     use kvstore_client::wire::problem::Problem;
+    use service::serve::{Limits, serve};
+    use tokio::net::TcpListener;
 
     use super::*;
+
+    const HELD: &str = "chaos/lease/0/00001";
+    const GIVEN_UP: &str = "chaos/lease/0/00000";
+
+    /// A client of a node that has these two keys and no other.
+    async fn client(tasks: &Tasks) -> KvClient {
+        let kvs = [GIVEN_UP, HELD].map(|key| serde_json::json!({"key": key, "value": "held"}));
+        let page = serde_json::json!({"revision": 9, "kvs": kvs, "count": 2, "more": false});
+        let keys = get(async |State(page): State<serde_json::Value>| Json(page));
+        let app = Router::new().route("/v1/kv", keys).with_state(page);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tasks.spawn("node", serve(listener, app, Limits::default(), tasks.clone()));
+        KvClient::builder([address]).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_outlives_its_lease_is_named_with_the_fault_that_it_outlived() {
+        let (tasks, book) = (Tasks::new(), Book::new());
+        let client = client(&tasks).await;
+        book.must_go(GIVEN_UP);
+        book.given_up(GIVEN_UP);
+        book.must_go(HELD);
+        let fault = book.now();
+        let keys = book.given_up_by(fault);
+        let after = ("the fault kill-leader", Duration::ZERO);
+        run_out(&client, &book, &keys, after).await;
+        let told = book.pages().violations.join("\n");
+        assert!(told.contains("after the fault kill-leader"), "{told}");
+        assert!(told.contains(GIVEN_UP) && !told.contains(HELD), "{told}");
+        tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_held_may_stay_and_others_are_gone() {
+        let (tasks, book) = (Tasks::new(), Book::new());
+        let client = client(&tasks).await;
+        book.must_go(HELD);
+        book.must_go("chaos/lease/1/00000");
+        book.given_up("chaos/lease/1/00000");
+        let keys = book.given_up_by(book.now());
+        assert_eq!(keys.len(), 1);
+        run_out(&client, &book, &keys, ("the fault kill-leader", GONE)).await;
+        // Who gives one up while a fault lasts may have renewed it a moment before.
+        assert!(book.given_up_by(0).is_empty());
+        assert!(book.pages().violations.is_empty());
+        // In the end all must go, those too that were held until then.
+        assert_eq!(book.given_up_by(u64::MAX).len(), 2);
+        tasks.stop();
+    }
 
     fn problem(code: &str) -> Box<Problem> {
         let code = code.to_owned();

@@ -1,7 +1,7 @@
 //! `menagerie chaos`: three nodes, on disks and in a network of their own where that can be had, clients at work, and
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
-//! client that is not served again after one; and if it was to try everything, only if it has.
+//! client that is not served again after one, or a lease that outlives it; and only if all happened that must.
 //! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and `stage`
 //! who works on it; `book` is what clients were told.
 
@@ -36,13 +36,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
+use kvstore_client::KvClient;
 use serde::Serialize;
 use service::tasks::Tasks;
 
 use crate::cli::finite;
 use crate::context::{Context, block_on, until_interrupted};
 use book::Book;
-use coverage::{Asked, Untried};
+use coverage::{Asked, Demand, Untried};
 use faults::{ALL, Kind};
 use ground::Ground;
 use random::Random;
@@ -62,10 +63,10 @@ pub(crate) struct Chaos {
     /// What the order and the details of the faults follow from [default: a new one, which is told]
     #[arg(long)]
     seed: Option<u64>,
-    /// How long faults are caused; fractions will do
+    /// How long faults are caused, at least; fractions will do
     #[arg(long, default_value_t = MINUTES, value_parser = finite)]
     minutes: f64,
-    /// Only these faults, such as kill-leader,ring
+    /// Only these faults, and each of them, such as kill-leader,ring
     #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
     only: Vec<String>,
     /// Break only what somebody who is not root can: links are proxies, and disks are left alone
@@ -190,12 +191,15 @@ impl Chaos {
             )));
         }
         let is_wanted = |kind: &Kind| self.only.is_empty() || self.only.contains(&kind.word());
+        let may_do_all = !self.no_root && rustix::process::geteuid().is_root();
+        let demand = match (self.only.is_empty(), may_do_all && self.minutes >= MINUTES) {
+            (false, _) => Demand::Named,
+            (true, true) => Demand::Everything,
+            (true, false) => Demand::Anything,
+        };
         Ok(Asked {
             kinds: ALL.into_iter().filter(is_wanted).collect(),
-            is_everything: self.only.is_empty()
-                && !self.no_root
-                && self.minutes >= MINUTES
-                && rustix::process::geteuid().is_root(),
+            demand,
         })
     }
 
@@ -236,9 +240,15 @@ impl Chaos {
     }
 }
 
-/// Nothing is broken meanwhile, so everybody must be served.
-async fn calm(book: &Book, after: &str) {
-    tokio::join!(tokio::time::sleep(CALM), served::everybody(book, after));
+/// Nothing is broken meanwhile, so everybody must be served, and leases must run out that nobody has renewed since the
+/// fault began.
+async fn calm(client: &KvClient, book: &Book, (after, since): (&str, u64)) {
+    let given_up = book.given_up_by(since);
+    tokio::join!(
+        tokio::time::sleep(CALM),
+        served::everybody(book, after),
+        leases::run_out(client, book, &given_up, (after, leases::GONE)),
+    );
 }
 
 struct Run {
@@ -251,8 +261,8 @@ struct Run {
 }
 
 impl Run {
-    /// Every kind once, in an order that follows from the seed, then again, until the time is over; where all were asked
-    /// for, a slow machine gets twice the time to try each once.
+    /// Every kind once, in an order that follows from the seed, then again, until the time is over and each that must has
+    /// had its turn.
     async fn break_everything(
         &mut self,
         ground: &mut Ground,
@@ -260,27 +270,28 @@ impl Run {
         time: Duration,
         progress: &ProgressBar,
     ) -> anyhow::Result<()> {
-        let mut left: Vec<Kind> = Vec::new();
-        let mut rounds = 0;
-        let patience = if self.asked.is_everything { time * 2 } else { time };
-        calm(book, "the begin").await;
+        let mut left = self.kinds.clone();
+        let mut untried = left.len();
+        calm(&ground.client, book, ("the begin", 0)).await;
         // What it took until everybody was at work is no time in which anything is broken.
         let begin = book.elapsed();
         let lasted = || book.elapsed().saturating_sub(begin);
-        while lasted() < time || (rounds == 1 && !left.is_empty() && lasted() < patience) {
+        while self.asked.goes_on(lasted(), time, untried) {
             if left.is_empty() {
                 left.clone_from(&self.kinds);
-                rounds += 1;
             }
+            untried = untried.saturating_sub(1);
             let chosen = usize::try_from(self.random.below(left.len() as u64))?;
             let kind = left.swap_remove(chosen);
             // Each fault has numbers of its own, so that how one went does not change the next.
             let mut random = Random::from(self.random.next());
+            let since = book.now();
             if !self.fault(kind, ground, book, &mut random).await {
                 break;
             }
             progress.set_position(lasted().as_secs());
-            calm(book, &format!("the fault {}", kind.word())).await;
+            let after = format!("the fault {}", kind.word());
+            calm(&ground.client, book, (&after, since)).await;
         }
         Ok(())
     }
@@ -341,7 +352,7 @@ impl Run {
         let passed = violations.is_empty()
             && self.not_caused.is_empty()
             && !happened.is_empty()
-            && untried.may_pass(&self.asked, &ground.left_out);
+            && untried.may_pass(self.asked.demand, &ground.left_out);
         Verdict {
             summary: untried.summary(passed, &ground.left_out),
             passed,

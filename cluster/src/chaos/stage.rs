@@ -1,6 +1,6 @@
 //! Who works on the store while it is broken, and who watches.
-//! Invariant: whoever begins to work is expected to be served again after each fault, and so is each node's reader;
-//! a check of everybody that knew only some of them would pass over the rest.
+//! Invariant: whoever begins to work or to watch is expected to be served again after each fault, and so is each node's
+//! reader; a check of everybody that knew only some of them would pass over the rest.
 
 use std::sync::Arc;
 
@@ -82,12 +82,14 @@ fn set_to_work(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::arena::free_address;
     use crate::chaos::checkouts::Market;
 
     #[tokio::test]
-    async fn everybody_who_works_is_expected_to_be_served_again() {
+    async fn everybody_who_works_or_watches_is_expected_to_be_served_again() {
         let (book, tasks) = (Arc::new(Book::new()), Tasks::new());
         // Nobody is there; who is expected must not depend on anybody's answer.
         let nodes: Vec<String> = (0..3).map(|_| free_address().unwrap()).collect();
@@ -100,6 +102,9 @@ mod tests {
             cards: vec!["2".to_owned()],
         };
         market.open(&tasks, &book);
+        let client = client.with_deadline(Duration::from_millis(20));
+        let watcher = Watcher::start("n1".to_owned(), &client, 1, &tasks, &book).await;
+        assert!(watcher.is_err(), "nobody is there to be watched");
         tasks.stop();
         let expected = book.not_served_since(u64::MAX);
         let expected: Vec<String> = expected.into_iter().map(|(who, _)| who).collect();
@@ -131,6 +136,7 @@ mod tests {
                 "reads of n1",
                 "reads of n2",
                 "reads of n3",
+                "watch on n1",
             ]
         );
     }

@@ -12,13 +12,12 @@ use super::book::Book;
 use super::clients::{PREFIX, number};
 use super::exposed;
 use super::ground::Ground;
+use super::leases;
 use super::linear::{self, Did, Fault, Operation};
 use super::order;
 use super::watchers::Watcher;
 use crate::arena::{SERVERS, wait_for};
 
-/// Leases run out in full after the last change of leader.
-const LEASES_GONE: Duration = Duration::from_secs(20);
 /// More than all steps may take together that do not depend on how long the run was.
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
@@ -38,14 +37,9 @@ const NEEDED: [&str; 10] = [
 
 pub(super) async fn verify(ground: &Ground, stage: &Stage) {
     let book = &stage.book;
-    let to_go: BTreeSet<String> = book.pages().to_go.iter().cloned().collect();
-    let gone = wait_for("keys whose leases ran out to go", LEASES_GONE, async || {
-        let left = ground.client.scan("chaos/lease/").await.ok()?;
-        (!left.kvs.iter().any(|kv| to_go.contains(&kv.key))).then_some(())
-    });
-    if gone.await.is_err() {
-        book.violation("a key outlived its lease by far".to_owned());
-    }
+    // Nobody renews any of them any more.
+    let keys = book.given_up_by(u64::MAX);
+    leases::run_out(&ground.client, book, &keys, ("the end", leases::GONE)).await;
     // How long that may take depends on how many orders there are.
     stage.checkouts.judge(book).await;
     let judged = async {

@@ -10,6 +10,7 @@ use service::tasks::Tasks;
 
 use super::book::{Book, Pages};
 use super::money;
+use super::served::SERVED;
 
 /// Of one revision: each key with its value, or that it was deleted.
 type Changes = Vec<(String, Option<String>)>;
@@ -40,12 +41,18 @@ impl Watcher {
             name,
             seen: Arc::default(),
         };
+        book.expects(&watcher.to_be_served(), SERVED);
         let stream = client
             .watch(WatchRequest::prefix(super::clients::PREFIX).from(from))
             .await?;
         let (this, book) = (watcher.clone(), Arc::clone(book));
         tasks.spawn("chaos watcher", this.follow(stream, book, tasks.clone()));
         Ok(watcher)
+    }
+
+    /// How it is called among those who are to be served.
+    fn to_be_served(&self) -> String {
+        format!("watch on {}", self.name)
     }
 
     async fn follow(self, mut stream: WatchStream, book: Arc<Book>, tasks: Tasks) {
@@ -83,6 +90,7 @@ impl Watcher {
         if let Err(fault) = self.take(batch.revision, events.collect()) {
             book.violation(fault);
         }
+        book.served(&self.to_be_served());
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -225,21 +233,27 @@ mod tests {
         watcher.take(6, vec![put("chaos/account/1", "2")]).unwrap_err();
     }
 
-    #[tokio::test]
-    async fn what_a_node_tells_again_is_found_though_it_is_handed_on_once() {
-        let put = |revision: u64| {
-            let data = serde_json::json!({"key": "chaos/r/1", "value": "1", "mod_revision": revision});
-            format!("id: {revision}\nevent: put\ndata: {data}\n\n")
-        };
+    /// Watches a node that tells this, again and again.
+    async fn watching(told: String) -> (Watcher, Arc<Book>, Tasks) {
         let app = Router::new().route("/v1/watch", get(async |State(text): State<String>| text));
-        let app = app.with_state([put(5), put(5), put(6)].concat());
+        let app = app.with_state(told);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tasks, book) = (Tasks::new(), Arc::new(Book::new()));
         tasks.spawn("node", serve(listener, app, Limits::default(), tasks.clone()));
         let client = KvClient::builder([address]).build().unwrap();
         let watcher = Watcher::start("n1".to_owned(), &client, 5, &tasks, &book);
-        let watcher = watcher.await.unwrap();
+        (watcher.await.unwrap(), book, tasks)
+    }
+
+    fn event(revision: u64) -> String {
+        let data = serde_json::json!({"key": "chaos/r/1", "value": "1", "mod_revision": revision});
+        format!("id: {revision}\nevent: put\ndata: {data}\n\n")
+    }
+
+    #[tokio::test]
+    async fn what_a_node_tells_again_is_found_though_it_is_handed_on_once() {
+        let (watcher, book, tasks) = watching([event(5), event(5), event(6)].concat()).await;
         let found = wait_for("a violation", Duration::from_secs(10), async || {
             book.pages().violations.first().cloned()
         });
@@ -249,6 +263,23 @@ mod tests {
             "{found}"
         );
         assert_eq!(watcher.by_key()["chaos/r/1"].len(), 2);
+        tasks.stop();
+    }
+
+    #[tokio::test]
+    async fn who_watches_is_served_by_what_it_hears_and_not_by_being_connected() {
+        let (_silent, book, tasks) = watching(String::new()).await;
+        let missed = |book: &Book| -> Vec<String> {
+            let missed = book.not_served_since(0);
+            missed.into_iter().map(|(who, _)| who).collect()
+        };
+        assert_eq!(missed(&book), ["watch on n1"]);
+        tasks.stop();
+        let (_heard, book, tasks) = watching(event(5)).await;
+        let served = wait_for("a watch to be served", Duration::from_secs(10), async || {
+            missed(&book).is_empty().then_some(())
+        });
+        served.await.unwrap();
         tasks.stop();
     }
 

@@ -60,6 +60,24 @@ async fn nodes_that_end_at_every_step_lose_nothing() {
     }
 }
 
+/// The leader's disk until it takes no writes, and a follower's to the last byte, which mostly ends it.
+#[tokio::test]
+async fn disks_that_fill_up_break_nothing() {
+    /// By which the first two are not of the same kind.
+    const SEED: &str = "3";
+    let cluster = Cluster::new(1);
+    let only = ["--only", "disk-full", "--minutes", "1", "--seed", SEED];
+    let arguments = [&["--json", "chaos"][..], &only].concat();
+    let verdict = cluster.run(&arguments).await.json();
+    assert_eq!(verdict["passed"], true, "{verdict}");
+    assert_eq!(verdict["left_out"], serde_json::json!([]), "{verdict}");
+    let events = verdict["events"].as_array().unwrap();
+    for words in ["was full, and it refused writes", "was full to the last byte"] {
+        let happened = |event: &serde_json::Value| event["what"].as_str().unwrap().contains(words);
+        assert!(events.iter().any(happened), "{verdict}");
+    }
+}
+
 /// The step and its path, without the numbers of files.
 fn place(what: &serde_json::Value) -> String {
     let what = what.as_str().unwrap();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
 use futures_util::future::join_all;
+use hyper::{Method, Uri};
 
 use crate::arena::{elsewhere, wait_for};
 use crate::bench::{Connection, Outcome, uri};
@@ -16,6 +18,8 @@ use crate::chaos::random::Random;
 use crate::chaos::shim::{Order, Shim};
 
 const STEP_DEADLINE: Duration = Duration::from_secs(30);
+/// A log has some room reserved, so that a node may go on for a while; a snapshot, due every few seconds, has none.
+const WITHOUT_ROOM: Duration = Duration::from_secs(15);
 /// What a node says that knows less than it once acknowledged.
 const GONE: &str = "are gone: this node neither votes nor leads";
 const TRIES: usize = 4;
@@ -39,25 +43,28 @@ pub(super) async fn power_loss(ground: &mut Ground, victims: &[usize]) -> anyhow
     Ok(format!("power loss of {}", names.join(", ")))
 }
 
+/// Every other time to the last byte.
+pub(super) async fn full(
+    ground: &mut Ground,
+    (leader, follower): (usize, usize),
+    random: &mut Random,
+) -> anyhow::Result<String> {
+    if random.below(2) == 1 {
+        full_to_the_last_byte(ground, follower).await
+    } else {
+        almost_full(ground, leader).await
+    }
+}
+
 /// The others have room, so that the lead goes to one of them; its own clients are told.
-pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
-    const FULL: u16 = 507;
-    // Not by a client that would go to whoever leads next.
-    let connection = Connection::new(ground.store.token(), Duration::from_millis(500))?;
-    let endpoint = &ground.store.endpoints()[victim];
-    let url = uri(&format!("http://{endpoint}/v1/kv/chaos-full"))?;
+async fn almost_full(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
+    let asker = Asker::of(ground, victim)?;
     let disk = &ground.disks[victim];
     disk.fill_up_to(FREE_MIN / 2).await?;
     let refused = wait_for(
         "a node to refuse writes for want of room",
         STEP_DEADLINE,
-        async || {
-            let value = Some(bytes::Bytes::from_static(b"x"));
-            let put = connection
-                .send(hyper::Method::PUT, url.clone(), value, None)
-                .await;
-            (put == Outcome::Refused(FULL)).then_some(())
-        },
+        async || asker.is_refused().await.then_some(()),
     )
     .await;
     let led = ground.store.ready().await;
@@ -68,6 +75,83 @@ pub(super) async fn full(ground: &mut Ground, victim: usize) -> anyhow::Result<S
         "the disk of n{} was full, and it refused writes; then {leads} led",
         victim + 1
     ))
+}
+
+/// Others go on and send it what it cannot store. It may end by that, and must come back once there is room.
+async fn full_to_the_last_byte(ground: &mut Ground, victim: usize) -> anyhow::Result<String> {
+    let asker = Asker::of(ground, victim)?;
+    ground.excuse(&[victim])?;
+    let mut is_refused = false;
+    let ended = wait_for("a node without room to end", WITHOUT_ROOM, async || {
+        // Also what the node itself has given up meanwhile.
+        ground.disks[victim].fill_up_to(0).await.ok()?;
+        let has_ended = ground.server(victim).has_ended();
+        is_refused |= !has_ended && asker.is_refused().await;
+        has_ended.then_some(())
+    })
+    .await;
+    ground.disks[victim].free().await?;
+    // What began to end while there was no room may be at it still.
+    let has_ended = ended.is_ok() || !goes_on(ground, victim).await?;
+    // Who lived through it begins anew too: what failed for want of room may be the end of it at any later time.
+    ground.end(&[victim]).await?;
+    ground.server(victim).start()?;
+    ensure!(
+        has_ended || is_refused,
+        "the disk of n{} was full to the last byte, and it neither ended nor refused a write",
+        victim + 1
+    );
+    let how = if has_ended {
+        "and it ended"
+    } else {
+        "it refused writes, and went on until it was killed"
+    };
+    Ok(format!(
+        "the disk of n{} was full to the last byte, {how}",
+        victim + 1
+    ))
+}
+
+/// Whether a node that has room again is well again without having ended.
+async fn goes_on(ground: &mut Ground, victim: usize) -> anyhow::Result<bool> {
+    const LOOK: Duration = Duration::from_secs(2);
+    let lives = wait_for("a node that has room again", STEP_DEADLINE, async || {
+        if ground.server(victim).has_ended() {
+            return Some(false);
+        }
+        let ready = tokio::time::timeout(LOOK, ground.store.ready()).await;
+        matches!(ready, Ok(Ok(_leader))).then_some(true)
+    });
+    lives.await.with_context(|| {
+        format!(
+            "VIOLATION: n{} has room again, and has neither ended nor become ready",
+            victim + 1
+        )
+    })
+}
+
+/// Asks one node to write, and not by a client that would go to whoever leads next.
+struct Asker {
+    connection: Connection,
+    url: Uri,
+}
+
+impl Asker {
+    fn of(ground: &Ground, victim: usize) -> anyhow::Result<Self> {
+        let endpoint = &ground.store.endpoints()[victim];
+        Ok(Self {
+            connection: Connection::new(ground.store.token(), Duration::from_millis(500))?,
+            url: uri(&format!("http://{endpoint}/v1/kv/chaos-full"))?,
+        })
+    }
+
+    /// For want of room.
+    async fn is_refused(&self) -> bool {
+        const FULL: u16 = 507;
+        let value = Some(Bytes::from_static(b"x"));
+        let put = self.connection.send(Method::PUT, self.url.clone(), value, None);
+        put.await == Outcome::Refused(FULL)
+    }
 }
 
 /// Syncs of one node take longer.

@@ -1,9 +1,11 @@
 //! What happens to links: cut both ways or one way, slow, lossy.
-//! Invariant: that a link was cut is seen by trying to connect through it, and all links carry again at the end.
+//! Invariant: that a link was cut is seen by trying to connect through it, and all links carry again at the end. A node
+//! that is left without a majority, by whichever fault, and that its clients reach, is asked what it tells them.
 
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use futures_util::future::join_all;
 
 use crate::arena::{SERVERS, wait_for};
 use crate::chaos::ground::Ground;
@@ -20,7 +22,7 @@ const ALONE: Duration = Duration::from_secs(5);
 const CARRY_DEADLINE: Duration = Duration::from_secs(3);
 const EFFECT_DEADLINE: Duration = Duration::from_secs(20);
 
-fn others(server: usize) -> impl Iterator<Item = usize> {
+pub(super) fn others(server: usize) -> impl Iterator<Item = usize> {
     (0..SERVERS).filter(move |other| *other != server)
 }
 
@@ -72,15 +74,13 @@ pub(super) async fn without_peers(
     victim: usize,
     time: Duration,
 ) -> anyhow::Result<String> {
-    let client = ground.only(victim)?.with_deadline(TRY);
     let wires = &ground.wires;
     let links = links_to(victim);
     ensure_carry(wires, &links).await?;
     let both_ways = others(victim).flat_map(|other| [(victim, other), (other, victim)]);
     let deafened = wires.deafen(&both_ways.collect::<Vec<_>>()).await;
     let cut = ensure_cut(wires, &links).await;
-    tokio::time::sleep(time.max(SILENT_AFTER)).await;
-    let told = serves_nothing(&client).await;
+    let told = alone(ground, &[victim], time).await;
     wires.heal().await?;
     deafened.and(cut)?;
     told?;
@@ -89,6 +89,17 @@ pub(super) async fn without_peers(
         victim + 1,
         time.as_millis()
     ))
+}
+
+/// Lets time go by for nodes each of which is without a majority, as much at least as they need to fall silent; then they
+/// must serve nothing that only a majority can know.
+pub(super) async fn alone(ground: &Ground, nodes: &[usize], time: Duration) -> anyhow::Result<()> {
+    tokio::time::sleep(time.max(SILENT_AFTER)).await;
+    let asked = nodes.iter().map(async |node| {
+        let client = ground.only(*node)?;
+        serves_nothing(&client.with_deadline(TRY)).await
+    });
+    join_all(asked).await.into_iter().collect()
 }
 
 async fn serves_nothing(client: &KvClient) -> anyhow::Result<()> {
@@ -146,15 +157,18 @@ pub(super) async fn one_way(
     Ok(format!("n{to} did not hear n{from} for {} ms", time.as_millis()))
 }
 
+/// All of them still hear clients.
 pub(super) async fn everybody_alone(ground: &mut Ground, time: Duration) -> anyhow::Result<String> {
+    const EVERYBODY: [usize; SERVERS] = [0, 1, 2];
     let wires = &ground.wires;
-    let links: Vec<(usize, usize)> = (0..SERVERS).map(|one| (one, (one + 1) % SERVERS)).collect();
+    let links: Vec<(usize, usize)> = EVERYBODY.into_iter().flat_map(links_to).collect();
     ensure_carry(wires, &links).await?;
-    let parted = wires.cut(&[0, 1, 2]).await;
+    let deafened = wires.deafen(&links).await;
     let cut = ensure_cut(wires, &links).await;
-    tokio::time::sleep(time).await;
+    let told = alone(ground, &EVERYBODY, time).await;
     wires.heal().await?;
-    parted.and(cut)?;
+    deafened.and(cut)?;
+    told?;
     Ok(format!("everybody alone for {} ms", time.as_millis()))
 }
 
@@ -203,4 +217,64 @@ async fn more_than(
         (more > 0).then_some(more)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::State;
+    use axum::http::{Method, StatusCode, Uri};
+    use axum::response::{IntoResponse as _, Response};
+    use axum::{Json, Router};
+    use service::serve::{Limits, serve};
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a node serves beside local reads.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Serves {
+        Nothing,
+        Writes,
+        Reads,
+    }
+
+    async fn answer(State(serves): State<Serves>, method: Method, uri: Uri) -> Response {
+        let is_local = uri.query().is_some_and(|query| query.contains("local"));
+        if method == Method::PUT && serves == Serves::Writes {
+            let put = serde_json::json!({"key": "chaos/alone", "revision": 7, "version": 1, "created": true});
+            return Json(put).into_response();
+        }
+        if method == Method::GET && (serves == Serves::Reads || is_local) {
+            let absent = Json(serde_json::json!({"code": "key-not-found"}));
+            return (StatusCode::NOT_FOUND, [("x-kv-revision", "6")], absent).into_response();
+        }
+        let no_leader = Json(serde_json::json!({"code": "no-leader"}));
+        (StatusCode::SERVICE_UNAVAILABLE, no_leader).into_response()
+    }
+
+    /// What is said of a node that is alone and serves this.
+    async fn said_of(serves: Serves) -> anyhow::Result<()> {
+        let app = Router::new().fallback(answer).with_state(serves);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tasks = Tasks::new();
+        tasks.spawn("node", serve(listener, app, Limits::default(), tasks.clone()));
+        let client = KvClient::builder([address]).deadline(TRY).build().unwrap();
+        let said = serves_nothing(&client).await;
+        tasks.stop();
+        said
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_may_serve_local_reads_and_no_more() {
+        said_of(Serves::Nothing).await.unwrap();
+        for (serves, words) in [
+            (Serves::Writes, "a write"),
+            (Serves::Reads, "a linearizable read"),
+        ] {
+            let said = said_of(serves).await.unwrap_err().to_string();
+            assert!(said.starts_with("VIOLATION") && said.contains(words), "{said}");
+        }
+    }
 }

@@ -1,33 +1,30 @@
-//! What happens to processes: killed, paused, restarted in turn, taken out of the cluster, drowned in work.
+//! What happens to processes: killed, paused, starved, restarted in turn, taken out of the cluster.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use futures_util::future::join_all;
 use kvstore_client::wire::cluster::NewMember;
 use rustix::process::Signal;
 
+use super::links;
 use crate::arena::{SERVERS, wait_for};
-use crate::bench::{Connection, Outcome, uri};
 use crate::chaos::ground::Ground;
 use crate::chaos::lives;
 use crate::chaos::random::Random;
 
 const STEP_DEADLINE: Duration = Duration::from_secs(40);
-/// Far more at once than the cluster has under way when it is well.
-const FLOOD_CLIENTS: usize = 300;
-const FLOOD_EACH: usize = 12;
-const FLOOD_VALUE_BYTES: usize = 4096;
 
 fn names(ground: &Ground, servers: &[usize]) -> String {
     let names = servers.iter().map(|server| ground.store.servers[*server].name());
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// At any phase of a heartbeat, and for a time in which little or much goes on without them.
+/// At any phase of a heartbeat, and for a time in which little or much goes on without them. Whoever is left without a
+/// majority is asked.
 pub(super) async fn kill(
     ground: &mut Ground,
     victims: &[usize],
+    alone: Option<usize>,
     random: &mut Random,
 ) -> anyhow::Result<String> {
     const HEARTBEAT_US: u64 = 50_000;
@@ -35,10 +32,19 @@ pub(super) async fn kill(
     let down = Duration::from_millis(50 + random.below(1500));
     // It is waited for, so that it has happened.
     ground.kill(victims).await?;
-    tokio::time::sleep(down).await;
+    let killed = Instant::now();
+    let told = match alone {
+        Some(alone) => links::alone(ground, &[alone], down).await,
+        None => {
+            tokio::time::sleep(down).await;
+            Ok(())
+        }
+    };
+    let down = killed.elapsed();
     for victim in victims {
         ground.server(*victim).start()?;
     }
+    told?;
     Ok(format!(
         "kill -9 of {}, down for {} ms",
         names(ground, victims),
@@ -159,45 +165,5 @@ pub(super) async fn leave_and_come_back(ground: &mut Ground, victim: usize) -> a
     Ok(format!(
         "n{} taken out of the cluster and let in again",
         member.id
-    ))
-}
-
-/// Many clients at once, who do not wait for each other and take no answer for an answer.
-pub(super) async fn overload(ground: &mut Ground) -> anyhow::Result<String> {
-    let endpoints = ground.store.endpoints();
-    let mut clients = Vec::new();
-    for number in 0..FLOOD_CLIENTS {
-        let address = &endpoints[number % endpoints.len()];
-        let url = uri(&format!("http://{address}/v1/kv/flood/{number}"))?;
-        clients.push((
-            Connection::new(ground.store.token(), Duration::from_secs(5))?,
-            url,
-        ));
-    }
-    let value = bytes::Bytes::from(vec![b'f'; FLOOD_VALUE_BYTES]);
-    let flood = clients.iter().map(async |(connection, url)| {
-        let (mut done, mut refused) = (0, 0);
-        for _ in 0..FLOOD_EACH {
-            let put = connection.send(hyper::Method::PUT, url.clone(), Some(value.clone()), None);
-            match put.await {
-                Outcome::Done => done += 1,
-                Outcome::Refused(_) => refused += 1,
-                Outcome::Broken | Outcome::Unreached => {}
-            }
-        }
-        (done, refused)
-    });
-    let told = join_all(flood).await;
-    let (done, refused) = told
-        .iter()
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    let sent = FLOOD_CLIENTS * FLOOD_EACH;
-    // What came through is what the nodes had to do beside everything else.
-    ensure!(
-        2 * (done + refused) > sent,
-        "of a flood of {sent} puts only {done} were done and {refused} refused"
-    );
-    Ok(format!(
-        "{FLOOD_CLIENTS} more clients sent {sent} puts of 4 KiB: {done} done, {refused} refused"
     ))
 }

@@ -5,14 +5,17 @@ use super::{disks, links, processes};
 use crate::chaos::ground::Ground;
 use crate::chaos::random::Random;
 
-/// The leader dies while a follower is cut off: the third alone may do nothing until one of them is back.
+/// The leader dies while a follower is cut off: the third alone may serve nothing until one of them is back.
 pub(super) async fn kill_while_cut_off(
     ground: &mut Ground,
     (leader, follower): (usize, usize),
     random: &mut Random,
 ) -> anyhow::Result<String> {
     let cut = links::cut(ground, follower).await;
-    let killed = processes::kill(ground, &[leader], random).await;
+    let third = links::others(leader).find(|other| *other != follower);
+    // Where the cut failed, the two are a majority.
+    let alone = third.filter(|_| cut.is_ok());
+    let killed = processes::kill(ground, &[leader], alone, random).await;
     ground.wires.heal().await?;
     cut?;
     Ok(format!("{}, with n{} cut off", killed?, follower + 1))
@@ -25,7 +28,7 @@ pub(super) async fn kill_while_lossy(
     random: &mut Random,
 ) -> anyhow::Result<String> {
     let lost = links::lose(ground, follower).await;
-    let killed = processes::kill(ground, &[leader], random).await;
+    let killed = processes::kill(ground, &[leader], None, random).await;
     ground.wires.heal().await?;
     Ok(format!("{}, while {}", killed?, lost?))
 }

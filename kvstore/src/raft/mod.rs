@@ -3,6 +3,8 @@
 //!
 //! `desk` is what a leader does for others, `members` how the cluster changes, `start` how it begins.
 
+#[cfg(test)]
+mod bent;
 pub mod clock;
 pub mod config;
 pub mod desk;

@@ -6,6 +6,9 @@
 mod admin;
 mod attempt;
 mod backup;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent.rs"]
+mod bent;
 mod call;
 mod client;
 mod dot_keys;

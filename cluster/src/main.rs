@@ -4,6 +4,9 @@
 
 mod arena;
 mod bench;
+#[cfg(test)]
+#[path = "../service/tests/it/bent.rs"]
+mod bent;
 mod certificates;
 mod chaos;
 mod check;

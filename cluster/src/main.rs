@@ -4,6 +4,12 @@
 
 mod arena;
 mod bench;
+#[cfg(test)]
+#[path = "../service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../service/tests/it/bent_requests.rs"]
+mod bent_requests;
 mod certificates;
 mod chaos;
 mod check;

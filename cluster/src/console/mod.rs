@@ -4,6 +4,8 @@
 //! sees, `picture` puts it into words, `guard` says who may do what.
 //! Invariant: it costs nothing when nobody looks. It must not know how the supervisor does what it is asked.
 
+#[cfg(test)]
+mod bent;
 mod board;
 mod guard;
 mod nodes;

@@ -2,6 +2,8 @@
 //! Invariant: a call is sent once and never repeated, so that what is measured is one call.
 //! `proto` is how messages are written; it must not know what is measured.
 
+#[cfg(test)]
+mod bent;
 mod proto;
 
 use std::error::Error as _;
@@ -79,6 +81,18 @@ pub(crate) struct MemberStatus {
     pub(crate) member: u64,
     /// Zero while there is none.
     pub(crate) leader: u64,
+}
+
+impl MemberStatus {
+    fn of(answer: &[u8]) -> Option<Self> {
+        let header = pieces(answer, 1).next()?;
+        let version = pieces(answer, 2).next()?;
+        Some(Self {
+            version: String::from_utf8_lossy(version).into_owned(),
+            member: number(header, 2),
+            leader: number(answer, 4),
+        })
+    }
 }
 
 impl Call {
@@ -182,8 +196,7 @@ impl Client {
         let mut seen = counted(&self.call(&Call::get(key)).await?);
         loop {
             let (revision, count) = seen;
-            let next = (count + 1).to_string();
-            let call = Call::put_if_unchanged(key, revision, next.as_bytes());
+            let call = Call::put_if_unchanged(key, revision, one_more(count).as_bytes());
             let answer = self.call(&call).await?;
             if number(&answer, 2) == 1 {
                 return Ok(());
@@ -225,12 +238,17 @@ impl Watching {
     pub(crate) async fn next(&mut self) -> Result<Vec<String>, Status> {
         let answer = self.answers.message().await?;
         let answer = answer.ok_or_else(|| Status::unavailable("the watch has ended"))?;
-        let events = pieces(&answer, 11).filter_map(|event| pieces(event, 2).next());
-        let values = events.filter_map(|kv| pieces(kv, 5).next());
-        Ok(values
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-            .collect())
+        Ok(values(&answer))
     }
+}
+
+/// The values that a message of a watch says were put.
+fn values(answer: &[u8]) -> Vec<String> {
+    let events = pieces(answer, 11).filter_map(|event| pieces(event, 2).next());
+    let values = events.filter_map(|kv| pieces(kv, 5).next());
+    values
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect()
 }
 
 /// True when the member took no connection.
@@ -259,6 +277,11 @@ fn counted_instead(answer: &[u8]) -> (u64, u64) {
     counted(pieces(response, 1).next().unwrap_or_default())
 }
 
+/// The key may have held any number before.
+fn one_more(count: u64) -> String {
+    count.saturating_add(1).to_string()
+}
+
 /// `None` when it does not answer.
 pub(crate) async fn status(address: &str) -> Option<MemberStatus> {
     let client = Client::new(address, ASK_DEADLINE).ok()?;
@@ -266,15 +289,7 @@ pub(crate) async fn status(address: &str) -> Option<MemberStatus> {
         path: "/etcdserverpb.Maintenance/Status",
         message: Bytes::new(),
     };
-    let answer = client.call(&call).await.ok()?;
-    let header = pieces(&answer, 1).next()?;
-    Some(MemberStatus {
-        version: pieces(&answer, 2)
-            .next()
-            .map(|text| String::from_utf8_lossy(text).into_owned())?,
-        member: number(header, 2),
-        leader: number(&answer, 4),
-    })
+    MemberStatus::of(&client.call(&call).await.ok()?)
 }
 
 #[cfg(test)]

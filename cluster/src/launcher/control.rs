@@ -143,13 +143,18 @@ async fn talk(stream: UnixStream, supervisor: &Supervisor) -> anyhow::Result<()>
     tokio::time::timeout(REQUEST_DEADLINE, lines.read_until(b'\n', &mut line))
         .await
         .context("wait for a request")??;
-    let answer = match serde_json::from_slice(&line) {
+    let answer = match read(&line) {
         Ok(request) => supervisor.answer(request).await,
-        Err(error) => Answer::Error(format!("not a request: {error}")),
+        Err(refused) => Answer::Error(refused),
     };
     let mut answer = serde_json::to_vec(&answer).context("write the answer")?;
     answer.push(b'\n');
     write.write_all(&answer).await.context("answer")
+}
+
+/// The request of a line, or words for whoever wrote it.
+pub(super) fn read(line: &[u8]) -> Result<Request, String> {
+    serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
 }
 
 #[cfg(test)]
@@ -172,6 +177,20 @@ mod tests {
         drop((listener, lock));
         assert!(place.control().exists());
         assert!(reach().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_does_not_end_is_read_no_further_than_it_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(&folder.path().join("data"));
+        let supervisor = Supervisor::of_nothing(place, &Tasks::new()).unwrap();
+        let (mut asker, asked) = UnixStream::pair().unwrap();
+        let line = vec![b' '; usize::try_from(REQUEST_BYTES_MAX).unwrap()];
+        asker.write_all(&line).await.unwrap();
+        talk(asked, &supervisor).await.unwrap();
+        let mut answer = String::new();
+        asker.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("not a request"), "{answer}");
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@
 
 pub(crate) mod act;
 mod backoff;
+#[cfg(test)]
+mod bent;
 pub(crate) mod control;
 pub(crate) mod down;
 pub(crate) mod journal;

@@ -250,6 +250,27 @@ impl Supervisor {
     }
 }
 
+#[cfg(test)]
+impl Supervisor {
+    /// Of no processes, so that it can be asked for anything.
+    pub(crate) fn of_nothing(place: Place, tasks: &Tasks) -> anyhow::Result<Self> {
+        place.make()?;
+        let lock = place.lock()?;
+        Ok(Self {
+            handles: Vec::new(),
+            place,
+            http: http::client(Timeouts::default()),
+            root_token: String::new(),
+            journal: Journal::new(),
+            console: None,
+            tasks: tasks.clone(),
+            ready: AtomicBool::new(false),
+            stopped: watch::Sender::new(false),
+            _lock: lock,
+        })
+    }
+}
+
 /// Why a process failed, as far as its log says so.
 pub(crate) fn why_failed(data: &Path, name: &str) -> String {
     let place = Place::new(data);

@@ -182,7 +182,7 @@ fn etag(revision: Revision) -> HeaderValue {
 }
 
 /// Puts together what the headers of a single read say.
-fn read_of(key: &str, answer: Answer) -> Result<Read> {
+pub(crate) fn read_of(key: &str, answer: Answer) -> Result<Read> {
     let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
     let missing = |detail| Error::Protocol { detail, source: None };
     let revision = number(headers::REVISION).ok_or_else(|| missing("a read without X-Kv-Revision"))?;

@@ -6,6 +6,11 @@
 mod admin;
 mod attempt;
 mod backup;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+mod bent_answers;
 mod call;
 mod client;
 mod dot_keys;

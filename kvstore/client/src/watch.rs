@@ -2,91 +2,29 @@
 //! Invariant: revisions are delivered whole, in order, each once. A connection that ends within a revision
 //! leaves nothing of it behind, and the next one resumes after the last whole revision.
 
+#[cfg(test)]
+mod bent;
+mod request;
+
 use crate::call::{self, Request};
 use crate::client::KvClient;
 use crate::endpoints::{Prefer, Tried};
 use crate::error::{Error, Result};
-use crate::path::Target;
 use crate::sse::{Event, Parser, TooLarge};
 use crate::wire::Revision;
 use crate::wire::headers;
 use crate::wire::problem::Problem;
-use crate::wire::txn::Selector;
 use crate::wire::watch::{self as wire, Change, Position};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+pub use request::WatchRequest;
 use std::collections::VecDeque;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
-/// The store sends `progress` at least every 5 seconds.
-const SILENCE_MAX: Duration = Duration::from_secs(7);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Of one revision: a deletion of a whole prefix is one, and must fit.
 const REVISION_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// What to follow, and from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchRequest {
-    pub selector: Selector,
-    /// The first revision to deliver; `None` begins at the next write.
-    pub from: Option<Revision>,
-    /// Also tell what each key was before.
-    pub prev: bool,
-    /// Also tell leases and kept answers; for who may read all keys.
-    pub aside: bool,
-    /// A connection that is silent for longer is given up for another.
-    pub silence_max: Duration,
-    /// How soon the store tells of revisions that changed nothing here; `None` leaves it to the store.
-    pub progress: Option<Duration>,
-}
-
-impl WatchRequest {
-    pub fn key(key: impl Into<String>) -> Self {
-        Self::new(Selector::Key(key.into()))
-    }
-
-    pub fn prefix(prefix: impl Into<String>) -> Self {
-        Self::new(Selector::Prefix(prefix.into()))
-    }
-
-    fn new(selector: Selector) -> Self {
-        Self {
-            selector,
-            from: None,
-            prev: false,
-            aside: false,
-            silence_max: SILENCE_MAX,
-            progress: None,
-        }
-    }
-
-    #[must_use]
-    pub fn from(mut self, revision: Revision) -> Self {
-        self.from = Some(revision);
-        self
-    }
-
-    /// Asks to be told of revisions that changed nothing here after this long, a millisecond at least.
-    #[must_use]
-    pub fn progress(mut self, progress: Duration) -> Self {
-        self.progress = Some(progress);
-        self
-    }
-
-    #[must_use]
-    pub fn prev(mut self) -> Self {
-        self.prev = true;
-        self
-    }
-
-    /// Asks for what a copy needs beside the keys: their leases, and the answers kept for idempotency keys.
-    #[must_use]
-    pub fn aside(mut self) -> Self {
-        self.aside = true;
-        self
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -248,20 +186,7 @@ impl WatchStream {
 
     async fn connect(&mut self) -> Result<()> {
         sleep_until(self.retry_at).await;
-        let target = Target::new("/v1/watch");
-        let target = match &self.request.selector {
-            Selector::Key(key) => target.query("key", key),
-            Selector::Prefix(prefix) => target.query("prefix", prefix),
-        };
-        let target = target
-            .query("from", &(self.position + 1).to_string())
-            .flag("prev", self.request.prev)
-            .flag("aside", self.request.aside)
-            .query_if(
-                "progress_ms",
-                self.request.progress.map(|progress| progress.as_millis()),
-            );
-        let request = Request::read(target.into_string(), Prefer::Sticky);
+        let request = Request::read(self.request.target(self.position), Prefer::Sticky);
         let response = self.client.open(request, &mut self.tried).await?;
         self.tried = Tried::default();
         let cluster = response.headers().get(headers::CLUSTER);

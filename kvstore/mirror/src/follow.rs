@@ -189,7 +189,7 @@ impl Follower {
             Ok(head) => head.revision,
             Err(error) => return End::Failed(error),
         };
-        let request = WatchRequest::prefix("").from(revision + 1).aside();
+        let request = WatchRequest::prefix("").after(revision).aside();
         let mut stream = match self.client.watch(request).await {
             Ok(stream) => stream,
             Err(Error::Compacted { .. }) => return End::Gone,

@@ -5,6 +5,12 @@
 //! Invariant: the copy is at one revision: everything up to it is there, nothing after it.
 
 mod acks;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent.rs"]
+mod bent;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent_requests.rs"]
+mod bent_requests;
 mod copy;
 mod follow;
 mod http;

@@ -35,6 +35,8 @@ pub enum IdentityError {
     OtherNode { found: u64, wanted: u64 },
     #[error("this node belongs to cluster {mine}, not to {theirs}")]
     OtherCluster { mine: String, theirs: String },
+    #[error("this node's identity is damaged: it says that the node was started {0} times")]
+    Damaged(u64),
 }
 
 const POISON: &str = "no holder of the identity panics";
@@ -69,6 +71,10 @@ impl Identity {
                 found: stored.id,
                 wanted: id,
             });
+        }
+        // Nobody has counted so far, and this start has to be counted too.
+        if stored.starts == u64::MAX {
+            return Err(IdentityError::Damaged(stored.starts));
         }
         Ok(Self {
             path,

@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 pub(crate) mod bare;
+#[cfg(test)]
+mod bent;
 pub mod clock;
 pub mod config;
 pub mod desk;

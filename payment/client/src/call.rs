@@ -3,6 +3,9 @@
 //! service do it once. So an attempt whose fate is open is simply followed by the next.
 //! It must not know what a request means.
 
+#[cfg(test)]
+mod bent;
+
 use bytes::Bytes;
 use kvstore_client::Trouble;
 use kvstore_client::wire::problem::Problem;
@@ -108,6 +111,11 @@ impl Caller {
         request: &Request,
         request_id: Option<&HeaderValue>,
     ) -> Result<reqwest::Request> {
+        // The next page is where an answer says: what is no path could make another host of the base, to which the token
+        // would go.
+        if !request.target.starts_with('/') {
+            return Err(Error::Invalid(format!("{:?} is no path", request.target)));
+        }
         let url = Url::parse(&[base, &request.target].concat());
         let url = url.map_err(|error| Error::Invalid(format!("no address of a payment service: {error}")))?;
         let mut outgoing = reqwest::Request::new(request.method.clone(), url);
@@ -164,18 +172,22 @@ impl Caller {
             }
             body.extend_from_slice(&piece);
         }
-        if status.is_success() {
-            let body = body.into();
-            return Ok(Answer { status, body, next });
-        }
-        let mut problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
-        problem.status = status.as_u16();
-        let problem = Box::new(problem);
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Refusal::Again(Trouble::Problem(problem)));
-        }
-        Err(Refusal::Final(Error::of(problem)))
+        decided(status, next, body.into())
     }
+}
+
+/// What the whole answer of an instance means for the request.
+fn decided(status: StatusCode, next: Option<String>, body: Bytes) -> std::result::Result<Answer, Refusal> {
+    if status.is_success() {
+        return Ok(Answer { status, body, next });
+    }
+    let mut problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
+    problem.status = status.as_u16();
+    let problem = Box::new(problem);
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Refusal::Again(Trouble::Problem(problem)));
+    }
+    Err(Refusal::Final(Error::of(problem)))
 }
 
 /// For an instance to decide a request. Who gives that up leaves the instance, also by dropping the whole call because

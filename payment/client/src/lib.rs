@@ -3,6 +3,9 @@
 //! Every call may be repeated: a payment is named by the caller, and the name is what makes it happen once.
 //! It must not know how the service stores anything.
 
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/bent.rs"]
+mod bent;
 mod call;
 mod client;
 mod error;

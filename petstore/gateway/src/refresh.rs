@@ -31,7 +31,7 @@ pub(crate) async fn follow(client: KvClient, roster: Arc<Roster>, stop: Tasks) {
 async fn keep_looking(client: &KvClient, roster: &Roster) {
     loop {
         if let Some(seen) = look(client, roster).await {
-            let changes = WatchRequest::prefix(REGISTRY.to_owned()).from(seen + 1);
+            let changes = WatchRequest::prefix(REGISTRY.to_owned()).after(seen);
             if let Err(error) = look_at_changes(client, roster, changes).await {
                 tracing::debug!(%error, "the registry cannot be watched");
             }

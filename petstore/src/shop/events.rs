@@ -108,9 +108,7 @@ impl Feeder {
 }
 
 async fn follow(client: &KvClient, keys: &Keys, after: Revision) -> kvstore_client::Result<WatchStream> {
-    client
-        .watch(WatchRequest::prefix(keys.live()).from(after + 1))
-        .await
+    client.watch(WatchRequest::prefix(keys.live()).after(after)).await
 }
 
 /// Where a stream begins.

@@ -16,9 +16,13 @@ use crate::bent::feed;
 
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// To be entered before the service is made. It is not driven, so that nothing happens but what the test asks for.
+/// To be entered before the service is made. It is not driven, so that nothing happens but what the test asks for. What
+/// blocks has one thread, since each takes a part of the memory, which is bounded.
 pub(crate) fn runtime() -> Runtime {
-    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build();
     runtime.expect("a thread of one's own needs nothing")
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use insta::assert_snapshot;
-use service::secrets::{self, FILE_NAME, TOKEN_NAMES};
+use service::secrets::{self, FILE_NAME, Secret, TOKEN_NAMES};
 
 fn write(data: &Path, text: &str) {
     let path = data.join(FILE_NAME);
@@ -139,4 +139,29 @@ fn a_secret_matches_only_itself() {
     let secret = secrets::Secret::new("0123456789abcdef");
     assert!(secret.matches("0123456789abcdef"));
     assert!(!secret.matches("0123456789abcdeF") && !secret.matches("0123") && !secret.matches(""));
+}
+
+#[test]
+fn bent_files_are_read_or_refused_without_a_word_of_what_they_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = secrets::load_or_create(folder.path()).unwrap();
+    let whole = fs::read(folder.path().join(FILE_NAME)).unwrap();
+    let mut all = vec![
+        &made.keys.cluster,
+        &made.keys.card_hmac_1,
+        &made.shop.admin_password,
+    ];
+    all.extend(made.tokens.values());
+    crate::bent::feed(&[whole], |bytes| {
+        // The file is private, and stays so.
+        fs::write(folder.path().join(FILE_NAME), bytes).unwrap();
+        match secrets::load(folder.path()) {
+            Ok(read) => assert!(TOKEN_NAMES.iter().all(|name| read.token(name).is_some())),
+            Err(error) => {
+                let told = format!("{error:#}");
+                let tells = |secret: &&Secret| told.contains(secret.expose());
+                assert!(!all.iter().any(tells), "{told}");
+            }
+        }
+    });
 }

@@ -193,7 +193,7 @@ impl Shelf {
     /// Applies what the watch brings until it ends.
     async fn follow_watch(&self, client: &KvClient, revision: Revision) -> End {
         let request = WatchRequest::prefix(&self.prefix)
-            .from(revision + 1)
+            .after(revision)
             .progress(PROGRESS);
         let error = match client.watch(request).await {
             Err(error) => error,

@@ -2,6 +2,8 @@
 //! Unknown fields are ignored when reading; what contradicts itself is refused with a sentence that says how.
 //! These are not the log's types and not the stored ones: both sides convert by hand.
 
+#[cfg(test)]
+mod bent;
 pub mod cluster;
 pub mod headers;
 pub mod kv;

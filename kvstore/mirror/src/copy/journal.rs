@@ -93,6 +93,12 @@ pub(super) enum Written {
     Unsynced,
 }
 
+impl Written {
+    pub(super) fn of(unsynced: bool) -> Self {
+        if unsynced { Self::Unsynced } else { Self::Synced }
+    }
+}
+
 pub(super) struct Journal {
     file: File,
     pub(super) bytes: u64,

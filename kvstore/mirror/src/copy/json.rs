@@ -131,6 +131,8 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64, Option<Written>)> {
     let path = folder.join(RAW);
     let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let raw: Raw = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    // The next journal has to have a number too.
+    anyhow::ensure!(raw.journal < u64::MAX, "{} is damaged", path.display());
     let mut all = Everything {
         head: Head {
             revision: raw.revision,
@@ -146,15 +148,7 @@ fn load(folder: &Path) -> anyhow::Result<(Everything, u64, Option<Written>)> {
     for answer in raw.answers {
         all.keep(answer);
     }
-    let kind = |unsynced| {
-        if unsynced {
-            Written::Unsynced
-        } else {
-            Written::Synced
-        }
-    };
-    let written = raw.unsynced.map(kind);
-    Ok((all, raw.journal, written))
+    Ok((all, raw.journal, raw.unsynced.map(Written::of)))
 }
 
 /// What is there, without changing a byte of it.

@@ -4,6 +4,8 @@
 
 mod answers;
 mod aside;
+#[cfg(test)]
+mod bent;
 mod document;
 mod head;
 mod journal;

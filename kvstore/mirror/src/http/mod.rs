@@ -1,6 +1,8 @@
 //! The routes of a mirror: how far it is, what it has, and the way to the shop for what it must not change itself.
 //! Invariant: everything that is read comes from the copy, so that it works while the store does not.
 
+#[cfg(test)]
+mod bent;
 mod goods;
 mod orders;
 mod paging;

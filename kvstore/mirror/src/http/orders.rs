@@ -25,7 +25,7 @@ use crate::shape::{Cell, ORDER_LINES, ORDERS};
 /// Where an order stands among those of its user.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Place {
+pub(super) struct Place {
     created_ms: i64,
     id: String,
 }
@@ -80,7 +80,11 @@ pub(super) async fn list(
 }
 
 /// The newest first, beginning after the last that was shown.
-fn newest(orders: Vec<Record>, after: Option<&Place>, limit: usize) -> (Vec<Record>, Option<Place>) {
+pub(super) fn newest(
+    orders: Vec<Record>,
+    after: Option<&Place>,
+    limit: usize,
+) -> (Vec<Record>, Option<Place>) {
     let orders = orders.into_iter().map(|order| {
         let place = Place {
             created_ms: integer(&order, "created_ms"),
@@ -97,7 +101,7 @@ fn newest(orders: Vec<Record>, after: Option<&Place>, limit: usize) -> (Vec<Reco
     (rows.into_iter().map(|(_, order)| order).collect(), last)
 }
 
-fn view(order: &Record, lines: &[Record]) -> Value {
+pub(super) fn view(order: &Record, lines: &[Record]) -> Value {
     let id = text(order, "id");
     let currency = text(order, "currency");
     let items = lines.iter().map(|line| {

@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderName, Request, Response, header};
 use kvstore_client::Registration;
 use service::problem::{self, Problem};
 use service::{body, edge, http};
@@ -41,7 +41,7 @@ pub(super) async fn pass(
             .request(parts.method.clone(), format!("{}{path}", http::base(&address)));
         let sent = request.headers(headers.clone()).body(body.clone()).send().await;
         match sent {
-            Ok(answer) => return back(answer, config.body_bytes_max, &parts.method).await,
+            Ok(answer) => return back(answer, config.body_bytes_max).await,
             Err(error) if error.is_connect() || repeatable => {
                 tracing::debug!(%error, "an instance of the shop gave no answer");
             }
@@ -82,27 +82,32 @@ fn onward(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-async fn back(
-    answer: reqwest::Response,
-    bytes_max: usize,
-    method: &Method,
-) -> problem::Result<Response<Body>> {
+async fn back(answer: reqwest::Response, bytes_max: usize) -> problem::Result<Response<Body>> {
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     for name in [header::CONNECTION, header::TRANSFER_ENCODING] {
         headers.remove(name);
     }
     headers.remove("x-request-id");
-    // The answers of these routes are small; streams are not passed on here.
-    let whole = match answer.content_length() {
-        Some(length) if length > bytes_max as u64 && method != Method::HEAD => None,
-        _ => answer.bytes().await.ok(),
-    };
-    let Some(body) = whole else {
-        let detail = "The shop's answer broke off; the request may have been carried out.";
+    let Some(body) = whole(answer, bytes_max).await else {
+        let detail = "The shop's answer broke off, or is larger than it may be; the request may have been carried \
+                      out.";
         return Err(Problem::new(problem::OUTCOME_UNKNOWN, detail));
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// The answers of these routes are small; streams are not passed on here. One need not say how long it is, so it is
+/// counted while it comes.
+async fn whole(mut answer: reqwest::Response, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.ok()? {
+        if body.len() + piece.len() > bytes_max {
+            return None;
+        }
+        body.extend_from_slice(&piece);
+    }
+    Some(body)
 }

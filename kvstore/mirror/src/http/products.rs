@@ -37,7 +37,7 @@ pub(super) fn money(minor: i64, currency: &str) -> Box<RawValue> {
     Money::new(minor, known(currency)).to_json()
 }
 
-fn view(record: &Record, currency: &str) -> Value {
+pub(super) fn view(record: &Record, currency: &str) -> Value {
     let species = text(record, "species");
     let picture = if species.is_empty() { "other" } else { species }.to_lowercase();
     let (price, stock) = (integer(record, "price_minor"), integer(record, "stock"));

@@ -12,5 +12,6 @@ mod harness;
 mod system;
 
 mod copying;
+mod passing;
 mod reading;
 mod trouble;

@@ -188,7 +188,7 @@ impl LogStore {
 
 /// A log that was put back from an old copy knows of fewer starts than the node's identity. Its own count goes first, so
 /// that it may be one ahead. It is no part of the database, whose end a damage may take.
-fn count_start(folder: &Path, known: u64) -> io::Result<()> {
+pub(super) fn count_start(folder: &Path, known: u64) -> io::Result<()> {
     let file = folder.join("STARTS");
     let counted = match files::read_if_present(&file)? {
         Some(bytes) => read_starts(&bytes),
@@ -207,7 +207,7 @@ fn count_start(folder: &Path, known: u64) -> io::Result<()> {
     files::write_atomically(&file, checked.as_bytes())
 }
 
-fn read_starts(content: &[u8]) -> Option<u64> {
+pub(super) fn read_starts(content: &[u8]) -> Option<u64> {
     let (starts, checksum) = std::str::from_utf8(content).ok()?.trim_end().split_once(' ')?;
     let sound = format!("{:08x}", crc32c::crc32c(starts.as_bytes())) == checksum;
     starts.parse().ok().filter(|_| sound)

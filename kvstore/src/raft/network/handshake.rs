@@ -131,11 +131,34 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HandshakeError> 
     postcard::from_bytes(bytes).map_err(|_malformed| HandshakeError::Untrusted)
 }
 
-/// What either side reads before the other has proved anything.
+/// Some of each that either side reads before the other has proved anything.
 #[cfg(test)]
-pub(super) fn decode_any(bytes: &[u8]) {
-    drop(decode::<Hello>(bytes));
-    drop(decode::<Welcome>(bytes));
+pub(super) fn whole() -> [Vec<u8>; 3] {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        from: 1,
+        from_disk: "disk-1".to_owned(),
+        to: 2,
+        to_disk: Some("disk-2".to_owned()),
+        cluster_id: None,
+        purpose: Purpose::Append,
+        nonce: [7; 16],
+    };
+    let yes = Welcome::Yes {
+        disk: "disk-2".to_owned(),
+        cluster_id: Some("cluster".to_owned()),
+        nonce: [8; 16],
+        proof: vec![9; 32],
+    };
+    let no = Welcome::No(Refused::OtherCluster("cluster".to_owned()));
+    [encode(&hello), encode(&yes), encode(&no)]
+}
+
+/// Whether it is one of them.
+#[cfg(test)]
+pub(super) fn is_any(bytes: &[u8]) -> bool {
+    let read = [decode::<Hello>(bytes).is_ok(), decode::<Welcome>(bytes).is_ok()];
+    read.contains(&true)
 }
 
 /// Opens a connection to node `to` and proves both ends.

@@ -73,7 +73,7 @@ impl Shop {
     async fn deliver(&self) -> Result<()> {
         let client = &self.store.client;
         let revision = client.revision().await.map_err(problem_of)?;
-        let request = WatchRequest::prefix(self.store.keys.all_mail()).from(revision + 1);
+        let request = WatchRequest::prefix(self.store.keys.all_mail()).after(revision);
         let mut watch = client.watch(request).await.map_err(problem_of)?;
         let mut mine = self.office.mine.subscribe();
         mine.mark_changed();

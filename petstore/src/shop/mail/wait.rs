@@ -137,7 +137,7 @@ impl Shop {
         done: impl Fn(&OrderRecord) -> bool,
     ) -> Result<Found> {
         let key = self.store.keys.order(&found.user, &found.id);
-        let request = WatchRequest::key(&key).from(revision + 1);
+        let request = WatchRequest::key(&key).after(revision);
         let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
         loop {
             let event = watch.next().await.map_err(problem_of)?;
@@ -172,7 +172,7 @@ impl Shop {
         if let Some(problem) = self.notice(user, id).await? {
             return Ok(problem);
         }
-        let request = WatchRequest::key(&key).from(revision + 1);
+        let request = WatchRequest::key(&key).after(revision);
         let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
         let told = timeout(self.store.client.deadline(), watch.next()).await;
         let event = told
@@ -218,7 +218,7 @@ impl Shop {
     /// The order once it has acted on a letter that lay there at this revision. What becomes of it before that says
     /// nothing: the letter may find it in a state that can be canceled again.
     async fn heard(&self, found: &Found, letter: &str, lay_there: Revision) -> Result<Found> {
-        let request = WatchRequest::key(letter).from(lay_there + 1);
+        let request = WatchRequest::key(letter).after(lay_there);
         let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
         while watch.next().await.map_err(problem_of)?.kind != EventKind::Delete {}
         let now = self.found_or_refused(found).await?;

@@ -13,6 +13,10 @@ use super::connection::Outcome;
 use crate::context::Context;
 use crate::probe::Gaps;
 
+/// Two hours. What lies beyond would be told as less than it was. No call gets so much time; but in an open loop it
+/// counts from when it was to begin, which may be an hour before it is given up.
+const LATENCY_US_MAX: u64 = 2 * 3_600_000_000;
+
 /// What all clients together have seen. They run on one thread.
 pub(super) struct Tally {
     /// Also of calls that failed: somebody has waited for them as well.
@@ -38,7 +42,7 @@ pub(super) struct Figures {
 impl Tally {
     pub(super) fn new(start: Instant) -> anyhow::Result<Self> {
         Ok(Self {
-            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
+            latency_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).context("make a histogram")?,
             operations: 0,
             errors: BTreeMap::new(),
             gaps: Gaps::new(start),
@@ -162,5 +166,15 @@ mod tests {
         assert_eq!(figures.operations, 98);
         assert!(figures.p50_ms < 2.0 && figures.p99_ms > 9000.0, "{figures:?}");
         assert_eq!(errors, BTreeMap::from([("no answer".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn a_call_that_waited_for_an_hour_is_not_told_as_shorter() {
+        let start = Instant::now();
+        let mut tally = Tally::new(start).unwrap();
+        let hour = Duration::from_hours(1);
+        tally.fail("too late", start, start + hour);
+        let (figures, _) = tally.end(hour);
+        assert!(figures.max_ms > 0.99 * millis(hour), "{figures:?}");
     }
 }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
 use crate::output::{Output, Usage};
+use crate::signals::HangUp;
 
 /// The file that is used when it lies in the working directory and no other is named.
 const CONFIG_FILE: &str = "cluster.toml";
@@ -94,13 +95,16 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .block_on(work)
 }
 
-/// Ends early when the user, or whoever started it, says so: then everything of the run is dropped, and so removed.
+/// Ends early when the user, or whoever started it, says so, or when the user's terminal is gone: then everything of the
+/// run is dropped, and so removed.
 pub(crate) async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate()).context("take over the signals")?;
+    let mut hang_up = HangUp::listen().context("take over the signals")?;
     tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         _ = stop.recv() => anyhow::bail!("interrupted"),
+        () = hang_up.next() => anyhow::bail!("interrupted"),
     }
 }
 

@@ -27,6 +27,7 @@ mod predictors;
 mod probe;
 mod process;
 mod promote;
+mod signals;
 mod token;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use super::Session;
 use super::show::parse_duration;
 use crate::leash::on_leash;
+use crate::signals::HangUp;
 
 /// The id of the lease, for the command that runs under it.
 const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
@@ -86,49 +87,29 @@ struct Asked {
     interrupt: unix::Signal,
     quit: unix::Signal,
     stand_still: unix::Signal,
-    /// None: it is ignored, as under `nohup`, and so it stays, for the command too.
-    hang_up: Option<unix::Signal>,
+    hang_up: HangUp,
 }
 
 impl Asked {
     fn listen() -> std::io::Result<Self> {
-        let hang_up = (!is_ignored(Signal::HUP)).then(|| signal(SignalKind::hangup()));
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             stand_still: signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
-            hang_up: hang_up.transpose()?,
+            hang_up: HangUp::listen()?,
         })
     }
 
     async fn next(&mut self) -> Signal {
-        let hang_up = self.hang_up.as_mut();
-        let hung_up = async {
-            match hang_up {
-                Some(hang_up) => hang_up.recv().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = self.terminate.recv() => Signal::TERM,
             _ = self.interrupt.recv() => Signal::INT,
             _ = self.quit.recv() => Signal::QUIT,
             _ = self.stand_still.recv() => Signal::TSTP,
-            _ = hung_up => Signal::HUP,
+            () = self.hang_up.next() => Signal::HUP,
         }
     }
-}
-
-/// Whether this process was begun so that it does not hear a signal. Where the kernel cannot be asked, it does.
-fn is_ignored(signal: Signal) -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| says_ignored(&status, signal))
-}
-
-fn says_ignored(status: &str, signal: Signal) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| (mask >> (signal.as_raw() - 1)) & 1 == 1)
 }
 
 struct Running {
@@ -193,19 +174,5 @@ impl Running {
         self.send(Signal::KILL);
         self.child.wait().await.context("end the command")?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_process_ignores_is_read_from_what_the_kernel_tells() {
-        let status = |mask: &str| format!("Name:\tmenagerie\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
-        assert!(says_ignored(&status("0000000000001001"), Signal::HUP));
-        assert!(!says_ignored(&status("0000000000001000"), Signal::HUP));
-        assert!(says_ignored(&status("0000000000000004"), Signal::QUIT));
-        assert!(!says_ignored("Name:\tmenagerie\n", Signal::HUP));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::process::Child;
 
 use crate::harness::{Cluster, SOON, free_ports, lives, signal, wait_until};
+use crate::kv_hold::hears_hang_ups;
 
 /// Much else may be measured before a system is started.
 const SYSTEM_MAX: Duration = Duration::from_mins(1);
@@ -96,8 +97,11 @@ async fn what_is_broken_to_see_what_is_lost_ends_with_who_broke_it() {
     let cluster = Cluster::new(1);
     let arguments = ["bench", "redundancy", "--clients", "2", "--seconds", "60"];
     let data = |pid: u32| cluster.data().join(format!("redundancy-{pid}/data"));
-    Run::start(&cluster, &arguments, data).await.end_by("TERM").await;
-    assert_eq!(left(&cluster, "redundancy"), [""; 0]);
+    let signals = ["TERM", "HUP"].into_iter();
+    for name in signals.filter(|name| *name != "HUP" || hears_hang_ups()) {
+        Run::start(&cluster, &arguments, data).await.end_by(name).await;
+        assert_eq!(left(&cluster, "redundancy"), [""; 0], "{name}");
+    }
     // Nobody hears of this one; the kernel of Linux sees to it.
     if cfg!(target_os = "linux") {
         Run::start(&cluster, &arguments, data).await.end_by("KILL").await;

@@ -103,7 +103,7 @@ async fn a_command_that_stood_still_for_too_long_does_not_go_on() {
 }
 
 /// Whether this process hears a hang-up: one begun by `nohup` does not, nor does what it starts.
-fn hears_hang_ups() -> bool {
+pub(crate) fn hears_hang_ups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.is_none_or(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 0)

@@ -48,7 +48,7 @@ struct Report {
 
 impl Failover {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        until_interrupted(Box::pin(self.carry_out(context))).await
+        until_interrupted(context.output, Box::pin(self.carry_out(context))).await
     }
 
     async fn carry_out(self, context: &Context) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::harness::{Cluster, SOON, free_ports, lives, signal, wait_until};
@@ -27,7 +28,7 @@ impl Run {
         let mut command = cluster.command(arguments);
         command
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let own = child.id().unwrap();
@@ -44,8 +45,12 @@ impl Run {
         Self { child, supervisor }
     }
 
-    async fn end_by(mut self, name: &str) {
+    async fn end_by(self, name: &str) {
         signal(self.child.id().unwrap(), name);
+        self.ended().await;
+    }
+
+    async fn ended(mut self) {
         let ended = tokio::time::timeout(SYSTEM_MAX, self.child.wait()).await;
         let ended = ended.unwrap().unwrap();
         assert!(!ended.success(), "{ended}");
@@ -106,6 +111,32 @@ async fn what_is_broken_to_see_what_is_lost_ends_with_who_broke_it() {
     if cfg!(target_os = "linux") {
         Run::start(&cluster, &arguments, data).await.end_by("KILL").await;
     }
+}
+
+#[tokio::test]
+async fn who_ends_a_run_hears_at_once_that_it_stops() {
+    let cluster = Cluster::new(1);
+    let arguments = ["bench", "redundancy", "--clients", "2", "--seconds", "60"];
+    let data = |pid: u32| cluster.data().join(format!("redundancy-{pid}/data"));
+    let mut run = Run::start(&cluster, &arguments, data).await;
+    let mut told = BufReader::new(run.child.stderr.take().unwrap()).lines();
+    // It hears of nothing until it may go on, and is waited for so long.
+    signal(run.supervisor, "STOP");
+    signal(run.child.id().unwrap(), "INT");
+    let stops = async {
+        while let Some(line) = told.next_line().await.unwrap() {
+            if line.starts_with("stopping") {
+                return;
+            }
+        }
+        panic!("it ended without a word");
+    };
+    // Far less than it waits.
+    tokio::time::timeout(SOON / 3, stops).await.unwrap();
+    assert!(run.child.try_wait().unwrap().is_none());
+    signal(run.supervisor, "CONT");
+    run.ended().await;
+    assert_eq!(left(&cluster, "redundancy"), [""; 0]);
 }
 
 #[tokio::test]

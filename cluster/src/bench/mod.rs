@@ -78,7 +78,7 @@ impl Bench {
             What::Pay(load) => block_on(load.run(&context)),
             What::Shop(load) => block_on(load.run(&context)),
             What::Predict(load) => block_on(load.run(&context)),
-            What::Failover(failover) => block_on(until_interrupted(context.output, failover.run(&context))),
+            What::Failover(failover) => block_on(failover.run(&context)),
             What::Drive(drive) => drive.run(&context),
             What::NoOp(server) => server.run(),
             What::Redundancy(redundancy) => {

@@ -1,6 +1,6 @@
-//! Runs that start a whole system for themselves and are ended before they have done their work.
-//! Invariant: the system does not outlive the run, by whichever signal it ends; and by one that the run hears, nothing
-//! is left of it.
+//! Runs that are ended before they have done their work: on a whole system of their own, and on one that was there.
+//! Invariant: a system of its own does not outlive the run, by whichever signal it ends; and by one that the run hears,
+//! nothing is left of it, and another system is as it was.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -146,4 +146,28 @@ async fn a_demo_stops_what_it_has_started() {
     run.end_by("TERM").await;
     let told = cluster.run(&["status"]).await.fails(1);
     assert!(told.contains("nothing runs"), "{told}");
+}
+
+#[tokio::test]
+async fn whom_an_interrupted_run_has_harmed_runs_again() {
+    let cluster = Cluster::start(3).await;
+    let pauses = ["bench", "failover", "--running", "--kills", "9", "--how", "pause"];
+    let runs = [(&["demo", "failover"][..], "killed"), (&pauses[..], "paused")];
+    for (arguments, state) in runs {
+        let mut command = cluster.command(arguments);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let harmed = wait_until(&format!("a node that is {state}"), SOON, async || {
+            let status = cluster.status().await;
+            let mut processes = status["processes"].as_array().unwrap().iter();
+            let harmed = processes.find(|process| process["state"] == state);
+            let name = harmed.map(|process| process["name"].as_str().unwrap().to_owned());
+            name.ok_or_else(|| status.to_string())
+        })
+        .await;
+        signal(child.id().unwrap(), "INT");
+        let ended = tokio::time::timeout(SOON, child.wait()).await;
+        assert_eq!(ended.unwrap().unwrap().code(), Some(1), "{arguments:?}");
+        cluster.wait_for_state(&harmed, "running").await;
+    }
 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use super::Session;
 use super::show::parse_duration;
 use crate::leash::on_leash;
-use crate::signals::HangUp;
+use crate::signals::{HangUp, can_be_let_go_on};
 
 /// The id of the lease, for the command that runs under it.
 const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
@@ -58,6 +58,9 @@ impl Hold {
             };
             if signal != Signal::TSTP {
                 running.pass_on(signal);
+                continue;
+            }
+            if !can_be_let_go_on() {
                 continue;
             }
             running.stand_still().await;

@@ -16,8 +16,10 @@ fn begin(command: &mut Command) -> Child {
     command.kill_on_drop(true).spawn().unwrap()
 }
 
+/// In a group of its own, as a shell would begin it, which could let it go on again.
 fn hold(cluster: &Cluster, ttl: &str, script: &str) -> Child {
-    begin(&mut cluster.command(&["kv", "lease", "hold", ttl, "--", "sh", "-c", script]))
+    let mut command = cluster.command(&["kv", "lease", "hold", ttl, "--", "sh", "-c", script]);
+    begin(command.process_group(0))
 }
 
 /// How it ended, and what it said.
@@ -50,6 +52,14 @@ fn marks(cluster: &Cluster) -> u64 {
     std::fs::metadata(cluster.folder().join("marks")).map_or(0, |file| file.len())
 }
 
+async fn wait_for_marks(cluster: &Cluster, more_than: u64) {
+    wait_until("the work to go on", SOON, async || {
+        let now = marks(cluster);
+        (now > more_than).then_some(()).ok_or(format!("{now} marks"))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_command_stands_still_with_its_holder() {
     let cluster = Cluster::start(1).await;
@@ -61,15 +71,28 @@ async fn a_command_stands_still_with_its_holder() {
     wait_for_standstill(own).await;
     let before = marks(&cluster);
     signal(holder, "CONT");
-    wait_until("the work to go on", SOON, async || {
-        let now = marks(&cluster);
-        if now > before {
-            Ok(())
-        } else {
-            Err(format!("{now} marks"))
-        }
-    })
-    .await;
+    wait_for_marks(&cluster, before).await;
+    signal(holder, "TERM");
+    let (code, told) = end(child).await;
+    assert!(code == Some(1) && told.contains("failed"), "{told}");
+}
+
+/// It leads a session, as what `ssh -t` runs: for such a one the kernel ignores the key.
+#[tokio::test]
+async fn a_holder_that_nobody_could_let_go_on_does_not_stand_still() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let cluster = Cluster::start(1).await;
+    let mut command = Command::new("setsid");
+    command.args([BINARY, "kv", "lease", "hold", "60s", "--", "sh", "-c", WORKER]);
+    command.current_dir(cluster.folder()).stdin(Stdio::null());
+    let child = begin(command.env_remove("MENAGERIE_TOKEN"));
+    line(&cluster, "own").await;
+    let holder = child.id().unwrap();
+    signal(holder, "TSTP");
+    // More than the command leaves until its holder has heard of it.
+    wait_for_marks(&cluster, marks(&cluster) + 50).await;
     signal(holder, "TERM");
     let (code, told) = end(child).await;
     assert!(code == Some(1) && told.contains("failed"), "{told}");

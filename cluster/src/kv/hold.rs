@@ -23,7 +23,8 @@ use crate::signals::{HangUp, can_be_let_go_on};
 /// The id of the lease, for the command that runs under it.
 const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
 
-/// What a command gets that the terminal has told to stand still, to leave its screen in order first.
+/// How long it takes to stand still: a command that its terminal has told so leaves its screen in order first, and who
+/// wants to call it off may do so.
 const TIDY: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
@@ -63,7 +64,7 @@ impl Hold {
             if !can_be_let_go_on() {
                 continue;
             }
-            running.stand_still().await;
+            running.stand_still(&mut asked).await;
             if lease.is_lost() {
                 break None;
             }
@@ -90,6 +91,7 @@ struct Asked {
     interrupt: unix::Signal,
     quit: unix::Signal,
     stand_still: unix::Signal,
+    go_on: unix::Signal,
     hang_up: HangUp,
 }
 
@@ -100,17 +102,24 @@ impl Asked {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             stand_still: signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
+            go_on: signal(SignalKind::from_raw(Signal::CONT.as_raw()))?,
             hang_up: HangUp::listen()?,
         })
     }
 
     async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.stand_still.recv() => Signal::TSTP,
-            () = self.hang_up.next() => Signal::HUP,
+        loop {
+            tokio::select! {
+                // Of two that have come, that to stand still is heard first: the other one was to take it back.
+                biased;
+                _ = self.terminate.recv() => return Signal::TERM,
+                _ = self.interrupt.recv() => return Signal::INT,
+                _ = self.quit.recv() => return Signal::QUIT,
+                () = self.hang_up.next() => return Signal::HUP,
+                _ = self.stand_still.recv() => return Signal::TSTP,
+                // Who does not stand still goes on already, and this is no answer to what comes later.
+                _ = self.go_on.recv() => {}
+            }
         }
     }
 }
@@ -149,10 +158,11 @@ impl Running {
         }
     }
 
-    /// Makes the command stand still, and then this process; returns when somebody has let this one go on.
-    async fn stand_still(&self) {
-        if !self.has_group {
-            tokio::time::sleep(TIDY).await;
+    /// Makes the command stand still, and then this process; returns when somebody has let this one go on, or has done
+    /// so before it could stand still: nobody would do it again.
+    async fn stand_still(&self, asked: &mut Asked) {
+        if tokio::time::timeout(TIDY, asked.go_on.recv()).await.is_ok() {
+            return;
         }
         self.send(Signal::STOP);
         // It ends here, in the thread that says it, until the process is told to go on.

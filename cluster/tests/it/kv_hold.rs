@@ -77,6 +77,25 @@ async fn a_command_stands_still_with_its_holder() {
     assert!(code == Some(1) && told.contains("failed"), "{told}");
 }
 
+#[tokio::test]
+async fn a_standstill_that_is_called_off_at_once_is_none() {
+    let cluster = Cluster::start(1).await;
+    let child = hold(&cluster, "60s", WORKER);
+    line(&cluster, "own").await;
+    let holder = child.id().unwrap();
+    let both = format!("kill -TSTP {holder} && kill -CONT {holder}");
+    for _ in 0..10 {
+        // By one process, so that there is hardly any time between them.
+        let sent = Command::new("sh").args(["-c", &both]).status().await;
+        assert!(sent.unwrap().success());
+        // More than the command leaves until it would stand still.
+        wait_for_marks(&cluster, marks(&cluster) + 20).await;
+    }
+    signal(holder, "TERM");
+    let (code, told) = end(child).await;
+    assert!(code == Some(1) && told.contains("failed"), "{told}");
+}
+
 /// It leads a session, as what `ssh -t` runs: for such a one the kernel ignores the key.
 #[tokio::test]
 async fn a_holder_that_nobody_could_let_go_on_does_not_stand_still() {

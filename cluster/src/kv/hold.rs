@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use kvstore_client::wire::LeaseId;
-use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, getsid, kill_process, kill_process_group};
 use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
@@ -124,6 +124,12 @@ impl Asked {
     }
 }
 
+/// Whether what this process hears has come to its whole group, and so to a command in it: the keys of a terminal, and
+/// its end. But of that only who leads the session hears from the kernel; the others hear it when that one has ended.
+fn is_told_to_all(signal: Signal, leads_session: bool) -> bool {
+    signal == Signal::INT || signal == Signal::QUIT || (signal == Signal::HUP && !leads_session)
+}
+
 struct Running {
     child: Child,
     pid: Pid,
@@ -151,9 +157,8 @@ impl Running {
     }
 
     fn pass_on(&self, signal: Signal) {
-        // What a key of the terminal means has come to it as well.
-        let is_key = signal == Signal::INT || signal == Signal::QUIT;
-        if self.has_group || !is_key {
+        let leads_session = getsid(None) == Ok(getpid());
+        if self.has_group || !is_told_to_all(signal, leads_session) {
             self.send(signal);
         }
     }
@@ -187,5 +192,19 @@ impl Running {
         self.send(Signal::KILL);
         self.child.wait().await.context("end the command")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_up_is_told_to_all_but_by_who_leads_the_session() {
+        let told = |signal| [true, false].map(|leads_session| is_told_to_all(signal, leads_session));
+        assert_eq!(told(Signal::HUP), [false, true]);
+        assert_eq!(told(Signal::INT), [true, true]);
+        assert_eq!(told(Signal::QUIT), [true, true]);
+        assert_eq!(told(Signal::TERM), [false, false]);
     }
 }

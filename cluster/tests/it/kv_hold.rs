@@ -169,6 +169,52 @@ async fn a_command_gets_its_time_to_end_after_a_hang_up_and_a_quit() {
     }
 }
 
+/// Tells who holds its lease, and of each hang-up as soon as it comes.
+const HEARER: &str = "trap 'echo >>hang-ups' HUP
+trap 'kill $!; exit 1' TERM
+(trap '' HUP; exec sleep 600) &
+echo $PPID >holder
+while :; do wait $!; done
+";
+
+#[tokio::test]
+async fn a_command_hears_once_that_its_terminal_has_gone() {
+    // What is called so on other systems is another program.
+    let script = Command::new("script").arg("--version").output().await;
+    if !cfg!(target_os = "linux") || script.is_err() || !hears_hang_ups() {
+        return;
+    }
+    let cluster = Cluster::start(1).await;
+    let file = |name: &str| cluster.folder().join(name);
+    std::fs::write(file("hearer"), HEARER).unwrap();
+    let hold = format!("{BINARY} kv lease hold 60s -- sh hearer");
+    // The holder leads the session, or a shell does.
+    let sessions = [format!("exec {hold}"), format!("{hold}; true")];
+    // Two signals that come at once may be heard as one.
+    for session in sessions.iter().cycle().take(6) {
+        let mut terminal = Command::new("script");
+        terminal
+            .args(["-qec", session, "/dev/null"])
+            .env("SHELL", "/bin/sh");
+        terminal.current_dir(cluster.folder()).stdin(Stdio::null());
+        let mut terminal = begin(terminal.env_remove("MENAGERIE_TOKEN"));
+        let holder = line(&cluster, "holder").await.parse().unwrap();
+        terminal.kill().await.unwrap();
+        wait_until("a hang-up", SOON, async || {
+            let heard = std::fs::read_to_string(file("hang-ups"));
+            heard.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        signal(holder, "TERM");
+        wait_for_end(holder).await;
+        let heard = std::fs::read_to_string(file("hang-ups")).unwrap();
+        assert_eq!(heard, "\n", "{session}");
+        for name in ["holder", "hang-ups"] {
+            std::fs::remove_file(file(name)).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_ignores_hang_ups_goes_on_ignoring_them() {
     if !cfg!(target_os = "linux") {

@@ -3,7 +3,8 @@
 //! until it has ended; when the lease is lost it is ended, since another may already have taken over what the lease
 //! stood for: with its whole group of processes, unless it has a terminal, where it must stay in the foreground's.
 //! While we are made to stand still (Ctrl-Z) so is it, and it goes on only if the lease still lives. A SIGSTOP nobody
-//! hears, so that is no way to stop a holder.
+//! hears, so that is no way to stop a holder. And what a terminal lets go on is its whole job at once: there a command
+//! works on for as long as we need to find that its lease was lost.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! `menagerie kv lease hold` and signals: what the holder is told, its command hears.
-//! Invariant: a command never works without its lease, whatever is done to the holder that it can hear of.
+//! Invariant: a command that has no terminal never works without its lease, whatever is done to the holder that it can
+//! hear of.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -121,7 +121,7 @@ async fn a_holder_that_nobody_could_let_go_on_does_not_stand_still() {
 #[tokio::test]
 async fn a_command_that_stood_still_for_too_long_does_not_go_on() {
     let cluster = Cluster::start(1).await;
-    let child = hold(&cluster, "1s", WORKER);
+    let child = hold(&cluster, "3s", WORKER);
     let lease = line(&cluster, "lease").await;
     let own = line(&cluster, "own").await.parse().unwrap();
     let holder = child.id().unwrap();
@@ -161,7 +161,7 @@ async fn a_command_gets_its_time_to_end_after_a_hang_up_and_a_quit() {
             "trap 'sleep 0.3; echo yes >ended-{name}; exit 0' {name}; echo yes >begun-{name}; \
              while :; do sleep 0.05; done"
         );
-        let child = hold(&cluster, "1s", &script);
+        let child = hold(&cluster, "60s", &script);
         line(&cluster, &format!("begun-{name}")).await;
         signal(child.id().unwrap(), name);
         let (code, told) = end(child).await;
@@ -223,7 +223,7 @@ async fn what_ignores_hang_ups_goes_on_ignoring_them() {
     }
     let cluster = Cluster::start(1).await;
     let script = "trap 'exit 0' TERM; echo yes >begun; while :; do sleep 0.05; done";
-    let holder = format!("trap '' HUP; exec {BINARY} kv lease hold 1s -- sh -c \"$0\"");
+    let holder = format!("trap '' HUP; exec {BINARY} kv lease hold 60s -- sh -c \"$0\"");
     let mut command = Command::new("sh");
     let command = command.args(["-c", &holder, script]);
     let command = command.current_dir(cluster.folder()).stdin(Stdio::null());

@@ -5,6 +5,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use anyhow::Context as _;
 use service::config::{self, Config, Step};
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
 use crate::output::{Output, Usage};
+use crate::signals::HangUp;
 
 /// The file that is used when it lies in the working directory and no other is named.
 const CONFIG_FILE: &str = "cluster.toml";
@@ -94,14 +96,24 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .block_on(work)
 }
 
-/// Ends early when the user, or whoever started it, says so: then everything of the run is dropped, and so removed.
-pub(crate) async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// Ends early when the user, or whoever started it, says so, or when the user's terminal is gone: then everything of the
+/// run is dropped, and so removed.
+pub(crate) async fn until_interrupted<T>(
+    output: Output,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let mut stop = signal(SignalKind::terminate()).context("take over the signals")?;
+    let mut hang_up = HangUp::listen().context("take over the signals")?;
+    let mut work = pin!(work);
     tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        _ = stop.recv() => anyhow::bail!("interrupted"),
+        done = &mut work => return done,
+        _ = tokio::signal::ctrl_c() => {}
+        _ = stop.recv() => {}
+        () = hang_up.next() => {}
     }
+    // Before the drop, which waits for the end of what was started, and hears nothing more meanwhile.
+    output.note("stopping … (Ctrl-\\ ends it at once, and leaves behind what it has made)");
+    anyhow::bail!("interrupted")
 }
 
 /// As a user in this folder would name it.

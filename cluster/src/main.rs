@@ -33,6 +33,7 @@ mod predictors;
 mod probe;
 mod process;
 mod promote;
+mod signals;
 mod token;
 
 use std::process::ExitCode;
@@ -49,8 +50,24 @@ fn main() -> ExitCode {
     let output = output::Output {
         json: cli.global.json,
     };
-    match cli.run(output) {
+    match check_processor().and_then(|()| cli.run(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.failure(&error),
     }
+}
+
+/// RocksDB is built for instructions (`.cargo/config.toml`) that the models of virtual machines may leave out: there it
+/// would end by a signal, again and again, and nobody would say why.
+fn check_processor() -> anyhow::Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    let has_all =
+        std::arch::is_x86_feature_detected!("sse4.2") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_all = true;
+    anyhow::ensure!(
+        has_all,
+        "this processor lacks SSE 4.2 or PCLMULQDQ, which this program is built for; a virtual machine has them if it \
+         is given the processor of its host"
+    );
+    Ok(())
 }

@@ -14,6 +14,10 @@ use super::connection::Outcome;
 use crate::context::Context;
 use crate::probe::Gaps;
 
+/// Two hours. What lies beyond would be told as less than it was. No call gets so much time; but in an open loop it
+/// counts from when it was to begin, which may be an hour before it is given up.
+const LATENCY_US_MAX: u64 = 2 * 3_600_000_000;
+
 /// What all clients together have seen. They run on one thread.
 pub(super) struct Tally {
     start: Instant,
@@ -58,7 +62,7 @@ impl Tally {
         Ok(Self {
             start,
             end: None,
-            latency_us: Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?,
+            latency_us: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).context("make a histogram")?,
             operations: 0,
             in_time: 0,
             errors: BTreeMap::new(),
@@ -214,5 +218,15 @@ mod tests {
         assert_eq!((figures.seconds, figures.operations_per_s), (1.0, 10.0));
         assert_eq!(figures.operations, 11);
         assert!(figures.max_ms > 7990.0, "{figures:?}");
+    }
+
+    #[test]
+    fn a_call_that_waited_for_an_hour_is_not_told_as_shorter() {
+        let start = Instant::now();
+        let mut tally = Tally::whole(start).unwrap();
+        let hour = Duration::from_hours(1);
+        tally.fail("too late", start, start + hour);
+        let (figures, _) = tally.end(hour);
+        assert!(figures.max_ms > 0.99 * millis(hour), "{figures:?}");
     }
 }

@@ -71,17 +71,19 @@ impl Bench {
 
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         let Some(what) = self.what else {
-            return block_on(until_interrupted(self.compare.run(&context)));
+            return block_on(until_interrupted(context.output, self.compare.run(&context)));
         };
         match what {
             What::Kv(load) => block_on(load.run(&context)),
             What::Pay(load) => block_on(load.run(&context)),
             What::Shop(load) => block_on(load.run(&context)),
             What::Predict(load) => block_on(load.run(&context)),
-            What::Failover(failover) => block_on(until_interrupted(failover.run(&context))),
+            What::Failover(failover) => block_on(failover.run(&context)),
             What::Drive(drive) => drive.run(&context),
             What::NoOp(server) => server.run(),
-            What::Redundancy(redundancy) => block_on(until_interrupted(redundancy.run(&context))),
+            What::Redundancy(redundancy) => {
+                block_on(until_interrupted(context.output, redundancy.run(&context)))
+            }
         }
     }
 }

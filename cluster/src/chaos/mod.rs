@@ -111,7 +111,10 @@ struct Verdict {
 
 impl Chaos {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
-        block_on(until_interrupted(Box::pin(self.carry_out(context))))
+        block_on(until_interrupted(
+            context.output,
+            Box::pin(self.carry_out(context)),
+        ))
     }
 
     async fn carry_out(self, context: &Context) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
 use crate::context::{Context, until_interrupted};
-use crate::launcher::{Action, State, act};
+use crate::launcher::{Action, Harm, State};
 use crate::probe::{Event, Gaps, Probe, Tally};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,12 +48,15 @@ struct Report {
 
 impl Failover {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        until_interrupted(Box::pin(self.carry_out(context))).await
+        let harm = Harm::default();
+        let played = until_interrupted(context.output, Box::pin(self.carry_out(context, &harm))).await;
+        harm.put_right(context).await;
+        played
     }
 
-    async fn carry_out(self, context: &Context) -> anyhow::Result<()> {
+    async fn carry_out(self, context: &Context, harm: &Harm) -> anyhow::Result<()> {
         let scene = Scene::open(context, self.step).await?;
-        let played = play(context, &scene).await;
+        let played = play(context, &scene, harm).await;
         let output = scene.output();
         scene.close().await?;
         let report = played?;
@@ -67,7 +70,7 @@ impl Failover {
     }
 }
 
-async fn play(context: &Context, scene: &Scene<'_>) -> anyhow::Result<Report> {
+async fn play(context: &Context, scene: &Scene<'_>, harm: &Harm) -> anyhow::Result<Report> {
     let secrets = context.secrets()?;
     let root = secrets
         .token("root")
@@ -83,7 +86,7 @@ async fn play(context: &Context, scene: &Scene<'_>) -> anyhow::Result<Report> {
     let (stop, seen) = (CancellationToken::new(), RefCell::new(Seen::new()));
     let mut tally = Tally::default();
     let story = async {
-        let told = tell(context, scene, &seen).await;
+        let told = tell(context, scene, &seen, harm).await;
         stop.cancel();
         told
     };
@@ -96,7 +99,12 @@ async fn play(context: &Context, scene: &Scene<'_>) -> anyhow::Result<Report> {
     told
 }
 
-async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> anyhow::Result<Report> {
+async fn tell(
+    context: &Context,
+    scene: &Scene<'_>,
+    seen: &RefCell<Seen>,
+    harm: &Harm,
+) -> anyhow::Result<Report> {
     let (leader, nodes) = calm(scene, seen).await?;
     scene
         .chapter(format_args!(
@@ -105,7 +113,7 @@ async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> any
         .await?;
     let killed_at = Instant::now();
     seen.borrow_mut().gaps.forget();
-    act::act(context, Action::Kill, &leader).await?;
+    harm.cause(context, Action::Kill, &leader).await?;
     let successor = scene
         .wait_for("another leader", PATIENCE, async || {
             let now = scene.status().await?.leader;
@@ -138,7 +146,7 @@ async fn tell(context: &Context, scene: &Scene<'_>, seen: &RefCell<Seen>) -> any
         ))
         .await?;
     let began = Instant::now();
-    act::act(context, Action::Start, &leader).await?;
+    harm.heal(context).await?;
     scene
         .wait_for("the killed node to be ready", PATIENCE, async || {
             let status = scene.status().await?;

@@ -8,6 +8,7 @@ use kvstore_client::KvClient;
 use kvstore_client::wire::cluster::{Cluster, NodeStatus, Role};
 use service::http;
 use time::OffsetDateTime;
+use tokio::net::TcpStream;
 
 use super::Finding;
 use crate::context::Context;
@@ -79,12 +80,7 @@ async fn look(name: String, address: &str, token: &str) -> Seen {
         let answer = http::client(DEADLINE).get(livez).send().await;
         (answer, OffsetDateTime::now_utc())
     };
-    let (status, (answer, now)) = tokio::join!(status, alive);
-    let is_there = match &answer {
-        Ok(_) => true,
-        // It was connected to, and said nothing.
-        Err(error) => error.is_timeout() && !error.is_connect(),
-    };
+    let (status, (answer, now), is_there) = tokio::join!(status, alive, takes_connections(address));
     let clock = answer.ok().and_then(|answer| {
         let date = answer.headers().get("date")?.to_str().ok()?;
         httpdate::parse_http_date(date).ok().map(OffsetDateTime::from)
@@ -95,6 +91,13 @@ async fn look(name: String, address: &str, token: &str) -> Seen {
         is_there,
         clock_off: clock.map(|clock| (now - clock).abs()),
     }
+}
+
+/// Whatever is spoken there: with TLS, a node that hangs and one of another authority look as if they had not even been
+/// connected to.
+async fn takes_connections(address: &str) -> bool {
+    let connected = tokio::time::timeout(DEADLINE, TcpStream::connect(address)).await;
+    matches!(connected, Ok(Ok(_)))
 }
 
 /// No node says how it stands: that is well only where none is meant to run.
@@ -204,6 +207,16 @@ mod tests {
             is_there,
             clock_off: None,
         }
+    }
+
+    #[tokio::test]
+    async fn somebody_is_there_who_says_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen = look("n1".to_owned(), &address, "token").await;
+        assert!(seen.is_there && seen.status.is_err() && seen.clock_off.is_none());
+        drop(listener);
+        assert!(!look("n1".to_owned(), &address, "token").await.is_there);
     }
 
     #[test]

@@ -53,14 +53,11 @@ impl Snapshot {
         );
         let began = std::time::Instant::now();
         let beside = beside(&self.file)?;
-        let mut head = None;
-        until_interrupted(async {
+        let made = async {
             fetch(session, &beside).await?;
-            head = Some(check_aside(beside.path(), session.output).await?);
-            Ok(())
-        })
-        .await?;
-        let head = head.context("look at the backup")?;
+            check_aside(beside.path(), session.output).await
+        };
+        let head = until_interrupted(session.output, made).await?;
         name(beside, &self.file)?;
         if session.output.json {
             let mut document = document(&head);

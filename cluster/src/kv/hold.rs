@@ -3,7 +3,8 @@
 //! until it has ended; when the lease is lost it is ended, since another may already have taken over what the lease
 //! stood for: with its whole group of processes, unless it has a terminal, where it must stay in the foreground's.
 //! While we are made to stand still (Ctrl-Z) so is it, and it goes on only if the lease still lives. A SIGSTOP nobody
-//! hears, so that is no way to stop a holder.
+//! hears, so that is no way to stop a holder. And what a terminal lets go on is its whole job at once: there a command
+//! works on for as long as we need to find that its lease was lost.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -11,18 +12,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use kvstore_client::wire::LeaseId;
-use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, getsid, kill_process, kill_process_group};
 use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::Session;
 use super::show::parse_duration;
 use crate::leash::on_leash;
+use crate::signals::{HangUp, can_be_let_go_on};
 
 /// The id of the lease, for the command that runs under it.
 const LEASE_VARIABLE: &str = "MENAGERIE_LEASE";
 
-/// What a command gets that the terminal has told to stand still, to leave its screen in order first.
+/// How long it takes to stand still: a command that its terminal has told so leaves its screen in order first, and who
+/// wants to call it off may do so.
 const TIDY: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
@@ -59,7 +62,10 @@ impl Hold {
                 running.pass_on(signal);
                 continue;
             }
-            running.stand_still().await;
+            if !can_be_let_go_on() {
+                continue;
+            }
+            running.stand_still(&mut asked).await;
             if lease.is_lost() {
                 break None;
             }
@@ -86,49 +92,43 @@ struct Asked {
     interrupt: unix::Signal,
     quit: unix::Signal,
     stand_still: unix::Signal,
-    /// None: it is ignored, as under `nohup`, and so it stays, for the command too.
-    hang_up: Option<unix::Signal>,
+    go_on: unix::Signal,
+    hang_up: HangUp,
 }
 
 impl Asked {
     fn listen() -> std::io::Result<Self> {
-        let hang_up = (!is_ignored(Signal::HUP)).then(|| signal(SignalKind::hangup()));
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             stand_still: signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
-            hang_up: hang_up.transpose()?,
+            go_on: signal(SignalKind::from_raw(Signal::CONT.as_raw()))?,
+            hang_up: HangUp::listen()?,
         })
     }
 
     async fn next(&mut self) -> Signal {
-        let hang_up = self.hang_up.as_mut();
-        let hung_up = async {
-            match hang_up {
-                Some(hang_up) => hang_up.recv().await,
-                None => std::future::pending().await,
+        loop {
+            tokio::select! {
+                // Of two that have come, that to stand still is heard first: the other one was to take it back.
+                biased;
+                _ = self.terminate.recv() => return Signal::TERM,
+                _ = self.interrupt.recv() => return Signal::INT,
+                _ = self.quit.recv() => return Signal::QUIT,
+                () = self.hang_up.next() => return Signal::HUP,
+                _ = self.stand_still.recv() => return Signal::TSTP,
+                // Who does not stand still goes on already, and this is no answer to what comes later.
+                _ = self.go_on.recv() => {}
             }
-        };
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.stand_still.recv() => Signal::TSTP,
-            _ = hung_up => Signal::HUP,
         }
     }
 }
 
-/// Whether this process was begun so that it does not hear a signal. Where the kernel cannot be asked, it does.
-fn is_ignored(signal: Signal) -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| says_ignored(&status, signal))
-}
-
-fn says_ignored(status: &str, signal: Signal) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| (mask >> (signal.as_raw() - 1)) & 1 == 1)
+/// Whether what this process hears has come to its whole group, and so to a command in it: the keys of a terminal, and
+/// its end. But of that only who leads the session hears from the kernel; the others hear it when that one has ended.
+fn is_told_to_all(signal: Signal, leads_session: bool) -> bool {
+    signal == Signal::INT || signal == Signal::QUIT || (signal == Signal::HUP && !leads_session)
 }
 
 struct Running {
@@ -158,17 +158,17 @@ impl Running {
     }
 
     fn pass_on(&self, signal: Signal) {
-        // What a key of the terminal means has come to it as well.
-        let is_key = signal == Signal::INT || signal == Signal::QUIT;
-        if self.has_group || !is_key {
+        let leads_session = getsid(None) == Ok(getpid());
+        if self.has_group || !is_told_to_all(signal, leads_session) {
             self.send(signal);
         }
     }
 
-    /// Makes the command stand still, and then this process; returns when somebody has let this one go on.
-    async fn stand_still(&self) {
-        if !self.has_group {
-            tokio::time::sleep(TIDY).await;
+    /// Makes the command stand still, and then this process; returns when somebody has let this one go on, or has done
+    /// so before it could stand still: nobody would do it again.
+    async fn stand_still(&self, asked: &mut Asked) {
+        if tokio::time::timeout(TIDY, asked.go_on.recv()).await.is_ok() {
+            return;
         }
         self.send(Signal::STOP);
         // It ends here, in the thread that says it, until the process is told to go on.
@@ -201,11 +201,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_process_ignores_is_read_from_what_the_kernel_tells() {
-        let status = |mask: &str| format!("Name:\tmenagerie\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
-        assert!(says_ignored(&status("0000000000001001"), Signal::HUP));
-        assert!(!says_ignored(&status("0000000000001000"), Signal::HUP));
-        assert!(says_ignored(&status("0000000000000004"), Signal::QUIT));
-        assert!(!says_ignored("Name:\tmenagerie\n", Signal::HUP));
+    fn a_hang_up_is_told_to_all_but_by_who_leads_the_session() {
+        let told = |signal| [true, false].map(|leads_session| is_told_to_all(signal, leads_session));
+        assert_eq!(told(Signal::HUP), [false, true]);
+        assert_eq!(told(Signal::INT), [true, true]);
+        assert_eq!(told(Signal::QUIT), [true, true]);
+        assert_eq!(told(Signal::TERM), [false, false]);
     }
 }

@@ -2,7 +2,7 @@
 //! In reading order: `plan` says what runs, `up` is the command, `place` the data folder it holds alone,
 //! `supervisor` the whole, `keeper` one process, `journal` what happened to it, `control` how other commands talk
 //! to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other machines, `system` one
-//! that lives only as long as the run that needs it.
+//! that lives only as long as the run that needs it, `harm` what a run does to one that is not its own.
 //! Invariant: one supervisor a data folder; when it dies, however it dies, its processes die with it.
 
 pub(crate) mod act;
@@ -11,6 +11,7 @@ mod backoff;
 mod bent;
 pub(crate) mod control;
 pub(crate) mod down;
+mod harm;
 pub(crate) mod journal;
 pub(crate) mod keeper;
 pub(crate) mod leader;
@@ -26,5 +27,6 @@ mod system;
 pub(crate) mod units;
 pub(crate) mod up;
 
+pub(crate) use harm::Harm;
 pub(crate) use state::{Action, State, Status, View};
 pub(crate) use system::System;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
@@ -15,6 +15,11 @@ use tokio::process::Command;
 use super::place::Place;
 use super::up;
 use crate::leash;
+
+/// Of a drop, while whoever has interrupted the run waits. Two processes that hang have been killed by then.
+const DROP_MAX: Duration = Duration::from_secs(25);
+/// One that was killed ends at once, unless the kernel does not let it go.
+const KILLED_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct System {
     supervisor: Child,
@@ -74,19 +79,50 @@ impl System {
 impl Drop for System {
     /// In order, and waited for: whoever drops it may remove its folder next.
     fn drop(&mut self) {
-        let deadline = Instant::now() + up::END_DEADLINE;
+        end_within(&mut self.supervisor, DROP_MAX);
+    }
+}
+
+/// In order, if that does not take too long, and else at once: then all that it has started dies with it.
+fn end_within(supervisor: &mut Child, patience: Duration) {
+    for (signal, patience) in [(Signal::TERM, patience), (Signal::KILL, KILLED_MAX)] {
+        let deadline = Instant::now() + patience;
         let mut is_told = false;
-        while let Ok(None) = self.supervisor.try_wait() {
+        while Instant::now() < deadline {
+            let Ok(None) = supervisor.try_wait() else { return };
             if !is_told {
                 // It has not been waited for, so the number is still its own.
-                is_told = kill_process(Pid::from_child(&self.supervisor), Signal::TERM).is_ok();
-            }
-            if Instant::now() > deadline {
-                // What it has started dies with it.
-                let _ = self.supervisor.kill();
-                return;
+                is_told = kill_process(Pid::from_child(supervisor), signal).is_ok();
             }
             std::thread::park_timeout(up::POLL_EVERY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_does_not_end_is_seen_dead() {
+        let mut sh = std::process::Command::new("sh");
+        let deaf = sh.args(["-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]);
+        let mut child = deaf.stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        end_within(&mut child, Duration::from_millis(200));
+        let ended = child.try_wait().unwrap().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::KILL.as_raw()));
+    }
+
+    #[test]
+    fn a_supervisor_that_ends_is_not_waited_for_any_longer() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        end_within(&mut child, Duration::from_mins(1));
+        let ended = child.try_wait().unwrap().unwrap();
+        assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()));
     }
 }

@@ -28,7 +28,7 @@ use crate::output::Usage;
 /// A node that has much log to replay takes its time; a node that fails says so long before.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
-pub(super) const END_DEADLINE: Duration = Duration::from_mins(1);
+const END_DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
 pub(crate) struct Up {

@@ -164,18 +164,15 @@ fn nodes_of(cluster: &Cluster) -> Vec<u32> {
         .collect()
 }
 
-/// What took so long until then is not thrown away.
-#[tokio::test]
-async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
-    const CASES: [&str; 2] = ["put-1", "get-1"];
-    let cluster = Cluster::new(1);
-    let only = CASES.join(",");
+/// Runs a comparison whose nodes are killed when so many keys are to be filled in; answers what it said last.
+async fn compare_and_lose_the_nodes(cluster: &Cluster, only: &str, keys: u32) -> String {
     let arguments = [
         "bench",
         "--only",
-        &only,
+        only,
         "--rounds",
-        "1",
+        // Nodes that live until the first round is done do not live until all are.
+        "2",
         "--seconds",
         "2",
         "--without-etcd",
@@ -191,10 +188,10 @@ async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
     let mut child = command.spawn().unwrap();
     let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut last = String::new();
-    while !last.contains("keys are filled in") {
+    while last != format!("{keys} keys are filled in") {
         last = told.next_line().await.unwrap().expect("the nodes are ready");
     }
-    let nodes = nodes_of(&cluster);
+    let nodes = nodes_of(cluster);
     assert_eq!(nodes.len(), 3, "{nodes:?}");
     for node in nodes {
         signal(node, "KILL");
@@ -204,16 +201,40 @@ async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
     }
     let ended = child.wait().await.unwrap();
     assert_eq!(ended.code(), Some(1), "{last}");
+    last
+}
+
+/// What took so long until then is not thrown away.
+#[tokio::test]
+async fn a_case_that_fails_fails_the_run_and_the_report_has_all_before_it() {
+    let cluster = Cluster::new(1);
+    let last = compare_and_lose_the_nodes(&cluster, "put-1,get-64-100k", 100_000).await;
     assert!(last.contains("report/report.html"), "{last}");
     let report = std::fs::read(cluster.folder().join("report/report.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
-    // They may have lived until the first case was done.
-    let failed = CASES[report["rows"].as_array().unwrap().len()];
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() == 1 && rows[0]["name"] == "put-1", "{report}");
     let left_out = report["left_out"].to_string();
+    assert!(left_out.contains("get-64-100k and all after it"), "{left_out}");
+}
+
+#[tokio::test]
+async fn a_report_of_before_is_not_replaced_by_one_that_has_nothing_to_say() {
+    let cluster = Cluster::new(1);
+    let folder = cluster.folder().join("report");
+    std::fs::create_dir(&folder).unwrap();
+    let files = ["report.html", "report.json"].map(|name| folder.join(name));
+    for file in &files {
+        std::fs::write(file, "of before").unwrap();
+    }
+    let last = compare_and_lose_the_nodes(&cluster, "put-1", 1000).await;
     assert!(
-        left_out.contains(&format!("{failed} and all after it")),
-        "{left_out}"
+        last.contains("measure put-1; there is nothing to report"),
+        "{last}"
     );
+    for file in &files {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "of before");
+    }
 }
 
 #[tokio::test]

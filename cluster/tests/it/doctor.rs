@@ -79,6 +79,40 @@ async fn nodes_that_hang_are_not_taken_for_none() {
     assert_eq!(verdict(&found, "cluster"), "bad");
 }
 
+/// As on another machine, where no supervisor holds the folder.
+#[tokio::test]
+async fn nodes_that_hang_or_are_strangers_are_not_taken_for_none_where_nobody_holds_the_folder() {
+    let cluster = Cluster::with(3, |config| config.tls.enabled = true);
+    cluster.up().await;
+    let elsewhere = cluster.folder().join("elsewhere");
+    let data = ["--json", "--data", elsewhere.to_str().unwrap()];
+    let seen = async || {
+        let ran = cluster.run(&[&data[..], &["doctor"]].concat()).await;
+        let found: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+        verdict(&found, "cluster")
+    };
+    // An authority of its own.
+    cluster.run(&[&data[..], &["certs"]].concat()).await.ok();
+    std::fs::copy(
+        cluster.data().join("secrets.toml"),
+        elsewhere.join("secrets.toml"),
+    )
+    .unwrap();
+    assert_eq!(seen().await, "bad");
+    for file in std::fs::read_dir(cluster.data().join("tls")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), elsewhere.join("tls").join(file.file_name())).unwrap();
+    }
+    for name in ["n1", "n2", "n3"] {
+        cluster.pause(name).await;
+    }
+    assert_eq!(seen().await, "bad");
+    for name in ["n1", "n2", "n3"] {
+        cluster.kill(name).await;
+    }
+    assert_eq!(seen().await, "good");
+}
+
 #[tokio::test]
 async fn a_disk_with_too_little_room_is_bad() {
     let cluster = Cluster::with(3, |config| config.limits.disk_free_bytes_min = 1 << 40);

@@ -1,5 +1,6 @@
 //! `menagerie kv lease hold` and signals: what the holder is told, its command hears.
-//! Invariant: a command never works without its lease, whatever is done to the holder that it can hear of.
+//! Invariant: a command that has no terminal never works without its lease, whatever is done to the holder that it can
+//! hear of.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,8 +17,10 @@ fn begin(command: &mut Command) -> Child {
     command.kill_on_drop(true).spawn().unwrap()
 }
 
+/// In a group of its own, as a shell would begin it, which could let it go on again.
 fn hold(cluster: &Cluster, ttl: &str, script: &str) -> Child {
-    begin(&mut cluster.command(&["kv", "lease", "hold", ttl, "--", "sh", "-c", script]))
+    let mut command = cluster.command(&["kv", "lease", "hold", ttl, "--", "sh", "-c", script]);
+    begin(command.process_group(0))
 }
 
 /// How it ended, and what it said.
@@ -50,6 +53,14 @@ fn marks(cluster: &Cluster) -> u64 {
     std::fs::metadata(cluster.folder().join("marks")).map_or(0, |file| file.len())
 }
 
+async fn wait_for_marks(cluster: &Cluster, more_than: u64) {
+    wait_until("the work to go on", SOON, async || {
+        let now = marks(cluster);
+        (now > more_than).then_some(()).ok_or(format!("{now} marks"))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_command_stands_still_with_its_holder() {
     let cluster = Cluster::start(1).await;
@@ -61,15 +72,47 @@ async fn a_command_stands_still_with_its_holder() {
     wait_for_standstill(own).await;
     let before = marks(&cluster);
     signal(holder, "CONT");
-    wait_until("the work to go on", SOON, async || {
-        let now = marks(&cluster);
-        if now > before {
-            Ok(())
-        } else {
-            Err(format!("{now} marks"))
-        }
-    })
-    .await;
+    wait_for_marks(&cluster, before).await;
+    signal(holder, "TERM");
+    let (code, told) = end(child).await;
+    assert!(code == Some(1) && told.contains("failed"), "{told}");
+}
+
+#[tokio::test]
+async fn a_standstill_that_is_called_off_at_once_is_none() {
+    let cluster = Cluster::start(1).await;
+    let child = hold(&cluster, "60s", WORKER);
+    line(&cluster, "own").await;
+    let holder = child.id().unwrap();
+    let both = format!("kill -TSTP {holder} && kill -CONT {holder}");
+    for _ in 0..10 {
+        // By one process, so that there is hardly any time between them.
+        let sent = Command::new("sh").args(["-c", &both]).status().await;
+        assert!(sent.unwrap().success());
+        // More than the command leaves until it would stand still.
+        wait_for_marks(&cluster, marks(&cluster) + 20).await;
+    }
+    signal(holder, "TERM");
+    let (code, told) = end(child).await;
+    assert!(code == Some(1) && told.contains("failed"), "{told}");
+}
+
+/// It leads a session, as what `ssh -t` runs: for such a one the kernel ignores the key.
+#[tokio::test]
+async fn a_holder_that_nobody_could_let_go_on_does_not_stand_still() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let cluster = Cluster::start(1).await;
+    let mut command = Command::new("setsid");
+    command.args([BINARY, "kv", "lease", "hold", "60s", "--", "sh", "-c", WORKER]);
+    command.current_dir(cluster.folder()).stdin(Stdio::null());
+    let child = begin(command.env_remove("MENAGERIE_TOKEN"));
+    line(&cluster, "own").await;
+    let holder = child.id().unwrap();
+    signal(holder, "TSTP");
+    // More than the command leaves until its holder has heard of it.
+    wait_for_marks(&cluster, marks(&cluster) + 50).await;
     signal(holder, "TERM");
     let (code, told) = end(child).await;
     assert!(code == Some(1) && told.contains("failed"), "{told}");
@@ -78,7 +121,7 @@ async fn a_command_stands_still_with_its_holder() {
 #[tokio::test]
 async fn a_command_that_stood_still_for_too_long_does_not_go_on() {
     let cluster = Cluster::start(1).await;
-    let child = hold(&cluster, "1s", WORKER);
+    let child = hold(&cluster, "3s", WORKER);
     let lease = line(&cluster, "lease").await;
     let own = line(&cluster, "own").await.parse().unwrap();
     let holder = child.id().unwrap();
@@ -103,7 +146,7 @@ async fn a_command_that_stood_still_for_too_long_does_not_go_on() {
 }
 
 /// Whether this process hears a hang-up: one begun by `nohup` does not, nor does what it starts.
-fn hears_hang_ups() -> bool {
+pub(crate) fn hears_hang_ups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.is_none_or(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 0)
@@ -118,12 +161,58 @@ async fn a_command_gets_its_time_to_end_after_a_hang_up_and_a_quit() {
             "trap 'sleep 0.3; echo yes >ended-{name}; exit 0' {name}; echo yes >begun-{name}; \
              while :; do sleep 0.05; done"
         );
-        let child = hold(&cluster, "1s", &script);
+        let child = hold(&cluster, "60s", &script);
         line(&cluster, &format!("begun-{name}")).await;
         signal(child.id().unwrap(), name);
         let (code, told) = end(child).await;
         assert_eq!(code, Some(0), "{name}: {told}");
         assert_eq!(line(&cluster, &format!("ended-{name}")).await, "yes");
+    }
+}
+
+/// Tells who holds its lease, and of each hang-up as soon as it comes.
+const HEARER: &str = "trap 'echo >>hang-ups' HUP
+trap 'kill $!; exit 1' TERM
+(trap '' HUP; exec sleep 600) &
+echo $PPID >holder
+while :; do wait $!; done
+";
+
+#[tokio::test]
+async fn a_command_hears_once_that_its_terminal_has_gone() {
+    // What is called so on other systems is another program.
+    let script = Command::new("script").arg("--version").output().await;
+    if !cfg!(target_os = "linux") || script.is_err() || !hears_hang_ups() {
+        return;
+    }
+    let cluster = Cluster::start(1).await;
+    let file = |name: &str| cluster.folder().join(name);
+    std::fs::write(file("hearer"), HEARER).unwrap();
+    let hold = format!("{BINARY} kv lease hold 60s -- sh hearer");
+    // The holder leads the session, or a shell does.
+    let sessions = [format!("exec {hold}"), format!("{hold}; true")];
+    // Two signals that come at once may be heard as one.
+    for session in sessions.iter().cycle().take(6) {
+        let mut terminal = Command::new("script");
+        terminal
+            .args(["-qec", session, "/dev/null"])
+            .env("SHELL", "/bin/sh");
+        terminal.current_dir(cluster.folder()).stdin(Stdio::null());
+        let mut terminal = begin(terminal.env_remove("MENAGERIE_TOKEN"));
+        let holder = line(&cluster, "holder").await.parse().unwrap();
+        terminal.kill().await.unwrap();
+        wait_until("a hang-up", SOON, async || {
+            let heard = std::fs::read_to_string(file("hang-ups"));
+            heard.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        signal(holder, "TERM");
+        wait_for_end(holder).await;
+        let heard = std::fs::read_to_string(file("hang-ups")).unwrap();
+        assert_eq!(heard, "\n", "{session}");
+        for name in ["holder", "hang-ups"] {
+            std::fs::remove_file(file(name)).unwrap();
+        }
     }
 }
 
@@ -134,7 +223,7 @@ async fn what_ignores_hang_ups_goes_on_ignoring_them() {
     }
     let cluster = Cluster::start(1).await;
     let script = "trap 'exit 0' TERM; echo yes >begun; while :; do sleep 0.05; done";
-    let holder = format!("trap '' HUP; exec {BINARY} kv lease hold 1s -- sh -c \"$0\"");
+    let holder = format!("trap '' HUP; exec {BINARY} kv lease hold 60s -- sh -c \"$0\"");
     let mut command = Command::new("sh");
     let command = command.args(["-c", &holder, script]);
     let command = command.current_dir(cluster.folder()).stdin(Stdio::null());

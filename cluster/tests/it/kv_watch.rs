@@ -140,9 +140,9 @@ async fn hold_keeps_a_lease_for_as_long_as_a_command_runs() {
     );
     // Three times the lease's length, so that it would be gone if nobody kept it.
     let check = format!("{} kv get held >seen", crate::harness::BINARY);
-    let script = format!("{put} && sleep 1.5 && {check}");
+    let script = format!("{put} && sleep 6 && {check}");
     cluster
-        .run(&["kv", "lease", "hold", "500ms", "--", "sh", "-c", &script])
+        .run(&["kv", "lease", "hold", "2s", "--", "sh", "-c", &script])
         .await
         .ok();
     assert_eq!(
@@ -157,9 +157,9 @@ async fn hold_keeps_a_lease_for_as_long_as_a_command_runs() {
     assert!(told.contains("\"false\" failed"), "{told}");
 }
 
-/// A script under a lease of a second.
+/// A script under a lease of three seconds: a shorter one is lost where a slow machine stalls.
 fn hold(cluster: &Cluster, script: &str) -> tokio::process::Child {
-    let mut command = cluster.command(&["kv", "lease", "hold", "1s", "--", "sh", "-c", script]);
+    let mut command = cluster.command(&["kv", "lease", "hold", "3s", "--", "sh", "-c", script]);
     let command = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -194,7 +194,7 @@ async fn a_command_that_takes_its_time_to_end_still_has_its_lease() {
     let cluster = Cluster::start(1).await;
     let binary = crate::harness::BINARY;
     // More than the lease's length after it was told to end.
-    let end = format!("sleep 1.5; {binary} kv get held >seen; exit 0");
+    let end = format!("sleep 4; {binary} kv get held >seen; exit 0");
     let script = format!(
         "trap '{end}' TERM; {binary} kv put held yes --lease $MENAGERIE_LEASE && echo yes >begun; \
          while :; do sleep 0.05; done"

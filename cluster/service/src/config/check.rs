@@ -115,14 +115,15 @@ fn relations(config: &Config, faults: &mut Faults<'_>) {
     }
 }
 
-/// What the launcher itself calls something: words of its commands, logs, folders beside those of the processes, and
-/// certificates beside theirs.
-const OF_THE_LAUNCHER: [&str; 8] = [
+/// What the launcher itself calls something: words of its commands, logs, files and folders beside those of the
+/// processes, and certificates beside theirs.
+const OF_THE_LAUNCHER: [&str; 9] = [
     "backups",
     "ca",
     "client",
     "console",
     "leader",
+    "lock",
     "logs",
     "supervisor",
     "tls",

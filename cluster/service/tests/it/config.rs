@@ -321,6 +321,7 @@ fn no_model_and_no_mirror_has_the_name_of_something_else() {
     let of_the_launcher = [
         "leader",
         "supervisor",
+        "lock",
         "logs",
         "backups",
         "tls",

@@ -68,8 +68,12 @@ impl Compare {
         let (mut report, failed) = measured?;
         report.goals = goals::judge(&report);
         if let Some(error) = failed {
-            // What was measured until then took long, too.
             let first = cases[report.rows.len()].name;
+            if report.rows.is_empty() {
+                // It would take the place of a report of a run before that has something to say.
+                return Err(error.context(format!("measure {first}; there is nothing to report yet")));
+            }
+            // What was measured until then took long, too.
             left_out.push(format!("{first} and all after it, with the services: {error:#}"));
             report.left_out = left_out;
             let [page, _] = self.write(&report)?;

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::closed_loop::millis;
 use super::connection::Outcome;
-use crate::context::Context;
+use crate::context::{Context, until_interrupted};
 use crate::kv::reach::Reach;
 use crate::probe::Gaps;
 
@@ -82,6 +82,10 @@ impl Failover {
             };
             return running.run(context).await;
         }
+        until_interrupted(context.output, self.compare(context)).await
+    }
+
+    async fn compare(self, context: &Context) -> anyhow::Result<()> {
         let hows = if self.how.is_empty() {
             EVERYTHING.to_vec()
         } else {

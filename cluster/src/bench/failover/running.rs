@@ -1,5 +1,6 @@
 //! `menagerie bench failover --running`: the same on the cluster that is running, through its supervisor.
-//! Invariant: the clock starts before the fault is caused, and every fault is healed before the next.
+//! Invariant: the clock starts before the fault is caused, and every fault is healed before the next, the last one also
+//! when the run fails or is interrupted.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -12,30 +13,23 @@ use hyper::{Method, Uri};
 use super::{Fault, How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
 use crate::bench::Target;
 use crate::bench::connection::{Connection, Outcome, uri};
-use crate::context::Context;
+use crate::context::{Context, until_interrupted};
 use crate::kv::reach::Reach;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
-use crate::launcher::{Action, act};
+use crate::launcher::{Action, Harm, act};
 
 /// Each writer writes so often; fine enough to see a gap of a few milliseconds.
 const PACE: Duration = Duration::from_millis(2);
 const HEALTHY_DEADLINE: Duration = Duration::from_mins(1);
 
-fn harm(how: How) -> anyhow::Result<Action> {
+fn action(how: How) -> anyhow::Result<Action> {
     Ok(match how {
         How::Kill => Action::Kill,
         How::Term => Action::Term,
         How::Pause => Action::Pause,
         How::Cut => bail!("the network of a cluster that is running cannot be cut; leave out --running"),
     })
-}
-
-fn heal(how: How) -> Action {
-    match how {
-        How::Kill | How::Term | How::Cut => Action::Start,
-        How::Pause => Action::Resume,
-    }
 }
 
 /// The faults to cause, and how the store is reached.
@@ -47,13 +41,20 @@ pub(super) struct Running<'a> {
 
 impl Running<'_> {
     pub(super) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let harm = Harm::default();
+        let ran = until_interrupted(context.output, Box::pin(self.measure(context, &harm))).await;
+        harm.put_right(context).await;
+        ran
+    }
+
+    async fn measure(self, context: &Context, harm: &Harm) -> anyhow::Result<()> {
         let target = Target::find(context, self.reach)?;
         let seen = RefCell::new(Seen::new());
         let writers = (0..WRITERS)
             .map(|number| Writer::new(&target, number))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let faults = async {
-            let faults = self.faults(context, &seen).await;
+            let faults = self.faults(context, &seen, harm).await;
             seen.borrow_mut().stop = true;
             faults
         };
@@ -84,7 +85,12 @@ impl Running<'_> {
         Ok(())
     }
 
-    async fn faults(&self, context: &Context, seen: &RefCell<Seen>) -> anyhow::Result<Vec<Fault>> {
+    async fn faults(
+        &self,
+        context: &Context,
+        seen: &RefCell<Seen>,
+        harm: &Harm,
+    ) -> anyhow::Result<Vec<Fault>> {
         let progress = context.output.progress(u64::from(self.kills), "faults");
         let mut faults = Vec::new();
         let mut leader = settled(context, seen).await?;
@@ -92,12 +98,12 @@ impl Running<'_> {
         for _ in 0..self.kills {
             seen.borrow_mut().gaps.forget();
             let end = Instant::now() + WINDOW;
-            act::act(context, harm(self.how)?, &leader).await?;
+            harm.cause(context, action(self.how)?, &leader).await?;
             tokio::time::sleep_until(end.into()).await;
             // A gap is measured to its end, however long that takes.
             let recovered = writes_flow(seen).await;
             let fault = seen.borrow_mut().fault(leader.clone(), recovered);
-            act::act(context, heal(self.how), &leader).await?;
+            harm.heal(context).await?;
             leader = settled(context, seen).await?;
             faults.push(seen.borrow_mut().well_again(fault));
             progress.inc(1);

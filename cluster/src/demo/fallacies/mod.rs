@@ -115,7 +115,7 @@ impl Fallacy {
 
 impl Fallacies {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        until_interrupted(Box::pin(self.play(context))).await
+        until_interrupted(context.output, Box::pin(self.play(context))).await
     }
 
     async fn play(self, context: &Context) -> anyhow::Result<()> {

@@ -96,7 +96,7 @@ impl Default for StoreConfig {
             log_keep_bytes: 1 << 30,
             flush_every_s: 60,
             memtable_mib: 8,
-            block_cache_mib: 32,
+            block_cache_mib: 128,
             heads_cache_mib: 16,
             agreement_every_s: 5,
             slow_disk_ms: 200,

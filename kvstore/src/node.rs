@@ -111,9 +111,10 @@ pub async fn run(
     if let Ok(Err(error)) = serving.await {
         tracing::warn!(%error, "the client port ended with an error");
     }
-    ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
-    // What failed leaves its reason, and the log has everything that was not flushed.
-    if outcome.is_ok() {
+    let has_ended = ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
+    // What failed leaves its reason, and the log has everything that was not flushed. What did not end waits for the disk,
+    // as this would.
+    if outcome.is_ok() && has_ended {
         let machine = Arc::clone(&node.desk.machine);
         tokio::task::spawn_blocking(move || machine.generation().db().flush())
             .await?

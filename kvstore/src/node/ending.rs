@@ -56,18 +56,20 @@ async fn answers(desk: &Desk, id: u64, peer_address: &str) -> bool {
 }
 
 /// Raft's core waits for the disk itself when it votes, and hears nobody meanwhile; so its end is waited for as that of any
-/// task is.
-pub(super) async fn end_raft(raft: &Raft, inner: &Tasks, deadline: Duration) {
+/// task is. Answers whether all has ended in time.
+pub(super) async fn end_raft(raft: &Raft, inner: &Tasks, deadline: Duration) -> bool {
     inner.stop();
     let ending = raft.clone();
     inner.spawn("raft-end", async move { ending.shutdown().await });
-    if !inner.drain(deadline).await {
+    let has_ended = inner.drain(deadline).await;
+    if !has_ended {
         let running = inner.running();
         tracing::warn!(
             tasks = running,
             "not all that this node does has ended in time; its disk may hang"
         );
     }
+    has_ended
 }
 
 #[cfg(test)]
@@ -94,7 +96,7 @@ mod tests {
         let making = timeout(SOON, raft.initialize(alone)).await;
         assert!(making.is_err(), "its disk does not hang");
         let ended = timeout(DEADLINE, end_raft(raft, &node.tasks, SOON)).await;
-        assert!(ended.is_ok(), "it is waited for");
+        assert!(!ended.expect("it is waited for"), "it says that it has ended");
         assert!(node.tasks.running() > 0, "it has ended");
         drop(release);
         assert!(node.tasks.drain(DEADLINE).await, "it ends once its disk answers");

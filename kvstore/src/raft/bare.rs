@@ -29,6 +29,7 @@ use crate::machine::adapter::MachineAdapter;
 use crate::machine::small::opened;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
 pub(crate) struct Bare {
     pub(crate) desk: Arc<Desk>,
     pub(crate) tasks: Tasks,

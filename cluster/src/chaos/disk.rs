@@ -214,7 +214,7 @@ mod tests {
         let Ok(disk) = Disk::new(folder.path(), "disk") else {
             return;
         };
-        let write = |name: &str| std::fs::write(disk.data().join(name), [1; 1 << 16]);
+        let write = |name: &str| std::fs::write(disk.data().join(name), vec![1; 1 << 16]);
         write("given-up").unwrap();
         disk.fill_up_to(0).await.unwrap();
         let full = std::io::ErrorKind::StorageFull;

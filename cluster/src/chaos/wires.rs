@@ -28,6 +28,7 @@ pub(super) struct Trouble {
     pub(super) lost: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a run has one of it")]
 pub(super) enum Wires {
     Network(Arc<Network>),
     Proxies {

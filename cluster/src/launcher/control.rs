@@ -137,9 +137,9 @@ pub(crate) async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, t
 }
 
 async fn talk(stream: UnixStream, supervisor: &Supervisor) -> anyhow::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (reading, mut write) = stream.into_split();
     let mut line = Vec::new();
-    let mut lines = BufReader::new(read.take(REQUEST_BYTES_MAX));
+    let mut lines = BufReader::new(reading.take(REQUEST_BYTES_MAX));
     tokio::time::timeout(REQUEST_DEADLINE, lines.read_until(b'\n', &mut line))
         .await
         .context("wait for a request")??;

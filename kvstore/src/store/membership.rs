@@ -163,7 +163,7 @@ impl Store {
         let mut may_have_begun = false;
         loop {
             let view = view::view(&desk.raft);
-            let refused = match self.ask_leader(&view, &change).await {
+            let refused = match self.tell_leader(&view, &change).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(refused)) => {
                     may_have_begun = true;
@@ -188,7 +188,7 @@ impl Store {
     }
 
     /// What the leader of this view says; `None` if surely nobody has heard of the change.
-    async fn ask_leader(&self, view: &RaftView, change: &MemberChange) -> Option<Result<(), MemberRefused>> {
+    async fn tell_leader(&self, view: &RaftView, change: &MemberChange) -> Option<Result<(), MemberRefused>> {
         let (desk, leader) = (&self.inner.desk, view.leader?);
         if leader == view.me {
             return Some(desk.change_member(change.clone()).await);

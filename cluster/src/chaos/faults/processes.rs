@@ -33,12 +33,11 @@ pub(super) async fn kill(
     // It is waited for, so that it has happened.
     ground.kill(victims).await?;
     let killed = Instant::now();
-    let told = match alone {
-        Some(alone) => links::alone(ground, &[alone], down).await,
-        None => {
-            tokio::time::sleep(down).await;
-            Ok(())
-        }
+    let told = if let Some(alone) = alone {
+        links::alone(ground, &[alone], down).await
+    } else {
+        tokio::time::sleep(down).await;
+        Ok(())
     };
     let down = killed.elapsed();
     for victim in victims {

@@ -164,7 +164,7 @@ async fn serve(mut socket: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) {
                 if socket.write_all(head.as_bytes()).await.is_err() {
                     return;
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Reply::Stream(mut pieces) => {
                 let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";

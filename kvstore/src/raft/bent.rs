@@ -2,7 +2,9 @@
 //! log once went.
 //! Invariant: each is read or refused, and from what is read one can go on.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::identity::{Identity, IdentityError};
 use super::log::{count_start, read_starts};
@@ -10,6 +12,20 @@ use crate::bent::feed;
 use crate::storage::log_db::{Marked, TailMark};
 
 const ID: u64 = 3;
+
+/// Over what is there: some file systems bring to disk at once what takes the place of an emptied file.
+fn put(path: &Path, bytes: &[u8]) {
+    let write = || {
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(path)?;
+        file.set_len(bytes.len() as u64)?;
+        file.write_all_at(bytes, 0)
+    };
+    write().expect("there is room for it");
+}
 
 #[test]
 fn identities() {
@@ -19,7 +35,7 @@ fn identities() {
     made.adopt_cluster("0123456789abcdef").expect("it has none yet");
     let whole = fs::read(&path).expect("it was written");
     let read = |bytes: &[u8]| {
-        fs::write(&path, bytes).expect("there is room for it");
+        put(&path, bytes);
         Identity::load_or_create(folder.path(), ID)
     };
     assert_eq!(read(&whole).expect("it is whole").disk(), made.disk());
@@ -85,7 +101,7 @@ fn marks_of_the_end_of_the_log() {
     let whole = fs::read(&path).expect("it was written");
     // Of a log that ends at 9, to which an entry comes.
     let go_on = |bytes: &[u8]| {
-        fs::write(&path, bytes).expect("there is room for it");
+        put(&path, bytes);
         let mut mark = open();
         let marked = mark.marked();
         let lost_up_to = mark.compare(9);

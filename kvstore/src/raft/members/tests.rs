@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use service::tasks::Tasks;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::raft::bare::{Bare, DEADLINE, calm, trust};
@@ -16,6 +17,18 @@ use crate::raft::network::handshake::{Trust, accept};
 const SOON: Duration = Duration::from_millis(300);
 /// Nobody is there.
 const NOWHERE: &str = "127.0.0.1:1";
+
+/// An addition that waits for the answer of the node that it names, until the connection is dropped.
+async fn begin_addition(leader: &Bare) -> (JoinHandle<Result<(), MemberRefused>>, TcpStream) {
+    let desk = Arc::clone(&leader.desk);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let adding = leader.tasks.spawn("adding", async move {
+        desk.add_learner(9, address, NOWHERE.to_owned()).await
+    });
+    let (asked, _) = listener.accept().await.unwrap();
+    (adding, asked)
+}
 
 /// Takes the first step alone: whoever asked for the removal is gone before the second.
 async fn begin_removal(leader: &Bare, id: u64) {
@@ -89,13 +102,7 @@ async fn who_is_halfway_removed_is_not_promoted() {
 #[tokio::test]
 async fn who_is_added_between_the_steps_of_a_removal_keeps_nobody() {
     let nodes = Bare::cluster(3).await;
-    let desk = Arc::clone(&nodes[0].desk);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let adding = nodes[0].tasks.spawn("adding", async move {
-        desk.add_learner(9, address, NOWHERE.to_owned()).await
-    });
-    let (asked, _) = listener.accept().await.unwrap();
+    let (adding, asked) = begin_addition(&nodes[0]).await;
     begin_removal(&nodes[0], 3).await;
     drop(asked);
     adding.await.unwrap().unwrap();
@@ -204,13 +211,7 @@ async fn a_change_is_not_told_as_over_whose_end_only_the_leader_has() {
 #[tokio::test]
 async fn who_wants_a_number_that_another_got_meanwhile_is_not_told_as_added() {
     let nodes = Bare::cluster(1).await;
-    let desk = Arc::clone(&nodes[0].desk);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let adding = nodes[0].tasks.spawn("adding", async move {
-        desk.add_learner(9, address, NOWHERE.to_owned()).await
-    });
-    let (asked, _) = listener.accept().await.unwrap();
+    let (adding, asked) = begin_addition(&nodes[0]).await;
     assert_eq!(add(&nodes[0]).await, Ok(()));
     drop(asked);
     assert_eq!(adding.await.unwrap(), Err(MemberRefused::Exists));

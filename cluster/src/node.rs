@@ -2,6 +2,7 @@
 //! Invariant: both ports are bound before the store opens its files, so that a taken port harms nothing.
 
 use std::num::NonZero;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -19,6 +20,9 @@ use crate::process::Supervised;
 
 /// Up to so many cores, one thread for everything on the network was measured to be faster than several.
 const SINGLE_THREAD_CORES_MAX: usize = 4;
+
+/// How long the process waits in the end for what waits for its disk.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Node {
@@ -39,7 +43,9 @@ impl Node {
         self.supervised.begin()?;
         telemetry::init(&name, Format::Auto)?;
         let runtime = runtime(context.config.store.worker_threads).context("start the runtime")?;
-        runtime.block_on(serve(self.id, context))
+        let outcome = runtime.block_on(serve(self.id, context));
+        runtime.shutdown_timeout(LEFT_BEHIND);
+        outcome
     }
 }
 

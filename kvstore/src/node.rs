@@ -45,6 +45,8 @@ use crate::store::Store;
 use crate::upkeep::{self, Upkeep};
 
 const DRAIN: Duration = Duration::from_secs(5);
+/// What was applied is brought to disk within this, or read from the log at the next start.
+const FLUSH: Duration = Duration::from_secs(3);
 const CLOSE: Duration = Duration::from_secs(3);
 
 /// What a node needs to know to start.
@@ -115,10 +117,7 @@ pub async fn run(
     // What failed leaves its reason, and the log has everything that was not flushed. What did not end waits for the disk,
     // as this would.
     if outcome.is_ok() && has_ended {
-        let machine = Arc::clone(&node.desk.machine);
-        tokio::task::spawn_blocking(move || machine.generation().db().flush())
-            .await?
-            .context("flush the state machine")?;
+        ending::flush(&node.desk.machine, FLUSH).await?;
     }
     drop(store);
     node.close().await;

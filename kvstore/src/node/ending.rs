@@ -1,10 +1,13 @@
 //! How a node ends: first another leads, then Raft stops and with it all that works for it.
 //! Invariant: nothing is waited for without end, since it may be for the disk that it does not come.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use service::tasks::Tasks;
 
+use crate::machine::host::Machine;
 use crate::raft::desk::Desk;
 use crate::raft::network::message::Ask;
 use crate::raft::types::Raft;
@@ -70,6 +73,18 @@ pub(super) async fn end_raft(raft: &Raft, inner: &Tasks, deadline: Duration) -> 
         );
     }
     has_ended
+}
+
+/// Spares the next start the reading of the log. A disk that hangs meanwhile is left behind: the log has it all.
+pub(super) async fn flush(machine: &Arc<Machine>, deadline: Duration) -> anyhow::Result<()> {
+    let machine = Arc::clone(machine);
+    let flushing = tokio::task::spawn_blocking(move || machine.generation().db().flush());
+    if let Ok(flushed) = tokio::time::timeout(deadline, flushing).await {
+        flushed?.context("flush the state machine")?;
+    } else {
+        tracing::warn!("the state was not brought to disk in time; its disk may hang");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

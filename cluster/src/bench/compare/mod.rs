@@ -189,7 +189,7 @@ impl Compare {
     ) -> (Vec<Row>, Vec<Memory>, Option<anyhow::Error>) {
         let steps = cases.len() as u64 * u64::from(self.rounds);
         let progress = context.output.progress(steps, "measuring");
-        let (mut memory, mut filled) = (Vec::new(), None);
+        let (mut memory, mut filled) = (Vec::<Memory>::new(), None);
         let (rows, failed) = until_one_fails(cases, async |case: Case| {
             if filled != Some(case.stage) {
                 context
@@ -199,7 +199,12 @@ impl Compare {
                 filled = Some(case.stage);
                 memory.push(remember(sides, case.stage));
             }
-            self.row(sides, &case, ceilings, &progress).await
+            let row = self.row(sides, &case, ceilings, &progress).await?;
+            // What is kept of what was read comes with the reading.
+            if let Some(memory) = memory.last_mut() {
+                *memory = memory.most(remember(sides, case.stage));
+            }
+            Ok(row)
         })
         .await;
         progress.finish_and_clear();

@@ -182,7 +182,7 @@ pub(super) struct Report {
     pub(super) ceilings: Ceilings,
     pub(super) rows: Vec<Row>,
     pub(super) services: Vec<ServiceRow>,
-    /// Resident memory of one server, by the number of keys.
+    /// Resident memory of one server, by the number of keys: the most that was seen once these were filled in.
     pub(super) memory: Vec<Memory>,
     pub(super) goals: Vec<Goal>,
 }
@@ -197,10 +197,40 @@ pub(super) struct Memory {
     pub(super) etcd_anonymous_bytes: Option<u64>,
 }
 
+impl Memory {
+    /// Among the same keys, at two moments.
+    pub(super) fn most(self, other: Self) -> Self {
+        Self {
+            keys: self.keys,
+            menagerie_bytes: self.menagerie_bytes.max(other.menagerie_bytes),
+            etcd_bytes: self.etcd_bytes.max(other.etcd_bytes),
+            menagerie_anonymous_bytes: self
+                .menagerie_anonymous_bytes
+                .max(other.menagerie_anonymous_bytes),
+            etcd_anonymous_bytes: self.etcd_anonymous_bytes.max(other.etcd_anonymous_bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples;
     use super::*;
+
+    #[test]
+    fn memory_is_the_most_that_was_seen_of_each_kind() {
+        let of = |ours, etcd| Memory {
+            keys: 9,
+            menagerie_bytes: ours,
+            etcd_bytes: etcd,
+            menagerie_anonymous_bytes: ours / 2,
+            etcd_anonymous_bytes: etcd.map(|bytes| bytes / 2),
+        };
+        let most = of(10, Some(40)).most(of(20, Some(30)));
+        assert_eq!((most.menagerie_bytes, most.menagerie_anonymous_bytes), (20, 10));
+        assert_eq!((most.etcd_bytes, most.etcd_anonymous_bytes), (Some(40), Some(20)));
+        assert_eq!(of(10, None).most(of(20, None)).etcd_bytes, None);
+    }
 
     #[test]
     fn what_the_generator_took_is_told_by_operation_and_by_time() {

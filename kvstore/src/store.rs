@@ -12,6 +12,7 @@ mod propose;
 mod range;
 mod read;
 mod read_index;
+mod sending;
 mod standing;
 mod tries;
 mod weight;

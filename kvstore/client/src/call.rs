@@ -11,6 +11,7 @@ use crate::wire::problem::Problem;
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use service::time::Since;
 use tokio::time::{Duration, Instant};
 
 /// The first try of a call is the shortest: a paused leader must not hold up its clients for longer
@@ -107,7 +108,7 @@ impl Request {
 /// Sends a request until it is settled or `time` is over.
 pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> Result<Answer> {
     let request = shared.finish(request);
-    let deadline = Instant::now() + time;
+    let (began, deadline) = (Since::now(), Instant::now() + time);
     let mut call = Call {
         shared,
         request: &request,
@@ -127,6 +128,8 @@ pub(crate) async fn call(shared: &Shared, request: Request, time: Duration) -> R
     let mut last = Trouble::Timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
+        // After a sleep of this machine the store may have forgotten what it answered under the key.
+        let left = left.min(time.saturating_sub(began.elapsed()));
         if left.is_zero() {
             return Err(call.give_up(last));
         }

@@ -1,0 +1,295 @@
+//! One batch on its way to the leader: over one link to a remote one, or to Raft where this node leads.
+//!
+//! What surely was not proposed is tried again for a while, and so is what carries idempotency keys throughout;
+//! anything else that may have been proposed is answered as unknown. Invariant: no copy leaves this node once the
+//! command is so old that the store may have forgotten what it answered to another.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use service::time::Since;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::WriteError;
+use super::permit::Permit;
+use super::propose::Waiting;
+use super::tries::Tries;
+use crate::command::{Answer, Command, Refusal, Reply, encode_commands};
+use crate::raft::desk::Desk;
+use crate::raft::network::link::AskError;
+use crate::raft::network::message::{Ask, NotNow, Proposed, Told};
+use crate::raft::view;
+
+/// After a change of leader the old one may still answer what it had; longer than this it does not.
+const GRACE: Duration = Duration::from_millis(150);
+/// What carries idempotency keys is sent to the new leader rather than waited for any longer than this.
+const GRACE_REPEATABLE: Duration = Duration::from_millis(10);
+/// A key must outlive every repetition by far, or the second copy could meet a store that forgot the first.
+const OUTLIVES_BY: Duration = Duration::from_secs(30);
+
+pub(super) struct Sending {
+    pub(super) desk: Arc<Desk>,
+    pub(super) age_max: Duration,
+    pub(super) bytes: Arc<AtomicUsize>,
+    /// Whether the answer waits for mirrors.
+    pub(super) held: bool,
+}
+
+impl Sending {
+    pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit) {
+        let since = batch.front().map_or_else(Since::now, |oldest| oldest.since);
+        let (commands, askers): (Vec<Command>, Vec<_>) = batch
+            .into_iter()
+            .map(|waiting| (waiting.command, (waiting.bytes, waiting.answer)))
+            .unzip();
+        let count = commands.len();
+        let mut permit = Permit::held(permit);
+        let repeatable = commands.iter().all(|command| self.is_repeatable(command));
+        let encoded = encode_commands(&commands).into();
+        let answer = self.send(encoded, (repeatable, since), &mut permit).await;
+        drop(permit);
+        let mut replies = match answer {
+            Ok((Proposed { replies, mirrors }, again)) if replies.len() == count => {
+                let replies = replies.into_iter().map(|reply| Reply { mirrors, ..reply });
+                replies.map(|reply| settled(reply, again)).collect()
+            }
+            Ok(_) => vec![Err(WriteError::OutcomeUnknown); count],
+            Err(error) => vec![Err(error); count],
+        };
+        let unknown = replies
+            .iter()
+            .filter(|reply| matches!(reply, Err(WriteError::OutcomeUnknown)));
+        self.desk.metrics.unknown_outcomes.inc_by(unknown.count() as u64);
+        for (bytes, asker) in askers.into_iter().rev() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            asker.send(replies.pop().expect("one reply for each")).ok();
+        }
+    }
+
+    /// However often it is proposed, the state machine does it once and repeats the first answer.
+    pub(super) fn is_repeatable(&self, command: &Command) -> bool {
+        let once = command.once.as_ref();
+        let ttl = once.map(|once| Duration::from_millis(once.ttl_ms));
+        ttl.is_some_and(|ttl| ttl >= self.too_late() + OUTLIVES_BY)
+    }
+
+    /// As old as this no copy of a command leaves this node any more: it waited to be sent, and then for the answer.
+    fn too_late(&self) -> Duration {
+        self.age_max * 2
+    }
+
+    /// Tries until the batch is decided, its fate is unknown, or its time is over. Answers too whether an earlier
+    /// copy of it may still take effect.
+    pub(super) async fn send(
+        &self,
+        commands: Bytes,
+        (repeatable, since): (bool, Since),
+        permit: &mut Permit,
+    ) -> Result<(Proposed, bool), WriteError> {
+        let deadline = tokio::time::Instant::now() + self.age_max;
+        let grace = if repeatable { GRACE_REPEATABLE } else { GRACE };
+        let mut tries = Tries::new();
+        loop {
+            // This process may have been held, or its machine slept; whoever asked may have asked others since.
+            if since.elapsed() >= self.too_late() {
+                return Err(tries.failure());
+            }
+            let leader = view::leader(&self.desk.raft);
+            let tried = match leader {
+                Some(leader) => self.send_to(leader, &commands, (deadline, grace), permit).await,
+                None => Err(NotNow::NotLeader),
+            };
+            let why = match tried {
+                Ok(proposed) => return Ok((proposed, tries.may_have_happened())),
+                Err(why) => why,
+            };
+            if why == NotNow::Overloaded && leader != Some(self.desk.peers.trust().identity.id()) {
+                // What frees room, or keeps a lease alive, may pass meanwhile.
+                permit.lend();
+            }
+            tries.refused(why)?;
+            let given_up = tries.may_have_happened() && !repeatable;
+            if given_up || tokio::time::Instant::now() + tries.pause() >= deadline {
+                return Err(tries.failure());
+            }
+            // Woken by the new leader, or after a moment if this node is the last to hear of it.
+            tokio::time::timeout(tries.pause(), view::leader_changes(&self.desk.raft, leader))
+                .await
+                .ok();
+            // Room comes for all that rest at the same moment, and must not be taken by them alone.
+            let again = tokio::time::timeout_at(deadline, permit.take_again());
+            again.await.map_err(|_elapsed| tries.failure())?;
+        }
+    }
+
+    async fn send_to(
+        &self,
+        leader: u64,
+        commands: &Bytes,
+        (deadline, grace): (tokio::time::Instant, Duration),
+        permit: &mut Permit,
+    ) -> Result<Proposed, NotNow> {
+        let proposing = async {
+            let me = self.desk.peers.trust().identity.id();
+            if leader == me && self.held {
+                self.desk.propose(commands.clone()).await
+            } else if leader == me {
+                self.desk.propose_unheld(commands.clone()).await
+            } else {
+                self.forward(leader, commands.clone()).await
+            }
+        };
+        let given_up = async {
+            let changed =
+                tokio::time::timeout_at(deadline, view::leader_changes(&self.desk.raft, Some(leader))).await;
+            if changed.is_ok() {
+                // The next batch need not wait for what a silent leader may still say.
+                permit.give_up();
+                tokio::time::sleep(grace).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = proposing => answer,
+            // The leader is silent or was replaced: it may have done its work all the same.
+            () = given_up => Err(NotNow::Unknown),
+        }
+    }
+
+    async fn forward(&self, leader: u64, commands: Bytes) -> Result<Proposed, NotNow> {
+        let Some(address) = view::peer_address(&self.desk.raft, leader) else {
+            return Err(NotNow::NotLeader);
+        };
+        let link = self.desk.peers.link(leader, &address);
+        let ask = if self.held {
+            Ask::Propose(commands)
+        } else {
+            Ask::ProposeUnheld(commands)
+        };
+        match link.ask(&ask).await {
+            Ok(Told::Proposed(answer)) => answer,
+            Ok(_) | Err(AskError::Lost) => Err(NotNow::Unknown),
+            Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),
+        }
+    }
+}
+
+/// What a command was told, `again` if an earlier copy of it may still take effect. What is kept under the key
+/// holds for every copy; who was refused before the key was looked at learns nothing about the others.
+pub(super) fn settled(reply: Reply, again: bool) -> Result<Reply, WriteError> {
+    let Answer::Refused(refusal) = &reply.answer else {
+        return Ok(reply);
+    };
+    let kept = !matches!(
+        refusal,
+        Refusal::Unauthorized | Refusal::Forbidden { .. } | Refusal::RootOnly | Refusal::AnswersFull
+    );
+    if again && !kept {
+        return Err(WriteError::OutcomeUnknown);
+    }
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Actor, Expect, Once};
+    use crate::raft::bare::Bare;
+
+    const AGE_MAX: Duration = Duration::from_secs(2);
+
+    fn keyed(ttl_ms: u64) -> Command {
+        Command {
+            actor: Actor::System,
+            action: Action::Put {
+                key: Bytes::from_static(b"k"),
+                value: Bytes::from_static(b"v"),
+                lease: 0,
+                expect: Expect::Any,
+            },
+            once: Some(Once {
+                key: "once".to_owned(),
+                fingerprint: [0; 16],
+                ttl_ms,
+                room_bytes: 1 << 20,
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lay_too_long_in_this_node_is_not_proposed_any_more() {
+        let nodes = Bare::cluster(1).await;
+        let sending = Sending {
+            desk: Arc::clone(&nodes[0].desk),
+            age_max: AGE_MAX,
+            bytes: Arc::default(),
+            held: false,
+        };
+        let send = async |age: Duration| {
+            let (encoded, since) = (encode_commands(&[keyed(60_000)]), Since::now().earlier(age));
+            let mut permit = Permit::none();
+            sending.send(encoded.into(), (true, since), &mut permit).await
+        };
+        assert_eq!(send(AGE_MAX * 2).await.err(), Some(WriteError::NoLeader));
+        assert_eq!(nodes[0].desk.machine.state().revision, 0);
+        assert!(send(AGE_MAX).await.is_ok());
+        assert_eq!(nodes[0].desk.machine.state().revision, 1);
+        // What may wait for longer must be remembered for longer.
+        for (age_max, ttl_ms, repeatable) in [
+            (AGE_MAX, 60_000, true),
+            (AGE_MAX, 33_999, false),
+            (AGE_MAX * 30, 60_000, false),
+            (AGE_MAX * 30, 150_000, true),
+        ] {
+            let sending = Sending {
+                desk: Arc::clone(&nodes[0].desk),
+                age_max,
+                bytes: Arc::default(),
+                held: false,
+            };
+            assert_eq!(
+                sending.is_repeatable(&keyed(ttl_ms)),
+                repeatable,
+                "{age_max:?} {ttl_ms}"
+            );
+        }
+        for node in nodes {
+            node.end().await;
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_kept_decides_nothing_about_an_earlier_copy() {
+        let reply = |answer| Reply {
+            revision: 7,
+            replayed: false,
+            answer,
+            mirrors: crate::command::MirrorsWere::None,
+        };
+        let refused = |refusal| reply(Answer::Refused(refusal));
+        let forbidden = Refusal::Forbidden { key: "k".into() };
+        for refusal in [
+            Refusal::Unauthorized,
+            forbidden,
+            Refusal::RootOnly,
+            Refusal::AnswersFull,
+        ] {
+            assert_eq!(
+                settled(refused(refusal.clone()), false),
+                Ok(refused(refusal.clone()))
+            );
+            assert_eq!(settled(refused(refusal), true), Err(WriteError::OutcomeUnknown));
+        }
+        // Kept under the key, so no copy was told anything else.
+        for answer in [
+            Answer::Refused(Refusal::Precondition { modified: 3 }),
+            Answer::Refused(Refusal::KeyReused),
+            Answer::Done,
+        ] {
+            assert_eq!(settled(reply(answer.clone()), true), Ok(reply(answer)));
+        }
+    }
+}

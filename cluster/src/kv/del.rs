@@ -3,8 +3,10 @@
 
 use anyhow::bail;
 use clap::Args;
-use kvstore_client::RangeRequest;
 use kvstore_client::wire::Revision;
+use kvstore_client::wire::kv::Deleted;
+use kvstore_client::wire::txn::{Op, OpResult};
+use kvstore_client::{KvClient, RangeRequest, Txn};
 
 use super::Session;
 use crate::output::Usage;
@@ -16,6 +18,9 @@ pub(super) struct Del {
     /// Delete all keys that begin with this
     #[arg(long)]
     prefix: Option<String>,
+    /// One transaction after the other, for more keys than one may delete; whoever reads meanwhile sees some gone
+    #[arg(long, requires = "prefix")]
+    in_parts: bool,
     /// Only if the key is still at this revision
     #[arg(long, value_name = "REV", conflicts_with = "prefix")]
     if_match: Option<Revision>,
@@ -30,7 +35,11 @@ impl Del {
             (Some(key), _) => session.client.delete_with(key, self.if_match).await?,
             (None, Some(prefix)) => {
                 self.ask(session, prefix).await?;
-                session.client.delete_prefix(prefix).await?
+                if self.in_parts {
+                    delete_in_parts(&session.client, prefix).await?
+                } else {
+                    session.client.delete_prefix(prefix).await?
+                }
             }
             (None, None) => return Err(Usage("give a key or --prefix".to_owned()).into()),
         };
@@ -60,5 +69,35 @@ impl Del {
             Some(true) | None => Ok(()),
             Some(false) => bail!("nothing deleted"),
         }
+    }
+}
+
+/// As many operations as a transaction takes by default.
+const PART: u32 = 128;
+
+async fn delete_in_parts(client: &KvClient, prefix: &str) -> anyhow::Result<Deleted> {
+    let mut all = Deleted {
+        revision: client.revision().await?,
+        deleted: 0,
+    };
+    loop {
+        let range = RangeRequest {
+            limit: Some(PART),
+            keys_only: true,
+            uncounted: true,
+            ..RangeRequest::prefix(prefix)
+        };
+        let page = client.range(range).await?;
+        if page.kvs.is_empty() {
+            return Ok(all);
+        }
+        let keys = page.kvs.iter().map(|row| Op::delete(&row.key));
+        let answer = client.txn(keys.fold(Txn::new(), Txn::then)).await?;
+        all.revision = answer.revision;
+        let deleted = answer.results.iter().map(|result| match result {
+            OpResult::Delete { deleted } => *deleted,
+            _ => 0,
+        });
+        all.deleted += deleted.sum::<u64>();
     }
 }

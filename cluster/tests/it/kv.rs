@@ -216,7 +216,7 @@ async fn ls_shows_ranges() {
 }
 
 #[tokio::test]
-async fn ls_walks_all_pages() {
+async fn ls_walks_all_pages_and_del_deletes_them_in_parts() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client();
     // More than one page holds, in few requests.
@@ -239,6 +239,12 @@ async fn ls_walks_all_pages() {
         .await
         .ok();
     assert_eq!(some.lines().count(), 1100);
+    let deleted = cluster
+        .run(&["kv", "del", "--prefix", "many/", "--in-parts", "--yes", "--json"])
+        .await
+        .json();
+    assert_eq!(deleted["deleted"], 1200);
+    assert_eq!(cluster.run(&["kv", "ls", "--count"]).await.ok(), "0\n");
 }
 
 #[tokio::test]

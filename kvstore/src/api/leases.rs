@@ -101,7 +101,7 @@ pub(super) fn has_room(api: &Api) -> bool {
 }
 
 /// A lease that was granted under this key takes no more room, and is told again.
-fn is_repeated(api: &Api, caller: &Caller, once: Option<&Once>) -> bool {
+pub(super) fn is_repeated(api: &Api, caller: &Caller, once: Option<&Once>) -> bool {
     let generation = api.store.machine().generation();
     once.is_some_and(|once| {
         let id = KeptId {

@@ -10,6 +10,7 @@ mod auth;
 mod bent;
 mod cluster;
 mod cursor;
+mod deletes;
 mod docs;
 mod fields;
 #[cfg(test)]

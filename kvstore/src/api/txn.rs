@@ -11,7 +11,7 @@ use super::keys::unexpected;
 use super::once::once;
 use super::range::row;
 use super::txn_parse::parse;
-use crate::command::{Action, Answer, Branch, OpResult};
+use crate::command::{Action, Answer, Branch, Op, OpResult};
 
 pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
@@ -20,6 +20,11 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;
     let txn = parse(&document, &api.limits)?;
+    let prefixes = txn.ops().filter_map(|op| match op {
+        Op::DeletePrefix { prefix } => Some(prefix),
+        _ => None,
+    });
+    api.bound_deletes(&caller, once.as_ref(), prefixes).await?;
     let has_failed = txn.failed.is_some();
     let mut reply = api.write(&caller, Action::Txn(txn), once).await?;
     let Answer::Txn {

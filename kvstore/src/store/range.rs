@@ -154,6 +154,30 @@ impl Store {
         Ok(page)
     }
 
+    /// How many keys this node has there at present, of which it counts no more than so many.
+    pub async fn count(&self, span: Span, upto: u64) -> Result<u64, ReadError> {
+        let generation = self.machine().generation();
+        let (asker, _waiting) = Asker::new();
+        let counting = self.inner.tasks.spawn_blocking("count", move || {
+            let walk = Walk {
+                span: &span,
+                want: Want::Count,
+                is_awaited: &|| asker.is_waiting(),
+            };
+            let mut count = 0;
+            generation.db().visit_present(walk, &mut |_key, _record| {
+                count += 1;
+                if count < upto {
+                    ControlFlow::Continue(Want::Count)
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+            count
+        });
+        counting.await.map_err(|_stopped| ReadError::Stopping)
+    }
+
     /// The hash over all keys alive at a revision, and that revision.
     pub async fn hash(&self, point: ReadPoint, at: Option<u64>) -> Result<(u64, u128), ReadError> {
         let state = self.machine().state();

@@ -21,6 +21,42 @@ async fn json_is_nested_as_deep_as_is_configured() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_transaction_deletes_as_many_keys_as_are_configured() {
+    let cluster = Cluster::start_with(1, |config| config.limits.delete_keys_max = 3).await;
+    let client = cluster.client(0);
+    for name in ["a/1", "a/2", "b/1", "b/2"] {
+        client.put(name, "v").await;
+    }
+    let (all, a, b) = (client.key(""), client.key("a/"), client.key("b/"));
+    let delete = async |prefix: &str, once: &str| {
+        let request = client.request(Method::DELETE, &format!("/v1/kv?prefix={prefix}"));
+        client.send(request.header("idempotency-key", once)).await
+    };
+    let refused = delete(&all, "all").await.refused(413, "too-large");
+    assert!(refused.text().contains("more than 3 keys"), "{}", refused.text());
+    // Also where two are too many only together.
+    let both = json!({"then": [{"delete": {"prefix": a}}, {"delete": {"prefix": b}}]});
+    client.txn(&both).await.refused(413, "too-large");
+    let of_a = delete(&a, "a").await.expect(200).json();
+    assert_eq!(of_a["deleted"], 2);
+    // What was done is told again, however many there are by now.
+    for name in ["a/1", "a/2", "a/3", "a/4"] {
+        client.put(name, "v").await;
+    }
+    let again = delete(&a, "a").await.expect(200);
+    assert_eq!(
+        (again.header("idempotent-replayed"), again.json()),
+        ("true", of_a)
+    );
+    delete(&a, "another").await.refused(413, "too-large");
+    client
+        .txn(&json!({"then": [{"delete": {"prefix": b}}]}))
+        .await
+        .expect(200);
+    cluster.stop().await;
+}
+
 async fn grant(client: &Client, once: &str) -> crate::harness::Answer {
     let request = client.request(Method::POST, "/v1/leases");
     let request = request.header("idempotency-key", once);

@@ -75,6 +75,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         value_bytes_max 1 KIB, 64 MIB;
         request_bytes_max 4 KIB, 256 MIB;
         txn_ops_max 1, 10_000;
+        delete_keys_max 1, 10_000_000;
         range_rows_max 1, 100_000;
         range_bytes_max 4 KIB, 256 MIB;
         watchers_max 1, 100_000;

@@ -111,6 +111,8 @@ pub struct LimitsConfig {
     pub value_bytes_max: usize,
     pub request_bytes_max: usize,
     pub txn_ops_max: usize,
+    /// By prefixes; every member gathers them in memory.
+    pub delete_keys_max: usize,
     pub range_rows_max: usize,
     pub range_bytes_max: usize,
     pub watchers_max: usize,
@@ -137,6 +139,7 @@ impl Default for LimitsConfig {
             value_bytes_max: MIB,
             request_bytes_max: 4 * MIB,
             txn_ops_max: 128,
+            delete_keys_max: 100_000,
             range_rows_max: 10_000,
             range_bytes_max: 4 * MIB,
             watchers_max: 1000,

@@ -68,6 +68,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = folder::lock(&settings.data)?;
+    // Before room is waited for: half a backup may be what takes it.
+    upkeep::remove_leftovers(&settings.config.backup_folder(), &name);
     if !upkeep::wait_for_room(&settings.data, &settings.config.limits, &tasks).await {
         return Ok(());
     }

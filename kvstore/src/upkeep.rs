@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use service::config::{Config, LimitsConfig, StoreConfig};
 use service::tasks::Tasks;
 
+pub(crate) use backups::remove_leftovers;
+
 use crate::command::Action;
 use crate::raft::clock;
 use crate::raft::desk::Desk;

@@ -248,9 +248,17 @@ async fn backups_are_made_by_themselves_and_old_ones_go() {
         config.backup.every_s = 1;
         config.backup.keep = 2;
     });
-    cluster.up().await;
-    cluster.client().put("animals/1", "one").await.unwrap();
     let folder = cluster.data().join("backups");
+    std::fs::create_dir_all(&folder).unwrap();
+    // A node that is killed leaves half a backup, and knows its own when it starts, whether it leads then or not.
+    let half = |node: &str| folder.join(format!("backup-1.mng.{node}-0.tmp"));
+    for node in ["n1", "n2", "n3", "n9"] {
+        std::fs::write(half(node), "half").unwrap();
+    }
+    cluster.up().await;
+    let left = ["n1", "n2", "n3", "n9"].map(|node| half(node).exists());
+    assert_eq!(left, [false, false, false, true]);
+    cluster.client().put("animals/1", "one").await.unwrap();
     let files = || {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries

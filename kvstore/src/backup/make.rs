@@ -133,9 +133,9 @@ struct Beside(PathBuf);
 
 impl Beside {
     /// Its name is nobody else's, and only its owner may read it: everything is in it.
-    fn make(path: &Path) -> anyhow::Result<(Self, File)> {
+    fn make(path: &Path, mark: &str) -> anyhow::Result<(Self, File)> {
         let mut name = path.file_name().context("a backup needs a name")?.to_owned();
-        name.push(format!(".{}.tmp", random_name()));
+        name.push(format!(".{mark}{}.tmp", random_name()));
         let beside = path.with_file_name(name);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
@@ -155,16 +155,36 @@ impl Drop for Beside {
     }
 }
 
+/// What stands before the random part in the name of a node's half backup, so that it knows it for its own again.
+pub(crate) fn mark_of(node: &str) -> String {
+    format!("{node}-")
+}
+
 /// Writes beside, syncs, renames: a file that has its name is whole.
-pub fn write_to_file(mut source: Source, path: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
+pub fn write_to_file(source: Source, path: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
+    write_while(source, path, "", &mut |done, all| {
+        progress(done, all);
+        Ok(())
+    })
+}
+
+/// The same, for as long as `go_on` has nothing against it: it is asked before anything is made, and behind each piece,
+/// and told how many bytes of how many are done.
+pub(crate) fn write_while(
+    mut source: Source,
+    path: &Path,
+    mark: &str,
+    go_on: &mut dyn FnMut(u64, u64) -> anyhow::Result<()>,
+) -> anyhow::Result<Head> {
     let all = source.bytes()?;
-    let (beside, mut file) = Beside::make(path)?;
+    go_on(0, all)?;
+    let (beside, mut file) = Beside::make(path, mark)?;
     let mut done = 0;
     while let Some(piece) = source.next_piece()? {
         file.write_all(&piece)
             .with_context(|| format!("write {}", beside.0.display()))?;
         done += piece.len() as u64;
-        progress(done, all);
+        go_on(done, all)?;
     }
     file.sync_all().context("sync the backup")?;
     std::fs::rename(&beside.0, path).with_context(|| format!("name {}", path.display()))?;
@@ -177,17 +197,75 @@ pub fn write_to_file(mut source: Source, path: &Path, progress: Progress<'_>) ->
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use anyhow::ensure;
+
     use super::*;
+    use crate::command::Action;
+    use crate::machine::small::{entry, opened};
+    use crate::raft::start::root_rules;
+
+    #[test]
+    fn a_backup_that_may_not_go_on_leaves_nothing_behind() {
+        let above = tempfile::tempdir().unwrap();
+        let [node, folder] = ["node", "backups"].map(|name| above.path().join(name));
+        for made in [&node, &folder] {
+            std::fs::create_dir(made).unwrap();
+        }
+        let machine = opened(&node);
+        let token = Action::TokenPut {
+            name: "guest".to_owned(),
+            hash: [7; 32],
+            rules: root_rules(),
+        };
+        machine.apply(vec![entry(1, 1, [token])]).unwrap();
+        let path = folder.join("all.mng");
+        let names = || {
+            let entries = std::fs::read_dir(&folder).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<String>>()
+        };
+        let write = |asked_max: usize| {
+            let mut asked = Vec::new();
+            let source = Source::of(&machine, &node).unwrap();
+            let written = write_while(source, &path, &mark_of("n1"), &mut |done, all| {
+                let half = names();
+                assert_eq!(half.len(), usize::from(done > 0), "{half:?}");
+                assert!(
+                    half.iter().all(|name| name.starts_with("all.mng.n1-")),
+                    "{half:?}"
+                );
+                asked.push((done, all));
+                ensure!(asked.len() <= asked_max, "there is no room");
+                Ok(())
+            });
+            (written.is_ok(), asked)
+        };
+        for asked_max in [0, 1] {
+            let (is_written, asked) = write(asked_max);
+            assert_eq!((is_written, asked.len()), (false, asked_max + 1));
+            assert_eq!(names(), Vec::<String>::new());
+        }
+        let (is_written, asked) = write(usize::MAX);
+        assert!(is_written);
+        assert_eq!(names(), ["all.mng"]);
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(
+            asked.first(),
+            Some(&(0, bytes)),
+            "how many there will be is known before"
+        );
+        assert_eq!(asked.last(), Some(&(bytes, bytes)));
+    }
 
     #[test]
     fn half_a_backup_is_private_in_nobodys_way_and_goes() {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("pets.mng"), folder.path().join("pets.tmp"));
         std::fs::write(&other, "somebody else's").unwrap();
-        let (first, file) = Beside::make(&path).unwrap();
+        let (first, file) = Beside::make(&path, "").unwrap();
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let (second, _file) = Beside::make(&path).unwrap();
+        let (second, _file) = Beside::make(&path, "").unwrap();
         assert_ne!(first.0, second.0);
         std::fs::rename(&first.0, &path).unwrap();
         drop((first, second));

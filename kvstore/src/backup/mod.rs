@@ -16,6 +16,7 @@ mod restore;
 pub use assemble::{KeptRow, assemble};
 pub use format::{Head, Reader, verify};
 pub use make::{Source, write_to_file};
+pub(crate) use make::{mark_of, write_while};
 pub use recover::{Survivor, inspect, recover};
 pub use restore::{Beginning, NewCluster, NewNode, restore};
 

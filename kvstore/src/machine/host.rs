@@ -61,6 +61,11 @@ impl Generation {
             .as_ref()
             .expect("the database is taken only when the generation is dropped")
     }
+
+    /// What its files take on disk, those among them that are soon to go.
+    pub(crate) fn bytes(&self) -> u64 {
+        files::folder_bytes(&self.folder)
+    }
 }
 
 impl Drop for Generation {

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
 use super::Store;
-use crate::backup::{Head, Source, write_to_file};
+use crate::backup::{Head, Source, mark_of, write_while};
 
 /// As long as it lives, no other backup is made here.
 pub type Turn = OwnedSemaphorePermit;
@@ -27,11 +27,17 @@ impl Store {
         Ok((source?, turn))
     }
 
-    /// The same, into a file.
-    pub async fn backup_to(&self, turn: Turn, path: &Path) -> anyhow::Result<Head> {
+    /// The same, into a file, for as long as `go_on` has nothing against it: it is told how many bytes of how many are
+    /// done, first that none are.
+    pub async fn backup_to(
+        &self,
+        turn: Turn,
+        path: &Path,
+        mut go_on: impl FnMut(u64, u64) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<Head> {
         let (source, turn) = self.backup(turn).await?;
-        let path = path.to_owned();
-        let write = move || write_to_file(source, &path, &mut |_done, _all| {});
+        let (path, mark) = (path.to_owned(), mark_of(self.name()));
+        let write = move || write_while(source, &path, &mark, &mut go_on);
         let (head, _turn) = in_turn(&self.inner.tasks, turn, write).await?;
         head
     }

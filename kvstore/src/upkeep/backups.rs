@@ -1,18 +1,22 @@
 //! Backups that the leader makes by itself, and how many of them are kept.
 //! Invariant: only files that are named like a backup are ever removed, and never the newest ones. When the next one
-//! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them.
+//! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them. None takes the
+//! room that a node needs itself.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use service::config::Config;
 use service::time::now_ms;
 
-use super::Upkeep;
+use super::{Upkeep, free_bytes};
+use crate::backup::mark_of;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After one that failed, the next is not tried at once.
@@ -31,7 +35,7 @@ impl Upkeep {
             if now_ms().saturating_sub(newest_ms) < config.backup.every_s * 1000 {
                 continue;
             }
-            match self.back_up(&folder, config.backup.keep).await {
+            match self.back_up(&folder, &config).await {
                 Ok(()) => self.desk.metrics.snapshots.with_label_values(&["backup"]).inc(),
                 Err(error) => {
                     self.desk
@@ -48,19 +52,46 @@ impl Upkeep {
         }
     }
 
-    async fn back_up(&self, folder: &Path, keep: usize) -> anyhow::Result<()> {
+    async fn back_up(&self, folder: &Path, config: &Config) -> anyhow::Result<()> {
         // Somebody makes one by hand: that is soon over.
         let Some(turn) = self.store.backup_turn() else {
             return Ok(());
         };
         make_private(folder)?;
-        remove_leftovers(folder);
+        remove_leftovers(folder, self.store.name());
+        // What is to go makes room for the next one.
+        if let Err(error) = remove_old(folder, config.backup.keep) {
+            tracing::warn!(%error, "old backups stay behind");
+        }
+        let (desk, target) = (Arc::clone(&self.desk), folder.to_owned());
+        let free_bytes_min = config.limits.disk_free_bytes_min;
+        let has_room = move |bytes: u64| {
+            // What it is made from cannot be freed meanwhile, wherever it is written to.
+            let is_full = desk.disk_full.load(Ordering::Relaxed);
+            ensure!(!is_full, "the disk of this node is full");
+            leaves_room(&target, bytes, free_bytes_min)
+        };
+        // How much it is exactly is known once all has been read, which is not to be done in vain time after time.
+        has_room(self.store.machine().generation().bytes())?;
         let path = folder.join(name(now_ms()));
-        let head = self.store.backup_to(turn, &path).await?;
+        let go_on = move |done: u64, all: u64| has_room(if done == 0 { all } else { 0 });
+        let head = self.store.backup_to(turn, &path, go_on).await?;
         tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
-        remove_old(folder, keep)?;
+        remove_old(folder, config.backup.keep)?;
         Ok(())
     }
+}
+
+/// Refuses to take so much of the disk that a node there would not have what it needs itself.
+fn leaves_room(folder: &Path, bytes: u64, free_bytes_min: u64) -> anyhow::Result<()> {
+    let free = free_bytes(folder).with_context(|| format!("look how full {} is", folder.display()))?;
+    ensure!(
+        free >= bytes.saturating_add(free_bytes_min),
+        "there is no room in {}: of the {free} bytes that are free a backup takes {bytes} more, and {free_bytes_min} \
+         must stay free. Make room, or lower backup.keep.",
+        folder.display()
+    );
+    Ok(())
 }
 
 /// Each backup in it holds everything, so only its owner may look into the folder.
@@ -85,21 +116,30 @@ fn backups(folder: &Path) -> Vec<(u64, PathBuf)> {
     made
 }
 
-/// What a process that was killed had begun. One that another node is at is newer.
-fn remove_leftovers(folder: &Path) {
+/// What a process that was killed had begun: that of this node, which is at none now, and what is so old that no other
+/// node is at it.
+pub(crate) fn remove_leftovers(folder: &Path, node: &str) {
+    let mark = mark_of(node);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        let is_ours = |name: &str| name.strip_prefix("backup-")?.strip_suffix(".tmp").map(drop);
+        let Some(end) = name.to_str().and_then(end_of_half) else {
+            continue;
+        };
         let age = entry.metadata().and_then(|data| data.modified());
         let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
-        if name.to_str().and_then(is_ours).is_some()
-            && is_old
+        if (is_old || end.starts_with(&mark))
             && let Err(error) = fs::remove_file(entry.path())
         {
             tracing::warn!(%error, "half a backup stays behind");
         }
     }
+}
+
+/// The part of its name that tells halves of the same backup apart, and whose each is.
+fn end_of_half(name: &str) -> Option<&str> {
+    let name = name.strip_prefix("backup-")?.strip_suffix(".tmp")?;
+    name.rsplit('.').next()
 }
 
 fn remove_old(folder: &Path, keep: usize) -> io::Result<()> {
@@ -130,10 +170,8 @@ mod tests {
     #[test]
     fn what_a_killed_process_had_begun_goes_in_the_end() {
         let folder = tempfile::tempdir().unwrap();
-        let (old, new) = (
-            folder.path().join("backup-1.mng.a.tmp"),
-            folder.path().join("backup-2.mng.b.tmp"),
-        );
+        let [old, new] =
+            ["backup-1.mng.n2-a.tmp", "backup-2.mng.n2-b.tmp"].map(|name| folder.path().join(name));
         let mine = folder.path().join("mine.tmp");
         let before = std::time::UNIX_EPOCH + Duration::from_millis(now_ms()) - 2 * LEFT_AFTER;
         for path in [&old, &new, &mine] {
@@ -143,8 +181,39 @@ mod tests {
             let file = fs::File::options().write(true).open(path).unwrap();
             file.set_modified(before).unwrap();
         }
-        remove_leftovers(folder.path());
+        remove_leftovers(folder.path(), "n1");
         assert_eq!([&old, &new, &mine].map(|path| path.exists()), [false, true, true]);
+    }
+
+    #[test]
+    fn what_this_node_had_begun_goes_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "backup-1.mng.n1-a.tmp",
+            "backup-1.mng.n11-a.tmp",
+            "backup-1.mng",
+            "n1-a.tmp",
+        ];
+        let paths = names.map(|name| folder.path().join(name));
+        for path in &paths {
+            fs::write(path, "").unwrap();
+        }
+        remove_leftovers(folder.path(), "n1");
+        assert_eq!(paths.map(|path| path.exists()), [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_backup_leaves_the_room_that_a_node_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        // No disk is so large.
+        let most = u64::MAX;
+        leaves_room(folder.path(), 0, 0).unwrap();
+        for (bytes, free_bytes_min) in [(most, 0), (0, most), (most, most)] {
+            let refused = leaves_room(folder.path(), bytes, free_bytes_min).unwrap_err();
+            assert!(refused.to_string().contains("there is no room"), "{refused}");
+        }
+        // What cannot be measured may be full.
+        assert!(leaves_room(&folder.path().join("missing"), 0, 0).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Backups that the leader makes by itself, and how many of them are kept.
 //! Invariant: only files that are named like a backup are ever removed, and never the newest ones. When the next one
-//! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them. None takes the
-//! room that a node needs itself.
+//! is due is read from the names, so that restarts and changes of leader neither skip nor crowd them; names of a time
+//! that has not come count for nothing. None takes the room that a node needs itself.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -23,16 +23,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(30);
 /// No backup takes so long.
 const LEFT_AFTER: Duration = Duration::from_hours(6);
+/// The clocks of two nodes may be so far apart. What is named after a later time was named by one that was wrong.
+const AHEAD_MAX_MS: u64 = 10 * 60 * 1000;
 
 impl Upkeep {
     pub(super) async fn back_up_regularly(self: Arc<Self>, config: Config) {
         let folder = config.backup_folder();
+        let mut said = false;
         while self.pause(LOOK_EVERY).await {
             if !self.leads() {
                 continue;
             }
-            let newest_ms = backups(&folder).last().map_or(0, |(made_ms, _)| *made_ms);
-            if now_ms().saturating_sub(newest_ms) < config.backup.every_s * 1000 {
+            let now_ms = now_ms();
+            let found = backups(&folder, now_ms);
+            if let Some(path) = found.ahead.first()
+                && !said
+            {
+                said = true;
+                tracing::warn!(
+                    path = %path.display(),
+                    "this backup is named after a time that has not come, until which it does not count"
+                );
+            }
+            if now_ms.saturating_sub(found.newest_ms()) < config.backup.every_s * 1000 {
                 continue;
             }
             match self.back_up(&folder, &config).await {
@@ -103,8 +116,22 @@ fn name(made_ms: u64) -> String {
     format!("backup-{made_ms:015}.mng")
 }
 
-/// Time and place of each, oldest first.
-fn backups(folder: &Path) -> Vec<(u64, PathBuf)> {
+/// What is named like a backup.
+struct Found {
+    /// Time and place of each, oldest first.
+    made: Vec<(u64, PathBuf)>,
+    /// Of times that have not come. As the newest ones they would keep the next from being made, or from being kept.
+    ahead: Vec<PathBuf>,
+}
+
+impl Found {
+    /// 0 where there is none.
+    fn newest_ms(&self) -> u64 {
+        self.made.last().map_or(0, |(made_ms, _)| *made_ms)
+    }
+}
+
+fn backups(folder: &Path, now_ms: u64) -> Found {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let made = entries.filter_map(|entry| {
         let name = entry.file_name();
@@ -113,7 +140,12 @@ fn backups(folder: &Path) -> Vec<(u64, PathBuf)> {
     });
     let mut made: Vec<(u64, PathBuf)> = made.collect();
     made.sort();
-    made
+    let latest_ms = now_ms.saturating_add(AHEAD_MAX_MS);
+    let ahead = made.split_off(made.partition_point(|(made_ms, _)| *made_ms <= latest_ms));
+    Found {
+        made,
+        ahead: ahead.into_iter().map(|(_, path)| path).collect(),
+    }
 }
 
 /// What a process that was killed had begun: that of this node, which is at none now, and what is so old that no other
@@ -143,7 +175,7 @@ fn end_of_half(name: &str) -> Option<&str> {
 }
 
 fn remove_old(folder: &Path, keep: usize) -> io::Result<()> {
-    let made = backups(folder);
+    let made = backups(folder, now_ms()).made;
     let surplus = made.len().saturating_sub(keep);
     made.iter()
         .take(surplus)
@@ -227,11 +259,34 @@ mod tests {
             fs::write(folder.path().join(name(made_ms)), "").unwrap();
         }
         remove_old(folder.path(), 2).unwrap();
-        let left: Vec<u64> = backups(folder.path())
+        let left: Vec<u64> = backups(folder.path(), now_ms())
+            .made
             .into_iter()
             .map(|(made_ms, _)| made_ms)
             .collect();
         assert_eq!(left, [30, 1_700_000_000_000]);
         assert!(others.iter().all(|name| folder.path().join(name).exists()));
+    }
+
+    #[test]
+    fn one_of_a_time_that_has_not_come_stands_in_no_ones_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour_ms = 3_600_000;
+        let now = now_ms();
+        // The second is of a node whose clock is a little ahead.
+        let (old, new, ahead) = (now - hour_ms, now + 1000, now + hour_ms);
+        for made_ms in [old, new, ahead] {
+            fs::write(folder.path().join(name(made_ms)), "").unwrap();
+        }
+        let found = backups(folder.path(), now);
+        assert_eq!(found.newest_ms(), new);
+        assert_eq!(found.ahead, [folder.path().join(name(ahead))]);
+        // It takes the place of none that is kept.
+        remove_old(folder.path(), 1).unwrap();
+        let left = [old, new, ahead].map(|made_ms| folder.path().join(name(made_ms)).exists());
+        assert_eq!(left, [false, true, true]);
+        // Its time comes.
+        let later = backups(folder.path(), ahead);
+        assert_eq!((later.newest_ms(), later.ahead.len()), (ahead, 0));
     }
 }

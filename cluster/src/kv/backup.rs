@@ -102,7 +102,8 @@ fn name(beside: NamedTempFile, file: &Path) -> anyhow::Result<()> {
 
 /// Everything goes to disk before it is looked at.
 async fn fetch(session: &Session, beside: &NamedTempFile) -> anyhow::Result<()> {
-    let mut pieces = Box::pin(session.client.snapshot().await?);
+    let time_max = session.reach.backup_time_max();
+    let mut pieces = Box::pin(session.client.snapshot_within(time_max).await?);
     let to = beside.path();
     let file = beside
         .reopen()

@@ -15,6 +15,10 @@ use crate::output::Usage;
 
 /// The token for those who have no data folder, such as a script on another machine.
 const TOKEN_VARIABLE: &str = "MENAGERIE_TOKEN";
+/// How long is tried where nobody says so.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// No node takes so long until a backup begins.
+const BACKUP_TIME_MAX: Duration = Duration::from_hours(6);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reach {
@@ -30,9 +34,9 @@ pub(crate) struct Reach {
     /// File that holds the token [default: `$MENAGERIE_TOKEN`, else root's in secrets.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Reaching the store")]
     token_file: Option<PathBuf>,
-    /// How long to try, such as 500ms or 5s
-    #[arg(long, global = true, default_value = "5s", value_parser = parse_duration, help_heading = "Reaching the store")]
-    timeout: Duration,
+    /// How long to try, such as 500ms or 5s [default: 5s; a backup is waited for while its node lives]
+    #[arg(long, global = true, value_parser = parse_duration, help_heading = "Reaching the store")]
+    timeout: Option<Duration>,
     /// Do a write at most once, however often it is sent with this key
     #[arg(long, global = true, value_name = "KEY", help_heading = "Reaching the store")]
     idempotency_key: Option<String>,
@@ -71,10 +75,16 @@ impl Reach {
     /// all the same, so that a node which stands still is left for another; each that runs out gives the next twice its
     /// time, so that the longest gets about a third to a half of the whole.
     fn builder<T: Into<String>>(&self, endpoints: impl IntoIterator<Item = T>, token: &str) -> Builder {
+        let timeout = self.timeout.unwrap_or(TIMEOUT);
         KvClient::builder(endpoints)
             .token(token)
-            .deadline(self.timeout)
-            .try_time_max(self.timeout)
+            .deadline(timeout)
+            .try_time_max(timeout)
+    }
+
+    /// How long a node may be at a backup until the first of it comes, which takes the longer the larger the store is.
+    pub(super) fn backup_time_max(&self) -> Duration {
+        self.timeout.unwrap_or(BACKUP_TIME_MAX)
     }
 }
 
@@ -106,5 +116,31 @@ impl Session {
             Some(_) => Err(Usage(format!("--idempotency-key does nothing here: {why}")).into()),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        reach: Reach,
+    }
+
+    #[test]
+    fn a_backup_is_waited_for_unless_somebody_says_how_long_to_try() {
+        let times = |arguments: &[&str]| {
+            let line = [&["kv"][..], arguments].concat();
+            let reach = Line::try_parse_from(line).unwrap().reach;
+            let client = reach.builder(["127.0.0.1:7001"], "token").build().unwrap();
+            (client.deadline(), reach.backup_time_max())
+        };
+        assert_eq!(times(&[]), (Duration::from_secs(5), BACKUP_TIME_MAX));
+        let told = Duration::from_millis(300);
+        assert_eq!(times(&["--timeout", "300ms"]), (told, told));
     }
 }

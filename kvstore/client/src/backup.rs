@@ -1,5 +1,5 @@
 //! A backup of the whole store, from the first node that makes one.
-//! Invariant: a node is waited for as long as it lives and the deadline allows, since it sends nothing before its work
+//! Invariant: a node is waited for as long as it lives and the caller allows, since it sends nothing before its work
 //! is done, and what is given up it does for nobody. One that is gone, stands still or has no time is passed over.
 
 use bytes::Bytes;
@@ -24,22 +24,38 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl KvClient {
-    /// A consistent backup, piece by piece. A stream that ends in an error is no backup.
+    /// A consistent backup, piece by piece, begun within the deadline. A stream that ends in an error is no backup.
     pub async fn snapshot(&self) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
-        let pieces = self.begin_snapshot().await?.bytes_stream().boxed();
+        self.snapshot_within(self.deadline()).await
+    }
+
+    /// The same, where the deadline is only for finding a node that sets to work: one that lives may be at it until
+    /// `time_max` is over, which bounds all of this.
+    pub async fn snapshot_within(
+        &self,
+        time_max: Duration,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let pieces = self.begin_snapshot(time_max).await?.bytes_stream().boxed();
         Ok(unless_silent(pieces, SILENCE_MAX))
     }
 
-    /// Asks one node after the other until one begins, the deadline passes, or all have failed at the work itself.
-    async fn begin_snapshot(&self) -> Result<Response> {
-        let deadline = Instant::now() + self.deadline();
+    /// Asks one node after the other until one begins, the time is over, or all have failed at the work itself.
+    async fn begin_snapshot(&self, time_max: Duration) -> Result<Response> {
+        let end = Instant::now() + time_max;
+        let mut look_until = (Instant::now() + self.deadline()).min(end);
         let (mut tried, mut asked, mut pause) = (Tried::default(), 0, PAUSE_MIN);
         let mut last: Option<Error> = None;
         loop {
-            let error = match self.snapshot_of_next(&mut tried, deadline).await {
+            let began = Instant::now();
+            let mut has_lived = false;
+            let error = match self.snapshot_of_next(&mut tried, end, &mut has_lived).await {
                 Err(error @ Error::Unavailable { .. }) => error,
                 settled => return settled,
             };
+            // While one was at work nobody was looked for. One that has no time, or finds no leader, was not at work.
+            if has_lived && (error.problem().is_none() || is_at_fault(&error)) {
+                look_until = (look_until + began.elapsed()).min(end);
+            }
             asked += usize::from(!is_at_fault(&error));
             let error = last
                 .take()
@@ -52,7 +68,7 @@ impl KvClient {
                 wait = call::jitter(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }
-            if left == 0 || Instant::now() + wait >= deadline {
+            if left == 0 || Instant::now() + wait >= look_until {
                 return Err(error);
             }
             last = Some(error);
@@ -60,13 +76,18 @@ impl KvClient {
         }
     }
 
-    async fn snapshot_of_next(&self, tried: &mut Tried, deadline: Instant) -> Result<Response> {
+    async fn snapshot_of_next(
+        &self,
+        tried: &mut Tried,
+        end: Instant,
+        has_lived: &mut bool,
+    ) -> Result<Response> {
         let request = Request::read("/v1/snapshot", Prefer::Sticky);
         let endpoint = self.shared.endpoints.choose(request.prefer, tried);
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = end.saturating_duration_since(Instant::now());
         let begun = tokio::select! {
             begun = self.open_at(&endpoint, request, left) => begun,
-            source = self.stands_still(&endpoint) => {
+            source = self.stands_still(&endpoint, has_lived) => {
                 self.shared.endpoints.failed(&endpoint);
                 Err(Error::Unavailable { source })
             }
@@ -78,13 +99,13 @@ impl KvClient {
         begun
     }
 
-    /// Ends when the node shows no sign of life.
-    async fn stands_still(&self, endpoint: &Endpoint) -> Trouble {
+    /// Ends when the node shows no sign of life, and notes it when it does.
+    async fn stands_still(&self, endpoint: &Endpoint, has_lived: &mut bool) -> Trouble {
         loop {
             sleep(LOOK_EVERY).await;
             let look = self.shared.finish(Request::read("/livez", Prefer::Sticky));
             match attempt::send(&self.shared.http, &endpoint.base, &look, LOOK_TIME_MAX).await {
-                Outcome::Answer(_) => {}
+                Outcome::Answer(_) => *has_lived = true,
                 Outcome::NotSent(trouble) | Outcome::Lost(trouble) => return trouble,
             }
         }

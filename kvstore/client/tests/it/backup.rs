@@ -1,9 +1,11 @@
 //! A backup comes from the first node that makes one, and is waited for as long as that node lives.
 
 use crate::canned::{Canned, Reply, nobody, ok, problem};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use kvstore_client::{Error, KvClient, Trouble};
 use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const BACKUP: &[u8] = b"all there is";
@@ -11,7 +13,15 @@ const BACKUP: &[u8] = b"all there is";
 const LONG: Duration = Duration::from_millis(1700);
 
 async fn fetch(client: &KvClient) -> kvstore_client::Result<Vec<u8>> {
-    let mut pieces = Box::pin(client.snapshot().await?);
+    whole(client.snapshot().await?).await
+}
+
+async fn fetch_within(client: &KvClient, time_max: Duration) -> kvstore_client::Result<Vec<u8>> {
+    whole(client.snapshot_within(time_max).await?).await
+}
+
+async fn whole(pieces: impl Stream<Item = kvstore_client::Result<Bytes>>) -> kvstore_client::Result<Vec<u8>> {
+    let mut pieces = Box::pin(pieces);
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         bytes.extend_from_slice(&piece?);
@@ -129,4 +139,49 @@ async fn what_does_not_begin_ends_with_the_deadline() {
             "{error:?} {took:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_node_at_work_is_waited_for_beyond_the_time_for_finding_one() {
+    let slow = alive(|| Reply::Late(LONG, BACKUP.into())).await;
+    let client = slow.client().with_deadline(LONG / 4);
+    assert_eq!(fetch_within(&client, LONG * 20).await.unwrap(), BACKUP);
+    assert_eq!(begun_at(&slow), 1, "{:?}", slow.lines());
+    // Nobody, and one that has no time, are not at work, however lively.
+    let busy = alive(|| problem(503, "overloaded")).await;
+    for (address, code) in [
+        (nobody().await, "connection"),
+        (busy.address.clone(), "overloaded"),
+    ] {
+        let client = KvClient::builder([address]).deadline(LONG / 4);
+        let began = Instant::now();
+        let error = fetch_within(&client.build().unwrap(), LONG * 20)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), code);
+        assert!(began.elapsed() < LONG * 5, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn when_a_node_dies_at_the_work_there_is_time_to_find_another() {
+    let quick = quick().await;
+    // It shows no more than once that it lives.
+    let looks = AtomicUsize::new(0);
+    let dying = Canned::start(move |seen| {
+        let is_look = seen.target == "/livez";
+        if is_look && looks.fetch_add(1, Ordering::Relaxed) == 0 {
+            ok(json!({}))
+        } else {
+            Reply::Hang
+        }
+    })
+    .await;
+    // Each begins at a node of its own choice. The first dies later than that.
+    while dying.seen().is_empty() {
+        let client = KvClient::builder([&dying.address, &quick.address]).deadline(LONG / 2);
+        let backup = fetch_within(&client.build().unwrap(), LONG * 20).await;
+        assert_eq!(backup.unwrap(), BACKUP);
+    }
+    assert_eq!(begun_at(&dying), 1, "{:?}", dying.lines());
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use service::config::Step;
 
 use super::plan::{self, Process};
 use crate::context::Context;
@@ -36,14 +37,13 @@ pub(crate) struct Units {
 impl Units {
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         for path in [&self.program, &self.configuration, &self.state] {
-            // What systemd would read as several words, a specifier or a variable.
-            let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
-            if !path.starts_with('/') || !path.chars().all(plain) {
+            if !is_plain(path) {
                 bail!(Usage(format!(
                     "{path:?} must be an absolute path of letters, digits and ./_-+@:"
                 )));
             }
         }
+        let backups = self.backups(&context)?;
         let named = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
         if self.user.is_empty() || !self.user.chars().all(named) {
             bail!(Usage(format!("--user {:?} is not the name of a user", self.user)));
@@ -59,7 +59,10 @@ impl Units {
         if !self.names.is_empty() {
             processes.retain(|process| self.names.contains(&process.name));
         }
-        let units: Vec<(String, String)> = processes.iter().map(|process| self.unit(process)).collect();
+        let units: Vec<(String, String)> = processes
+            .iter()
+            .map(|process| self.unit(process, backups))
+            .collect();
         if context.output.json {
             let units = units
                 .iter()
@@ -75,7 +78,23 @@ impl Units {
         Ok(())
     }
 
-    fn unit(&self, process: &Process) -> (String, String) {
+    /// Where nodes write backups, if that is not below the data folder.
+    fn backups<'c>(&self, context: &'c Context) -> anyhow::Result<Option<&'c str>> {
+        let folder = &context.config.backup.folder;
+        if folder.as_os_str().is_empty() || folder.starts_with(&self.state) {
+            return Ok(None);
+        }
+        let Some(plain) = folder.to_str().filter(|folder| is_plain(folder)) else {
+            // A relative one would begin at the root, where systemd starts processes.
+            bail!(Usage(format!(
+                "{}: for a unit, backup.folder = {folder:?} must be an absolute path of letters, digits and ./_-+@:",
+                context.place_of(&[Step::Key("backup"), Step::Key("folder")])
+            )));
+        };
+        Ok(Some(plain))
+    }
+
+    fn unit(&self, process: &Process, backups: Option<&str>) -> (String, String) {
         let (name, kind, arguments) = (&process.name, process.kind, process.arguments.join(" "));
         let Self {
             program,
@@ -87,6 +106,10 @@ impl Units {
         // systemd makes folders there itself; any other must be there already.
         let made = state.strip_prefix("/var/lib/").map_or(String::new(), |folder| {
             format!("StateDirectory={folder}\nStateDirectoryMode=0700\n")
+        });
+        // That the disk for backups is missing is no reason for a node not to start.
+        let backups = backups.filter(|_| kind == "node").map_or(String::new(), |folder| {
+            format!("# Backups: before the start it must be there and belong to {user}.\nReadWritePaths=-{folder}\n")
         });
         let text = format!(
             "\
@@ -104,7 +127,7 @@ RestartSec=1
 TimeoutStopSec=30
 LimitNOFILE=65536
 {made}ReadWritePaths={state}
-ProtectSystem=strict
+{backups}ProtectSystem=strict
 ProtectHome=true
 PrivateTmp=true
 PrivateDevices=true
@@ -116,6 +139,12 @@ WantedBy=multi-user.target
         );
         (format!("menagerie-{name}.service"), text)
     }
+}
+
+/// Nothing that systemd would read as several words, a specifier or a variable.
+fn is_plain(path: &str) -> bool {
+    let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
+    path.starts_with('/') && path.chars().all(plain)
 }
 
 fn write(context: &Context, folder: &Path, units: &[(String, String)]) -> anyhow::Result<()> {

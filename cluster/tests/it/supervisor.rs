@@ -205,10 +205,33 @@ async fn units_run_what_the_launcher_runs() {
     assert!(told.contains("--user"), "{told}");
 }
 
+#[tokio::test]
+async fn units_let_nodes_write_backups_where_the_configuration_says() {
+    let mut cluster = Cluster::with(1, |config| {
+        config.backup.folder = "/srv/backups".into();
+        config.gateway.address = "127.0.0.1:1".to_owned();
+    });
+    let unit = async |name: &str| cluster.run(&["units", name]).await.ok();
+    let told = unit("n1").await;
+    assert!(told.contains("\nReadWritePaths=-/srv/backups\n"), "{told}");
+    let told = unit("gateway").await;
+    assert!(!told.contains("backups"), "only nodes write them: {told}");
+    let told = cluster.run(&["units", "n1", "--state", "/srv"]).await.ok();
+    assert!(!told.contains("backups"), "it may write there anyway: {told}");
+    // It would be one folder where somebody tries it, and another one where systemd runs it.
+    cluster.config.backup.folder = "backups".into();
+    cluster.write_config();
+    let told = cluster.run(&["units"]).await.fails(2);
+    assert!(
+        told.contains("cluster.toml:") && told.contains("absolute path"),
+        "{told}"
+    );
+}
+
 /// The unit is not only text that looks like one, where there is somebody to ask.
 #[tokio::test]
 async fn systemd_takes_the_units() {
-    let cluster = Cluster::new(1);
+    let cluster = Cluster::with(1, |config| config.backup.folder = "/srv/backups".into());
     let binary = crate::harness::BINARY;
     let folder = cluster.folder().to_str().unwrap().to_owned();
     cluster

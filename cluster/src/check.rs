@@ -1,6 +1,7 @@
 //! `menagerie check`: do the books agree? Asks each service for its own proof: the shop for its audit, the payments for
 //! their trial balance, the consensus for its stakes.
-//! Invariant: what cannot be asked is a failure too; silence proves nothing.
+//! Invariant: what cannot be asked is a failure too, and so is a configuration that has nobody to ask; silence proves
+//! nothing.
 
 use std::time::Duration;
 
@@ -33,6 +34,16 @@ struct Verdict {
 }
 
 pub(crate) fn run(context: Context) -> anyhow::Result<()> {
+    let proofs = proofs(&context);
+    if proofs.is_empty() {
+        let used = context.config_file.as_ref().map_or_else(
+            || "the built-in configuration".to_owned(),
+            |file| file.display().to_string(),
+        );
+        bail!(
+            "nothing is proved: {used} has no shop, payment or consensus to ask; --config names another file"
+        );
+    }
     let token = context.secrets()?.token("operator").cloned();
     let Some(token) = token else {
         bail!("secrets.toml has no token for operator");
@@ -41,8 +52,8 @@ pub(crate) fn run(context: Context) -> anyhow::Result<()> {
     let verdicts = block_on(async {
         let client = http::client(DEADLINE);
         let mut verdicts = Vec::new();
-        for proof in proofs(&context) {
-            verdicts.push(ask(&client, &proof, token.expose()).await);
+        for proof in &proofs {
+            verdicts.push(ask(&client, proof, token.expose()).await);
         }
         Ok(verdicts)
     })?;

@@ -4,7 +4,7 @@
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, Ran};
 
 #[tokio::test]
 async fn wrong_usage_ends_with_2() {
@@ -116,6 +116,23 @@ async fn a_missing_store_or_data_folder_is_explained() {
     let told: Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(told["code"], "connection");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_check_that_asks_nobody_proves_nothing() {
+    let cluster = Cluster::new(1);
+    let told = cluster.run(&["check"]).await.fails(1);
+    assert!(
+        told.contains("nothing is proved") && told.contains("cluster.toml"),
+        "{told}"
+    );
+    // As from another folder, where the configuration of the services is not found.
+    let empty = cluster.folder().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut command = cluster.command(&["check", "--data", cluster.data().to_str().unwrap()]);
+    let output = command.current_dir(&empty).output().await.unwrap();
+    let told = Ran::of(output).fails(1);
+    assert!(told.contains("the built-in configuration"), "{told}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `kv member replace OLD NEW`: a new node in the place of one that is dead or damaged.
 //! Invariant: each step may have been done before, so that the command can be run again after it was broken off; the
-//! old node goes first only where the new one is to be reached at its address.
+//! old node goes first only where the new one is to be reached at its address, and if the new one is then not taken,
+//! what the old one no longer tells is told.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use kvstore_client::wire::cluster::{Cluster, Member, NewMember, Role};
 
-use super::Session;
+use super::{Session, explain};
+use crate::output::{Failure, Usage};
 
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
@@ -31,7 +33,13 @@ pub(super) struct Replace {
 
 impl Replace {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<&'static str> {
-        session.refuse_key("each step may have been done before, so run the command again as it is")?;
+        session.refuse_key("each step may have been done before, so run the command again without it")?;
+        if self.new == self.old {
+            bail!(Usage(format!(
+                "the new node needs an id that was never used: {} stands for the disk that goes",
+                self.old
+            )));
+        }
         let cluster = session.client.cluster().await?;
         let old = find(&cluster, self.old);
         let new = self.place(&cluster, old)?;
@@ -47,12 +55,18 @@ impl Replace {
         if same_place {
             self.remove_old(session).await?;
         }
-        if find(&cluster, self.new).is_none() {
-            session
-                .client
-                .member_add(&new)
-                .await
-                .context("add the new node")?;
+        if find(&cluster, self.new).is_none()
+            && let Err(error) = session.client.member_add(&new).await
+        {
+            let code = error.code().to_owned();
+            let mut text = explain::explain(error.into(), &session.endpoints).to_string();
+            if same_place {
+                text = format!("{text}\n{}", self.how_to_go_on(&new));
+            }
+            return Err(Failure { text, code }.into());
+        }
+        if find(&cluster, self.new).is_none_or(|member| !member.voter) {
+            session.output.note(self.how_to_start(&new));
         }
         self.promote_new(session, &new).await?;
         if !same_place && old.is_some() {
@@ -84,6 +98,26 @@ impl Replace {
         }
     }
 
+    /// Before the new node was added, and after the old one, at whose address it is to be, was removed.
+    fn how_to_go_on(&self, new: &NewMember) -> String {
+        format!(
+            "node {} is removed and node {} not added yet: run this again with --client {} --peer {}, and with an id that \
+             was never used if that is what is wrong",
+            self.old, self.new, new.client_address, new.peer_address
+        )
+    }
+
+    fn how_to_start(&self, new: &NewMember) -> String {
+        format!(
+            "In cluster.toml, on every machine, put node {new_id} in the place of node {old_id}: id = {new_id}, client = \
+             \"{}\", peer = \"{}\". Then start it there, with an empty folder: menagerie node --id {new_id}",
+            new.client_address,
+            new.peer_address,
+            new_id = self.new,
+            old_id = self.old,
+        )
+    }
+
     async fn remove_old(&self, session: &Session) -> anyhow::Result<()> {
         match session.client.member_remove(self.old).await {
             Err(error) if error.code() == "member-not-found" => Ok(()),
@@ -94,10 +128,9 @@ impl Replace {
     /// Waits until the new node runs and has caught up; the store refuses its vote until then.
     async fn promote_new(&self, session: &Session, new: &NewMember) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(self.wait);
-        let progress = session.output.spinner(format!(
-            "waiting for node {} at {}: start it there with `menagerie node --id {}`",
-            self.new, new.peer_address, self.new
-        ));
+        let progress = session
+            .output
+            .spinner(format!("waiting for node {} at {}", self.new, new.peer_address));
         loop {
             let refused = match session.client.member_promote(self.new).await {
                 Ok(()) => break,
@@ -123,4 +156,43 @@ impl Replace {
 
 fn find(cluster: &Cluster, id: u64) -> Option<&Member> {
     cluster.members.iter().find(|member| member.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_done_is_told_whole() {
+        let replace = Replace {
+            old: 3,
+            new: 4,
+            client: None,
+            peer: None,
+            wait: 600,
+        };
+        let new = NewMember {
+            id: 4,
+            client_address: "host:7003".to_owned(),
+            peer_address: "host:7103".to_owned(),
+        };
+        // Without a member 3, this is all that says where the new one is to be.
+        let nobody = Cluster {
+            cluster_id: String::new(),
+            leader: None,
+            term: 0,
+            members: Vec::new(),
+        };
+        assert!(replace.place(&nobody, None).is_err());
+        let told = replace.how_to_go_on(&new);
+        assert!(told.contains("--client host:7003 --peer host:7103"), "{told}");
+        let told = replace.how_to_start(&new);
+        for part in [
+            "id = 4, client = \"host:7003\", peer = \"host:7103\"",
+            "in the place of node 3",
+            "menagerie node --id 4",
+        ] {
+            assert!(told.contains(part), "{part} is missing in {told}");
+        }
+    }
 }

@@ -209,4 +209,7 @@ async fn a_key_goes_with_a_change_or_is_refused() {
         let told = keyed(deaf).await.fails(2);
         assert!(told.contains("--idempotency-key"), "{deaf:?}: {told}");
     }
+    // The old node would be gone before the new one is refused.
+    let told = cluster.run(&["kv", "member", "replace", "1", "1"]).await.fails(2);
+    assert!(told.contains("never used"), "{told}");
 }

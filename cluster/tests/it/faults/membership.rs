@@ -139,6 +139,9 @@ async fn a_dead_member_is_replaced_by_one_command() {
     .await;
     let _newcomer = start_newcomer(&cluster, 4);
     let ran = crate::harness::Ran::of(replacing.wait_with_output().await.unwrap());
+    // Nobody starts a node that the configuration does not have.
+    let edit = format!("id = 4, client = \"{}\", peer = \"{}\"", new.client, new.peer);
+    assert!(ran.stderr.contains(&edit), "{}", ran.stderr);
     ran.ok();
     let members = client.cluster().await.unwrap().members;
     let mut voters: Vec<String> = members

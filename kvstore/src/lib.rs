@@ -20,3 +20,5 @@ mod upkeep;
 
 pub use node::{Settings, run};
 pub use storage::ceiling::synced_batches;
+pub use storage::damage::damage_in;
+pub use upkeep::newest_backup_ms;

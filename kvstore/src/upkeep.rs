@@ -8,6 +8,8 @@ mod backups;
 mod health;
 mod snapshots;
 
+pub use backups::newest_backup_ms;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

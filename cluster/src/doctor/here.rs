@@ -1,10 +1,11 @@
-//! This machine: its disk, its limits, the data folder, ports and certificates.
+//! This machine: its disk, its limits, the data folder and those of its nodes, ports and certificates.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
+use service::config::NodeConfig;
 use service::tls;
 use time::OffsetDateTime;
 
@@ -28,6 +29,7 @@ pub(super) fn examine(context: &Context) -> Vec<Finding> {
         findings.push(secrets(context));
         findings.push(room(context));
         findings.push(sync(&context.data));
+        findings.extend(damage(&Place::new(&context.data), &context.config.nodes));
     } else {
         findings.push(Finding::good(
             "data folder",
@@ -147,6 +149,22 @@ fn time_syncs(folder: &Path) -> std::io::Result<Vec<Duration>> {
     std::iter::repeat_with(one).take(SYNCS).collect()
 }
 
+/// Of nodes that were here and do not start again, whether the others run or not.
+fn damage(place: &Place, nodes: &[NodeConfig]) -> Vec<Finding> {
+    let damaged = nodes.iter().filter_map(|node| {
+        let said = place.damage_of(&node.name())?;
+        Some(Finding::bad(
+            format!("folder of {}", node.name()),
+            said,
+            format!(
+                "It never starts on this folder again: put a new node in its place, `menagerie kv member replace {} NEW`.",
+                node.id
+            ),
+        ))
+    });
+    damaged.collect()
+}
+
 fn open_files(context: &Context) -> Finding {
     let limit = getrlimit(Resource::Nofile).maximum;
     let needed = context.config.limits.connections_max as u64 + FILES_BESIDE_CONNECTIONS;
@@ -242,6 +260,8 @@ fn ending(ends: OffsetDateTime, name: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use service::config::Config;
+
     use super::super::Verdict;
     use super::*;
 
@@ -251,6 +271,24 @@ mod tests {
         assert_eq!(verdict(365), Verdict::Good);
         assert_eq!(verdict(29), Verdict::Warning);
         assert_eq!(verdict(-1), Verdict::Bad);
+    }
+
+    #[test]
+    fn a_damaged_folder_is_told_with_what_helps() {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = Config::default().nodes;
+        let place = Place::new(folder.path());
+        std::fs::create_dir(folder.path().join("n1")).unwrap();
+        assert!(damage(&place, &nodes).is_empty());
+        std::fs::write(folder.path().join("n1/DAMAGED"), "tables are damaged").unwrap();
+        let found = damage(&place, &nodes);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].verdict, found[0].said.as_str()),
+            (Verdict::Bad, "tables are damaged")
+        );
+        let advice = found[0].advice.as_deref().unwrap();
+        assert!(advice.contains("kv member replace 1 NEW"), "{advice}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Invariant: it changes nothing but a file of its own that it removes again; every finding that is not good comes
 //! with something to do about it.
 
+mod copies;
 mod here;
 mod system;
 

@@ -1,4 +1,4 @@
-//! The running cluster, as each of its nodes tells it: leader, members, versions and clocks.
+//! The running cluster, as each of its nodes tells it: leader, members, versions, clocks, and the copies beside them.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use futures_util::future::join_all;
 use kvstore_client::KvClient;
 use kvstore_client::wire::cluster::{Cluster, NodeStatus, Role};
 use service::http;
+use service::time::now_ms;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 
-use super::Finding;
+use super::{Finding, copies};
 use crate::context::Context;
 use crate::launcher::place::Place;
 
@@ -43,16 +44,27 @@ pub(super) async fn examine(context: &Context) -> Vec<Finding> {
         return vec![silence(Place::new(&context.data).is_locked(), &seen)];
     }
     let mut findings = vec![clocks(&seen), versions(&seen)];
+    findings.extend(copies::backups(context, now_ms()));
     let client = client(&context.config.client_addresses(), &token);
     match client {
-        Some(client) => match client.cluster().await {
-            Ok(cluster) => findings.extend(members(&cluster)),
-            Err(error) => findings.push(Finding::bad(
-                "cluster",
-                error.to_string(),
-                "See `menagerie status` and the logs of the nodes.",
-            )),
-        },
+        Some(client) => {
+            match client.cluster().await {
+                Ok(cluster) => findings.extend(members(&cluster, &Place::new(&context.data))),
+                Err(error) => findings.push(Finding::bad(
+                    "cluster",
+                    error.to_string(),
+                    "See `menagerie status` and the logs of the nodes.",
+                )),
+            }
+            match client.mirrors().await {
+                Ok(told) => findings.extend(copies::mirrors(&context.config.mirrors, &told)),
+                Err(error) => findings.push(Finding::warning(
+                    "mirrors",
+                    error.to_string(),
+                    "Whether they have every write is not known: only the leader tells it. Look again when one leads.",
+                )),
+            }
+        }
         None => findings.push(Finding::bad(
             "cluster",
             "the configuration has no usable addresses",
@@ -164,7 +176,7 @@ fn versions(seen: &[Seen]) -> Finding {
     )
 }
 
-fn members(cluster: &Cluster) -> Vec<Finding> {
+fn members(cluster: &Cluster, place: &Place) -> Vec<Finding> {
     let mut findings = vec![match cluster.leader {
         Some(leader) => Finding::good("leader", format!("n{leader}, term {}", cluster.term)),
         None => Finding::bad(
@@ -176,14 +188,18 @@ fn members(cluster: &Cluster) -> Vec<Finding> {
     for member in &cluster.members {
         let what = format!("member {}", member.id);
         if member.role == Role::Unreachable {
-            findings.push(Finding::bad(
-                what,
-                format!("cannot be reached at {}", member.peer_address),
+            let id = member.id;
+            let advice = if place.damage_of(&format!("n{id}")).is_some() {
                 format!(
-                    "Start it (`menagerie start n{0}`). If its disk is gone: `menagerie kv member replace {0} NEW`.",
-                    member.id
-                ),
-            ));
+                    "Its folder is damaged, so starting it is of no use: `menagerie kv member replace {id} NEW`."
+                )
+            } else {
+                format!(
+                    "Start it (`menagerie start n{id}`). If its disk is gone: `menagerie kv member replace {id} NEW`."
+                )
+            };
+            let said = format!("cannot be reached at {}", member.peer_address);
+            findings.push(Finding::bad(what, said, advice));
         } else if let Some(lag) = member.lag.filter(|lag| *lag > LAG_WARNING) {
             findings.push(Finding::warning(
                 what,
@@ -227,6 +243,23 @@ mod tests {
         assert_eq!(refused.verdict, Verdict::Bad);
         assert!(refused.said.contains("n1: it does not know the token"));
         assert_eq!(silence(true, &[seen(false)]).verdict, Verdict::Bad);
+    }
+
+    #[test]
+    fn a_member_that_cannot_start_is_not_told_to_be_started() {
+        let data = tempfile::tempdir().unwrap();
+        let place = Place::new(data.path());
+        let cluster = serde_json::json!({
+            "cluster_id": "c", "leader": 1, "term": 1,
+            "members": [{"id": 3, "address": "127.0.0.1:1", "peer_address": "127.0.0.1:2", "role": "unreachable"}],
+        });
+        let cluster: Cluster = serde_json::from_value(cluster).unwrap();
+        let advice = || members(&cluster, &place)[1].advice.clone().unwrap();
+        assert!(advice().contains("menagerie start n3"), "{}", advice());
+        std::fs::create_dir(data.path().join("n3")).unwrap();
+        std::fs::write(data.path().join("n3/DAMAGED"), "tables are damaged").unwrap();
+        assert!(!advice().contains("menagerie start"), "{}", advice());
+        assert!(advice().contains("kv member replace 3 NEW"), "{}", advice());
     }
 
     #[test]

@@ -48,6 +48,12 @@ impl Place {
         self.logs().join(format!("{process}.log"))
     }
 
+    /// What a node of this folder has found damaged, so that it does not start again. That this cannot be read is no
+    /// damage.
+    pub(crate) fn damage_of(&self, node: &str) -> Option<String> {
+        kvstore::damage_in(&self.data.join(node)).ok().flatten()
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.data.join("lock")
     }

@@ -1,8 +1,10 @@
 //! `menagerie doctor` before the first start, beside a running cluster, and when something is wrong.
 
 use serde_json::Value;
+use service::config::{MirrorEngine, MirrorMode, OnLoss};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, SOON, wait_until};
+use crate::mirror::{NAME, with_mirror};
 
 async fn findings(cluster: &Cluster, code: i32) -> Vec<Value> {
     let ran = cluster.run(&["--json", "doctor"]).await;
@@ -43,11 +45,27 @@ async fn a_new_folder_and_a_running_cluster_are_well() {
 
 #[tokio::test]
 async fn what_is_wrong_is_said_with_what_to_do() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = with_mirror(MirrorMode::Sync, OnLoss::Degrade, MirrorEngine::Sqlite);
+    cluster.config.backup.every_s = 3600;
+    cluster.write_config();
+    cluster.up().await;
     let gone = cluster.follower().await;
-    cluster.kill(&gone).await;
+    for name in [gone.as_str(), NAME] {
+        cluster.kill(name).await;
+    }
     let secrets = cluster.data().join("secrets.toml");
-    let found = findings(&cluster, 1).await;
+    let found = wait_until(
+        "the first backup, and writes without the mirror",
+        SOON,
+        async || {
+            let found = findings(&cluster, 1).await;
+            let copies = ["backups", "mirror mirror-one"].map(|what| verdict(&found, what));
+            (copies == ["good", "warning"])
+                .then_some(found.clone())
+                .ok_or_else(|| format!("{found:?}"))
+        },
+    )
+    .await;
     assert_eq!(
         verdict(&found, &format!("member {}", gone.trim_start_matches('n'))),
         "bad"

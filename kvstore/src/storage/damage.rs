@@ -31,16 +31,20 @@ pub(crate) fn advise(what: &str, error: &dyn std::fmt::Display) -> String {
     format!("{what} are damaged ({error}). {ADVICE}")
 }
 
+/// What was found damaged in this folder of a node before, if anything was: no node starts on it again.
+pub fn damage_in(folder: &Path) -> io::Result<Option<String>> {
+    let said = files::read_if_present(&folder.join(MARK))?;
+    Ok(said.map(|said| String::from_utf8_lossy(&said).into_owned()))
+}
+
 impl Damage {
     /// Of the node whose folder this is. Refuses a folder on which damage was found before.
     pub(crate) fn watch_over(folder: &Path) -> io::Result<Arc<Self>> {
-        let mark = folder.join(MARK);
-        if let Some(said) = files::read_if_present(&mark)? {
-            let said = String::from_utf8_lossy(&said).into_owned();
+        if let Some(said) = damage_in(folder)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, said));
         }
         Ok(Arc::new(Self {
-            mark,
+            mark: folder.join(MARK),
             found: watch::Sender::new(None),
         }))
     }

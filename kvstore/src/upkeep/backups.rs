@@ -148,6 +148,13 @@ fn backups(folder: &Path, now_ms: u64) -> Found {
     }
 }
 
+/// When the newest of those in this folder was made, in milliseconds since 1970. A folder that cannot be read does not
+/// tell that there is none.
+pub fn newest_backup_ms(folder: &Path) -> io::Result<Option<u64>> {
+    fs::read_dir(folder).map(drop)?;
+    Ok(backups(folder, now_ms()).made.last().map(|(made_ms, _)| *made_ms))
+}
+
 /// What a process that was killed had begun: that of this node, which is at none now, and what is so old that no other
 /// node is at it.
 pub(crate) fn remove_leftovers(folder: &Path, node: &str) {
@@ -265,6 +272,8 @@ mod tests {
             .map(|(made_ms, _)| made_ms)
             .collect();
         assert_eq!(left, [30, 1_700_000_000_000]);
+        let newest = newest_backup_ms(folder.path()).unwrap();
+        assert_eq!(newest, Some(1_700_000_000_000));
         assert!(others.iter().all(|name| folder.path().join(name).exists()));
     }
 

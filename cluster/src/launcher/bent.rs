@@ -42,6 +42,7 @@ fn answers() {
         supervisor: Some(8),
         console: None,
         ready: true,
+        partial: false,
     };
     let answers = [
         Answer::Status(status),

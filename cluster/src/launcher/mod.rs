@@ -1,14 +1,16 @@
 //! The launcher: starts the processes of `cluster.toml` on this machine and watches over them.
-//! In reading order: `plan` says what runs, `up` is the command, `place` the data folder it holds alone,
-//! `supervisor` the whole, `keeper` one process, `journal` what happened to it, `control` how other commands talk
-//! to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other machines, `system` one
-//! that lives only as long as the run that needs it, `harm` what a run does to one that is not its own.
+//! In reading order: `plan` says what runs, `up` is the command, `coming` what it waits for, `place` the data folder it
+//! holds alone, `supervisor` the whole, `keeper` one process, `journal` what happened to it, `control` how other
+//! commands talk to the supervisor, `act`, `status`, `logs`, `down` those commands, `units` the same for other
+//! machines, `system` one that lives only as long as the run that needs it, `harm` what a run does to one that is not
+//! its own.
 //! Invariant: one supervisor a data folder; when it dies, however it dies, its processes die with it.
 
 pub(crate) mod act;
 mod backoff;
 #[cfg(test)]
 mod bent;
+mod coming;
 pub(crate) mod control;
 pub(crate) mod down;
 mod harm;

@@ -98,6 +98,10 @@ pub(crate) struct Status {
     /// Whether all has been ready since the start; later deaths do not take that back.
     #[serde(default)]
     pub(crate) ready: bool,
+    /// Whether the start is over without that: most of the nodes serve, and go on without what does not run. Once all
+    /// runs, it is ready instead.
+    #[serde(default)]
+    pub(crate) partial: bool,
 }
 
 impl Status {

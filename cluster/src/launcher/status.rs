@@ -148,5 +148,6 @@ async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
         supervisor: None,
         console: None,
         ready: false,
+        partial: false,
     })
 }

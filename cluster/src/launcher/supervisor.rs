@@ -30,13 +30,17 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Supervisor {
     handles: Vec<Handle>,
     place: Place,
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     root_token: String,
     pub(crate) journal: Journal,
     console: Option<String>,
     tasks: Tasks,
     /// All has been ready once, demo data included.
     ready: AtomicBool,
+    /// The start is over, and not all has come.
+    partial: AtomicBool,
+    /// No node was ever started here.
+    pub(super) is_first: bool,
     stopped: watch::Sender<bool>,
     _lock: Lock,
 }
@@ -66,6 +70,8 @@ pub(crate) fn start(
     let listener = control::listen(&place.control())?;
     let http = http::client(Timeouts::default());
     let journal = Journal::new();
+    let mut nodes = processes.iter().filter(|process| process.kind == "node");
+    let is_first = !nodes.any(|node| place.data.join(&node.name).is_dir());
     let handles = specs(context, &place, processes)?
         .into_iter()
         .map(|spec| keeper::keep(spec, http.clone(), journal.clone(), tasks))
@@ -80,6 +86,8 @@ pub(crate) fn start(
         console: url,
         tasks: tasks.clone(),
         ready: AtomicBool::new(false),
+        partial: AtomicBool::new(false),
+        is_first,
         stopped: watch::Sender::new(false),
         _lock: lock,
     });
@@ -195,18 +203,30 @@ impl Supervisor {
 
     /// The processes as they are now, without asking any of them who leads.
     pub(crate) fn present(&self) -> Status {
+        let ready = self.ready.load(Ordering::Relaxed);
         Status {
             processes: self.handles.iter().map(Handle::now).collect(),
             leader: None,
             data: self.place.data.display().to_string(),
             supervisor: Some(std::process::id()),
             console: self.console.clone(),
-            ready: self.ready.load(Ordering::Relaxed),
+            ready,
+            partial: !ready && self.partial.load(Ordering::Relaxed),
         }
     }
 
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Goes on with what runs, if somebody leads it; answers whether that is so.
+    pub(super) async fn serve_in_part(&self) -> bool {
+        let leads = self.leader().await.is_some();
+        if leads {
+            tracing::warn!("not all processes have come; the others go on without them");
+            self.partial.store(true, Ordering::Relaxed);
+        }
+        leads
     }
 
     async fn leader(&self) -> Option<String> {
@@ -265,6 +285,8 @@ impl Supervisor {
             console: None,
             tasks: tasks.clone(),
             ready: AtomicBool::new(false),
+            partial: AtomicBool::new(false),
+            is_first: true,
             stopped: watch::Sender::new(false),
             _lock: lock,
         })

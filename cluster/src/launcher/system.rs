@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 use super::place::Place;
-use super::up;
+use super::{coming, up};
 use crate::leash;
 
 /// Of a drop, while whoever has interrupted the run waits. Two processes that hang have been killed by then.
@@ -41,8 +41,13 @@ impl System {
             place,
         };
         let nobody_looks = ProgressBar::hidden();
-        up::until_background_is_ready(&system.place, &mut system.supervisor, &nobody_looks).await?;
-        Ok(system)
+        let status =
+            up::until_background_has_settled(&system.place, &mut system.supervisor, &nobody_looks).await?;
+        // Whoever needs a system for a while needs all of it.
+        match coming::lack(&system.place, &status) {
+            Some(lack) => bail!(lack),
+            None => Ok(system),
+        }
     }
 
     /// What another run of this program says about the system, in JSON. That run ends with this one, too.

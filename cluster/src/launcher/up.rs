@@ -1,6 +1,7 @@
 //! `menagerie up`: starts everything, waits until it is ready, and stays as its supervisor.
-//! Invariant: with `--detach` the work is done by a second run of this program in a session of its own;
-//! this one returns only when that one has all ready, or says why not and leaves nothing running.
+//! Invariant: with `--detach` the work is done by a second run of this program in a session of its own; this one
+//! returns only when that one has all ready, or goes on with most of it, which fails with what is missing; else it says
+//! why not and leaves nothing running.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use service::tasks::Tasks;
 use service::telemetry::{self, Format};
 
+use super::coming::{self, Coming, Outlook};
 use super::control::{self, Answer, Request};
 use super::place::Place;
 use super::plan;
@@ -23,16 +25,19 @@ use super::supervisor::{self, Supervisor};
 use super::{State, Status, status};
 use crate::console;
 use crate::context::{Context, block_on};
-use crate::output::Usage;
+use crate::output::{Failure, Usage};
 
-/// A node that has much log to replay takes its time; a node that fails says so long before.
-const READY_DEADLINE: Duration = Duration::from_mins(2);
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
+/// At copies that are being made, and at what is missing once the start is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A supervisor that answers has deadlines of its own.
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 const END_DEADLINE: Duration = Duration::from_mins(1);
 
 #[derive(Args)]
 pub(crate) struct Up {
-    /// Return when all is ready, and let everything go on in the background
+    /// Return when all is ready, and let everything go on in the background; where only most of the nodes come, fail
+    /// with what is missing, and let the rest go on
     #[arg(long)]
     detach: bool,
     /// This run is the background part of --detach
@@ -68,15 +73,22 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     if let Some(socket) = socket {
         console::start(context, socket, &supervisor, &tasks).context("start the console")?;
     }
-    let ready = tokio::select! {
-        ready = until_ready(context, &supervisor) => ready,
+    let settled = tokio::select! {
+        settled = until_settled(context, &supervisor) => settled,
         () = tasks.stopping() => Ok(()),
     };
-    if ready.is_ok() && !tasks.is_stopping() {
-        supervisor.set_ready();
+    if settled.is_ok() && !tasks.is_stopping() {
         if !background {
-            greet(context, &supervisor.status().await)?;
+            let status = supervisor.status().await;
+            greet(context, &status)?;
+            if let Some(lack) = coming::lack(&Place::new(&context.data), &status) {
+                context.output.note(format_args!("\n{lack}\nThe rest goes on."));
+            }
             context.output.note("\nCtrl-C stops everything.");
+        }
+        tokio::select! {
+            () = until_all_run(&supervisor) => {}
+            () = tasks.stopping() => {}
         }
         tasks.stopping().await;
     }
@@ -84,27 +96,63 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
         context.output.note("stopping …");
     }
     supervisor.stop().await;
-    ready
+    settled
 }
 
-async fn until_ready(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
+/// Until all is ready, or most of it serves and the rest is waited for no longer; fails where neither comes.
+async fn until_settled(context: &Context, supervisor: &Arc<Supervisor>) -> anyhow::Result<()> {
     let progress = context
         .output
         .progress(supervisor.present().processes.len() as u64, "starting");
-    let deadline = tokio::time::Instant::now() + READY_DEADLINE;
+    let began = Instant::now();
+    let mut coming = Coming::new(&context.config, supervisor.is_first, began);
+    let mut looked = began;
     loop {
         let status = supervisor.present();
         progress.set_position(running(&status));
         progress.set_message(awaited(&status));
-        if status.all_run() {
+        let is_settled = match coming.outlook(&status, Instant::now()) {
+            Outlook::All => {
+                supervisor.set_ready();
+                true
+            }
+            Outlook::Enough => supervisor.serve_in_part().await,
+            Outlook::Open => false,
+            Outlook::Hopeless(name) => bail!(supervisor::why_failed(&context.data, &name)),
+        };
+        if is_settled {
             progress.finish_and_clear();
             return Ok(());
         }
-        give_up_on_failure(context, &status)?;
+        if coming.is_over(Instant::now()) {
+            bail!(too_late(&context.data, &status, began.elapsed()));
+        }
+        if looked.elapsed() >= LOOK_EVERY {
+            coming.look_at_copies(&supervisor.http, &status).await;
+            looked = Instant::now();
+        }
         tokio::select! {
             () = supervisor.changed() => {}
             () = tokio::time::sleep(POLL_EVERY) => {}
-            () = tokio::time::sleep_until(deadline) => bail!(too_late(&status)),
+        }
+    }
+}
+
+/// What was missing when the start was over may come later.
+async fn until_all_run(supervisor: &Arc<Supervisor>) {
+    loop {
+        let status = supervisor.present();
+        if status.ready {
+            return;
+        }
+        if status.all_run() {
+            tracing::info!("all processes have come");
+            supervisor.set_ready();
+            return;
+        }
+        tokio::select! {
+            () = supervisor.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
@@ -126,25 +174,18 @@ fn running(status: &Status) -> u64 {
         .count() as u64
 }
 
-fn give_up_on_failure(context: &Context, status: &Status) -> anyhow::Result<()> {
-    match status.failed() {
-        Some(view) => bail!(supervisor::why_failed(&context.data, &view.name)),
-        None => Ok(()),
-    }
-}
-
-fn too_late(status: &Status) -> String {
+fn too_late(data: &Path, status: &Status, waited: Duration) -> String {
     let late: Vec<String> = status
         .processes
         .iter()
         .filter(|view| view.state != State::Running)
         .map(|view| format!("{} ({})", view.name, view.state.word()))
         .collect();
-    format!(
-        "not ready after {} s: {}",
-        READY_DEADLINE.as_secs(),
-        late.join(", ")
-    )
+    let told = format!("not ready after {} s: {}", waited.as_secs(), late.join(", "));
+    match status.failed() {
+        Some(view) => format!("{told}\n{}", supervisor::why_failed(data, &view.name)),
+        None => told,
+    }
 }
 
 fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
@@ -176,7 +217,8 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the supervisor in the background and waits until it has all ready; else it ends, and all that it has started.
+/// Runs the supervisor in the background and waits until it has all ready, or most of it; else it ends, and all that it
+/// has started.
 async fn detach(context: &Context) -> anyhow::Result<()> {
     let place = Place::new(&context.data);
     supervisor::make(context, &place)?;
@@ -189,26 +231,35 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     let progress = context
         .output
         .progress(plan::processes(&context.config).len() as u64, "starting");
-    let ready = tokio::select! {
-        ready = until_background_is_ready(&place, &mut child, &progress) => ready,
+    let settled = tokio::select! {
+        settled = until_background_has_settled(&place, &mut child, &progress) => settled,
         () = tasks.stopping() => Err(anyhow!("interrupted before all was ready")),
     };
-    match ready {
-        Ok(status) => greet(context, &status),
+    let status = match settled {
+        Ok(status) => status,
         Err(error) => {
             let ended = end(&mut child).await;
             ended.with_context(|| format!("leave nothing running, for {error:#}"))?;
-            Err(error)
+            return Err(error);
         }
+    };
+    greet(context, &status)?;
+    match coming::lack(&place, &status) {
+        Some(lack) => {
+            let text = format!("{lack}\nThe rest goes on in the background; `menagerie down` stops it.");
+            let code = "partial".to_owned();
+            Err(Failure { text, code }.into())
+        }
+        None => Ok(()),
     }
 }
 
-pub(super) async fn until_background_is_ready(
+pub(super) async fn until_background_has_settled(
     place: &Place,
     child: &mut Child,
     progress: &ProgressBar,
 ) -> anyhow::Result<Status> {
-    let deadline = Instant::now() + READY_DEADLINE + Duration::from_secs(30);
+    let mut heard = Instant::now();
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {
             progress.finish_and_clear();
@@ -228,16 +279,17 @@ pub(super) async fn until_background_is_ready(
         // One that begins or ends may break off; if it has ended, the reason is heard above, the next time.
         let answer = control::ask(place, &Request::Status).await;
         if let Ok(Some(Answer::Status(status))) = answer {
+            heard = Instant::now();
             progress.set_position(running(&status));
             progress.set_message(awaited(&status));
-            if status.ready {
+            if status.ready || status.partial {
                 progress.finish_and_clear();
                 return Ok(status);
             }
         }
-        if Instant::now() > deadline {
+        if heard.elapsed() > SILENCE_MAX {
             bail!(
-                "the supervisor does not become ready; see {}",
+                "the supervisor does not answer; see {}",
                 place.log_of("supervisor").display()
             );
         }

@@ -66,6 +66,34 @@ async fn up_returns_when_all_run_and_down_leaves_nothing() {
     assert!(told.contains("menagerie up"), "{told}");
     let told = cluster.run(&["down"]).await.fails(1);
     assert!(told.contains("nothing runs"), "{told}");
+    two_go_on_without_the_third(&cluster).await;
+}
+
+/// As after a start of the machine with a damaged disk in one node.
+async fn two_go_on_without_the_third(cluster: &Cluster) {
+    let mark = cluster.data().join("n3").join("DAMAGED");
+    std::fs::write(&mark, "its tables are damaged").unwrap();
+    let ran = cluster.run(&["up", "--detach", "--json"]).await;
+    let told = ran.stderr.clone();
+    assert_eq!(ran.code, Some(1), "{told}");
+    for part in ["its tables are damaged", "kv member replace 3 NEW", "goes on"] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
+    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let expected = [("n1", "running"), ("n2", "running"), ("n3", "failed")];
+    let expected = expected.map(|(name, state)| (name.to_owned(), state.to_owned()));
+    assert_eq!(states(&status), expected);
+    let is_whole = |status: &Value| status["ready"] == true && status["partial"] == false;
+    assert!(status["partial"] == true && status["ready"] == false, "{status}");
+    cluster.client().put("a", "1").await.unwrap();
+    // With what is missing all is as it would have been.
+    std::fs::remove_file(&mark).unwrap();
+    cluster.run(&["start", "n3", "--wait"]).await.ok();
+    wait_until("the whole to be ready", SOON, async || {
+        let status = cluster.status().await;
+        is_whole(&status).then_some(()).ok_or_else(|| status.to_string())
+    })
+    .await;
 }
 
 #[tokio::test]

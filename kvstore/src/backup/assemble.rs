@@ -3,7 +3,7 @@
 //! answered again; the history before is gone, which the backup says.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -13,12 +13,12 @@ use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use super::Progress;
 use super::format::Head;
 use super::make::{Source, write_to_file};
+use super::work::Work;
 use crate::command::{Record, Reply};
 use crate::machine::draft::Effects;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::machine::state::{self, Kept, KeptId, Lease, State};
 use crate::raft::entry;
-use crate::storage::files;
 
 const ROWS_AT_ONCE: usize = 5000;
 /// Of a lease that nobody knows any more. Who lives renews or asks anew; the rest goes soon.
@@ -37,17 +37,6 @@ pub struct KeptRow {
     pub granted: Option<Granted>,
 }
 
-/// A folder that goes in the end.
-struct Work(PathBuf);
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if let Err(error) = files::remove_folder(&self.0) {
-            tracing::warn!(%error, "a folder made for assembling a backup could not be removed");
-        }
-    }
-}
-
 /// Writes the file; `rows` come in the order of their keys and are all there is at `revision`. Progress is told in
 /// keys.
 pub fn assemble(
@@ -57,15 +46,14 @@ pub fn assemble(
     to: &Path,
     progress: Progress<'_>,
 ) -> anyhow::Result<Head> {
-    let work = Work(to.with_extension("assembling"));
-    files::remove_folder(&work.0)?;
+    let work = Work::beside(to, "assembling")?;
     let settings = MachineSettings {
         memtable_bytes: 8 << 20,
         cache_bytes: 8 << 20,
         ring_bytes: 1 << 20,
         heads_bytes: 1 << 20,
     };
-    let machine = Machine::open(&work.0, settings, Arc::default()).context("make an empty state")?;
+    let machine = Machine::open(&work.path(), settings, Arc::default()).context("make an empty state")?;
     let mut filling = Filling {
         state: State {
             revision,
@@ -87,7 +75,7 @@ pub fn assemble(
     let done = filling.state.keys;
     filling.finish(&machine, answers)?;
     progress(done, keys);
-    let source = Source::of(&machine, &work.0)?;
+    let source = Source::of(&machine, &work.path())?;
     write_to_file(source, to, &mut |_, _| ())
 }
 

@@ -4,23 +4,20 @@
 //! enough of the members survive, and the end of it may be missing if not. Entries that were never acknowledged may
 //! be taken along.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 
 use super::Progress;
+use super::copy::Copy;
 use super::format::Head;
 use super::make::{Source, write_to_file};
 use crate::machine::adapter::{applied_end, applied_of, item_of, membership_of};
-use crate::machine::host::{Machine, MachineSettings};
+use crate::machine::host::Machine;
 use crate::raft::entry::{self, log_id_parts};
 use crate::raft::types::LogId;
-use crate::storage::files;
 use crate::storage::log_db::LogDb;
 
-const LOG_MEMTABLE_BYTES: usize = 16 << 20;
 const READ_BYTES: usize = 8 << 20;
 
 /// What one member's folder holds.
@@ -62,74 +59,8 @@ pub fn recover(from: &Survivor, to: &Path, progress: Progress<'_>) -> anyhow::Re
     let work = Copy::of(&from.folder)?;
     let (log, machine) = work.open()?;
     apply_all(&log, &machine)?;
-    let source = Source::of(&machine, &work.0)?;
+    let source = Source::of(&machine, &work.path())?;
     write_to_file(source, to, progress)
-}
-
-/// A copy of a member's folder beside it, which goes in the end.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn of(folder: &Path) -> anyhow::Result<Self> {
-        ensure!(
-            folder.join("raft").is_dir() && folder.join("sm").is_dir(),
-            "{} is not the folder of a node",
-            folder.display()
-        );
-        refuse_running(folder)?;
-        let copy = Self(folder.with_extension("recovering"));
-        files::remove_folder(&copy.0)?;
-        copy_folder(folder, &copy.0).with_context(|| format!("copy {}", folder.display()))?;
-        files::remove_file(&copy.0.join("DAMAGED"))?;
-        Ok(copy)
-    }
-
-    fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {
-        let log = LogDb::open(&self.0.join("raft").join("db"), LOG_MEMTABLE_BYTES).context("open the log")?;
-        let settings = MachineSettings {
-            memtable_bytes: 8 << 20,
-            cache_bytes: 8 << 20,
-            ring_bytes: 1 << 20,
-            heads_bytes: 1 << 20,
-        };
-        let machine = Machine::open(&self.0, settings, Arc::default()).context("open the state")?;
-        Ok((log, machine))
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Err(error) = files::remove_folder(&self.0) {
-            tracing::warn!(%error, "a copy made for recovering could not be removed");
-        }
-    }
-}
-
-fn refuse_running(folder: &Path) -> anyhow::Result<()> {
-    let Ok(lock) = fs::File::open(folder.join("LOCK")) else {
-        return Ok(());
-    };
-    let free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-    ensure!(free.is_ok(), "a process uses {}; stop it first", folder.display());
-    Ok(())
-}
-
-/// Tables never change, so they are linked where that is possible.
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            copy_folder(&source, &target)?;
-            continue;
-        }
-        let table = source.extension().is_some_and(|extension| extension == "sst");
-        if !table || fs::hard_link(&source, &target).is_err() {
-            fs::copy(&source, &target)?;
-        }
-    }
-    Ok(())
 }
 
 fn last_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Option<LogId>> {

@@ -12,6 +12,7 @@ use service::time::now_ms;
 
 use super::Progress;
 use super::format::{Head, Reader};
+use super::work::Work;
 use crate::machine::gaps::continues_at;
 use crate::machine::host::{Machine, MachineSettings};
 use crate::raft::entry::log_id_parts;
@@ -77,21 +78,19 @@ pub fn restore(file: &Path, new: &NewCluster, progress: Progress<'_>) -> anyhow:
         beginning.continues_at,
         head.revision
     );
+    let works = here.iter().map(|(_, folder)| Work::beside(folder, "restoring"));
+    let works: Vec<Work> = works.collect::<anyhow::Result<_>>()?;
     let parts = here.len() as u64;
-    for (part, (node, folder)) in (0..).zip(&here) {
+    for (part, ((node, _), work)) in (0..).zip(here.iter().zip(&works)) {
         let mut within = |done, all| progress(part * all + done, parts * all);
-        prepare(file, new, node.id, &beside(folder), &beginning, &mut within)
+        prepare(file, new, node.id, &work.path(), &beginning, &mut within)
             .with_context(|| format!("make the folder of node {}", node.id))?;
     }
-    for (_, folder) in &here {
-        fs::rename(beside(folder), folder).with_context(|| format!("name {}", folder.display()))?;
+    for ((_, folder), work) in here.iter().zip(&works) {
+        fs::rename(work.path(), folder).with_context(|| format!("name {}", folder.display()))?;
         files::sync_folder(folder.parent().context("a node's folder lies in another")?)?;
     }
     Ok((head, beginning))
-}
-
-fn beside(folder: &Path) -> PathBuf {
-    folder.with_extension("restoring")
 }
 
 /// The folder of the state, and around it that of the node, into which only its owner may look: everything is in it.
@@ -113,7 +112,6 @@ fn prepare(
     beginning: &Beginning,
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
-    files::remove_folder(folder)?;
     let state = state_of(folder)?;
     let head = Reader::open(file)?.read(|described| File::create(state.join(&described.name)), progress)?;
     let membership = membership(new, head.last_log)?;
@@ -193,6 +191,20 @@ mod tests {
     use crate::machine::small::{entry, opened};
     use crate::raft::start::root_rules;
 
+    /// A cluster of one node, whose folder is to be this.
+    fn alone(folder: &Path) -> NewCluster {
+        let node = NewNode {
+            id: 1,
+            peer_address: "127.0.0.1:7101".to_owned(),
+            client_address: "127.0.0.1:7001".to_owned(),
+            folder: Some(folder.to_owned()),
+        };
+        NewCluster {
+            beginning: None,
+            voters: vec![node],
+        }
+    }
+
     #[test]
     fn a_token_that_was_made_in_the_old_cluster_is_none_in_the_new_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -209,20 +221,29 @@ mod tests {
         let source = Source::of(&machine, &old).unwrap();
         write_to_file(source, &file, &mut |_done, _all| ()).unwrap();
 
-        let node = NewNode {
-            id: 1,
-            peer_address: "127.0.0.1:7101".to_owned(),
-            client_address: "127.0.0.1:7001".to_owned(),
-            folder: Some(new.clone()),
-        };
-        let cluster = NewCluster {
-            beginning: None,
-            voters: vec![node],
-        };
-        restore(&file, &cluster, &mut |_done, _all| ()).unwrap();
+        restore(&file, &alone(&new), &mut |_done, _all| ()).unwrap();
+        assert!(!folder.path().join("new.restoring").exists());
         let machine = opened(&new);
         assert!(machine.tokens().by_name.is_empty());
         assert_eq!(machine.state().tokens_made, 1, "no number is given twice");
+    }
+
+    #[test]
+    fn what_has_the_name_of_a_folder_that_is_not_whole_yet_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new, other, file] =
+            ["old", "new", "new.restoring", "all.mng"].map(|name| folder.path().join(name));
+        for made in [&old, &other] {
+            fs::create_dir(made).unwrap();
+        }
+        fs::write(other.join("notes"), "somebody else's").unwrap();
+        let machine = opened(&old);
+        machine.apply(vec![entry(1, 1, [])]).unwrap();
+        let source = Source::of(&machine, &old).unwrap();
+        write_to_file(source, &file, &mut |_done, _all| ()).unwrap();
+        let refused = restore(&file, &alone(&new), &mut |_done, _all| ()).unwrap_err();
+        assert!(refused.to_string().contains("move it away"), "{refused:#}");
+        assert!(other.join("notes").exists() && !new.exists());
     }
 
     #[test]

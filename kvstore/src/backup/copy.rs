@@ -1,0 +1,130 @@
+//! A copy of a member's folder, to look into and to work on.
+//! Invariant: the folder itself is only read, by whatever name it is called, and no process uses it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+
+use super::work::{Work, is_worked_in};
+use crate::machine::host::{Machine, MachineSettings};
+use crate::storage::files;
+use crate::storage::log_db::LogDb;
+
+const LOG_MEMTABLE_BYTES: usize = 16 << 20;
+
+/// A copy of a member's folder beside it, which goes in the end.
+pub(super) struct Copy(Work);
+
+impl Copy {
+    pub(super) fn of(folder: &Path) -> anyhow::Result<Self> {
+        // By its own name: `.`, `..` and a link say neither what to call the copy nor where tables can be linked.
+        let folder = fs::canonicalize(folder).with_context(|| format!("find {}", folder.display()))?;
+        ensure!(
+            folder.join("raft").is_dir() && folder.join("sm").is_dir(),
+            "{} is not the folder of a node",
+            folder.display()
+        );
+        ensure!(
+            !is_worked_in(&folder),
+            "{} is a copy that an interrupted run has left, and may lack anything: name the folder that it is of",
+            folder.display()
+        );
+        refuse_running(&folder)?;
+        let copy = Self(Work::beside(&folder, "recovering")?);
+        copy_folder(&folder, &copy.path()).with_context(|| format!("copy {}", folder.display()))?;
+        files::remove_file(&copy.path().join("DAMAGED"))?;
+        Ok(copy)
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.path()
+    }
+
+    pub(super) fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {
+        let log =
+            LogDb::open(&self.path().join("raft").join("db"), LOG_MEMTABLE_BYTES).context("open the log")?;
+        let settings = MachineSettings {
+            memtable_bytes: 8 << 20,
+            cache_bytes: 8 << 20,
+            ring_bytes: 1 << 20,
+            heads_bytes: 1 << 20,
+        };
+        let machine = Machine::open(&self.path(), settings, Arc::default()).context("open the state")?;
+        Ok((log, machine))
+    }
+}
+
+fn refuse_running(folder: &Path) -> anyhow::Result<()> {
+    let Ok(lock) = fs::File::open(folder.join("LOCK")) else {
+        return Ok(());
+    };
+    let free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    ensure!(free.is_ok(), "a process uses {}; stop it first", folder.display());
+    Ok(())
+}
+
+/// Tables never change, so they are linked where that is possible.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&source, &target)?;
+            continue;
+        }
+        let table = source.extension().is_some_and(|extension| extension == "sst");
+        if !table || fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_survivor_is_left_as_it_is_by_whatever_name_it_goes() {
+        for name in ["n2", "n2.old", "n2.recovering"] {
+            let folder = tempfile::tempdir().unwrap();
+            let node = folder.path().join(name);
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(&node, &link).unwrap();
+            for part in ["raft", "sm"] {
+                fs::create_dir_all(node.join(part)).unwrap();
+                fs::write(node.join(part).join("content"), part).unwrap();
+            }
+            for called in [node.clone(), node.join("."), node.join("raft").join(".."), link] {
+                let copy = Copy::of(&called).unwrap();
+                assert_eq!(fs::read(copy.path().join("sm/content")).unwrap(), b"sm");
+                drop(copy);
+                assert_eq!(fs::read(node.join("raft/content")).unwrap(), b"raft");
+                assert_eq!(names(folder.path()), ["link", name], "{}", called.display());
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_copy_is_no_survivor() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = Work::beside(&folder.path().join("n2"), "recovering").unwrap();
+        for part in ["raft", "sm"] {
+            fs::create_dir_all(work.path().join(part)).unwrap();
+        }
+        let refused = Copy::of(&work.path()).err().unwrap();
+        assert!(refused.to_string().contains("interrupted run"), "{refused:#}");
+        assert_eq!(names(&work.path()), ["raft", "sm"]);
+    }
+}

@@ -1,21 +1,27 @@
 //! `kv recover`: a new cluster out of what is left of one that has lost its majority for good.
-//! Invariant: what the survivors hold is only read; nothing is made before somebody has said yes.
+//! Invariant: what the survivors hold is only read; nothing is made before somebody was told what speaks against it,
+//! and has said yes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use kvstore::backup::{self, Survivor};
+use kvstore::backup::{self, Survivor, Tally};
 use serde_json::json;
 
 use super::backup::{document, restore, say_continues, say_secrets};
 use crate::context::Context;
+use crate::output::Output;
 
 #[derive(Args)]
 pub(super) struct Recover {
     /// The folder of a node that survives and does not run, such as old/n2; once for each
     #[arg(long = "from", value_name = "FOLDER", required = true)]
     from: Vec<PathBuf>,
+    /// Take the longest log although its node is marked as damaged, so that its state may be wrong
+    #[arg(long)]
+    even_damaged: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -29,20 +35,19 @@ impl Recover {
             let survivor = backup::inspect(folder);
             survivors.push(survivor.with_context(|| format!("look into {}", folder.display()))?);
         }
-        let rows = survivors.iter().map(|survivor| {
-            [
-                survivor.folder.display().to_string(),
-                survivor.term().to_string(),
-                survivor.index().to_string(),
-                survivor.applied.to_string(),
-            ]
-        });
-        if !output.json {
-            output.table(["FOLDER", "TERM", "LAST ENTRY", "APPLIED"], rows)?;
-        }
-        let longest = longest(&survivors)?;
-        for line in explain(longest, survivors.len()) {
+        show(&survivors, output)?;
+        let tally = backup::tally(&survivors)?;
+        for line in explain(&survivors, &tally) {
             output.note(line);
+        }
+        if let Some(said) = &tally.longest.damage
+            && !self.even_damaged
+        {
+            bail!(
+                "{} has the longest log and is marked as damaged: {said} (name only others, or take it all the same \
+                 with --even-damaged)",
+                tally.longest.folder.display()
+            );
         }
         if !self.yes {
             match output.confirm("Make a new cluster from it?")? {
@@ -51,27 +56,56 @@ impl Recover {
                 None => bail!("nobody is there to ask; --yes does it all the same"),
             }
         }
-        make(longest, context)
+        make(&tally, context)
     }
 }
 
-fn explain(longest: &Survivor, count: usize) -> Vec<String> {
-    let voters = longest.voters.len();
-    let mut lines = vec![format!(
+fn show(survivors: &[Survivor], output: Output) -> anyhow::Result<()> {
+    if output.json {
+        return Ok(());
+    }
+    let rows = survivors.iter().map(|survivor| {
+        [
+            survivor.folder.display().to_string(),
+            survivor.id.map_or_else(|| "?".to_owned(), |id| id.to_string()),
+            survivor.term().to_string(),
+            survivor.index().to_string(),
+            survivor.applied.to_string(),
+            if survivor.damage.is_some() { "damaged" } else { "" }.to_owned(),
+        ]
+    });
+    Ok(output.table(
+        ["FOLDER", "NODE", "TERM", "LAST ENTRY", "APPLIED", "MARKED"],
+        rows,
+    )?)
+}
+
+fn explain(survivors: &[Survivor], tally: &Tally<'_>) -> Vec<String> {
+    let Tally { longest, whole } = tally;
+    let voters = longest.all_voters();
+    let mut lines = findings(survivors, &voters);
+    lines.push(format!(
         "The longest log is in {}: it goes to entry {} of term {}.",
         longest.folder.display(),
         longest.index(),
         longest.term()
-    )];
-    if count > voters / 2 {
+    ));
+    let (here, all) = (whole.len(), voters.len());
+    if tally.is_majority() {
         lines.push(format!(
-            "{count} of {voters} voters are here, a majority: everything that was acknowledged is in that log."
+            "{here} of {all} voters are here, a majority: everything that was acknowledged is in that log."
         ));
     } else {
         lines.push(format!(
-            "Only {count} of {voters} voters are here. Writes that the others had acknowledged among themselves \
-             shortly before the loss may be missing; how many, nobody can know."
+            "Only {here} of {all} voters are here with all that their logs ever held. Writes that were acknowledged, \
+             most likely the last ones, may be missing; how many, nobody can know."
         ));
+    }
+    if longest.voters.len() > 1 {
+        lines.push(
+            "The voters were being changed: it takes a majority of those before, and one of those after it."
+                .to_owned(),
+        );
     }
     lines.push(
         "Writes at its end that were never acknowledged may be taken along. The old members must never be started \
@@ -81,7 +115,35 @@ fn explain(longest: &Survivor, count: usize) -> Vec<String> {
     lines
 }
 
-fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
+/// What a table has no room for, of each folder: why its node does not count, and what was found damaged.
+fn findings(survivors: &[Survivor], voters: &BTreeSet<u64>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut seen = BTreeSet::new();
+    for survivor in survivors {
+        let folder = survivor.folder.display();
+        for doubt in &survivor.doubts {
+            lines.push(format!("{folder} does not count: {doubt}."));
+        }
+        if let Some(id) = survivor.id {
+            if !voters.contains(&id) {
+                lines.push(format!("{folder} does not count: node {id} has no vote."));
+            } else if !seen.insert(id) {
+                lines.push(format!(
+                    "{folder} does not count once more: it is of node {id} too."
+                ));
+            }
+        }
+        if let Some(said) = &survivor.damage {
+            lines.push(format!(
+                "{folder} is marked as damaged, so its state may be wrong: {said}"
+            ));
+        }
+    }
+    lines
+}
+
+fn make(tally: &Tally<'_>, context: &Context) -> anyhow::Result<()> {
+    let longest = tally.longest;
     let output = context.output;
     context.make_data()?;
     let file = context.data.join("recovered.mng");
@@ -103,6 +165,7 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
         document["new_cluster_id"] = json!(beginning.cluster_id);
         document["continues_at"] = json!(beginning.continues_at);
         document["from"] = json!(longest.folder);
+        document["majority"] = json!(tally.is_majority());
         return Ok(output.document(&document)?);
     }
     output.line(format_args!(
@@ -115,10 +178,4 @@ fn make(longest: &Survivor, context: &Context) -> anyhow::Result<()> {
     say_continues(context, &beginning);
     say_secrets(context);
     Ok(())
-}
-
-/// By term first: a longer log of an older term may hold what was never acknowledged.
-fn longest(survivors: &[Survivor]) -> anyhow::Result<&Survivor> {
-    let longest = survivors.iter().max_by_key(|survivor| survivor.last);
-    longest.context("no folder was named")
 }

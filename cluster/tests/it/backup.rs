@@ -210,22 +210,24 @@ async fn what_one_survivor_holds_becomes_a_new_cluster() {
     old.down().await;
     let new = Cluster::new(3);
     take_secrets(&old.data(), &new);
-    let survivor = old.data().join("n2");
-    // Nobody said yes.
-    new.run(&["kv", "recover", "--from", text(&survivor)])
-        .await
-        .fails(1);
+    let (survivor, third) = (old.data().join("n2"), old.data().join("n3"));
+    // Nobody said yes, and one voter is one, by whatever names its folder goes.
+    let again = survivor.join("raft").join("..");
+    let arguments = ["kv", "recover", "--from", text(&survivor), "--from", text(&again)];
+    let told = new.run(&arguments).await.fails(1);
+    assert!(told.contains("Only 1 of 3 voters are here"), "{told}");
     assert!(!new.data().join("n1").exists());
-    let third = old.data().join("n3");
-    let arguments = [
-        "kv",
-        "recover",
-        "--yes",
-        "--from",
-        text(&survivor),
-        "--from",
-        text(&third),
-    ];
+    // Whichever has the longest log, somebody has to mean it.
+    let marks = [&survivor, &third].map(|folder| folder.join("DAMAGED"));
+    for mark in &marks {
+        std::fs::write(mark, "a table has a wrong bit").unwrap();
+    }
+    let from = ["--from", text(&survivor), "--from", text(&third)];
+    let mut arguments = [&["kv", "recover", "--yes"][..], &from].concat();
+    let told = new.run(&arguments).await.fails(1);
+    assert!(told.contains("a table has a wrong bit"), "{told}");
+    assert!(!new.data().join("n1").exists());
+    arguments.push("--even-damaged");
     let told = new.run(&arguments).await;
     assert!(
         told.stderr.contains("2 of 3 voters are here, a majority"),
@@ -234,6 +236,9 @@ async fn what_one_survivor_holds_becomes_a_new_cluster() {
     );
     told.ok();
     assert!(survivor.join("raft").exists() && !old.data().join("n2.recovering").exists());
+    for mark in marks {
+        std::fs::remove_file(mark).unwrap();
+    }
     new.up().await;
     assert_eq!(hash(&new, revision).await, wanted);
     new.client().put("animals/9", "again").await.unwrap();

@@ -9,13 +9,17 @@ use anyhow::{Context as _, ensure};
 
 use super::work::{Work, is_worked_in};
 use crate::machine::host::{Machine, MachineSettings};
-use crate::storage::files;
+use crate::storage::damage;
 use crate::storage::log_db::LogDb;
 
 const LOG_MEMTABLE_BYTES: usize = 16 << 20;
 
 /// A copy of a member's folder beside it, which goes in the end.
-pub(super) struct Copy(Work);
+pub(super) struct Copy {
+    work: Work,
+    /// What its mark of damage said. The copy has none, since nothing opens a folder that has one.
+    pub(super) damage: Option<String>,
+}
 
 impl Copy {
     pub(super) fn of(folder: &Path) -> anyhow::Result<Self> {
@@ -32,14 +36,14 @@ impl Copy {
             folder.display()
         );
         refuse_running(&folder)?;
-        let copy = Self(Work::beside(&folder, "recovering")?);
-        copy_folder(&folder, &copy.path()).with_context(|| format!("copy {}", folder.display()))?;
-        files::remove_file(&copy.path().join("DAMAGED"))?;
-        Ok(copy)
+        let work = Work::beside(&folder, "recovering")?;
+        copy_folder(&folder, &work.path()).with_context(|| format!("copy {}", folder.display()))?;
+        let damage = damage::take_mark(&work.path()).context("read the mark of damage")?;
+        Ok(Self { work, damage })
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.0.path()
+        self.work.path()
     }
 
     pub(super) fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {

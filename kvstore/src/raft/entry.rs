@@ -42,6 +42,16 @@ pub fn log_id_of(entry: &Entry) -> LogId {
     entry.log_id()
 }
 
+/// An entry as leaders begin with, or one that changes the members.
+#[cfg(test)]
+pub(crate) fn without_proposal(id: LogId, members: Option<Membership<u64, Member>>) -> Entry {
+    let payload = match members {
+        Some(members) => EntryPayload::Membership(members),
+        None => EntryPayload::Blank,
+    };
+    Entry::new(id, payload)
+}
+
 pub fn encode(entry: &Entry) -> Bytes {
     let mut out = BytesMut::new();
     put(&mut out, entry);

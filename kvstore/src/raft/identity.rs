@@ -82,6 +82,19 @@ impl Identity {
         })
     }
 
+    /// What a folder says that is only looked at; `None` where it says nothing.
+    pub fn of(folder: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = folder.join("identity.json");
+        let Some(content) = files::read_if_present(&path)? else {
+            return Ok(None);
+        };
+        let stored: Stored = serde_json::from_slice(&content).map_err(io::Error::from)?;
+        Ok(Some(Self {
+            path,
+            stored: Mutex::new(stored),
+        }))
+    }
+
     pub fn id(&self) -> u64 {
         self.stored.lock().expect(POISON).id
     }

@@ -37,6 +37,14 @@ pub fn damage_in(folder: &Path) -> io::Result<Option<String>> {
     Ok(said.map(|said| String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// Takes the mark away from a folder that no node lives in. Answers what it says was found, without the advice, which
+/// is for the member of a cluster that lives.
+pub(crate) fn take_mark(folder: &Path) -> io::Result<Option<String>> {
+    let said = damage_in(folder)?;
+    files::remove_file(&folder.join(MARK))?;
+    Ok(said.map(|said| said.trim().trim_end_matches(ADVICE).trim_end().to_owned()))
+}
+
 impl Damage {
     /// Of the node whose folder this is. Refuses a folder on which damage was found before.
     pub(crate) fn watch_over(folder: &Path) -> io::Result<Arc<Self>> {

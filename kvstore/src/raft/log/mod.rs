@@ -186,16 +186,19 @@ impl LogStore {
     }
 }
 
-/// A log that was put back from an old copy knows of fewer starts than the node's identity. Its own count goes first, so
-/// that it may be one ahead. It is no part of the database, whose end a damage may take.
-pub(super) fn count_start(folder: &Path, known: u64) -> io::Result<()> {
-    let file = folder.join("STARTS");
-    let counted = match files::read_if_present(&file)? {
+/// How many starts the log knows of. Damaged, its count says nothing; the log and the state still have to agree.
+pub(crate) fn starts_of(folder: &Path, known: u64) -> io::Result<u64> {
+    let counted = match files::read_if_present(&folder.join("STARTS"))? {
         Some(bytes) => read_starts(&bytes),
         None => Some(0),
     };
-    // Damaged, it says nothing; the log and the state still have to agree.
-    let counted = counted.unwrap_or(known);
+    Ok(counted.unwrap_or(known))
+}
+
+/// A log that was put back from an old copy knows of fewer starts than the node's identity. Its own count goes first, so
+/// that it may be one ahead. It is no part of the database, whose end a damage may take.
+pub(super) fn count_start(folder: &Path, known: u64) -> io::Result<()> {
+    let counted = starts_of(folder, known)?;
     if counted < known {
         let text = format!(
             "the log was put back from an older copy: it knows of {counted} starts, and the node was started {known} times"
@@ -204,7 +207,7 @@ pub(super) fn count_start(folder: &Path, known: u64) -> io::Result<()> {
     }
     let starts = (known + 1).to_string();
     let checked = format!("{starts} {:08x}\n", crc32c::crc32c(starts.as_bytes()));
-    files::write_atomically(&file, checked.as_bytes())
+    files::write_atomically(&folder.join("STARTS"), checked.as_bytes())
 }
 
 pub(super) fn read_starts(content: &[u8]) -> Option<u64> {

@@ -1,8 +1,9 @@
 //! The state machine as openraft sees it.
 //!
-//! Applying runs on a thread of its own: a database that stalls must never hold up heartbeats. Only a small
-//! batch after a quick one is applied in place, since changing threads twice would take longer than it. An
-//! entry is applied only when this node's own disk has it, so that nothing applied is ahead of the log.
+//! Applying runs on a thread of its own: neither a database that stalls nor a command that walks over all that
+//! is stored may hold up heartbeats. Only little work after a quick batch is done in place, since changing
+//! threads twice would take longer than it. An entry is applied only when this node's own disk has it, so that
+//! nothing applied is ahead of the log.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::host::{Content, Item, Lead, Machine};
 use super::snapshot;
-use crate::command::Reply;
+use crate::command::{MalformedProposal, Reply};
 use crate::raft::entry::log_id_parts;
 use crate::raft::types::{
     Entry, LogId, Replies, Snapshot, SnapshotFolder, SnapshotMeta, StoredMembership, TypeConfig,
@@ -94,14 +95,14 @@ impl MachineAdapter {
         replies.await.map_err(io_error)?.map_err(io_error)
     }
 
-    async fn run(&mut self, batch: Batch) -> io::Result<()> {
+    async fn run(&mut self, mut batch: Batch) -> io::Result<()> {
         let Some(last) = batch.items.last().map(|item| item.index) else {
             return Ok(());
         };
         self.flushed.wait_for(|end| *end > last).await.map_err(io_error)?;
         let started = Instant::now();
-        let small = batch.items.len() <= IN_PLACE_ENTRIES_MAX && batch.bytes <= IN_PLACE_BYTES_MAX;
-        let replies = if small && self.quick {
+        let in_place = self.quick && batch.is_little_work().map_err(io_error)?;
+        let replies = if in_place {
             self.machine.apply(batch.items).map_err(io_error)?
         } else {
             self.on_thread(batch.items).await?
@@ -128,6 +129,21 @@ impl Batch {
         self.items.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
+    /// A short entry need not be little work, so the commands are looked at too; who applies them finds them decoded.
+    fn is_little_work(&mut self) -> Result<bool, MalformedProposal> {
+        if self.items.len() > IN_PLACE_ENTRIES_MAX || self.bytes > IN_PLACE_BYTES_MAX {
+            return Ok(false);
+        }
+        for item in &mut self.items {
+            if let Content::Proposal(commands) = &mut item.content
+                && !commands.are_little_work()?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
         if let EntryPayload::Normal(proposal) = &entry.payload {
             self.bytes += proposal.0.len();
@@ -147,7 +163,7 @@ pub(crate) fn item_of(entry: Entry) -> io::Result<Item> {
             let lead = Lead { term, node };
             Content::Nothing { lead }
         }
-        EntryPayload::Normal(proposal) => Content::Proposal(proposal),
+        EntryPayload::Normal(proposal) => Content::Proposal(proposal.into()),
         EntryPayload::Membership(membership) => {
             let stored = StoredMembership::new(Some(log_id), membership);
             Content::Membership(serde_json::to_vec(&stored)?)
@@ -292,3 +308,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ fn entry(index: u64) -> Item {
     Item {
         index,
         id,
-        content: Content::Proposal(Proposal::new(at_ms, &encode_commands(&commands))),
+        content: Content::Proposal(Proposal::new(at_ms, &encode_commands(&commands)).into()),
     }
 }
 
@@ -75,7 +75,7 @@ fn applied_in(batch: usize, older: bool) -> (State, Vec<Vec<crate::command::Repl
     for index in 1..=2 {
         let nothing = Proposal::new(state.now_ms + index * 10_000, &encode_commands(&[]));
         let item = Item {
-            content: Content::Proposal(nothing),
+            content: Content::Proposal(nothing.into()),
             ..entry(1000 + index)
         };
         machine.apply(vec![item]).expect("it applies");

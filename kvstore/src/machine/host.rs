@@ -14,13 +14,14 @@ use tokio::sync::watch;
 
 use super::agreement::Agreement;
 use super::apply::apply;
+use super::commands::Commands;
 use super::draft::Draft;
 use super::gaps::Gaps;
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::recent::RecentHeads;
 use super::state::{Mirrors, State, Tokens};
-use crate::command::{Proposal, Reply};
+use crate::command::Reply;
 use crate::metrics::NodeMetrics;
 use crate::storage::damage::Damage;
 use crate::storage::files;
@@ -139,7 +140,7 @@ pub enum Content {
     Nothing {
         lead: Lead,
     },
-    Proposal(Proposal),
+    Proposal(Commands),
     /// The encoded membership that counts from here on.
     Membership(Vec<u8>),
 }
@@ -295,11 +296,11 @@ impl Machine {
                     membership = Some(encoded);
                     Vec::new()
                 }
-                Content::Proposal(proposal) => {
-                    let bytes = proposal.0.len() as u64;
+                Content::Proposal(mut commands) => {
+                    let bytes = commands.bytes();
                     self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
-                    let (at_ms, commands) = proposal.decode()?;
-                    apply(&mut draft, at_ms, &commands)
+                    let (at_ms, commands) = commands.decoded()?;
+                    apply(&mut draft, at_ms, commands)
                 }
             });
         }

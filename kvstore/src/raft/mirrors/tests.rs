@@ -61,7 +61,7 @@ impl Leader {
             once: None,
         };
         let proposal = Proposal::new(1_000_000, &encode_commands(&[command]));
-        self.apply(Content::Proposal(proposal));
+        self.apply(Content::Proposal(proposal.into()));
     }
 
     fn begin(&mut self, lead: Lead) {

@@ -241,7 +241,11 @@ impl Machine {
             let beside = self.snapshots.beside(index)?;
             snapshot::link_files(&manifest, &data.0, &beside)?;
             let generation = self.generation().number + 1;
-            self.snapshots.adopt(&beside, meta.clone(), generation)?;
+            // Raft waits meanwhile and cannot even vote, so no file is read again: it was compared and synced before
+            // the manifest was written. Who reads it next finds what has changed since.
+            let files = manifest.files.clone();
+            self.snapshots
+                .adopt_described(&beside, meta.clone(), files, generation)?;
         }
         let received = if data.0 == self.generations.incoming() {
             data.0.clone()

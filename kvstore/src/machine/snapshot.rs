@@ -118,7 +118,8 @@ impl Snapshots {
         self.adopt_described(folder, meta, files, generation)
     }
 
-    /// Answers the snapshot that counts now: a newer one may have come from another member while this was made.
+    /// The same where the files are known: each is synced, here or where it is linked from. Answers the snapshot that
+    /// counts now: a newer one may have come from another member while this was made.
     pub fn adopt_described(
         &self,
         folder: &Path,
@@ -247,7 +248,8 @@ fn checksum(mut file: File) -> io::Result<(u64, u32)> {
     }
 }
 
-/// Links what never changes (tables) and copies what a running database rewrites.
+/// Links what never changes (tables) and copies what a running database rewrites, which is little. Afterwards each file
+/// is on disk if it is in `from`: a link leads to the same bytes. The names are not yet.
 pub fn link_files(manifest: &Manifest, from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for file in &manifest.files {
@@ -255,7 +257,8 @@ pub fn link_files(manifest: &Manifest, from: &Path, to: &Path) -> io::Result<()>
         if is_table(&file.name) {
             fs::hard_link(source, target)?;
         } else {
-            fs::copy(source, target)?;
+            fs::copy(source, &target)?;
+            File::open(target)?.sync_all()?;
         }
     }
     Ok(())

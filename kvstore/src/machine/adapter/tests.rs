@@ -1,5 +1,6 @@
 //! Where a batch is applied, and what is kept of a snapshot that came from another member.
 
+use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::command::{Action, Actor, Command, Expect, Op, Proposal, Txn, encode_commands};
-use crate::machine::small::opened;
+use crate::machine::small::{entry, opened};
 use crate::raft::entry::log_id;
 
 fn put() -> Action {
@@ -42,8 +43,8 @@ fn batch(index: u64, actions: Vec<Action>) -> Batch {
     let commands: Vec<Command> = commands.collect();
     let proposal = Proposal::new(1, &encode_commands(&commands));
     let mut batch = Batch::default();
-    let entry = Entry::new(log_id(1, 1, index), EntryPayload::Normal(proposal));
-    batch.push((entry, None)).unwrap();
+    let logged = Entry::new(log_id(1, 1, index), EntryPayload::Normal(proposal));
+    batch.push((logged, None)).unwrap();
     batch
 }
 
@@ -108,4 +109,43 @@ fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
     adapter.quick = false;
     assert!(adapter.run(batch(100, vec![put()])).now_or_never().is_none());
     assert!(queue.try_recv().is_ok());
+}
+
+/// The names of what is in a snapshot beside its manifest, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name != snapshot::MANIFEST).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_received_snapshot_is_kept_as_its_manifest_says_without_reading_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [leader, follower] = ["n1", "n2"].map(|name| opened(&folder.path().join(name)));
+    leader.apply(vec![entry(1, 1, [put()])]).unwrap();
+    let (meta, built) = leader.build_snapshot().unwrap();
+    let mut manifest = snapshot::read_manifest(&built).unwrap();
+    let incoming = follower.incoming_folder();
+    snapshot::link_files(&manifest, &built, &incoming).unwrap();
+    // As it is when a disk changes a table that was whole when it came.
+    let table = manifest.files.iter_mut().find(|file| file.name.contains(".sst"));
+    table.unwrap().crc32c ^= 1;
+    let written = serde_json::to_vec(&manifest).unwrap();
+    fs::write(incoming.join(snapshot::MANIFEST), written).unwrap();
+    let data = SnapshotFolder(incoming);
+    follower.install_received(meta.clone(), &data).unwrap();
+    assert_eq!(follower.state(), leader.state());
+
+    let (kept_meta, path) = follower.snapshots.current().unwrap();
+    let kept = snapshot::read_manifest(&path).unwrap();
+    assert!(kept_meta == meta && kept.meta == meta);
+    assert_eq!(kept.generation, follower.generation().number);
+    assert_eq!(kept.files, manifest.files);
+    let expected: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names(&path), expected);
+    // Nobody else gets what it became.
+    let error = follower.build_snapshot().unwrap_err();
+    assert!(error.to_string().contains("a table is damaged"), "{error}");
 }

@@ -137,3 +137,79 @@ pub async fn receive(
     files::write_atomically(&folder.join(MANIFEST), &head.manifest)?;
     Ok((head.vote, meta, folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use bytes::BytesMut;
+
+    use super::super::frame::FrameReader;
+    use super::super::handshake::Purpose;
+    use super::super::stream::Incoming;
+    use super::*;
+    use crate::machine::snapshot::ManifestFile;
+    use crate::raft::entry::log_id;
+    use crate::raft::types::StoredMembership;
+
+    fn manifest(table: &[u8]) -> Manifest {
+        Manifest {
+            format: 1,
+            meta: SnapshotMeta {
+                last_log_id: Some(log_id(2, 1, 10)),
+                last_membership: StoredMembership::default(),
+            },
+            generation: 3,
+            files: vec![ManifestFile {
+                name: "000007.sst".to_owned(),
+                bytes: table.len() as u64,
+                crc32c: crc32c::crc32c(table),
+            }],
+        }
+    }
+
+    /// From somebody who sends this manifest, and this as the file that it names.
+    fn connection(manifest: &Manifest, table: &[u8]) -> Connection {
+        let head = SnapshotHead {
+            vote: Vote::new(2, 1),
+            meta: serde_json::to_vec(&manifest.meta).unwrap(),
+            manifest: serde_json::to_vec(manifest).unwrap(),
+        };
+        let mut sent = BytesMut::new();
+        append_frame(&mut sent, &[&message::encode(&head)]);
+        append_frame(&mut sent, &[table]);
+        let incoming: Incoming = Box::new(Cursor::new(sent.to_vec()));
+        Connection {
+            reader: FrameReader::new(incoming),
+            writer: Box::new(tokio::io::sink()),
+            peer: 1,
+            peer_disk: String::new(),
+            peer_cluster: None,
+            purpose: Purpose::Snapshot,
+        }
+    }
+
+    /// Nobody looks at the files again before they are installed.
+    #[tokio::test]
+    async fn a_snapshot_has_a_manifest_only_if_every_file_is_what_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let incoming = folder.path().join("incoming.tmp");
+        let manifest = manifest(b"whole");
+        for other in ["bent!", "longer than that"] {
+            let mut connection = connection(&manifest, other.as_bytes());
+            let error = receive(&mut connection, incoming.clone()).await.unwrap_err();
+            assert!(error.to_string().contains("checksum"), "{error}");
+            assert!(!incoming.join(MANIFEST).exists());
+        }
+        let mut cut = connection(&manifest, b"who");
+        let error = receive(&mut cut, incoming.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("cut short"), "{error}");
+        assert!(!incoming.join(MANIFEST).exists());
+
+        let mut connection = connection(&manifest, b"whole");
+        let (_vote, meta, received) = receive(&mut connection, incoming).await.unwrap();
+        assert!(meta == manifest.meta);
+        assert_eq!(read_manifest(&received).unwrap(), manifest);
+        assert_eq!(std::fs::read(received.join("000007.sst")).unwrap(), b"whole");
+    }
+}

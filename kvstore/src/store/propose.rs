@@ -80,9 +80,8 @@ impl Proposals {
     pub(super) async fn propose_unheld(&self, command: Command) -> Result<Reply, WriteError> {
         let repeatable = self.alone.is_repeatable(&command);
         let encoded = encode_commands(&[command]).into();
-        let sent = self
-            .alone
-            .send(encoded, (repeatable, Since::now()), &mut Permit::none());
+        let mut permit = Permit::none();
+        let sent = self.alone.send(encoded, (repeatable, Since::now()), &mut permit);
         let (proposed, again) = sent.await?;
         let reply = proposed.replies.into_iter().next();
         settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)

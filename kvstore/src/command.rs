@@ -11,7 +11,9 @@ use crate::machine::agreement::Mark;
 
 mod proposal;
 
-pub use proposal::{MalformedProposal, Proposal, count_commands, decode_commands, encode_commands};
+pub use proposal::{
+    MalformedProposal, Proposal, count_commands, decode_commands, encode_commands, encoded_bytes,
+};
 
 /// One client's wish: who, what, and under which idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -60,6 +60,8 @@ pub enum WriteError {
     Stopping,
     #[error("a mirror is gone without which nothing is written")]
     MirrorLost,
+    #[error("it is larger than what nodes send each other")]
+    TooLarge,
 }
 
 #[derive(Clone)]

@@ -220,6 +220,10 @@ fn write_problem(error: WriteError) -> Problem {
         )
         .retry_after_ms(MIRROR_RETRY_MS),
         WriteError::Stopping => Problem::new(problem::SHUTTING_DOWN, "This node is about to end."),
+        WriteError::TooLarge => Problem::new(
+            problem::TOO_LARGE,
+            "The write is larger than what nodes send each other; nothing was written. Split it.",
+        ),
     }
 }
 
@@ -384,5 +388,10 @@ mod tests {
         for revision in [0, 9, 10, 1_764_410_847_123_000, u64::MAX] {
             assert_eq!(etag(revision), headers::etag(revision), "{revision}");
         }
+    }
+
+    #[test]
+    fn a_write_that_no_node_can_send_is_the_callers_to_split() {
+        assert_eq!(write_problem(WriteError::TooLarge).kind, problem::TOO_LARGE);
     }
 }

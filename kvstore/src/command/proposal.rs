@@ -5,6 +5,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use postcard::ser_flavors::Size;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Command};
@@ -100,6 +101,11 @@ pub fn encode_commands(commands: &[Command]) -> Vec<u8> {
         .expect("commands hold no map of unknown length, so they always encode")
 }
 
+/// How many bytes a command has among others of a list.
+pub fn encoded_bytes(command: &Command) -> usize {
+    postcard::serialize_with_flavor(command, Size::default()).expect("it encodes, as in a list")
+}
+
 /// The commands of a list that holds nothing else.
 pub fn decode_commands(list: &[u8]) -> Result<Vec<Command>, MalformedProposal> {
     let (commands, rest) = postcard::take_from_bytes(list)?;
@@ -161,6 +167,9 @@ mod tests {
         for list in [vec![], renewals(0..200), [0, 127, 128, 9000].map(put).to_vec()] {
             let plain = postcard::to_stdvec(&list).expect("it encodes");
             assert_eq!(encode_commands(&list), plain);
+            let bytes: usize = list.iter().map(encoded_bytes).sum();
+            let (_count, items) = postcard::take_from_bytes::<usize>(&plain).expect("it begins with a count");
+            assert_eq!(bytes, items.len());
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! An entry costs two rounds of messages and three syncs whatever it holds, so the fewer the better: while one
 //! is under way, the next one fills. It knows commands only as bytes with a count in front.
+//! Invariant: every entry fits into a frame between nodes. One that did not could never be sent, and nothing behind it
+//! would ever be committed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use service::tasks::Tasks;
 use tokio::sync::{mpsc, oneshot};
 
 use super::hours::Hours;
+use super::log::MESSAGE_BYTES_MAX;
+use super::network::frame::FRAME_BYTES_MAX;
 use super::network::message::NotNow;
 use super::reads::Reads;
 use super::types::Raft;
@@ -27,7 +31,12 @@ const UNDER_WAY_MAX: usize = 3;
 const QUEUE: usize = 1024;
 /// Times the intake lets others run, and looks into its queue again, before it proposes.
 const YIELDS: usize = 10;
+/// An entry that holds so much takes in no further batch.
 const ENTRY_BYTES_MAX: usize = 2 << 20;
+/// What an entry and a message say beside commands.
+const HEADS_BYTES_MAX: usize = 64 << 10;
+/// The commands of one batch. So many fit into a frame also behind what an entry and a message may hold before them.
+pub const COMMANDS_BYTES_MAX: usize = FRAME_BYTES_MAX - MESSAGE_BYTES_MAX - ENTRY_BYTES_MAX - HEADS_BYTES_MAX;
 /// An entry that is not committed by then holds up no other: the majority may be gone.
 const HOLD: Duration = Duration::from_millis(50);
 
@@ -100,6 +109,14 @@ impl Intake {
             tracing::error!("commands of a member do not decode; they are not proposed");
             return Err(NotNow::Overloaded);
         };
+        if commands.len() > COMMANDS_BYTES_MAX {
+            let bytes = commands.len();
+            tracing::error!(
+                bytes,
+                "commands of a member are too large to be sent to the others; they are not proposed"
+            );
+            return Err(NotNow::Overloaded);
+        }
         let (answer, answered) = oneshot::channel();
         let batch = Batch {
             commands,
@@ -197,5 +214,41 @@ async fn write(raft: Raft, metrics: Arc<NodeMetrics>, at_ms: u64, batches: Vec<B
             .map_err(|error| *error);
         // The asker is gone; the write stands all the same.
         batch.answer.send(share).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Actor, Command, Expect, encode_commands};
+    use crate::raft::bare::Bare;
+
+    fn put(value_bytes: usize) -> Bytes {
+        let command = Command {
+            actor: Actor::System,
+            action: Action::Put {
+                key: Bytes::from_static(b"k"),
+                value: vec![b'x'; value_bytes].into(),
+                lease: 0,
+                expect: Expect::Any,
+            },
+            once: None,
+        };
+        encode_commands(&[command]).into()
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_not_proposed() {
+        let nodes = Bare::cluster(1).await;
+        let desk = &nodes[0].desk;
+        let before = desk.vote_and_last().await.unwrap().1;
+        let refused = desk.intake.propose(put(COMMANDS_BYTES_MAX)).await;
+        assert_eq!(refused, Err(NotNow::Overloaded));
+        assert_eq!(desk.vote_and_last().await.unwrap().1, before, "it is in the log");
+        let replies = desk.intake.propose(put(1)).await.unwrap();
+        assert_eq!(replies.len(), 1);
+        for node in nodes {
+            node.end().await;
+        }
     }
 }

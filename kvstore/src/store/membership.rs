@@ -196,7 +196,7 @@ impl Store {
         let link = desk.peers.link(leader, &view.members.get(&leader)?.peer_address);
         match link.ask(&Ask::Member(change.clone())).await {
             Ok(Told::Member(told)) => Some(told),
-            Err(AskError::NotSent(_)) => None,
+            Err(AskError::NotSent(_) | AskError::TooLarge) => None,
             Ok(_) | Err(AskError::Lost) => Some(Err(MemberRefused::Unknown)),
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::WriteError;
 use super::permit::Permit;
 use super::sending::{Sending, settled};
-use super::weight::{BATCH_READING_MAX, reads, weight};
+use super::weight::{BATCH_BYTES_MAX, BATCH_READING_MAX, reads, weigh};
 use crate::command::{Command, Reply, encode_commands};
 use crate::raft::desk::Desk;
 
@@ -25,7 +25,6 @@ pub(super) const IN_FLIGHT: usize = 4;
 /// Times the batcher lets others run, and looks into the queue again, before it sends a batch off.
 const YIELDS: usize = 4;
 const BATCH_COMMANDS_MAX: usize = 1024;
-const BATCH_BYTES_MAX: usize = 1 << 20;
 
 pub(super) struct Waiting {
     pub(super) command: Command,
@@ -78,6 +77,7 @@ impl Proposals {
 
     /// One command that waits for no mirror, and that none can block.
     pub(super) async fn propose_unheld(&self, command: Command) -> Result<Reply, WriteError> {
+        weigh(&command)?;
         let repeatable = self.alone.is_repeatable(&command);
         let encoded = encode_commands(&[command]).into();
         let mut permit = Permit::none();
@@ -88,7 +88,7 @@ impl Proposals {
     }
 
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
-        let bytes = weight(&command);
+        let bytes = weigh(&command)?;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(WriteError::Overloaded);

@@ -172,6 +172,8 @@ impl Sending {
         match link.ask(&ask).await {
             Ok(Told::Proposed(answer)) => answer,
             Ok(_) | Err(AskError::Lost) => Err(NotNow::Unknown),
+            // It surely did not happen, and there is no point in trying often.
+            Err(AskError::TooLarge) => Err(NotNow::Overloaded),
             Err(AskError::NotSent(_)) => Err(NotNow::NotLeader),
         }
     }

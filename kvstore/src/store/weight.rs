@@ -1,6 +1,11 @@
 //! What a command weighs: how much room it takes in a queue and in the log, and how much its answer may need.
+//! Invariant: what clients may send fits into a frame between nodes, also with all that may go before it.
 
-use crate::command::{Action, Command, Op};
+use service::config::REQUEST_BYTES_MAX;
+
+use super::WriteError;
+use crate::command::{Action, Command, Op, encoded_bytes};
+use crate::raft::intake::COMMANDS_BYTES_MAX;
 use crate::raft::network::frame::FRAME_BYTES_MAX;
 
 /// What a batch may answer must fit into one frame between nodes; a transaction that reads may answer so much.
@@ -12,19 +17,30 @@ const OTHER_ANSWERS_BYTES_MAX: usize = 4 << 20;
 const _: () =
     assert!(BATCH_READING_MAX * READING_ANSWER_BYTES_MAX + OTHER_ANSWERS_BYTES_MAX <= FRAME_BYTES_MAX);
 
-/// Roughly the bytes that a command takes up in the queue and in the log.
-pub(super) fn weight(command: &Command) -> usize {
-    let of_op = |op: &Op| match op {
-        Op::Put { key, value, .. } => key.len() + value.len() + 16,
-        Op::Delete { key } | Op::Get { key } | Op::Add { key, .. } => key.len() + 32,
-        Op::DeletePrefix { prefix } | Op::GetPrefix { prefix, .. } => prefix.len() + 16,
+/// A batch that weighs so much takes in no further command.
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The largest request weighs less: with its key, and with what parts of a transaction weigh beyond their JSON.
+const WEIGHT_MAX: usize = REQUEST_BYTES_MAX + (1 << 20);
+
+const _: () = assert!(BATCH_BYTES_MAX + WEIGHT_MAX <= COMMANDS_BYTES_MAX);
+
+/// What a command needs in the queue beside its encoding.
+const QUEUED_BYTES: usize = 64;
+/// The same of each part of a transaction.
+const PART_BYTES: usize = 32;
+
+/// Roughly the bytes that a command takes up in the queue, and no less than in the log. Refuses what could not be sent
+/// between nodes.
+pub(super) fn weigh(command: &Command) -> Result<usize, WriteError> {
+    let parts = match &command.action {
+        Action::Txn(txn) => txn.conditions.len() + txn.ops().count(),
+        _ => 0,
     };
-    64 + match &command.action {
-        Action::Put { key, value, .. } => key.len() + value.len(),
-        Action::Create { prefix, value, .. } => prefix.len() + value.len(),
-        Action::Txn(txn) => txn.conditions.len() * 48 + txn.ops().map(of_op).sum::<usize>(),
-        _ => 64,
+    let weight = QUEUED_BYTES + parts * PART_BYTES + encoded_bytes(command);
+    if weight > WEIGHT_MAX {
+        return Err(WriteError::TooLarge);
     }
+    Ok(weight)
 }
 
 /// Whether its answer may be large.
@@ -34,5 +50,103 @@ pub(super) fn reads(command: &Command) -> bool {
             .ops()
             .any(|op| matches!(op, Op::Get { .. } | Op::GetPrefix { .. })),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::command::{Access, Actor, Condition, Once, Order, Rule, Test, Txn, encode_commands};
+
+    fn command(action: Action) -> Command {
+        Command {
+            actor: Actor::Token(u64::MAX),
+            action,
+            once: None,
+        }
+    }
+
+    fn txn(conditions: Vec<Condition>, then: Vec<Op>) -> Command {
+        command(Action::Txn(Txn {
+            conditions,
+            then,
+            ..Txn::default()
+        }))
+    }
+
+    fn bytes(count: usize) -> Bytes {
+        vec![b'x'; count].into()
+    }
+
+    /// Whatever of it is long.
+    #[test]
+    fn a_command_weighs_no_less_than_what_is_sent_of_it() {
+        const LONG: usize = 100_000;
+        let compared = Condition {
+            key: bytes(LONG),
+            test: Test::Value(bytes(LONG)),
+            order: Order::Equal,
+        };
+        let put = Op::Put {
+            key: bytes(1),
+            value: bytes(LONG),
+            lease: u64::MAX,
+        };
+        let rule = Rule {
+            prefix: bytes(LONG),
+            access: Access::Read,
+        };
+        let kept = Once {
+            key: "x".repeat(LONG),
+            fingerprint: [7; 16],
+            ttl_ms: u64::MAX,
+            room_bytes: u64::MAX,
+        };
+        let commands = [
+            txn(vec![compared; 3], vec![]),
+            txn(vec![], vec![put; 3]),
+            command(Action::TokenPut {
+                name: "name".to_owned(),
+                hash: [7; 32],
+                rules: vec![rule; 3],
+            }),
+            Command {
+                once: Some(kept),
+                ..command(Action::LeaseRenew { id: u64::MAX })
+            },
+        ];
+        let mut together = 0;
+        for command in &commands {
+            let weight = weigh(command).unwrap();
+            assert!(weight >= encode_commands(std::slice::from_ref(command)).len());
+            together += weight;
+        }
+        assert!(together >= encode_commands(&commands).len());
+    }
+
+    /// As many as may be configured of what JSON says in the fewest letters.
+    #[test]
+    fn whatever_a_request_may_hold_is_light_enough_and_more_is_not() {
+        const OPS: usize = 30_000;
+        let json = OPS * r#"{"get":{"key":"x"}},"#.len();
+        let mut ops = vec![Op::Get { key: bytes(1) }; OPS];
+        ops.push(Op::Put {
+            key: bytes(4 << 10),
+            value: bytes(REQUEST_BYTES_MAX - json),
+            lease: u64::MAX,
+        });
+        assert!(weigh(&txn(vec![], ops)).is_ok());
+        let put = |value_bytes| {
+            command(Action::Create {
+                prefix: bytes(4 << 10),
+                seed: u64::MAX,
+                value: bytes(value_bytes),
+                lease: u64::MAX,
+            })
+        };
+        assert!(weigh(&put(REQUEST_BYTES_MAX)).is_ok());
+        assert_eq!(weigh(&put(WEIGHT_MAX)), Err(WriteError::TooLarge));
     }
 }

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use service::config::REQUEST_BYTES_MAX;
 
 use crate::harness::{Client, Cluster, wait_for};
 
@@ -54,6 +55,30 @@ async fn one_transaction_deletes_as_many_keys_as_are_configured() {
         .txn(&json!({"then": [{"delete": {"prefix": b}}]}))
         .await
         .expect(200);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_value_that_may_be_configured_reaches_all_nodes() {
+    let cluster = Cluster::start_with(3, |config| {
+        config.limits.value_bytes_max = REQUEST_BYTES_MAX;
+        config.limits.request_bytes_max = REQUEST_BYTES_MAX;
+        // Other tests may keep the machine busy.
+        config.limits.proposal_age_ms_max = 20_000;
+        config.limits.request_ms_max = 20_000;
+    })
+    .await;
+    // Of two nodes, one at least does not lead, and sends it to the one that does.
+    let first = cluster.client(0);
+    let (second, third) = (first.elsewhere(), first.elsewhere().elsewhere());
+    for through in [&first, &second] {
+        through.put("large", vec![b'x'; REQUEST_BYTES_MAX]).await;
+    }
+    let read = third.read("large").await.expect(200);
+    assert_eq!(
+        (read.number("x-kv-version"), read.body.len()),
+        (2, REQUEST_BYTES_MAX)
+    );
     cluster.stop().await;
 }
 

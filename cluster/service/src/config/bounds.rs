@@ -6,6 +6,11 @@ use super::Config;
 use super::check::Faults;
 use super::place::Step;
 
+/// The most that `limits.request_bytes_max` may be. A write travels between the nodes in one frame, with others before
+/// it; that this fits is made sure of where the store is compiled.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+const REQUEST: u64 = REQUEST_BYTES_MAX as u64;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -72,8 +77,8 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
     }
     bounds! { config faults limits:
         key_bytes_max 16, 4 KIB;
-        value_bytes_max 1 KIB, 64 MIB;
-        request_bytes_max 4 KIB, 256 MIB;
+        value_bytes_max 1 KIB, 1 REQUEST;
+        request_bytes_max 4 KIB, 1 REQUEST;
         txn_ops_max 1, 10_000;
         delete_keys_max 1, 10_000_000;
         range_rows_max 1, 100_000;

@@ -272,6 +272,13 @@ fn numbers_have_bounds_and_relations() {
     cluster.toml:3: store.election_max_ms = 199 must not be less than store.election_min_ms = 200
     ");
     assert_snapshot!(refused("[limits]\nleases_max = 15\n"), @"cluster.toml:2: limits.leases_max = 15 must be between 16 and 10000000");
+    // What no frame between nodes takes.
+    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 33554432\nrequest_bytes_max = 33554432\n"), @r"
+    cluster.toml:2: limits.value_bytes_max = 33554432 must be between 1024 and 16777216
+    cluster.toml:3: limits.request_bytes_max = 33554432 must be between 4096 and 16777216
+    ");
+    let most = format!("[limits]\nrequest_bytes_max = {}\n", config::REQUEST_BYTES_MAX);
+    assert!(config::parse(&most, "cluster.toml").is_ok(), "{most}");
     assert_snapshot!(refused("[limits]\nvalue_bytes_max = 8388608\n"), @"cluster.toml:2: limits.value_bytes_max must not be more than limits.request_bytes_max, or the largest value fits in no request");
     assert_snapshot!(refused("node = []\n[cluster]\nname = \"two words\"\n"), @r#"
     cluster.toml:3: cluster.name = "two words" must be 1 to 63 letters, digits, hyphens or underscores

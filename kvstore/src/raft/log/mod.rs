@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use check::{Checked, check_contiguity, drop_what_the_snapshot_covers};
 pub use pace::Pace;
 pub use reader::LogReader;
+pub(super) use reader::MESSAGE_BYTES_MAX;
 use reclaim::Reclaimer;
 use tail::Tail;
 use writer::{Work, Writer};

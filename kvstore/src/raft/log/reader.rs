@@ -14,8 +14,8 @@ use super::{Log, LogStore, io_error};
 use crate::raft::entry;
 use crate::raft::types::{Entry, TypeConfig, Vote};
 
-/// Bytes of entries in one message to a follower.
-const MESSAGE_BYTES_MAX: usize = 2 << 20;
+/// Bytes of entries in one message to a follower, before the last one of it.
+pub(in crate::raft) const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 #[derive(Clone)]
 pub struct LogReader {

@@ -276,8 +276,8 @@ fn heads_of_snapshots() {
 #[test]
 fn frames() {
     let mut whole = BytesMut::new();
-    append_frame(&mut whole, &[b"hel", b"lo"]);
-    append_frame(&mut whole, &[&commands()]);
+    append_frame(&mut whole, &[b"hel", b"lo"]).expect("it fits");
+    append_frame(&mut whole, &[&commands()]).expect("it fits");
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a thread of one's own needs nothing");
     let read = |bytes: &[u8]| {

@@ -93,7 +93,7 @@ impl PeerNetwork {
                 .map_err(|error| unreachable(&error))?,
         };
         let mut out = BytesMut::new();
-        append_frame(&mut out, &[&message::encode(request)]);
+        append_frame(&mut out, &[&message::encode(request)]).map_err(|error| broken(&error))?;
         write_flushed(&mut connection.writer, &out)
             .await
             .map_err(|error| broken(&error))?;
@@ -282,17 +282,25 @@ where
     }))
 }
 
-/// Puts the request behind what is to be sent, unless its entries begin too late.
+/// Puts the request behind what is to be sent, unless its entries begin too late or are too large.
 fn put(out: &mut BytesMut, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    let wanted = request.prev_log_id.map_or(0, |prev| prev.index.saturating_add(1));
     if !message::is_contiguous(request) {
-        let wanted = request.prev_log_id.map_or(0, |prev| prev.index + 1);
         tracing::info!(
             raft.index = wanted,
             "an entry that a peer needs was purged while it caught up; it gets a snapshot"
         );
         return false;
     }
-    append_frame_of(out, |out| message::put_append(out, request));
+    if let Err(error) = append_frame_of(out, |out| message::put_append(out, request)) {
+        // No node proposes what is so large. Should one be in the log all the same, it stays there.
+        tracing::error!(
+            %error,
+            raft.index = wanted,
+            "an entry cannot be sent to a peer: neither it nor what follows it gets there"
+        );
+        return false;
+    }
     true
 }
 
@@ -335,5 +343,39 @@ struct AbortOnDrop(tokio::task::AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use openraft::entry::RaftEntry as _;
+
+    use super::*;
+    use crate::command::Proposal;
+    use crate::raft::entry::log_id;
+    use crate::raft::network::frame::FRAME_BYTES_MAX;
+    use crate::raft::types::Entry;
+
+    fn append(bytes: usize) -> AppendEntriesRequest<TypeConfig> {
+        let payload = EntryPayload::Normal(Proposal(vec![0_u8; bytes].into()));
+        AppendEntriesRequest {
+            vote: Vote::new_committed(2, 1),
+            prev_log_id: Some(log_id(1, 1, 7)),
+            entries: vec![Entry::new(log_id(2, 1, 8), payload)],
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn an_entry_that_no_frame_takes_is_left_out() {
+        let mut out = BytesMut::new();
+        assert!(put(&mut out, &append(10)));
+        let sent = out.clone();
+        assert!(!put(&mut out, &append(FRAME_BYTES_MAX)));
+        assert!(
+            out == sent,
+            "what was put before is still sent, and no part of it"
+        );
     }
 }

@@ -12,39 +12,48 @@ pub const FRAME_BYTES_MAX: usize = 32 << 20;
 const HEADER: usize = 8;
 const READ_BYTES: usize = 64 << 10;
 
-pub fn append_frame(out: &mut BytesMut, parts: &[&[u8]]) {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    assert!(
-        length <= FRAME_BYTES_MAX,
-        "a frame of {length} bytes is over the limit"
-    );
+fn over_the_limit(bytes: usize) -> io::Error {
+    let what = format!("a frame of {bytes} bytes is over the limit");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn length_of(bytes: usize) -> io::Result<[u8; 4]> {
+    if bytes > FRAME_BYTES_MAX {
+        return Err(over_the_limit(bytes));
+    }
+    let length = u32::try_from(bytes).expect("the limit is far below 4 GiB");
+    Ok(length.to_le_bytes())
+}
+
+/// Puts a frame behind what is there, or nothing if it is over the limit.
+pub fn append_frame(out: &mut BytesMut, parts: &[&[u8]]) -> io::Result<()> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let length = length_of(bytes)?;
     let crc = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
-    out.reserve(HEADER + length);
-    out.extend_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
+    out.reserve(HEADER + bytes);
+    out.extend_from_slice(&length);
     out.extend_from_slice(&crc.to_le_bytes());
     for part in parts {
         out.extend_from_slice(part);
     }
+    Ok(())
 }
 
 /// The same of what `put` puts behind what is there, so that it need not be copied; its header is filled in afterwards.
-pub fn append_frame_of(out: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) {
+pub fn append_frame_of(out: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) -> io::Result<()> {
     let at = out.len();
     out.put_bytes(0, HEADER);
     put(out);
+    let length = length_of(out.len() - at - HEADER).inspect_err(|_over| out.truncate(at))?;
     let (header, payload) = out[at..].split_at_mut(HEADER);
-    let length = payload.len();
-    assert!(
-        length <= FRAME_BYTES_MAX,
-        "a frame of {length} bytes is over the limit"
-    );
-    header[..4].copy_from_slice(&u32::try_from(length).expect("checked above").to_le_bytes());
+    header[..4].copy_from_slice(&length);
     header[4..].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+    Ok(())
 }
 
 pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> io::Result<()> {
     let mut out = BytesMut::new();
-    append_frame(&mut out, &[payload]);
+    append_frame(&mut out, &[payload])?;
     write_flushed(to, &out).await
 }
 
@@ -106,10 +115,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
         let crc = u32::from_le_bytes(header[4..].try_into().expect("four bytes"));
         if length > self.bytes_max {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a frame of {length} bytes is over the limit"),
-            ));
+            return Err(over_the_limit(length));
         }
         if self.buffer.len() < HEADER + length {
             return Ok(None);
@@ -134,16 +140,26 @@ mod tests {
     fn a_frame_is_the_same_bytes_whoever_puts_them_there() {
         let (mut copied, mut put) = (BytesMut::from("before"), BytesMut::from("before"));
         for payload in [b"hello".to_vec(), Vec::new(), vec![7; 70_000]] {
-            append_frame(&mut copied, &[&payload]);
-            append_frame_of(&mut put, |out| out.extend_from_slice(&payload));
+            append_frame(&mut copied, &[&payload]).expect("it fits");
+            append_frame_of(&mut put, |out| out.extend_from_slice(&payload)).expect("it fits");
         }
         assert_eq!(put, copied);
+    }
+
+    #[test]
+    fn what_is_over_the_limit_leaves_what_was_there_before_it() {
+        let mut out = BytesMut::new();
+        append_frame(&mut out, &[b"before"]).expect("it fits");
+        let (before, payload) = (out.clone(), vec![7_u8; FRAME_BYTES_MAX + 1]);
+        assert!(append_frame(&mut out, &[&payload]).is_err() && out == before);
+        assert!(append_frame_of(&mut out, |out| out.extend_from_slice(&payload)).is_err() && out == before);
+        append_frame(&mut out, &[&payload[1..]]).expect("the largest fits");
     }
 
     #[tokio::test]
     async fn damage_and_excess_end_the_connection() {
         let mut good = BytesMut::new();
-        append_frame(&mut good, &[b"hel", b"lo"]);
+        append_frame(&mut good, &[b"hel", b"lo"]).expect("it fits");
         let mut reader = FrameReader::new(good.as_ref());
         assert_eq!(
             reader.next().await.expect("whole").as_deref(),

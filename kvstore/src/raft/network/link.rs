@@ -5,6 +5,7 @@
 //! asked something all the same, so that silence means a cut to both: see `super::server`.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use service::tasks::Tasks;
 use tokio::sync::{mpsc, oneshot};
 
-use super::frame::append_frame;
+use super::frame::{FRAME_BYTES_MAX, append_frame};
 use super::handshake::{Connection, HandshakeError, Purpose, Trust, connect};
 use super::message::{self, Ask, Told};
 use super::older;
@@ -25,6 +26,8 @@ const QUEUE: usize = 256;
 const WARM_EVERY: Duration = Duration::from_secs(3);
 /// Without any answer for so long, nobody is there, or nothing comes through.
 const SILENT_MAX: Duration = Duration::from_secs(8);
+/// With its number it fits into a frame.
+pub(super) const NUMBERED_BYTES_MAX: usize = FRAME_BYTES_MAX - 8;
 /// No question of an asker's has this number; it tells the other end that silence means something.
 pub(super) const WARMING: u64 = 0;
 
@@ -32,6 +35,8 @@ pub(super) const WARMING: u64 = 0;
 pub enum AskError {
     #[error("the question was not sent")]
     NotSent(#[source] Option<HandshakeError>),
+    #[error("the question is larger than a frame")]
+    TooLarge,
     #[error("the connection ended before the answer came")]
     Lost,
 }
@@ -54,6 +59,19 @@ pub struct Link {
 
 const POISON: &str = "no holder of the pending questions panics";
 
+/// However a connection ends, also by a panic: nobody waits for its answers any longer, and the next question is asked
+/// over a new one.
+struct Ending(Pending);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // A second panic while the first unwinds would end the process.
+        if let Ok(mut pending) = self.0.lock() {
+            pending.take();
+        }
+    }
+}
+
 impl Link {
     pub fn new(trust: Arc<Trust>, tasks: Tasks, to: u64, address: String) -> Self {
         Self {
@@ -71,6 +89,12 @@ impl Link {
     }
 
     pub async fn ask(&self, question: &Ask) -> Result<Told, AskError> {
+        let encoded = Bytes::from(message::encode(question));
+        if encoded.len() > NUMBERED_BYTES_MAX {
+            let bytes = encoded.len();
+            tracing::error!(bytes, node.peer = self.to, "a question is too large to be sent");
+            return Err(AskError::TooLarge);
+        }
         let live = self
             .live()
             .await
@@ -81,7 +105,6 @@ impl Link {
             Some(pending) => pending.insert(number, answer),
             None => return Err(AskError::NotSent(None)),
         };
-        let encoded = Bytes::from(message::encode(question));
         if live.questions.send((number, encoded)).await.is_err() {
             return Err(AskError::NotSent(None));
         }
@@ -100,15 +123,13 @@ impl Link {
         let connection = connect(&self.trust, self.to, &self.address, Purpose::Ask).await?;
         let (questions, queue) = mpsc::channel(QUEUE);
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
-        let made = Arc::new(Live {
-            questions,
-            pending: Arc::clone(&pending),
-        });
+        let ending = Ending(Arc::clone(&pending));
+        let made = Arc::new(Live { questions, pending });
         let warming = keep_warm(made.questions.downgrade());
         let tasks = self.tasks.clone();
         self.tasks.spawn("peer-link", async move {
             tokio::select! {
-                () = serve(connection, queue, pending, tasks) => {}
+                () = serve(connection, queue, ending, tasks) => {}
                 // Nobody holds this link any more.
                 () = warming => {}
             }
@@ -119,7 +140,7 @@ impl Link {
 }
 
 /// Writes questions and hands out answers until the connection ends; then nobody waits any longer.
-async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pending: Pending, tasks: Tasks) {
+async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, ending: Ending, tasks: Tasks) {
     let Connection {
         mut reader, writer, ..
     } = connection;
@@ -129,7 +150,8 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
             let Some((number, told)) = split(&frame) else {
                 break;
             };
-            let asker = pending
+            let asker = ending
+                .0
                 .lock()
                 .expect(POISON)
                 .as_mut()
@@ -140,12 +162,14 @@ async fn serve(connection: Connection, queue: mpsc::Receiver<(u64, Bytes)>, pend
             }
         }
     };
-    tokio::select! {
-        () = writing => {}
-        () = reading => {}
-        () = tasks.stopping() => {}
+    let written = tokio::select! {
+        written = writing => written,
+        () = reading => Ok(()),
+        () = tasks.stopping() => Ok(()),
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, "a connection to a peer broke");
     }
-    pending.lock().expect(POISON).take();
 }
 
 /// Ends when the link is gone.
@@ -169,19 +193,98 @@ fn split(frame: &[u8]) -> Option<(u64, Told)> {
 }
 
 /// Writes numbered messages, as many per system call as are waiting.
-pub(super) async fn write_all(mut writer: Outgoing, mut queue: mpsc::Receiver<(u64, Bytes)>) {
+pub(super) async fn write_all(
+    mut writer: Outgoing,
+    mut queue: mpsc::Receiver<(u64, Bytes)>,
+) -> io::Result<()> {
     let mut out = BytesMut::new();
     while let Some((number, body)) = queue.recv().await {
         out.clear();
-        append_frame(&mut out, &[&number.to_le_bytes(), &body]);
+        append_frame(&mut out, &[&number.to_le_bytes(), &body])?;
         while let Ok((number, body)) = queue.try_recv() {
-            append_frame(&mut out, &[&number.to_le_bytes(), &body]);
+            append_frame(&mut out, &[&number.to_le_bytes(), &body])?;
             if out.len() > 1 << 20 {
                 break;
             }
         }
-        if write_flushed(&mut writer, &out).await.is_err() {
-            return;
+        write_flushed(&mut writer, &out).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncWrite;
+
+    use super::*;
+    use crate::raft::bare::trust;
+    use crate::raft::network::frame::FrameReader;
+    use crate::raft::network::stream::Incoming;
+
+    /// Where nothing can be written without a panic.
+    struct Panicking;
+
+    impl AsyncWrite for Panicking {
+        fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, _bytes: &[u8]) -> Poll<io::Result<usize>> {
+            panic!("as a fault of ours would");
         }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn connection(reader: Incoming, writer: Outgoing) -> Connection {
+        Connection {
+            reader: FrameReader::new(reader),
+            writer,
+            peer: 2,
+            peer_disk: String::new(),
+            peer_cluster: None,
+            purpose: Purpose::Ask,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_in_a_panic_is_made_anew() {
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let (questions, queue) = mpsc::channel(QUEUE);
+        let (answer, waiting) = oneshot::channel();
+        pending.lock().unwrap().as_mut().unwrap().insert(1, answer);
+        questions
+            .try_send((1, Bytes::from_static(b"a question")))
+            .unwrap();
+        // Nothing comes, and no end of it.
+        let (reader, _other_end) = tokio::io::duplex(64);
+        let serving = serve(
+            connection(Box::new(reader), Box::new(Panicking)),
+            queue,
+            Ending(Arc::clone(&pending)),
+            Tasks::new(),
+        );
+        AssertUnwindSafe(serving).catch_unwind().await.unwrap_err();
+        assert!(pending.lock().unwrap().is_none(), "it would be taken for alive");
+        assert!(
+            waiting.await.is_err(),
+            "nobody waits for an answer that cannot come"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_question_that_no_frame_takes_is_told_as_not_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = "127.0.0.1:1".to_owned();
+        let link = Link::new(trust(folder.path(), 1), Tasks::new(), 2, nowhere);
+        let told = link.ask(&Ask::Propose(vec![0_u8; FRAME_BYTES_MAX].into())).await;
+        assert!(matches!(told, Err(AskError::TooLarge)), "{told:?}");
     }
 }

@@ -16,9 +16,9 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::doorway::{Doorway, Place};
 use super::failover;
-use super::frame::{FRAME_BYTES_MAX, FrameReader, append_frame};
+use super::frame::{FrameReader, append_frame};
 use super::handshake::{Connection, Purpose, Trust, accept};
-use super::link::{WARMING, write_all};
+use super::link::{NUMBERED_BYTES_MAX, WARMING, write_all};
 use super::message::{self, Ask, Control, Controlled, NotNow, Streamed, Told, transfer_request};
 use super::room::{QUESTIONS_MAX, Room};
 use super::stream::write_flushed;
@@ -32,8 +32,6 @@ const CONNECTIONS_MAX: usize = 256;
 /// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
 /// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
 const SILENT_MAX: Duration = Duration::from_secs(10);
-/// With the number of its question it fits into a frame.
-const ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX - 8;
 
 pub struct PeerServer {
     pub desk: Arc<Desk>,
@@ -168,7 +166,7 @@ impl PeerServer {
             // Answers that are ready together go out with one system call.
             while let Some(answer) = ready {
                 let answer = streamed(answer.map_err(io::Error::other)?);
-                append_frame(&mut out, &[&message::encode(&answer)]);
+                append_frame(&mut out, &[&message::encode(&answer)])?;
                 ready = answers.next().now_or_never().flatten();
             }
             write_flushed(&mut writer, &out).await?;
@@ -184,7 +182,7 @@ impl PeerServer {
                 .await
                 .unwrap_or_else(Controlled::Failed);
             let mut out = BytesMut::new();
-            append_frame(&mut out, &[&message::encode(&answer)]);
+            append_frame(&mut out, &[&message::encode(&answer)])?;
             write_flushed(&mut connection.writer, &out).await?;
         }
         Ok(())
@@ -252,18 +250,25 @@ impl PeerServer {
             .await
             .map_err(io::Error::other)?;
         let mut out = BytesMut::new();
-        append_frame(&mut out, &[&message::encode(&answer.vote)]);
+        append_frame(&mut out, &[&message::encode(&answer.vote)])?;
         write_flushed(&mut connection.writer, &out).await
     }
 
     /// Answers go out as they are ready, not in the order of the questions.
     async fn questions(self: Arc<Self>, connection: Connection) -> io::Result<()> {
         let Connection {
-            mut reader, writer, ..
+            mut reader,
+            writer,
+            peer,
+            ..
         } = connection;
         let (answers, queue) = mpsc::channel::<(u64, Bytes)>(QUESTIONS_MAX);
         let room = Room::new();
-        let writing = self.tasks.spawn("peer-answers", write_all(writer, queue));
+        let writing = self.tasks.spawn("peer-answers", async move {
+            if let Err(error) = write_all(writer, queue).await {
+                tracing::debug!(node.peer = peer, %error, "answers to a peer could not be sent");
+            }
+        });
         // The program of before does not keep its connections warm, and may be silent for as long as it likes.
         let (mut heard, mut is_kept_warm) = (Instant::now(), false);
         while let Some(frame) = reader.next().await? {
@@ -287,7 +292,7 @@ impl PeerServer {
             self.tasks.spawn("peer-question", async move {
                 let _seat = seat;
                 let mut told = message::encode(&desk.answer(question).await);
-                if told.len() > ANSWER_BYTES_MAX {
+                if told.len() > NUMBERED_BYTES_MAX {
                     // It was done; what it answered cannot be told.
                     tracing::error!(
                         bytes = told.len(),

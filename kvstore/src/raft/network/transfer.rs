@@ -65,7 +65,7 @@ pub(crate) async fn send(
             bytes += read.len() as u64;
             crc = crc32c::crc32c_append(crc, &read);
             let mut out = bytes::BytesMut::new();
-            append_frame(&mut out, &[&read]);
+            append_frame(&mut out, &[&read])?;
             write_flushed(&mut connection.writer, &out).await?;
         }
         if (bytes, crc) != (described.bytes, described.crc32c) {

@@ -354,7 +354,9 @@ pub(super) fn member_problem(error: MemberError) -> Problem {
         ),
         MemberError::NotCaughtUp { lag } => Problem::new(
             problem::MEMBER_NOT_CAUGHT_UP,
-            format!("This member is {lag} entries behind; ask again when it has caught up."),
+            format!(
+                "The member that is to vote or lead is {lag} entries behind; ask again when it has caught up."
+            ),
         )
         .extra("lag", lag),
         MemberError::InProgress => Problem::new(

@@ -14,6 +14,8 @@ use super::view::{self, RaftView};
 
 /// Entries that a learner may lack when it becomes a voter.
 const PROMOTION_LAG_MAX: u64 = 1000;
+/// How long a voter that is to lead may take to get most of what it lacks.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long a hand-over may take before its outcome is called unknown.
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// The same for a change of the voters.
@@ -129,8 +131,7 @@ impl Desk {
             return view.is_voter(id).then_some(()).ok_or(MemberRefused::NotFound);
         }
         is_settled(&view)?;
-        let end = view.last_log.map_or(0, |last| last + 1);
-        let lag = end.saturating_sub(view.matched.get(&id).map_or(0, |matched| matched + 1));
+        let lag = view.lag(id);
         if lag > PROMOTION_LAG_MAX {
             return Err(MemberRefused::NotCaughtUp { lag });
         }
@@ -242,6 +243,7 @@ impl Desk {
                 lag: view.last_log.unwrap_or(0),
             });
         }
+        self.has_nearly_all(to).await?;
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return Err(MemberRefused::Unknown);
         }
@@ -252,6 +254,19 @@ impl Desk {
         tokio::time::timeout(HAND_OVER, changed)
             .await
             .map_err(|_late| MemberRefused::Unknown)
+    }
+
+    /// Waits a little until `to` can take over. openraft does not look at what it lacks, and once it is told to hand
+    /// over, this node proposes nothing and sends no heartbeats, whether it comes to that or not.
+    async fn has_nearly_all(&self, to: u64) -> Result<(), MemberRefused> {
+        let known = view::becomes(&self.raft, |view| !view.is_leader() || view.can_take_over(to));
+        match tokio::time::timeout(CATCH_UP, known).await {
+            Ok(view) if view.is_leader() => Ok(()),
+            Ok(_follower) => Err(MemberRefused::NotLeader),
+            Err(_late) => Err(MemberRefused::NotCaughtUp {
+                lag: view::view(&self.raft).lag(to),
+            }),
+        }
     }
 
     /// Addresses of all members but this node.

@@ -10,6 +10,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use super::types::{Member, Raft};
 use crate::machine::host::Lead;
 
+/// Entries that a voter may lack when it is to lead. It has to have all of them first, and nobody leads meanwhile.
+pub(in crate::raft) const LEAD_LAG_MAX: u64 = 100;
+
 /// A consistent look at this node's Raft state.
 #[derive(Clone, Debug)]
 pub struct RaftView {
@@ -48,6 +51,17 @@ impl RaftView {
 
     pub fn is_voter(&self, id: u64) -> bool {
         self.voters.contains(&id)
+    }
+
+    /// Entries that a member lacks, so far as the leader knows; only there it means anything.
+    pub fn lag(&self, id: u64) -> u64 {
+        let end = |last: Option<u64>| last.map_or(0, |last| last + 1);
+        end(self.last_log).saturating_sub(end(self.matched.get(&id).copied()))
+    }
+
+    /// Whether the lead can be handed to it without a wait for what it lacks.
+    pub fn can_take_over(&self, id: u64) -> bool {
+        self.is_voter(id) && self.lag(id) <= LEAD_LAG_MAX
     }
 }
 

@@ -12,7 +12,7 @@ use super::Upkeep;
 use crate::command::Action;
 use crate::machine::agreement::{Verdict, judge};
 use crate::raft::network::message::{Ask, Health, Told};
-use crate::raft::view;
+use crate::raft::view::{self, RaftView};
 use crate::storage::machine_db::TABLES_OF_STATE;
 
 const ANSWER: Duration = Duration::from_millis(300);
@@ -129,13 +129,12 @@ impl Upkeep {
     async fn flee(&self, pace: Duration) {
         let view = view::view(&self.desk.raft);
         let answers = self.ask_all().await;
-        let heirs = answers.into_iter().filter(|(id, _)| view.is_voter(*id));
-        let best = heirs.min_by_key(|(_, health)| health.sync_us);
+        let best = heirs(&view, answers).min_by_key(|(_, health)| health.sync_us);
         let better = best.filter(|(_, health)| Duration::from_micros(health.sync_us) * BETTER_BY < pace);
         let Some((heir, _)) = better else {
             tracing::warn!(
                 disk.sync_ms = pace.as_millis(),
-                "this disk is slow, and no voter has a faster one"
+                "this disk is slow, and no voter that could take over has a faster one"
             );
             return;
         };
@@ -148,12 +147,13 @@ impl Upkeep {
     pub(super) async fn flee_full_disk(&self) {
         let view = view::view(&self.desk.raft);
         let answers = self.ask_all().await;
-        let heirs = answers.into_iter().filter(|(id, _)| view.is_voter(*id));
-        let roomy = heirs.filter(|(_, health)| !health.disk_full);
+        let roomy = heirs(&view, answers).filter(|(_, health)| !health.disk_full);
         if let Some((heir, _)) = roomy.min_by_key(|(_, health)| health.sync_us) {
             self.give_away(heir, "this disk is almost full").await;
         } else {
-            tracing::warn!("this disk is almost full, and no voter is known to have more room");
+            tracing::warn!(
+                "this disk is almost full, and no voter that could take over is known to have more room"
+            );
         }
     }
 
@@ -172,5 +172,48 @@ impl Upkeep {
                 false
             }
         }
+    }
+}
+
+/// Of those who answered, whoever could take over. What the others lack they would have to get first, however good
+/// their disks are.
+fn heirs(view: &RaftView, answers: Vec<(u64, Health)>) -> impl Iterator<Item = (u64, Health)> {
+    answers.into_iter().filter(|(id, _)| view.can_take_over(*id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::raft::view::Standing;
+
+    #[test]
+    fn who_lacks_much_is_no_heir() {
+        let view = RaftView {
+            me: 1,
+            term: 2,
+            leader: Some(1),
+            state: Standing::Leader,
+            last_log: Some(5000),
+            committed: Some(5000),
+            applied: Some(5000),
+            snapshot: None,
+            members: BTreeMap::new(),
+            voters: vec![1, 2, 3, 4],
+            joint: false,
+            members_committed: true,
+            // The last of them is no voter.
+            matched: BTreeMap::from([(1, 5000), (2, 4990), (3, 4000), (5, 5000)]),
+            majority_silent: None,
+        };
+        let health = Health {
+            sync_us: 100,
+            marks: Vec::new(),
+            disk_full: false,
+        };
+        let answers = (2..=5).map(|id| (id, health.clone())).collect();
+        let heirs: Vec<u64> = heirs(&view, answers).map(|(id, _)| id).collect();
+        assert_eq!(heirs, [2]);
     }
 }

@@ -103,8 +103,9 @@ kinds! {
     "This is the last voting member; without it the cluster could decide nothing any more. Add another member \
      and promote it first. Then this one can be removed."
     MEMBER_NOT_CAUGHT_UP 409 "member-not-caught-up" "Member not caught up"
-    "The learner does not have enough of the log yet to vote. Promoting it now could leave the cluster \
-     without a majority that is up to date. Wait until its lag in GET /v1/cluster is small, then ask again."
+    "The member does not have enough of the log yet. As a voter it could leave the cluster without a majority that \
+     is up to date, and as the leader it would have to get the rest first, while nobody leads. Nothing was changed. \
+     Wait until its lag in GET /v1/cluster is small, then ask again; a learner is promoted before it can lead."
     MEMBERSHIP_CHANGE_IN_PROGRESS 409 "membership-change-in-progress" "Membership change under way"
     "Members are changed one at a time, and another change is not finished yet. Nothing was changed by this \
      request. Look at GET /v1/cluster and ask again once the other change is done."

@@ -1,5 +1,5 @@
 //! A removal of which only the first step was taken, and who may take the second; what is told of changes that only the
-//! leader's log has; and what was changed while a member was asked for its disk.
+//! leader's log has; what was changed while a member was asked for its disk; and to whom the lead is handed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::command::{Action, Proposal, encode_commands};
 use crate::raft::bare::{Bare, DEADLINE, calm, trust};
 use crate::raft::network::handshake::{Trust, accept};
+use crate::raft::view::LEAD_LAG_MAX;
 
 /// Longer than an answer takes that waits for nobody.
 const SOON: Duration = Duration::from_millis(300);
@@ -124,11 +126,16 @@ async fn patient() -> Vec<Bare> {
     nodes
 }
 
+/// From now on it hears nobody.
+async fn deafen(node: &Bare) {
+    node.tasks.stop();
+    assert!(node.tasks.drain(DEADLINE).await, "its connections end");
+}
+
 /// From now on nobody hears the first one.
 async fn cut_off(nodes: &[Bare]) {
     for node in &nodes[1..] {
-        node.tasks.stop();
-        assert!(node.tasks.drain(DEADLINE).await, "its connections end");
+        deafen(node).await;
     }
 }
 
@@ -261,6 +268,33 @@ async fn who_became_a_voter_meanwhile_and_is_halfway_removed_is_not_promoted() {
     promoting.await.unwrap_err();
     desk.remove(4).await.unwrap();
     has_members(&nodes[0], &[1, 2, 3], 3);
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+#[tokio::test]
+async fn the_lead_is_not_handed_to_who_lacks_much() {
+    let nodes = patient().await;
+    let desk = &nodes[0].desk;
+    deafen(&nodes[2]).await;
+    let writes = (0..=LEAD_LAG_MAX).map(|_| {
+        let nothing = Proposal::new(0, &encode_commands(&[]));
+        desk.raft.client_write(nothing)
+    });
+    for written in futures_util::future::join_all(writes).await {
+        written.unwrap();
+    }
+    let refused = desk.hand_over(3).await;
+    assert!(
+        matches!(refused, Err(MemberRefused::NotCaughtUp { lag }) if lag > LEAD_LAG_MAX),
+        "{refused:?}"
+    );
+    // It goes on leading, and hands over to who has it all.
+    desk.propose_own(Action::AutoCompact { revision: 0 })
+        .await
+        .unwrap();
+    assert_eq!(desk.hand_over(2).await, Ok(()));
     for node in nodes {
         node.end().await;
     }

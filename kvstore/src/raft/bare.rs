@@ -34,7 +34,8 @@ pub(crate) struct Bare {
     pub(crate) desk: Arc<Desk>,
     pub(crate) tasks: Tasks,
     pub(crate) folder: TempDir,
-    address: String,
+    /// Of its peer port.
+    pub(crate) address: String,
 }
 
 /// Tests share the machine with each other; an election without cause would only be noise.

@@ -174,16 +174,32 @@ impl PeerServer {
         Ok(())
     }
 
-    async fn control(&self, mut connection: Connection) -> io::Result<()> {
-        while let Some(frame) = connection.reader.next().await? {
-            let request = message::decode(&frame).map_err(io::Error::other)?;
-            let answer = self
-                .answer_control(request)
-                .await
-                .unwrap_or_else(Controlled::Failed);
+    /// Ends with whoever asks. Raft may take long to answer, as while it waits for its disk, and heartbeats that nobody
+    /// waits for any longer would take up the places of all connections meanwhile.
+    async fn control(&self, connection: Connection) -> io::Result<()> {
+        let Connection {
+            mut reader,
+            mut writer,
+            ..
+        } = connection;
+        while let Some(frame) = reader.next().await? {
+            let request: Control = message::decode(&frame).map_err(io::Error::other)?;
+            // Who hands over has given up the lead by then. What else Raft was told it does all the same, and what it
+            // was not told yet is as if it had been lost on the way.
+            let must_be_told = matches!(request, Control::TransferLeader { .. });
+            let answered = tokio::select! {
+                biased;
+                answer = self.answer_control(request) => Ok(answer),
+                // Nothing is asked before the answer to this has come, so it is the end.
+                end = reader.next(), if !must_be_told => Err(end),
+            };
+            let answer = match answered {
+                Ok(answer) => answer.unwrap_or_else(Controlled::Failed),
+                Err(end) => return end.map(drop),
+            };
             let mut out = BytesMut::new();
             append_frame(&mut out, &[&message::encode(&answer)])?;
-            write_flushed(&mut connection.writer, &out).await?;
+            write_flushed(&mut writer, &out).await?;
         }
         Ok(())
     }
@@ -319,5 +335,53 @@ fn streamed(answer: StreamAppendResult<TypeConfig>) -> Streamed {
         Ok(upto) => Streamed::Flushed(upto),
         Err(StreamAppendError::Conflict(at)) => Streamed::Conflict(at),
         Err(StreamAppendError::HigherVote(vote)) => Streamed::HigherVote(vote),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use openraft::raft::VoteRequest;
+
+    use super::*;
+    use crate::raft::bare::{Bare, DEADLINE, calm, trust};
+    use crate::raft::log::held;
+    use crate::raft::network::frame::write_frame;
+    use crate::raft::network::handshake::connect;
+    use crate::raft::types::{Member, Vote};
+
+    #[tokio::test]
+    async fn who_waits_no_longer_for_an_answer_has_no_place() {
+        let (folder, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (log, release) = held::open(folder.path());
+        let node = Bare::over(log, folder, 1, &calm()).await;
+        let raft = &node.desk.raft;
+        let alone = BTreeMap::from([(1, Member::default())]);
+        raft.initialize(alone).await.unwrap();
+        // It votes for itself, and answers nothing while it waits for its disk to write that down.
+        raft.trigger().elect(false).await.unwrap();
+        let before = node.tasks.running();
+        let asker = trust(there.path(), 2);
+        let connecting = connect(&asker, 1, &node.address, Purpose::Control);
+        let mut connection = connecting.await.unwrap();
+        assert!(node.tasks.running() > before, "nobody serves this connection");
+        let vote = VoteRequest {
+            vote: Vote::new(3, 2),
+            last_log_id: None,
+            leadership_transfer: false,
+        };
+        let asked = message::encode(&Control::PreVote(vote));
+        write_frame(&mut connection.writer, &asked).await.unwrap();
+        drop(connection);
+        let ending = async {
+            while node.tasks.running() > before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let ended = tokio::time::timeout(DEADLINE, ending).await;
+        assert!(ended.is_ok(), "it keeps its place while Raft waits for the disk");
+        drop(release);
+        node.end().await;
     }
 }

@@ -176,8 +176,8 @@ mod tests {
             manifest: serde_json::to_vec(manifest).unwrap(),
         };
         let mut sent = BytesMut::new();
-        append_frame(&mut sent, &[&message::encode(&head)]);
-        append_frame(&mut sent, &[table]);
+        append_frame(&mut sent, &[&message::encode(&head)]).expect("it fits");
+        append_frame(&mut sent, &[table]).expect("it fits");
         let incoming: Incoming = Box::new(Cursor::new(sent.to_vec()));
         Connection {
             reader: FrameReader::new(incoming),

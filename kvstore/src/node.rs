@@ -68,8 +68,10 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = folder::lock(&settings.data)?;
-    // Before room is waited for: half a backup may be what takes it.
-    upkeep::remove_leftovers(&settings.config.backup_folder(), &name);
+    // Before room is waited for: half a backup may be what takes it. A disk that hangs there keeps no node from starting.
+    let (folder, node) = (settings.config.backup_folder(), name.clone());
+    let removing = tokio::task::spawn_blocking(move || upkeep::remove_leftovers(&folder, &node));
+    tokio::time::timeout(FLUSH, removing).await.ok();
     if !upkeep::wait_for_room(&settings.data, &settings.config.limits, &tasks).await {
         return Ok(());
     }

@@ -46,12 +46,20 @@ fn mirror(told: &MirrorStatus) -> Finding {
     );
     match (told.mode.as_str(), told.on_loss.as_str(), told.state.as_str()) {
         (_, _, "ok") => Finding::good(what, said),
-        ("sync", "block", _) => Finding::bad(
+        ("sync", "block", "degraded") => Finding::bad(
             what,
             said,
             format!(
                 "Nothing can be written until it has everything. {mend} To go on without it: `menagerie kv mirror delete \
                  {name}`."
+            ),
+        ),
+        // Of its first copy nobody waits for it.
+        ("sync", "block", _) => Finding::warning(
+            what,
+            said,
+            format!(
+                "Until it has everything, writes go on without it, or wait for it if it was level before. {mend}"
             ),
         ),
         ("sync", ..) => Finding::warning(
@@ -126,7 +134,7 @@ mod tests {
             ("sync", "degrade", "catching_up", Verdict::Warning),
             ("sync", "degrade", "degraded", Verdict::Warning),
             ("sync", "block", "ok", Verdict::Good),
-            ("sync", "block", "catching_up", Verdict::Bad),
+            ("sync", "block", "catching_up", Verdict::Warning),
             ("sync", "block", "degraded", Verdict::Bad),
             ("async", "degrade", "ok", Verdict::Good),
             ("async", "degrade", "degraded", Verdict::Warning),

@@ -31,6 +31,10 @@ pub(super) struct Del {
 
 impl Del {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
+        if self.in_parts {
+            session
+                .refuse_key("each part is a transaction of its own, so run the command again without it")?;
+        }
         let deleted = match (&self.key, &self.prefix) {
             (Some(key), _) => session.client.delete_with(key, self.if_match).await?,
             (None, Some(prefix)) => {

@@ -95,6 +95,11 @@ fn explain(survivors: &[Survivor], tally: &Tally<'_>) -> Vec<String> {
         lines.push(format!(
             "{here} of {all} voters are here, a majority: everything that was acknowledged is in that log."
         ));
+    } else if longest.cluster_id.is_none() {
+        lines.push(
+            "It does not say which cluster it is of, so nobody can vouch that it has what was acknowledged."
+                .to_owned(),
+        );
     } else {
         lines.push(format!(
             "Only {here} of {all} voters are here with all that their logs ever held. Writes that were acknowledged, \
@@ -129,7 +134,7 @@ fn findings(survivors: &[Survivor], voters: &BTreeSet<u64>) -> Vec<String> {
                 lines.push(format!("{folder} does not count: node {id} has no vote."));
             } else if !seen.insert(id) {
                 lines.push(format!(
-                    "{folder} does not count once more: it is of node {id} too."
+                    "{folder} is of node {id} too: two folders of one node count once, and not at all if either is in doubt."
                 ));
             }
         }

@@ -52,8 +52,11 @@ impl Replace {
                 new.peer_address
             );
         }
-        if same_place {
-            self.remove_old(session).await?;
+        if same_place && let Err(error) = self.remove_old(session).await {
+            return Err(error.context(format!(
+                "if node {} is gone all the same, run this again with --client {} --peer {}",
+                self.old, new.client_address, new.peer_address
+            )));
         }
         if find(&cluster, self.new).is_none()
             && let Err(error) = session.client.member_add(&new).await
@@ -101,7 +104,7 @@ impl Replace {
     /// Before the new node was added, and after the old one, at whose address it is to be, was removed.
     fn how_to_go_on(&self, new: &NewMember) -> String {
         format!(
-            "node {} is removed and node {} not added yet: run this again with --client {} --peer {}, and with an id that \
+            "node {} is removed and node {} may not be added yet: run this again with --client {} --peer {}, and with an id that \
              was never used if that is what is wrong",
             self.old, self.new, new.client_address, new.peer_address
         )

@@ -246,14 +246,14 @@ mod tests {
         let copying = status([Running; 3], Starting);
         let mut now = began;
         for keys in [10_000, 20_000, 30_000] {
-            now += PATIENCE - Duration::from_secs(1);
+            now += PATIENCE.saturating_sub(Duration::from_secs(1));
             assert_eq!(coming.outlook(&copying, now), Outlook::Open);
             coming.note_copy("one", keys, now);
         }
         // Another one that has fewer grows, too; that the first is made anew is no growth.
-        now += PATIENCE - Duration::from_secs(1);
+        now += PATIENCE.saturating_sub(Duration::from_secs(1));
         coming.note_copy("two", 10_000, now);
-        now += PATIENCE - Duration::from_secs(1);
+        now += PATIENCE.saturating_sub(Duration::from_secs(1));
         coming.note_copy("one", 20_000, now);
         assert_eq!(coming.outlook(&copying, now), Outlook::Open);
         now += Duration::from_secs(1);

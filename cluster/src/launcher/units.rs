@@ -87,8 +87,9 @@ impl Units {
         let Some(plain) = folder.to_str().filter(|folder| is_plain(folder)) else {
             // A relative one would begin at the root, where systemd starts processes.
             bail!(Usage(format!(
-                "{}: for a unit, backup.folder = {folder:?} must be an absolute path of letters, digits and ./_-+@:",
-                context.place_of(&[Step::Key("backup"), Step::Key("folder")])
+                "{}: for a unit, backup.folder = \"{}\" must be an absolute path of letters, digits and ./_-+@:",
+                context.place_of(&[Step::Key("backup"), Step::Key("folder")]),
+                folder.display()
             )));
         };
         Ok(Some(plain))

@@ -205,6 +205,7 @@ async fn a_key_goes_with_a_change_or_is_refused() {
         &["token", "del", "guest"],
         &["member", "replace", "1", "2"],
         &["lease", "hold", "5s", "--", "true"],
+        &["del", "--prefix", "a", "--in-parts", "--yes"],
     ] {
         let told = keyed(deaf).await.fails(2);
         assert!(told.contains("--idempotency-key"), "{deaf:?}: {told}");

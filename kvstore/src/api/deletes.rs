@@ -1,7 +1,8 @@
 //! How many keys one command may delete by prefixes: all of them are gathered in the memory of every member, again at
 //! each start until they are on disk, and are applied in one go.
 //! Invariant: what was done under an idempotency key is not refused when it comes again. It is decided here and not where
-//! it is applied, since nodes of other versions know no such limit; keys that are written meanwhile may pass it a little.
+//! it is applied, since nodes of other versions know no such limit. So it goes by what this node has just then: keys that
+//! are written meanwhile, or that have not come here yet, pass it. A key below two prefixes of one branch counts twice.
 
 use bytes::Bytes;
 use service::problem::{self, Problem, Result};

@@ -20,11 +20,14 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;
     let txn = parse(&document, &api.limits)?;
-    let prefixes = txn.ops().filter_map(|op| match op {
-        Op::DeletePrefix { prefix } => Some(prefix),
-        _ => None,
-    });
-    api.bound_deletes(&caller, once.as_ref(), prefixes).await?;
+    let branches = [Some(&txn.then), Some(&txn.otherwise), txn.failed.as_ref()];
+    for branch in branches.into_iter().flatten() {
+        let prefixes = branch.iter().filter_map(|op| match op {
+            Op::DeletePrefix { prefix } => Some(prefix),
+            _ => None,
+        });
+        api.bound_deletes(&caller, once.as_ref(), prefixes).await?;
+    }
     let has_failed = txn.failed.is_some();
     let mut reply = api.write(&caller, Action::Txn(txn), once).await?;
     let Answer::Txn {

@@ -76,6 +76,10 @@ fn remove_leftover(folder: &Path) -> anyhow::Result<()> {
     if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(());
     }
+    // Killed before it made its mark, or when that was gone: there is nothing in it.
+    if fs::remove_dir(folder).is_ok() {
+        return Ok(());
+    }
     ensure!(
         folder.join(MARK).exists(),
         "{} is in the way, and is not what an interrupted run has left: move it away",

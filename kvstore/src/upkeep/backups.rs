@@ -35,7 +35,14 @@ impl Upkeep {
                 continue;
             }
             let now_ms = now_ms();
-            let found = backups(&folder, now_ms);
+            // A disk that hangs must hold up nothing else.
+            let target = folder.clone();
+            let looking = self
+                .tasks
+                .spawn_blocking("backups", move || backups(&target, now_ms));
+            let Ok(found) = looking.await else {
+                continue;
+            };
             if let Some(path) = found.ahead.first()
                 && !said
             {
@@ -70,28 +77,36 @@ impl Upkeep {
         let Some(turn) = self.store.backup_turn() else {
             return Ok(());
         };
-        make_private(folder)?;
-        remove_leftovers(folder, self.store.name());
-        // What is to go makes room for the next one.
-        if let Err(error) = remove_old(folder, config.backup.keep) {
-            tracing::warn!(%error, "old backups stay behind");
-        }
-        let (desk, target) = (Arc::clone(&self.desk), folder.to_owned());
-        let free_bytes_min = config.limits.disk_free_bytes_min;
-        let has_room = move |bytes: u64| {
-            // What it is made from cannot be freed meanwhile, wherever it is written to.
-            let is_full = desk.disk_full.load(Ordering::Relaxed);
-            ensure!(!is_full, "the disk of this node is full");
-            leaves_room(&target, bytes, free_bytes_min)
+        let (keep, free_bytes_min) = (config.backup.keep, config.limits.disk_free_bytes_min);
+        let (target, node) = (folder.to_owned(), self.store.name().to_owned());
+        let (desk, generation) = (Arc::clone(&self.desk), self.store.machine().generation());
+        let prepare = move || {
+            make_private(&target)?;
+            remove_leftovers(&target, &node);
+            // What is to go makes room for the next one.
+            if let Err(error) = remove_old(&target, keep) {
+                tracing::warn!(%error, "old backups stay behind");
+            }
+            let has_room = move |bytes: u64| {
+                // What it is made from cannot be freed meanwhile, wherever it is written to.
+                let is_full = desk.disk_full.load(Ordering::Relaxed);
+                ensure!(!is_full, "the disk of this node is full");
+                leaves_room(&target, bytes, free_bytes_min)
+            };
+            // How much it is exactly is known once all has been read, which is not to be done in vain time after time.
+            has_room(generation.bytes())?;
+            anyhow::Ok(has_room)
         };
-        // How much it is exactly is known once all has been read, which is not to be done in vain time after time.
-        has_room(self.store.machine().generation().bytes())?;
+        let has_room = self.tasks.spawn_blocking("backups", prepare).await??;
         let path = folder.join(name(now_ms()));
         let go_on = move |done: u64, all: u64| has_room(if done == 0 { all } else { 0 });
         let head = self.store.backup_to(turn, &path, go_on).await?;
         tracing::info!(store.revision = head.revision, path = %path.display(), "made a backup");
-        remove_old(folder, config.backup.keep)?;
-        Ok(())
+        let target = folder.to_owned();
+        let removing = self
+            .tasks
+            .spawn_blocking("backups", move || remove_old(&target, keep));
+        Ok(removing.await??)
     }
 }
 

@@ -264,7 +264,7 @@ async fn until_one_fails<T: Copy, R>(
     (done, None)
 }
 
-/// Puts every key of a stage on both sides, one side after the other.
+/// Puts every key of a stage on both sides, one side after the other, and waits for what they make of it.
 async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
     let targets = [Some(Side::Menagerie), sides.etcd.as_ref().map(|_| Side::Etcd)];
     for target in targets
@@ -283,6 +283,7 @@ async fn fill(sides: &Sides, stage: Stage) -> anyhow::Result<()> {
         };
         generate(&order).await.context("fill in the keys")?;
     }
+    sides.settle().await;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: what servers used is measured around the generator's whole run, and only theirs is counted.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::io::AsyncWriteExt as _;
@@ -11,6 +12,12 @@ use super::super::drive::{Order, Seen, Target};
 use super::cases::Case;
 use super::report::Round;
 use crate::arena::{Etcd, Server, Start, Store, Usage};
+
+/// How long servers may take for what is left to do.
+const SETTLE_MAX: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_millis(500);
+/// Of one processor, what all servers together take while nobody asks them for anything, and a little more.
+const IDLE_SHARE: f64 = 0.25;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -59,7 +66,7 @@ impl Ceiling {
             log: folder.join("no-op.log"),
         });
         server.start()?;
-        let deadline = std::time::Duration::from_secs(20);
+        let deadline = Duration::from_secs(20);
         crate::arena::wait_for("the server that does nothing", deadline, async || {
             tokio::net::TcpStream::connect(&address).await.ok()
         })
@@ -90,6 +97,20 @@ impl Sides {
             Side::Menagerie => Usage::of(self.store.pids()),
             Side::Etcd => Usage::of(self.etcd.iter().flat_map(Etcd::pids)),
             Side::Ceiling => Usage::of(self.ceiling.server.pid()),
+        }
+    }
+
+    /// Waits until all have done what was left to do by itself, such as merging tables: what comes next is not measured
+    /// with the debts of what was before it.
+    pub(super) async fn settle(&self) {
+        let took = || self.usage(Side::Menagerie).cpu_s + self.usage(Side::Etcd).cpu_s;
+        let end = Instant::now() + SETTLE_MAX;
+        while Instant::now() < end {
+            let before = took();
+            tokio::time::sleep(LOOK).await;
+            if took() - before < IDLE_SHARE * LOOK.as_secs_f64() {
+                return;
+            }
         }
     }
 

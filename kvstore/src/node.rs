@@ -68,7 +68,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = folder::lock(&settings.data)?;
-    // Before room is waited for: half a backup may be what takes it. A disk that hangs there keeps no node from starting.
+    // Before room is waited for: half a backup may be what takes it. A disk that hangs there keeps no node from starting;
+    // should it come back when this node is at a backup, that one fails and is made again.
     let (folder, node) = (settings.config.backup_folder(), name.clone());
     let removing = tokio::task::spawn_blocking(move || upkeep::remove_leftovers(&folder, &node));
     tokio::time::timeout(FLUSH, removing).await.ok();

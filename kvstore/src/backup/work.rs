@@ -1,7 +1,7 @@
 //! A folder to work in that goes in the end, beside what is worked on or made.
-//! Invariant: nothing is removed but what a run of ours has made. All that is made lies in a folder of its own, beside
-//! a mark that comes before it and goes after it; and only who holds the lock makes either or removes it. So a mark
-//! that nobody holds is that of a run which was killed.
+//! Invariant: nothing is removed but what a run of ours has made, or an empty folder of that name. All that is made lies
+//! in a folder of its own, beside a mark that comes before it and goes after it; and only who holds the lock makes either
+//! or removes it. So a mark that nobody holds is that of a run which was killed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -39,10 +39,10 @@ impl Work {
             .create(&folder)
             .with_context(|| format!("make {}", folder.display()))?;
         let lock = hold(&folder)?;
-        let work = Self { folder, _lock: lock };
-        let mark = work.folder.join(MARK);
+        // Before there is anything that clears: a mark that is there already is another's.
+        let mark = folder.join(MARK);
         File::create_new(&mark).with_context(|| format!("make {}", mark.display()))?;
-        Ok(work)
+        Ok(Self { folder, _lock: lock })
     }
 
     /// Where to work. It is not there yet.
@@ -76,8 +76,11 @@ fn remove_leftover(folder: &Path) -> anyhow::Result<()> {
     if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(());
     }
-    // Killed before it made its mark, or when that was gone: there is nothing in it.
-    if fs::remove_dir(folder).is_ok() {
+    // Killed before it made its mark, or when that was gone: there is nothing in it. Not while another run holds it and
+    // is about to mark it.
+    if let Ok(_lock) = hold(folder)
+        && fs::remove_dir(folder).is_ok()
+    {
         return Ok(());
     }
     ensure!(
@@ -148,6 +151,10 @@ mod tests {
         let work = Work::beside(&path, "copying").unwrap();
         assert!(!work.path().exists());
         drop(work);
+        // Killed before it had its mark.
+        fs::create_dir(&beside).unwrap();
+        drop(Work::beside(&path, "copying").unwrap());
+        assert!(!beside.exists());
 
         let kept = beside.join("notes");
         left_by_a_killed_run(&beside);

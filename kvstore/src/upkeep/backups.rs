@@ -35,7 +35,7 @@ impl Upkeep {
                 continue;
             }
             let now_ms = now_ms();
-            // A disk that hangs must hold up nothing else.
+            // A disk that hangs must not hold up what else this node does; its end waits for it as long as for any task.
             let target = folder.clone();
             let looking = self
                 .tasks

@@ -35,8 +35,9 @@ pub(crate) fn of(answer: Answer, absent_is_fine: bool) -> Verdict {
         return Verdict::Done(answer);
     }
     match (status.as_u16(), problem.code.as_str()) {
+        // A body is measured, and keys are counted, before anything is decided.
         // An operator's call about another member: asking again would not bring that member back.
-        (401 | 403, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
+        (401 | 403 | 413, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
         (507, _) => Verdict::NoRoom(problem),
         (429, _)
         | (

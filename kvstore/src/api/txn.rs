@@ -3,6 +3,7 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 use kvstore_client::wire::txn::{Branch as WireBranch, OpResult as WireResult, TxnAnswer};
 use service::problem::Result;
 
@@ -26,7 +27,8 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
             Op::DeletePrefix { prefix } => Some(prefix),
             _ => None,
         });
-        api.bound_deletes(&caller, once.as_ref(), prefixes).await?;
+        let prefixes: Vec<&Bytes> = prefixes.collect();
+        api.bound_deletes(&caller, once.as_ref(), &prefixes).await?;
     }
     let has_failed = txn.failed.is_some();
     let mut reply = api.write(&caller, Action::Txn(txn), once).await?;

@@ -47,13 +47,8 @@ pub fn assemble(
     progress: Progress<'_>,
 ) -> anyhow::Result<Head> {
     let work = Work::beside(to, "assembling")?;
-    let settings = MachineSettings {
-        memtable_bytes: 8 << 20,
-        cache_bytes: 8 << 20,
-        ring_bytes: 1 << 20,
-        heads_bytes: 1 << 20,
-    };
-    let machine = Machine::open(&work.path(), settings, Arc::default()).context("make an empty state")?;
+    let machine = Machine::open(&work.path(), MachineSettings::OF_A_TOOL, Arc::default())
+        .context("make an empty state")?;
     let mut filling = Filling {
         state: State {
             revision,

@@ -49,13 +49,8 @@ impl Copy {
     pub(super) fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {
         let log =
             LogDb::open(&self.path().join("raft").join("db"), LOG_MEMTABLE_BYTES).context("open the log")?;
-        let settings = MachineSettings {
-            memtable_bytes: 8 << 20,
-            cache_bytes: 8 << 20,
-            ring_bytes: 1 << 20,
-            heads_bytes: 1 << 20,
-        };
-        let machine = Machine::open(&self.path(), settings, Arc::default()).context("open the state")?;
+        let machine = Machine::open(&self.path(), MachineSettings::OF_A_TOOL, Arc::default())
+            .context("open the state")?;
         Ok((log, machine))
     }
 }

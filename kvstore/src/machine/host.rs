@@ -154,6 +154,16 @@ pub struct MachineSettings {
     pub heads_bytes: u64,
 }
 
+impl MachineSettings {
+    /// Of a tool that opens a state to work on it, and serves nobody.
+    pub(crate) const OF_A_TOOL: Self = Self {
+        memtable_bytes: 8 << 20,
+        cache_bytes: 8 << 20,
+        ring_bytes: 1 << 20,
+        heads_bytes: 1 << 20,
+    };
+}
+
 impl Machine {
     /// Opens what `folder` holds, or an empty state.
     pub fn open(

@@ -84,6 +84,8 @@ async fn a_write_that_may_have_arrived_ends_unknown() {
         // Not taken at last, but an earlier attempt may have been.
         vec![|| Reply::Cut, || problem(503, "no-leader")],
         vec![|| Reply::Cut, || problem(401, "unauthorized")],
+        // It is said before anybody looks what became of the first.
+        vec![|| Reply::Cut, || problem(413, "too-large")],
         vec![|| Reply::Cut, || problem(507, "disk-full")],
     ] {
         let server = Canned::replies(replies).await;
@@ -134,13 +136,14 @@ async fn a_read_is_never_unknown() {
 #[tokio::test]
 async fn refusals_are_final_and_keep_what_the_store_said() {
     type Expected = fn(&Error) -> bool;
-    let cases: [(u16, &str, Expected); 6] = [
+    let cases: [(u16, &str, Expected); 7] = [
         (401, "unauthorized", |error| {
             matches!(error, Error::Unauthorized(_))
         }),
         (403, "forbidden", |error| matches!(error, Error::Forbidden(_))),
         (410, "compacted", Error::is_compacted),
         (412, "precondition-failed", Error::is_conflict),
+        (413, "too-large", |error| matches!(error, Error::Problem(_))),
         (422, "invalid-key", |error| matches!(error, Error::Problem(_))),
         (507, "disk-full", |error| matches!(error, Error::Problem(_))),
     ];

@@ -6,9 +6,12 @@ use kvstore_client::{Error, Trouble};
 use crate::output::Failure;
 
 pub(super) fn explain(error: anyhow::Error, endpoints: &[String]) -> anyhow::Error {
+    // What the command was about when it failed, if it says so.
+    let about = error.chain().take_while(|cause| !cause.is::<Error>());
+    let about: String = about.map(|context| format!("{context}: ")).collect();
     match error.downcast::<Error>() {
         Ok(error) => {
-            let text = text(&error, endpoints);
+            let text = about + &text(&error, endpoints);
             Failure {
                 text,
                 code: error.code().to_owned(),
@@ -88,4 +91,26 @@ fn chain(error: &Error) -> String {
         below = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn what_the_command_was_about_is_told_too() {
+        let refused = || Error::Contended {
+            key: "a".to_owned(),
+            attempts: 2,
+        };
+        let alone = r#"gave up changing "a" after 2 attempts, each overtaken by another writer"#;
+        assert_eq!(explain(refused().into(), &[]).to_string(), alone);
+        let within = Err::<(), _>(refused()).context("remove node 3").context("replace it");
+        let explained = explain(within.unwrap_err(), &[]);
+        assert_eq!(explained.to_string(), format!("replace it: remove node 3: {alone}"));
+        let failure = explained.downcast_ref::<Failure>();
+        assert_eq!(failure.map(|failure| failure.code.as_str()), Some("contended"));
+    }
 }

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use super::files;
 
 const MARK: &str = "DAMAGED";
-const ADVICE: &str = "The other members have everything that was acknowledged: remove this one from the cluster \
-    (`menagerie kv member remove N`) and let it join again under a new number, with an empty folder.";
+const ADVICE: &str = "The other members have everything that was acknowledged: put a new one in its place, under a new \
+    number and with an empty folder (`menagerie kv member replace OLD NEW`).";
+/// How the advice begins, whatever program wrote the mark.
+const ADVICE_BEGINS: &str = "The other members have";
 
 #[derive(Debug)]
 pub(crate) struct Damage {
@@ -42,7 +44,10 @@ pub fn damage_in(folder: &Path) -> io::Result<Option<String>> {
 pub(crate) fn take_mark(folder: &Path) -> io::Result<Option<String>> {
     let said = damage_in(folder)?;
     files::remove_file(&folder.join(MARK))?;
-    Ok(said.map(|said| said.trim().trim_end_matches(ADVICE).trim_end().to_owned()))
+    Ok(said.map(|said| {
+        let found = said.split_once(ADVICE_BEGINS).map_or(said.as_str(), |(found, _)| found);
+        found.trim().to_owned()
+    }))
 }
 
 impl Damage {

@@ -67,6 +67,7 @@ async fn the_largest_value_that_may_be_configured_reaches_all_nodes() {
     let cluster = Cluster::start_with(3, |config| {
         config.limits.value_bytes_max = REQUEST_BYTES_MAX;
         config.limits.request_bytes_max = REQUEST_BYTES_MAX;
+        config.limits.proposals_bytes_max = REQUEST_BYTES_MAX;
         // Other tests may keep the machine busy.
         config.limits.proposal_age_ms_max = 20_000;
         config.limits.request_ms_max = 20_000;

@@ -10,7 +10,7 @@ use crate::ALL;
 use crate::harness::{Cluster, SOON, wait_until};
 use crate::load::{Book, Load, Plan, Random, moves_on, say, short_log, verify};
 
-const ADVICE: &str = "menagerie kv member remove";
+const ADVICE: &str = "menagerie kv member replace";
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();

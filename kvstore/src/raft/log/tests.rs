@@ -167,7 +167,7 @@ async fn an_entry_missing_in_the_middle_stops_the_start() {
         .expect("refused");
     assert!(error.to_string().contains("no entry 10"), "{error}");
     assert!(
-        error.to_string().contains("member remove"),
+        error.to_string().contains("member replace"),
         "it says what to do: {error}"
     );
 }

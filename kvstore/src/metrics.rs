@@ -30,8 +30,7 @@ pub struct NodeMetrics {
     pub watchers: IntGauge,
     pub events_delivered: IntCounter,
     pub leases: IntGauge,
-    pub answers_bytes: IntGauge,
-    pub db_bytes: IntGauge,
+    pub bytes: BytesMetrics,
     pub follower_lag: IntGaugeVec,
     pub mirrors: MirrorMetrics,
     pub read_index_rounds: IntCounter,
@@ -57,6 +56,29 @@ impl MirrorMetrics {
                 "Revisions that a mirror has not acknowledged, on the leader",
                 &["mirror"],
             ),
+        }
+    }
+}
+
+/// What things take up.
+pub struct BytesMetrics {
+    pub answers: IntGauge,
+    pub records_cache: IntGauge,
+    pub db: IntGauge,
+}
+
+impl BytesMetrics {
+    fn new(registry: &Metrics) -> Self {
+        Self {
+            answers: registry.gauge(
+                "kv_kept_answers_bytes",
+                "Bytes of answers kept under idempotency keys",
+            ),
+            records_cache: registry.gauge(
+                "kv_records_cache_bytes",
+                "Memory of records read or written lately",
+            ),
+            db: registry.gauge("kv_db_bytes", "Bytes on disk"),
         }
     }
 }
@@ -136,11 +158,7 @@ impl NodeMetrics {
             watchers: r.gauge("kv_watchers", "Open watches on this node"),
             events_delivered: r.counter("kv_watch_events_total", "Events written to watchers"),
             leases: r.gauge("kv_leases", "Live leases"),
-            answers_bytes: r.gauge(
-                "kv_kept_answers_bytes",
-                "Bytes of answers kept under idempotency keys",
-            ),
-            db_bytes: r.gauge("kv_db_bytes", "Bytes on disk"),
+            bytes: BytesMetrics::new(r),
             follower_lag: r.gauges(
                 "kv_follower_lag_entries",
                 "Entries that a follower is behind, on the leader",

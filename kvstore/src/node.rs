@@ -318,6 +318,7 @@ fn machine_settings(config: &Config) -> MachineSettings {
         memtable_bytes: config.store.memtable_mib << 20,
         cache_bytes: config.store.block_cache_mib << 20,
         ring_bytes: config.limits.watch_buffer_bytes_max,
+        records_bytes: config.store.records_cache_mib << 20,
         heads_bytes: config.store.heads_cache_mib << 20,
     }
 }

@@ -8,12 +8,12 @@ use crate::output::Failure;
 pub(super) fn explain(error: anyhow::Error, endpoints: &[String]) -> anyhow::Error {
     // What the command was about when it failed, if it says so.
     let about = error.chain().take_while(|cause| !cause.is::<Error>());
-    let about: String = about.map(|context| format!("{context}: ")).collect();
+    let mut said: Vec<String> = about.map(ToString::to_string).collect();
     match error.downcast::<Error>() {
         Ok(error) => {
-            let text = about + &text(&error, endpoints);
+            said.push(text(&error, endpoints));
             Failure {
-                text,
+                text: said.join(": "),
                 code: error.code().to_owned(),
             }
             .into()
@@ -107,9 +107,14 @@ mod tests {
         };
         let alone = r#"gave up changing "a" after 2 attempts, each overtaken by another writer"#;
         assert_eq!(explain(refused().into(), &[]).to_string(), alone);
-        let within = Err::<(), _>(refused()).context("remove node 3").context("replace it");
+        let within = Err::<(), _>(refused())
+            .context("remove node 3")
+            .context("replace it");
         let explained = explain(within.unwrap_err(), &[]);
-        assert_eq!(explained.to_string(), format!("replace it: remove node 3: {alone}"));
+        assert_eq!(
+            explained.to_string(),
+            format!("replace it: remove node 3: {alone}")
+        );
         let failure = explained.downcast_ref::<Failure>();
         assert_eq!(failure.map(|failure| failure.code.as_str()), Some("contended"));
     }

@@ -60,6 +60,7 @@ impl Source {
         let memory = MachineMemory {
             memtable_bytes: 1 << 20,
             cache_bytes: 1 << 20,
+            records: 0,
         };
         let db = MachineDb::open_read_only(&checkpoint.0, memory, Arc::clone(&machine.damage))?;
         let state = db.state();

@@ -119,6 +119,7 @@ fn prepare(
         let memory = MachineMemory {
             memtable_bytes: 1 << 20,
             cache_bytes: 8 << 20,
+            records: 0,
         };
         let db = MachineDb::open(&state, memory, Damage::watch_over(folder)?).context("open the state")?;
         ensure!(
@@ -154,6 +155,7 @@ fn keep_snapshot(folder: &Path, last: LogId, membership: StoredMembership) -> an
         memtable_bytes: 1 << 20,
         cache_bytes: 8 << 20,
         ring_bytes: 1 << 20,
+        records_bytes: 0,
         heads_bytes: 1 << 20,
     };
     let machine = Machine::open(folder, settings, Arc::default())?;

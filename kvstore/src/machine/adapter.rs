@@ -271,6 +271,7 @@ impl Machine {
             let memory = MachineMemory {
                 memtable_bytes: 1 << 20,
                 cache_bytes: 1 << 20,
+                records: 0,
             };
             let db = MachineDb::open_read_only(&beside, memory, Arc::clone(&self.damage))?;
             SnapshotMeta {

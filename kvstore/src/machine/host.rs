@@ -149,6 +149,8 @@ pub enum Content {
 pub struct MachineSettings {
     pub memtable_bytes: usize,
     pub cache_bytes: usize,
+    /// For records of keys used lately; 0 keeps none.
+    pub records_bytes: u64,
     pub ring_bytes: usize,
     /// For heads of keys used lately.
     pub heads_bytes: u64,
@@ -159,6 +161,7 @@ impl MachineSettings {
     pub(crate) const OF_A_TOOL: Self = Self {
         memtable_bytes: 8 << 20,
         cache_bytes: 8 << 20,
+        records_bytes: 0,
         ring_bytes: 1 << 20,
         heads_bytes: 1 << 20,
     };
@@ -174,6 +177,7 @@ impl Machine {
         let memory = MachineMemory {
             memtable_bytes: settings.memtable_bytes,
             cache_bytes: settings.cache_bytes,
+            records: settings.records_bytes,
         };
         let damage = Damage::watch_over(folder)?;
         let generations = Generations::open(folder.join("sm"))?;

@@ -13,6 +13,7 @@ pub(crate) fn opened(folder: &Path) -> Arc<Machine> {
         memtable_bytes: 1 << 20,
         cache_bytes: 1 << 20,
         ring_bytes: 1 << 20,
+        records_bytes: 1 << 20,
         heads_bytes: 1 << 20,
     };
     Machine::open(folder, settings, Arc::default()).expect("the database opens")

@@ -45,7 +45,9 @@ pub(crate) fn take_mark(folder: &Path) -> io::Result<Option<String>> {
     let said = damage_in(folder)?;
     files::remove_file(&folder.join(MARK))?;
     Ok(said.map(|said| {
-        let found = said.split_once(ADVICE_BEGINS).map_or(said.as_str(), |(found, _)| found);
+        let found = said
+            .split_once(ADVICE_BEGINS)
+            .map_or(said.as_str(), |(found, _)| found);
         found.trim().to_owned()
     }))
 }

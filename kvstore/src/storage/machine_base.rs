@@ -8,6 +8,7 @@ use super::keys;
 use super::machine_db::{
     ANSWERS, HEADS, LEASES, META, MachineDb, VERSIONS, decode, decode_record, encode, to_bytes, without_wal,
 };
+use super::records::Row;
 use crate::command::Record;
 use crate::machine::base::Base;
 use crate::machine::state::{Head, Kept, KeptId, Lease};
@@ -21,12 +22,22 @@ impl MachineDb {
     /// A key as it is now, for readers beside the apply thread: between head and value the key may be
     /// overwritten and its old version collected; then there is a newer head.
     pub(crate) fn record_now(&self, key: &[u8]) -> Option<Record> {
+        let row = self.records.get(key, || self.row_now(key))?;
+        Some(row.head.with_value(row.value))
+    }
+
+    fn row_now(&self, key: &[u8]) -> Option<Row> {
         loop {
-            let head = self.head(key)?;
+            let head = self.stored_head(key)?;
             if let Some(version) = self.get(VERSIONS, &keys::version(key, head.modified)) {
-                return Some(decode_record(&version));
+                let value = decode_record(&version).value;
+                return Some(Row { head, value });
             }
         }
+    }
+
+    fn stored_head(&self, key: &[u8]) -> Option<Head> {
+        self.get(HEADS, key).map(|bytes| decode(&bytes))
     }
 
     /// Puts keys as they were somewhere else, without a history.
@@ -73,10 +84,15 @@ impl MachineDb {
 
 impl Base for MachineDb {
     fn head(&self, key: &[u8]) -> Option<Head> {
-        self.get(HEADS, key).map(|bytes| decode(&bytes))
+        let at_hand = self.records.peek(key).map(|row| row.head);
+        at_hand.or_else(|| self.stored_head(key))
     }
 
     fn value(&self, key: &[u8], modified: u64) -> Bytes {
+        let at_hand = self.records.peek(key);
+        if let Some(row) = at_hand.filter(|row| row.head.modified == modified) {
+            return row.value;
+        }
         let version = self.get(VERSIONS, &keys::version(key, modified));
         decode_record(&version.expect("compaction keeps the newest version of a live key")).value
     }

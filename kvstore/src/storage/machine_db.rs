@@ -19,6 +19,7 @@ use super::closing::Closing;
 use super::damage::{Damage, is_corruption};
 use super::events;
 use super::keys;
+use super::records::Records;
 use super::scratch::Scratch;
 use super::tables::table_options;
 use crate::command::Record;
@@ -46,6 +47,8 @@ const COLLECTED: &[u8] = b"collected";
 pub(crate) struct MachineMemory {
     pub(crate) memtable_bytes: usize,
     pub(crate) cache_bytes: usize,
+    /// Bytes for records of keys used lately; 0 keeps none.
+    pub(crate) records: u64,
 }
 
 pub(crate) struct MachineDb {
@@ -53,6 +56,7 @@ pub(crate) struct MachineDb {
     damage: Arc<Damage>,
     /// Of all reads of single keys: made anew, they are an object of the other language each time.
     pub(super) read_options: ReadOptions,
+    pub(crate) records: Records,
     pub(crate) closing: Closing,
 }
 
@@ -88,6 +92,7 @@ impl MachineDb {
             db,
             damage,
             read_options: ReadOptions::default(),
+            records: Records::new(memory.records),
             closing: Closing::new(),
         })
     }
@@ -108,6 +113,7 @@ impl MachineDb {
             db,
             damage,
             read_options: ReadOptions::default(),
+            records: Records::new(0),
             closing: Closing::new(),
         })
     }
@@ -155,7 +161,10 @@ impl MachineDb {
         if let Some(membership) = membership {
             batch.put_cf(meta, MEMBERSHIP, membership);
         }
-        self.noted(self.db.write_opt(batch, &without_wal()))
+        self.records.forget(effects);
+        self.noted(self.db.write_opt(batch, &without_wal()))?;
+        self.records.learn(effects);
+        Ok(())
     }
 
     /// Values are written once, under their version; `kv` has the heads. The events of a batch are one

@@ -22,6 +22,7 @@ pub(crate) mod machine_base;
 pub(crate) mod machine_db;
 #[cfg(test)]
 mod older;
+mod records;
 mod scratch;
 mod tables;
 pub(crate) mod walk;

@@ -214,7 +214,11 @@ impl MachineDb {
     }
 
     fn newest(&self, present: &Snapshot<'_>, versions: &mut Versions<'_>, key: &[u8], head: &[u8]) -> Record {
-        let at = keys::version(key, decode::<Head>(head).modified);
+        let head = decode::<Head>(head);
+        if let Some(row) = self.records.peek(key).filter(|row| row.head == head) {
+            return head.with_value(row.value);
+        }
+        let at = keys::version(key, head.modified);
         let kept = "compaction keeps the newest version of a live key";
         if versions.far >= FAR_MAX {
             let mut options = ReadOptions::default();

@@ -27,9 +27,13 @@ impl Store {
         set(&metrics.revision, state.revision);
         set(&metrics.compacted_revision, state.compacted);
         set(&metrics.keys, state.keys);
-        set(&metrics.answers_bytes, state.answers_bytes);
+        set(&metrics.bytes.answers, state.answers_bytes);
         set(&metrics.leases, machine.leases.len() as u64);
-        set(&metrics.db_bytes, files::folder_bytes(&self.inner.folder));
+        set(
+            &metrics.bytes.records_cache,
+            machine.generation().db().records.bytes(),
+        );
+        set(&metrics.bytes.db, files::folder_bytes(&self.inner.folder));
         let mirrors = machine.mirrors();
         let missed = mirrors.synchronous().filter(|mirror| !mirror.is_required());
         set(&metrics.mirrors.degraded, missed.count() as u64);

@@ -67,6 +67,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         flush_every_s 1, 3600;
         memtable_mib 1, 4096;
         block_cache_mib 1, 1_048_576;
+        records_cache_mib 0, 1_048_576;
         heads_cache_mib 1, 1_048_576;
         agreement_every_s 0, 86_400;
         slow_disk_ms 0, 60_000;

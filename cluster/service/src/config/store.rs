@@ -72,6 +72,8 @@ pub struct StoreConfig {
     pub flush_every_s: u64,
     pub memtable_mib: usize,
     pub block_cache_mib: usize,
+    /// For whole records of keys read or written lately; 0 keeps none.
+    pub records_cache_mib: u64,
     /// For the heads (all but the values) of keys written lately.
     pub heads_cache_mib: u64,
     /// How often members compare their states; 0 for never.
@@ -97,6 +99,7 @@ impl Default for StoreConfig {
             flush_every_s: 60,
             memtable_mib: 8,
             block_cache_mib: 128,
+            records_cache_mib: 512,
             heads_cache_mib: 16,
             agreement_every_s: 5,
             slow_disk_ms: 200,

@@ -197,7 +197,7 @@ fn the_file_for_containers_is_sound() {
 #[test]
 fn unknown_keys_name_the_line() {
     assert_snapshot!(refused("data = \"d\"\nfoo = 1\n"), @r#"cluster.toml:2: unknown key "foo" (expected one of data, cluster, tls, console, store, backup, limits, node, payment, shop, gateway, predictors, predictor, consensus, mirror)"#);
-    assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, log_keep_bytes, flush_every_s, memtable_mib, block_cache_mib, heads_cache_mib, agreement_every_s, slow_disk_ms)"#);
+    assert_snapshot!(refused("[store]\n\nheartbeat = 5\n"), @r#"cluster.toml:3: unknown key "heartbeat" (expected one of heartbeat_ms, election_min_ms, election_max_ms, fast_failover, worker_threads, history_max_age_s, history_bytes_max, snapshot_log_entries, snapshot_log_bytes, log_keep_entries, log_keep_bytes, flush_every_s, memtable_mib, block_cache_mib, records_cache_mib, heads_cache_mib, agreement_every_s, slow_disk_ms)"#);
     assert_snapshot!(refused("[[node]]\nid = 1\nclient = \"a:1\"\npeer = \"a:2\"\nroll = \"voter\"\n"), @r#"cluster.toml:5: unknown key "roll" (expected one of id, client, peer, role, client_listen, peer_listen)"#);
 }
 

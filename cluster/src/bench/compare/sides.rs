@@ -101,7 +101,7 @@ impl Sides {
     }
 
     /// Waits until all have done what was left to do by itself, such as merging tables: what comes next is not measured
-    /// with the debts of what was before it.
+    /// with the debts of what was before it, whoever made them.
     pub(super) async fn settle(&self) {
         let took = || self.usage(Side::Menagerie).cpu_s + self.usage(Side::Etcd).cpu_s;
         let end = Instant::now() + SETTLE_MAX;
@@ -141,6 +141,7 @@ impl Sides {
             keys: case.stage.keys(),
             seed: case.seed(round),
         };
+        self.settle().await;
         let before = self.usage(side);
         let seen = generate(&order)
             .await

@@ -36,6 +36,7 @@ const SETTINGS: MachineSettings = MachineSettings {
     cache_bytes: 1 << 20,
     ring_bytes: 64 << 20,
     // Room for a few only, so that most are forgotten in between.
+    records_bytes: 2 << 10,
     heads_bytes: 1 << 10,
 };
 
@@ -150,6 +151,13 @@ fn check_present(real: &Real, model: &Model) {
         )
     });
     assert!(heads.into_iter().eq(without_values), "heads alone");
+    for key in model.events.iter().map(|event| &event.key) {
+        // The second time it may be at hand.
+        for _ in 0..2 {
+            let found = generation.db().record_now(key);
+            assert_eq!(found.as_ref(), model.present().get(key), "{key:?} by itself");
+        }
+    }
     let ring = real
         .machine
         .hub

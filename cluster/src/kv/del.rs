@@ -8,7 +8,7 @@ use kvstore_client::wire::kv::Deleted;
 use kvstore_client::wire::txn::{Op, OpResult};
 use kvstore_client::{KvClient, RangeRequest, Txn};
 
-use super::Session;
+use super::{Session, explain};
 use crate::output::Usage;
 
 #[derive(Args)]
@@ -35,14 +35,15 @@ impl Del {
             session
                 .refuse_key("each part is a transaction of its own, so run the command again without it")?;
         }
+        let once = session.client.with_lasting_key();
         let deleted = match (&self.key, &self.prefix) {
-            (Some(key), _) => session.client.delete_with(key, self.if_match).await?,
+            (Some(key), _) => once.delete_with(key, self.if_match).await?,
             (None, Some(prefix)) => {
                 self.ask(session, prefix).await?;
                 if self.in_parts {
                     delete_in_parts(&session.client, prefix).await?
                 } else {
-                    session.client.delete_prefix(prefix).await?
+                    once.delete_prefix(prefix).await?
                 }
             }
             (None, None) => return Err(Usage("give a key or --prefix".to_owned()).into()),
@@ -96,7 +97,8 @@ async fn delete_in_parts(client: &KvClient, prefix: &str) -> anyhow::Result<Dele
             return Ok(all);
         }
         let keys = page.kvs.iter().map(|row| Op::delete(&row.key));
-        let answer = client.txn(keys.fold(Txn::new(), Txn::then)).await?;
+        let deleting = client.txn(keys.fold(Txn::new(), Txn::then)).await;
+        let answer = deleting.map_err(explain::keyless)?;
         all.revision = answer.revision;
         let deleted = answer.results.iter().map(|result| match result {
             OpResult::Delete { deleted } => *deleted,

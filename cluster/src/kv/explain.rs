@@ -22,6 +22,17 @@ pub(super) fn explain(error: anyhow::Error, endpoints: &[String]) -> anyhow::Err
     }
 }
 
+/// For commands of many requests: the key of one of them is of no use to whoever repeats the command.
+pub(super) fn keyless(error: Error) -> Error {
+    match error {
+        Error::Unknown { source, .. } => Error::Unknown {
+            idempotency_key: None,
+            source,
+        },
+        other => other,
+    }
+}
+
 fn text(error: &Error, endpoints: &[String]) -> String {
     match error {
         Error::Unavailable {
@@ -48,8 +59,8 @@ fn text(error: &Error, endpoints: &[String]) -> String {
             idempotency_key: Some(key),
             ..
         } => format!(
-            "the write may or may not have happened. Repeat it with --idempotency-key {key}: \
-             the store then does it at most once ({})",
+            "the write may or may not have happened. Repeat it with --idempotency-key {key} within an hour of its \
+             first try: the store then does it at most once. Later, look before you repeat it ({})",
             chain(error)
         ),
         Error::Unknown {
@@ -96,6 +107,7 @@ fn chain(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use kvstore_client::wire::headers::IDEMPOTENCY_TTL_S_DEFAULT;
 
     use super::*;
 
@@ -117,5 +129,19 @@ mod tests {
         );
         let failure = explained.downcast_ref::<Failure>();
         assert_eq!(failure.map(|failure| failure.code.as_str()), Some("contended"));
+    }
+
+    #[test]
+    fn the_hour_of_a_key_is_the_stores() {
+        let unknown = Error::Unknown {
+            idempotency_key: Some("order-7".to_owned()),
+            source: Trouble::Timeout,
+        };
+        let told = text(&unknown, &[]);
+        assert!(
+            told.contains("--idempotency-key order-7 within an hour"),
+            "{told}"
+        );
+        assert_eq!(IDEMPOTENCY_TTL_S_DEFAULT, 60 * 60);
     }
 }

@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal, getpid, getsid, kill_process, kill_process_gr
 use tokio::process::Child;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::Session;
 use super::show::parse_duration;
+use super::{Session, explain};
 use crate::leash::on_leash;
 use crate::signals::{HangUp, can_be_let_go_on};
 
@@ -42,7 +42,8 @@ impl Hold {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         session.refuse_key("what is held is a new lease, which no other run may have as well")?;
         let (program, arguments) = self.command.split_first().context("no command")?;
-        let lease = session.client.lease_keep(self.ttl).await?;
+        let lease = session.client.lease_keep(self.ttl).await;
+        let lease = lease.map_err(explain::keyless)?;
         let mut asked = Asked::listen().context("take over the signals")?;
         // It counts from when it was asked for, and the answer may have taken longer than it lasts.
         ensure!(
@@ -81,7 +82,7 @@ impl Hold {
         if !ended.success() {
             bail!("{program:?} failed: {ended}");
         }
-        released?;
+        released.map_err(explain::keyless)?;
         Ok(())
     }
 }

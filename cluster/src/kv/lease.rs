@@ -38,7 +38,7 @@ impl Lease {
         let output = session.output;
         match self {
             Self::Grant { ttl } => {
-                let lease = session.client.lease_grant(ttl).await?;
+                let lease = session.client.with_lasting_key().lease_grant(ttl).await?;
                 if output.json {
                     output.document(&lease)?;
                 } else {
@@ -75,7 +75,7 @@ impl Lease {
                 }
             }
             Self::Revoke { id } => {
-                if !session.client.lease_revoke(id).await? {
+                if !session.client.with_lasting_key().lease_revoke(id).await? {
                     return Err(gone(id));
                 }
                 if output.json {

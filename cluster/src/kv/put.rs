@@ -49,7 +49,8 @@ impl Put {
             if_absent: self.if_absent,
             if_match: self.if_match,
         };
-        let put = session.client.put_with(&self.key, value, options).await?;
+        let client = session.client.with_lasting_key();
+        let put = client.put_with(&self.key, value, options).await?;
         if session.output.json {
             return Ok(session.output.document(&put)?);
         }
@@ -63,10 +64,8 @@ impl Put {
 
 impl Create {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let created = session
-            .client
-            .create_key(&self.prefix, value(self.value)?)
-            .await?;
+        let client = session.client.with_lasting_key();
+        let created = client.create_key(&self.prefix, value(self.value)?).await?;
         if session.output.json {
             return Ok(session.output.document(&created)?);
         }

@@ -37,7 +37,7 @@ pub(crate) struct Reach {
     /// How long to try, such as 500ms or 5s [default: 5s; a backup is waited for while its node lives]
     #[arg(long, global = true, value_parser = parse_duration, help_heading = "Reaching the store")]
     timeout: Option<Duration>,
-    /// Do a write at most once, however often it is sent with this key
+    /// Do a write at most once, however often it is sent with this key within an hour
     #[arg(long, global = true, value_name = "KEY", help_heading = "Reaching the store")]
     idempotency_key: Option<String>,
 }

@@ -41,7 +41,7 @@ impl Txn {
             }
         };
         let txn = kvstore_client::Txn(request);
-        let answer = session.client.txn(txn.clone()).await?;
+        let answer = session.client.with_lasting_key().txn(txn.clone()).await?;
         if session.output.json {
             return Ok(session.output.document(&answer)?);
         }

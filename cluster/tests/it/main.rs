@@ -22,6 +22,7 @@ mod kv;
 mod kv_admin;
 mod kv_hold;
 mod kv_patience;
+mod kv_unknown;
 mod kv_watch;
 mod launcher;
 mod logs;

@@ -98,6 +98,17 @@ impl KvClient {
         }
     }
 
+    /// A client for one write, which the caller may repeat after `Unknown` under the key that this names: the caller's,
+    /// or a random one that the store keeps as long. What a write draws by itself is soon forgotten.
+    #[must_use]
+    pub fn with_lasting_key(&self) -> Self {
+        let key = self.idempotency_key.clone();
+        Self {
+            idempotency_key: Some(key.unwrap_or_else(random_key)),
+            ..self.clone()
+        }
+    }
+
     /// The same client without a caller's key: each write draws its own.
     pub(crate) fn with_own_keys(&self) -> Self {
         Self {
@@ -139,18 +150,25 @@ impl KvClient {
         Safety::Once(self.idempotency_key.clone())
     }
 
+    /// How long the answer to a key is to be kept, where that is not for as long as the store keeps one by itself.
+    fn key_ttl_s(&self) -> Option<u64> {
+        // Twice the deadline: the last repetition may be under way when the deadline passes.
+        let needed = self.deadline.as_secs().saturating_mul(2).min(KEY_TTL_S_MAX);
+        match self.idempotency_key {
+            None => Some(needed.max(OWN_KEY_TTL_S)),
+            // For how long a caller relies on it we do not know, so it is never kept for less.
+            Some(_) => Some(needed).filter(|needed| *needed > headers::IDEMPOTENCY_TTL_S_DEFAULT),
+        }
+    }
+
     pub(crate) async fn call(&self, mut request: Request) -> Result<Answer> {
         if let Some(key) = request.safety.key()
             && !is_planted(Bug::RetryWithoutKey)
         {
             let name = HeaderName::from_static(headers::IDEMPOTENCY_KEY);
             request.headers.insert(name, key.clone());
-            if self.idempotency_key.is_none() {
+            if let Some(ttl_s) = self.key_ttl_s() {
                 let name = HeaderName::from_static(headers::IDEMPOTENCY_TTL);
-                // Twice the deadline: the last repetition may be under way when the deadline passes.
-                let ttl_s = OWN_KEY_TTL_S
-                    .max(self.deadline.as_secs().saturating_mul(2))
-                    .min(KEY_TTL_S_MAX);
                 request.headers.insert(name, HeaderValue::from(ttl_s));
             }
         }

@@ -15,7 +15,6 @@ use super::Api;
 use super::params::malformed;
 use crate::command::Once;
 
-const TTL_S_DEFAULT: u64 = 3600;
 const TTL_S_MAX: u64 = 86_400;
 
 /// The value of a header that may stand there once.
@@ -51,7 +50,7 @@ pub(super) fn once(api: &Api, parts: &Parts, body: &[u8]) -> Result<Option<Once>
 
 fn ttl_s(headers: &HeaderMap) -> Result<u64> {
     let Some(text) = single(headers, headers::IDEMPOTENCY_TTL)? else {
-        return Ok(TTL_S_DEFAULT);
+        return Ok(headers::IDEMPOTENCY_TTL_S_DEFAULT);
     };
     let plain = text.len() <= 6 && text.iter().all(u8::is_ascii_digit);
     let seconds = std::str::from_utf8(text)

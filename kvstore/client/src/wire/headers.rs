@@ -12,6 +12,8 @@ pub const CLUSTER: &str = "x-kv-cluster";
 pub const MIRROR: &str = "x-kv-mirror";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const IDEMPOTENCY_TTL: &str = "idempotency-ttl";
+/// How long the store keeps the answer to a key that comes without a time.
+pub const IDEMPOTENCY_TTL_S_DEFAULT: u64 = 3600;
 pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
 pub const REQUEST_ID: &str = "x-request-id";
 pub const SERVED_BY: &str = "x-served-by";

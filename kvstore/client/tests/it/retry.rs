@@ -62,13 +62,40 @@ async fn each_write_draws_its_own_key_unless_the_caller_has_one() {
         patient.put("a", "1").await.unwrap();
         assert_eq!(server.seen().last().unwrap().header("idempotency-ttl"), ttl_s);
     }
-    // How long a caller's key is to be remembered is not ours to say.
+    // How long a caller's key is to be remembered is not ours to say, unless the call itself may take longer.
     assert_eq!(seen[2].header("idempotency-ttl"), "");
+    let patient = client.with_deadline(Duration::from_hours(1));
+    let patient = patient.with_idempotency_key("order-7").unwrap();
+    patient.put("a", "1").await.unwrap();
+    assert_eq!(server.seen().last().unwrap().header("idempotency-ttl"), "7200");
     for odd in ["", "a b", "ü", "a\n"] {
         assert!(
             matches!(client.with_idempotency_key(odd), Err(Error::Invalid { .. })),
             "{odd:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_lasting_key_is_kept_as_long_as_one_of_the_callers() {
+    let server = Canned::replies(vec![put_answer]).await;
+    let client = server.client();
+    let (one, another) = (client.with_lasting_key(), client.with_lasting_key());
+    let own = client.with_idempotency_key("order-7").unwrap().with_lasting_key();
+    for client in [&one, &one, &another, &own] {
+        client.put("a", "1").await.unwrap();
+    }
+    let seen = server.seen();
+    let keys: Vec<&str> = seen
+        .iter()
+        .map(|request| request.header("idempotency-key"))
+        .collect();
+    assert_eq!(keys[0].len(), 32);
+    assert_eq!(keys[0], keys[1]);
+    assert_ne!(keys[0], keys[2]);
+    assert_eq!(keys[3], "order-7");
+    for request in &seen {
+        assert_eq!(request.header("idempotency-ttl"), "");
     }
 }
 

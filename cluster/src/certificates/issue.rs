@@ -68,7 +68,7 @@ impl Authority {
     pub(super) fn issue(&self, folder: &Path, wanted: &Wanted, days: u16) -> anyhow::Result<()> {
         let pair = KeyPair::generate()?;
         let mut names = wanted.hosts.clone();
-        names.push(format!("{}.menagerie", wanted.name));
+        names.push(wanted.own_name());
         let mut params = CertificateParams::new(names)
             .with_context(|| format!("write the hosts of {} into a certificate", wanted.name))?;
         params.distinguished_name = named(&wanted.name);

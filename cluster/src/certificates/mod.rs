@@ -30,9 +30,13 @@ pub(crate) struct Certs {
     /// How many days new certificates hold
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
-    /// A further host name or address that a process is reached by, such as shop1=shop.example.org
+    /// A further host name or address that a process is reached by, such as shop1=shop.example.org. Later
+    /// certificates of the process are for it too, without its being named again
     #[arg(long, value_name = "NAME=HOST")]
     also: Vec<String>,
+    /// Drop the hosts of present certificates that neither the configuration nor --also names
+    #[arg(long)]
+    drop_hosts: bool,
     /// Make new ones also where the present ones are still good
     #[arg(long)]
     renew: bool,
@@ -128,6 +132,22 @@ pub(crate) fn wanted(context: &Context, also: &[String]) -> anyhow::Result<Vec<W
 }
 
 impl Wanted {
+    /// The name by which it can always be called, and that no other process has.
+    fn own_name(&self) -> String {
+        format!("{}.menagerie", self.name)
+    }
+
+    /// The other hosts that its present certificate is for. That of another process, copied here, tells nothing of it.
+    fn further_of(&self, present: &Certificate) -> Vec<String> {
+        let own = self.own_name();
+        if !present.hosts.contains(&own) {
+            return Vec::new();
+        }
+        let further = present.hosts.iter();
+        let further = further.filter(|host| **host != own && !self.hosts.contains(host));
+        further.cloned().collect()
+    }
+
     fn new(name: String, addresses: impl IntoIterator<Item = String>) -> Self {
         let hosts = addresses.into_iter().map(|address| host_of(&address).to_owned());
         // An address to listen on is none to be called by.
@@ -154,8 +174,8 @@ impl Certs {
         let folder = context.config.tls_folder(&context.data);
         let authority = Authority::load_or_create(&folder)?;
         let mut rows = Vec::new();
-        for wanted in wanted(&context, &self.also)? {
-            let what = self.bring(&folder, &authority, &wanted)?;
+        for mut wanted in wanted(&context, &self.also)? {
+            let what = self.bring(&folder, &authority, &mut wanted)?;
             let certificate = Certificate::of(&tls::file_of(&folder, &wanted.name))?;
             rows.push((wanted, certificate, what));
         }
@@ -195,9 +215,16 @@ impl Certs {
     }
 
     /// What was done about one certificate.
-    fn bring(&self, folder: &Path, authority: &Authority, wanted: &Wanted) -> anyhow::Result<&'static str> {
+    fn bring(
+        &self,
+        folder: &Path,
+        authority: &Authority,
+        wanted: &mut Wanted,
+    ) -> anyhow::Result<&'static str> {
         let path = tls::file_of(folder, &wanted.name);
         let present = path.exists().then(|| Certificate::of(&path)).transpose()?;
+        let further = present.as_ref().map(|old| wanted.further_of(old));
+        let further = further.unwrap_or_default();
         let what = match present {
             None => "made",
             Some(_) if self.renew => "renewed",
@@ -208,9 +235,72 @@ impl Certs {
                 "renewed: it lacked a host"
             }
             Some(old) if old.issuer != authority.fingerprint() => "renewed: another authority had made it",
+            Some(_) if self.drop_hosts && !further.is_empty() => "renewed: it had hosts to drop",
             Some(_) => return Ok("kept"),
         };
+        // Whoever renews it need not know by what others once gave with --also.
+        if !self.drop_hosts {
+            wanted.hosts.extend(further);
+        }
         authority.issue(folder, wanted, self.days)?;
         Ok(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What there is to do for this process with these switches, and then the hosts of its certificate.
+    fn brought(
+        folder: &Path,
+        switches: [bool; 2],
+        name: &str,
+        hosts: &[&str],
+    ) -> (&'static str, Vec<String>) {
+        let [renew, drop_hosts] = switches;
+        let certs = Certs {
+            days: 365,
+            also: Vec::new(),
+            drop_hosts,
+            renew,
+        };
+        let mut wanted = Wanted {
+            name: name.to_owned(),
+            hosts: hosts.iter().copied().map(str::to_owned).collect(),
+        };
+        let authority = Authority::load_or_create(folder).unwrap();
+        let what = certs.bring(folder, &authority, &mut wanted).unwrap();
+        let mut hosts = Certificate::of(&tls::file_of(folder, name)).unwrap().hosts;
+        hosts.sort();
+        (what, hosts)
+    }
+
+    #[test]
+    fn a_new_certificate_keeps_the_hosts_of_the_one_before_until_they_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let bring = |switches, name, hosts: &[&str]| brought(folder.path(), switches, name, hosts);
+        let all = ["localhost", "shop.example.org", "shop1.menagerie"];
+        let (kept, renew, dropped) = ([false, false], [true, false], [false, true]);
+        assert_eq!(
+            bring(kept, "shop1", &all[..2]),
+            ("made", all.map(str::to_owned).to_vec())
+        );
+        // The one who renews it names fewer.
+        let (what, hosts) = bring(renew, "shop1", &all[..1]);
+        assert_eq!((what, hosts), ("renewed", all.map(str::to_owned).to_vec()));
+        let (what, hosts) = bring(kept, "shop1", &["127.0.0.1", "localhost"]);
+        assert_eq!(what, "renewed: it lacked a host");
+        assert_eq!(hosts, [&["127.0.0.1"][..], &all].concat());
+        // That of another process tells nothing of this one.
+        let [other, own] = ["shop2", "shop1"].map(|name| tls::file_of(folder.path(), name));
+        std::fs::copy(own, other).unwrap();
+        let (_, hosts) = bring(renew, "shop2", &["localhost"]);
+        assert_eq!(hosts, ["localhost", "shop2.menagerie"]);
+
+        let (what, hosts) = bring(dropped, "shop1", &["localhost"]);
+        assert_eq!(what, "renewed: it had hosts to drop");
+        assert_eq!(hosts, ["localhost", "shop1.menagerie"]);
+        assert_eq!(bring(dropped, "shop1", &["localhost"]).0, "kept");
     }
 }

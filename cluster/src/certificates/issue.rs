@@ -31,9 +31,8 @@ impl Authority {
     pub(super) fn load_or_create(folder: &Path) -> anyhow::Result<Self> {
         let (key, certificate) = (folder.join(AUTHORITY_KEY), folder.join(tls::AUTHORITY));
         match (key.exists(), certificate.exists()) {
-            (true, true) => {}
-            // The key is written first: without the certificate nobody has used it yet.
-            (_, false) => Self::create(folder).context("make the authority")?,
+            (true, _) => {}
+            (false, false) => make_key(folder, &key).context("make the authority")?,
             (false, true) => bail!(
                 "{} is not here, so nothing can be signed: do this where the authority was made",
                 key.display()
@@ -41,22 +40,16 @@ impl Authority {
         }
         let text = fs::read_to_string(&key).with_context(|| format!("read {}", key.display()))?;
         let pair = KeyPair::from_pem(&text).with_context(|| format!("use {}", key.display()))?;
-        // Named as `create` named it: an issuer is found by its name and its key.
+        // The key may be an old one, whose certificate was lost. An issuer is found by its name and its key, so what it
+        // has signed is good under a new certificate too, and under another key nothing would be.
+        if !certificate.exists() {
+            let made = authority_params().self_signed(&pair);
+            let made = made.context("make the certificate of the authority")?;
+            write(&certificate, &made.pem(), 0o644)?;
+        }
         let issuer = Issuer::new(authority_params(), pair);
         let key_id = Certificate::of(&certificate)?.key_id;
         Ok(Self { issuer, key_id })
-    }
-
-    fn create(folder: &Path) -> anyhow::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder
-            .create(folder)
-            .with_context(|| format!("create {}", folder.display()))?;
-        let pair = KeyPair::generate()?;
-        let certificate = authority_params().self_signed(&pair)?;
-        write(&folder.join(AUTHORITY_KEY), &pair.serialize_pem(), 0o600)?;
-        write(&folder.join(tls::AUTHORITY), &certificate.pem(), 0o644)
     }
 
     /// What its certificates name as the key that signed them.
@@ -83,6 +76,15 @@ impl Authority {
         let text = pair.serialize_pem() + &certificate.pem();
         write(&tls::file_of(folder, &wanted.name), &text, 0o600)
     }
+}
+
+fn make_key(folder: &Path, key: &Path) -> anyhow::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(folder)
+        .with_context(|| format!("create {}", folder.display()))?;
+    write(key, &KeyPair::generate()?.serialize_pem(), 0o600)
 }
 
 fn authority_params() -> CertificateParams {
@@ -118,4 +120,26 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
         File::open(folder)?.sync_all()
     };
     whole().with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_whose_certificate_is_lost_keeps_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = || Authority::load_or_create(folder.path());
+        let key = || fs::read(folder.path().join(AUTHORITY_KEY)).unwrap();
+        let certificate = folder.path().join(tls::AUTHORITY);
+        let (made, first) = (load().unwrap().fingerprint().to_owned(), key());
+        fs::remove_file(&certificate).unwrap();
+        assert_eq!(load().unwrap().fingerprint(), made);
+        assert!(certificate.exists() && key() == first);
+        // Nor is one replaced that cannot be read.
+        fs::remove_file(&certificate).unwrap();
+        fs::write(folder.path().join(AUTHORITY_KEY), "torn").unwrap();
+        assert!(load().is_err());
+        assert_eq!(key(), b"torn");
+    }
 }

@@ -111,6 +111,11 @@ async fn certificates_are_kept_while_they_are_good_and_renewed_while_all_runs() 
             .all(|action| action == "renewed")
     );
     cluster.run(&["kv", "put", "greeting", "hello"]).await.ok();
+    // Who has only the new certificate of the authority trusts those that were signed before.
+    std::fs::remove_file(authority(&cluster)).unwrap();
+    let rebuilt = actions(&["--json", "certs"]).await;
+    assert!(rebuilt.iter().all(|action| action == "kept"), "{rebuilt:?}");
+    cluster.run(&["kv", "put", "greeting", "hello again"]).await.ok();
     cluster.run(&["certs", "--also", "n9=example.org"]).await.fails(2);
     let also = "n1=node.example.org";
     let more: [&[&str]; 2] = [

@@ -28,6 +28,46 @@ impl Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// Why results could not be written: their reader, such as `head`, has seen enough. It is no failure, but it is told
+/// apart from pipes and sockets to others that broke, which are.
+#[derive(Debug)]
+struct SeenEnough;
+
+impl Display for SeenEnough {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("nobody reads the results any more")
+    }
+}
+
+impl std::error::Error for SeenEnough {}
+
+fn of_results(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        io::Error::new(io::ErrorKind::BrokenPipe, SeenEnough)
+    } else {
+        error
+    }
+}
+
+/// Where results go.
+struct Results(io::StdoutLock<'static>);
+
+impl Results {
+    fn lock() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+impl Write for Results {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_results)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_results)
+    }
+}
+
 /// A failure with a stable word that programs can branch on.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -49,19 +89,19 @@ impl std::error::Error for Failure {}
 )]
 impl Output {
     pub(crate) fn line(self, text: impl Display) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{text}")
+        writeln!(Results::lock(), "{text}")
     }
 
     /// A document on its own: indented for eyes, since programs do not mind.
     pub(crate) fn document(self, value: &impl Serialize) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Results::lock();
         serde_json::to_writer_pretty(&mut stdout, value)?;
         writeln!(stdout)
     }
 
     /// One of many documents: a line each, flushed, so that a reader of a stream sees it at once.
     pub(crate) fn json_line(self, value: &impl Serialize) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Results::lock();
         serde_json::to_writer(&mut stdout, value)?;
         writeln!(stdout)?;
         stdout.flush()
@@ -69,7 +109,7 @@ impl Output {
 
     /// Bytes exactly as they are.
     pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Results::lock();
         stdout.write_all(bytes)?;
         stdout.flush()
     }
@@ -93,7 +133,7 @@ impl Output {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Results::lock();
         for line in table.lines() {
             writeln!(stdout, "{}", line.trim_end())?;
         }
@@ -105,7 +145,7 @@ impl Output {
         if !stdout_is_terminal() {
             return Ok(());
         }
-        let mut stdout = io::stdout().lock();
+        let mut stdout = Results::lock();
         stdout.write_all(b"\x1b[H\x1b[2J\x1b[3J")?;
         stdout.flush()
     }
@@ -167,8 +207,7 @@ impl Output {
 
     /// Tells why the command failed, and with which exit code it ends.
     pub(crate) fn failure(self, error: &anyhow::Error) -> ExitCode {
-        if is_broken_pipe(error) {
-            // The reader, such as `head`, has seen enough.
+        if reader_has_seen_enough(error) {
             return ExitCode::SUCCESS;
         }
         let mut stderr = io::stderr().lock();
@@ -191,8 +230,27 @@ pub(crate) fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+fn reader_has_seen_enough(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    let cause = error.and_then(io::Error::get_ref);
+    cause.is_some_and(|cause| cause.is::<SeenEnough>())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn only_who_reads_results_can_have_seen_enough() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let results = Err::<(), _>(of_results(broken())).context("show the keys");
+        assert!(reader_has_seen_enough(&results.unwrap_err()));
+        let full = of_results(io::ErrorKind::StorageFull.into());
+        assert!(!reader_has_seen_enough(&full.into()));
+        // As where a launcher ends before it has read the request.
+        let elsewhere = Err::<(), _>(broken()).context("ask the launcher");
+        assert!(!reader_has_seen_enough(&elsewhere.unwrap_err()));
+    }
 }

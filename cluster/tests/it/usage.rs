@@ -1,6 +1,8 @@
 //! Wrong usage, completion, tokens and messages: what the binary says before it reaches any store.
 //! Invariant: wrong usage ends with 2, failure with 1, and every message says what to do.
 
+use std::process::Stdio;
+
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -77,6 +79,18 @@ async fn completion_covers_the_subcommands() {
             "{shell}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let cluster = Cluster::new(1);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = cluster.command(&["completion", "bash"]);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let ran = Ran::of(child.wait_with_output().await.unwrap());
+    assert_eq!(ran.stderr, "");
+    ran.ok();
 }
 
 #[tokio::test]

@@ -232,8 +232,10 @@ pub(crate) fn stdout_is_terminal() -> bool {
 
 fn reader_has_seen_enough(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
-    let cause = error.and_then(io::Error::get_ref);
-    cause.is_some_and(|cause| cause.is::<SeenEnough>())
+    let Some(cause) = error.and_then(io::Error::get_ref) else {
+        return false;
+    };
+    cause.is::<SeenEnough>()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use kvstore::backup::{self, Beginning, Head, KeptRow};
 use mirror::Source;
@@ -25,6 +25,7 @@ pub(crate) struct Promote {
 
 impl Promote {
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<()> {
+        restoring::refuse_present(context, &[])?;
         let folder = match (&self.from, &self.name) {
             (Some(folder), _) => folder.clone(),
             (None, Some(name)) => context.data.join(name),
@@ -37,15 +38,6 @@ impl Promote {
         };
         let source = source.with_context(|| format!("read the mirror in {}", folder.display()))?;
         let (revision, old) = (source.revision(), source.cluster().to_owned());
-        // In the way before anything is written: an hour later would be too late to learn it.
-        for node in &context.config.nodes {
-            let folder = context.data.join(node.name());
-            ensure!(
-                !folder.exists(),
-                "{} is there: a cluster is made only where none is; move away what is left of the old one",
-                folder.display()
-            );
-        }
         context.make_data()?;
         let file = context.data.join("promoting.backup");
         let made = assemble(context, source, &file);

@@ -228,6 +228,23 @@ pub(crate) fn say_secrets(context: &Context) {
     }
 }
 
+/// Refuses to go on where a node has its folder, of these or of all: also that of a learner, which would begin with
+/// what it has of the old cluster. It is asked before anything is read or made, since an hour later would be too late
+/// to learn it.
+pub(crate) fn refuse_present(context: &Context, only: &[u64]) -> anyhow::Result<()> {
+    let nodes = context.config.nodes.iter();
+    for node in nodes.filter(|node| only.is_empty() || only.contains(&node.id)) {
+        let folder = context.data.join(node.name());
+        ensure!(
+            !folder.exists(),
+            "{} is there: a cluster is made only where none is; move away what is left of the old one, or name another \
+             folder with --data",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 /// The folders of the nodes that the configuration lists, of a new cluster that begins with this file.
 pub(crate) fn restore(
     context: &Context,
@@ -236,6 +253,7 @@ pub(crate) fn restore(
     beginning: Option<Beginning>,
 ) -> anyhow::Result<(Head, Beginning)> {
     let voters = voters(&context.config, &context.data, only)?;
+    refuse_present(context, only)?;
     context.make_data()?;
     let bar = context.output.byte_progress("restore", Some(0));
     let restored = backup::restore(file, &NewCluster { beginning, voters }, &mut |done, all| {

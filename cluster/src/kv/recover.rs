@@ -3,16 +3,19 @@
 //! and has said yes.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use kvstore::backup::{self, Survivor, Tally};
 use serde_json::json;
 
-use super::backup::{document, restore, say_continues, say_secrets};
+use super::backup::{document, refuse_present, restore, say_continues, say_secrets};
 use crate::context::Context;
 use crate::output::Output;
+
+/// What was recovered, as a backup, in the data folder of the new cluster.
+const RECOVERED: &str = "recovered.mng";
 
 #[derive(Args)]
 pub(super) struct Recover {
@@ -30,6 +33,14 @@ pub(super) struct Recover {
 impl Recover {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<()> {
         let output = context.output;
+        refuse_present(context, &[])?;
+        let file = context.data.join(RECOVERED);
+        ensure!(
+            !file.exists(),
+            "{} is there already, from an earlier recovery: `{}` makes a cluster of it; to recover anew, remove it",
+            file.display(),
+            restoring(&file, context)
+        );
         let mut survivors = Vec::new();
         for folder in &self.from {
             let survivor = backup::inspect(folder);
@@ -56,7 +67,7 @@ impl Recover {
                 None => bail!("nobody is there to ask; --yes does it all the same"),
             }
         }
-        make(&tally, context)
+        make(&tally, &file, context)
     }
 }
 
@@ -147,24 +158,31 @@ fn findings(survivors: &[Survivor], voters: &BTreeSet<u64>) -> Vec<String> {
     lines
 }
 
-fn make(tally: &Tally<'_>, context: &Context) -> anyhow::Result<()> {
+/// The command that makes a cluster of what was recovered.
+fn restoring(file: &Path, context: &Context) -> String {
+    let data = context.data.display();
+    format!("menagerie --data {data} kv restore {}", file.display())
+}
+
+fn make(tally: &Tally<'_>, file: &Path, context: &Context) -> anyhow::Result<()> {
     let longest = tally.longest;
     let output = context.output;
     context.make_data()?;
-    let file = context.data.join("recovered.mng");
-    ensure!(
-        !file.exists(),
-        "{} is there already, from an earlier recovery",
-        file.display()
-    );
     let bar = output.byte_progress("read", Some(0));
-    let read = backup::recover(longest, &file, &mut |done, all| {
+    let read = backup::recover(longest, file, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });
     bar.finish_and_clear();
     read?;
-    let (head, beginning) = restore(context, &file, &[], None)?;
+    let restored = restore(context, file, &[], None);
+    let (head, beginning) = restored.with_context(|| {
+        format!(
+            "{} has all of it, but no cluster was made (`{}` tries again)",
+            file.display(),
+            restoring(file, context)
+        )
+    })?;
     if output.json {
         let mut document = document(&head);
         document["new_cluster_id"] = json!(beginning.cluster_id);
@@ -174,7 +192,7 @@ fn make(tally: &Tally<'_>, context: &Context) -> anyhow::Result<()> {
         return Ok(output.document(&document)?);
     }
     output.line(format_args!(
-        "recovered revision {} with {} keys into {}; {} has the same as a backup",
+        "recovered revision {} with {} keys into {}; {} has the same as a backup, and may be removed",
         head.revision,
         head.keys,
         context.data.display(),

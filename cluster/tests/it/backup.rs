@@ -7,6 +7,7 @@ use std::path::Path;
 
 use kvstore_client::wire::tokens::{Access, Rule};
 use serde_json::Value;
+use service::config::Role;
 
 use crate::harness::{Cluster, SOON, wait_until};
 use crate::load::{Load, Plan};
@@ -245,6 +246,35 @@ async fn what_one_survivor_holds_becomes_a_new_cluster() {
     // The survivors are as they were.
     old.up().await;
     assert_eq!(hash(&old, revision).await, wanted);
+}
+
+/// Nobody learns of it only after the long work.
+#[tokio::test]
+async fn what_is_in_the_way_of_a_new_cluster_is_told_before_anything_is_read() {
+    let cluster = Cluster::with(2, |config| config.nodes[1].role = Role::Learner);
+    let refused = async |arguments: &[&str]| cluster.run(arguments).await.fails(1);
+    let recover = ["kv", "recover", "--yes", "--from", "nowhere"];
+    let restore = ["kv", "restore", "nowhere"];
+    let promote = ["mirror", "promote", "--from", "nowhere"];
+    for node in ["n1", "n2"] {
+        let folder = cluster.data().join(node);
+        std::fs::create_dir_all(&folder).unwrap();
+        let way = format!("{} is there: a cluster is made only", folder.display());
+        for command in [&recover[..], &restore, &promote] {
+            let told = refused(command).await;
+            assert!(told.contains(&way), "{command:?}: {told}");
+        }
+        std::fs::remove_dir(folder).unwrap();
+    }
+    let file = cluster.data().join("recovered.mng");
+    std::fs::write(&file, "everything").unwrap();
+    let told = refused(&recover).await;
+    let advice = format!("kv restore {}`", file.display());
+    assert!(told.contains(&advice) && told.contains("remove it"), "{told}");
+    // Where only some are made, the others are not in the way.
+    std::fs::create_dir(cluster.data().join("n2")).unwrap();
+    let told = refused(&["kv", "restore", "nowhere", "--nodes", "1"]).await;
+    assert!(told.contains("open nowhere"), "{told}");
 }
 
 #[tokio::test]

@@ -140,13 +140,8 @@ impl Follower {
 
     async fn head(&self) -> anyhow::Result<Head> {
         let (answer, answered) = oneshot::channel();
-        self.order(Order::Head(answer)).await?;
+        self.orders.send(Order::Head(answer)).await?;
         answered.await.context("the writer has ended")
-    }
-
-    async fn order(&self, order: Order) -> anyhow::Result<()> {
-        let sent = self.orders.send(order).await;
-        sent.ok().context("the writer has ended")
     }
 
     async fn answered(
@@ -154,7 +149,7 @@ impl Follower {
         order: impl FnOnce(oneshot::Sender<anyhow::Result<()>>) -> Order,
     ) -> anyhow::Result<()> {
         let (done, answered) = oneshot::channel();
-        self.order(order(done)).await?;
+        self.orders.send(order(done)).await?;
         answered.await.context("the writer has ended")?
     }
 
@@ -207,7 +202,7 @@ impl Follower {
                 return End::Failed(anyhow::anyhow!("nobody looks out any more"));
             }
             self.progress.note(batch.revision, batch.arrived);
-            if let Err(error) = self.order(Order::Apply(batch)).await {
+            if let Err(error) = self.orders.send(Order::Apply(batch)).await {
                 return End::Failed(error);
             }
         }
@@ -229,7 +224,7 @@ impl Follower {
                 Ok(())
             }
             Err(error) => {
-                self.order(Order::AbortRebuild).await?;
+                self.orders.send(Order::AbortRebuild).await?;
                 Err(error)
             }
         }
@@ -260,7 +255,7 @@ impl Follower {
             keys += page.kvs.len() as u64;
             let mut rows: Vec<Row> = page.kvs.into_iter().map(Row::from).collect();
             self.with_leases(&mut rows, &mut leases, revision).await?;
-            self.order(Order::Rows(rows)).await?;
+            self.orders.send(Order::Rows(rows)).await?;
             self.is_made_on()?;
             if keys - said >= SAY_EVERY_KEYS {
                 said = keys;
@@ -315,7 +310,7 @@ impl Follower {
             let now_ms = now_ms();
             let told = page.answers.into_iter().filter(told);
             let told = told.map(|answer| answer.by_clock(now_ms)).collect();
-            self.order(Order::Answers(told)).await?;
+            self.orders.send(Order::Answers(told)).await?;
             if !page.more {
                 return Ok(());
             }
@@ -324,72 +319,4 @@ impl Follower {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use axum::{Json, Router};
-    use service::config::LimitsConfig;
-    use service::edge;
-    use service::serve::{self, Limits};
-    use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    const DEADLINE: Duration = Duration::from_secs(20);
-
-    /// Who follows a store that has always more, and what the writer is to do.
-    async fn endless(tasks: &Tasks) -> (Follower, mpsc::Receiver<Order>) {
-        let page = || async {
-            Json(serde_json::json!({
-                "revision": 5, "kvs": [{"key": "a", "value": "b"}], "count": 1, "cursor": "a",
-                "answers": [], "more": true,
-            }))
-        };
-        let store = Router::new()
-            .route("/v1/kv", get(page))
-            .route("/v1/answers", get(page));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let limits = Limits::from(&LimitsConfig::default());
-        let serving = serve::serve(listener, edge::wrap(store, "n1"), limits, tasks.clone());
-        tasks.spawn("store", serving);
-        let client = KvClient::builder([address]).tasks(tasks.clone()).build().unwrap();
-        let (orders, given) = mpsc::channel(1);
-        let follower = Follower {
-            client,
-            orders,
-            progress: Arc::new(Progress::new(0, String::new())),
-            tasks: tasks.clone(),
-        };
-        (follower, given)
-    }
-
-    #[tokio::test]
-    async fn nothing_more_is_read_for_a_copy_that_was_given_up() {
-        let tasks = Tasks::new();
-        let (follower, mut orders) = endless(&tasks).await;
-        let made = |keys| follower.progress.update(|applied| applied.rebuilding = keys);
-        for answers in [false, true] {
-            made(Some(0));
-            let reading = async {
-                if answers {
-                    follower.read_answers(5).await
-                } else {
-                    follower.read_all(0).await.map(drop)
-                }
-            };
-            let giving_up = async {
-                while orders.recv().await.is_some() {
-                    made(None);
-                }
-            };
-            let read = tokio::select! {
-                read = timeout(DEADLINE, reading) => read,
-                () = giving_up => panic!("the follower has ended"),
-            };
-            let error = read.expect("it is read without end").unwrap_err();
-            assert!(error.to_string().contains("given up"), "{error:#}");
-        }
-        tasks.stop();
-    }
-}
+mod tests;

@@ -54,6 +54,12 @@ impl Change {
     }
 }
 
+impl Batch {
+    pub(crate) fn bytes(&self) -> usize {
+        self.changes.iter().map(Change::bytes).sum()
+    }
+}
+
 impl From<KeyValue> for Row {
     fn from(kv: KeyValue) -> Self {
         Self {

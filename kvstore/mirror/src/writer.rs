@@ -2,6 +2,8 @@
 //! Invariant: progress is told after the commit. A write that failed is tried again until it succeeds, and nothing
 //! later goes before it.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +16,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::copy::{Head, Writer};
 use crate::progress::Progress;
-use crate::row::{Batch, Change, Row};
+use crate::row::{Batch, Row};
+use queue::Room;
+pub(crate) use queue::{Orders, Waiting};
 
-/// Batches that may wait here before the watch is read no further.
-const QUEUE: usize = 4096;
 /// What one transaction may hold.
 const CHANGES_MAX: usize = 50_000;
 const BYTES_MAX: usize = 32 << 20;
@@ -46,11 +48,9 @@ pub(crate) enum Order {
     AbortRebuild,
 }
 
-pub(crate) type Orders = mpsc::Sender<Order>;
-
 struct Thread {
     writer: Writer,
-    orders: mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Waiting>,
     progress: Arc<Progress>,
     tasks: Tasks,
     runtime: Handle,
@@ -76,13 +76,16 @@ struct Group {
     batches: Vec<Batch>,
     changes: usize,
     bytes: usize,
+    /// Of the batches in the queue: taken until they are written.
+    rooms: Vec<Room>,
 }
 
 impl Group {
-    fn push(&mut self, batch: Batch) {
+    fn push(&mut self, batch: Batch, room: Room) {
         self.changes += batch.changes.len();
-        self.bytes += batch.changes.iter().map(Change::bytes).sum::<usize>();
+        self.bytes += batch.bytes();
         self.batches.push(batch);
+        self.rooms.push(room);
     }
 
     fn is_full(&self) -> bool {
@@ -91,7 +94,7 @@ impl Group {
 }
 
 pub(crate) fn start(writer: Writer, progress: Arc<Progress>, config: &MirrorConfig, tasks: &Tasks) -> Orders {
-    let (sender, orders) = mpsc::channel(QUEUE);
+    let (sender, orders) = Orders::new();
     let interval = match config.mode {
         MirrorMode::Sync => Duration::ZERO,
         MirrorMode::Async => Duration::from_millis(config.interval_ms),
@@ -114,15 +117,18 @@ impl Thread {
     fn run(mut self) {
         let mut untidy = false;
         while !self.tasks.is_stopping() {
-            let order = self.runtime.block_on(timeout(IDLE, self.orders.recv()));
-            let next = match order {
-                Ok(Some(Order::Apply(first))) => self.gather(first),
-                Ok(Some(order)) => Some(order),
+            let waiting = self.runtime.block_on(timeout(IDLE, self.orders.recv()));
+            let next = match waiting {
+                Ok(Some(Waiting {
+                    order: Order::Apply(first),
+                    room,
+                })) => self.gather(first, room),
+                Ok(Some(other)) => Some(other),
                 Ok(None) => return,
                 Err(_idle) => None,
             };
-            if let Some(order) = next {
-                self.carry_out(order);
+            if let Some(next) = next {
+                self.carry_out(next);
             }
             let tidied = self.writer.tidy();
             untidy = self.heed(&tidied, untidy);
@@ -130,25 +136,28 @@ impl Thread {
     }
 
     /// Writes this batch and what comes within the interval; answers an order of another kind that ended it.
-    fn gather(&mut self, first: Batch) -> Option<Order> {
+    fn gather(&mut self, first: Batch, room: Room) -> Option<Waiting> {
         let until = first.arrived + self.interval;
         let mut group = Group::default();
-        group.push(first);
+        group.push(first, room);
         let mut next = None;
         while !group.is_full() {
-            let order = if Instant::now() < until {
+            let waiting = if Instant::now() < until {
                 let tasks = self.tasks.clone();
                 self.runtime.block_on(async {
                     tokio::select! {
-                        order = timeout_at(until, self.orders.recv()) => order.ok().flatten(),
+                        waiting = timeout_at(until, self.orders.recv()) => waiting.ok().flatten(),
                         () = tasks.stopping() => None,
                     }
                 })
             } else {
                 self.orders.try_recv().ok()
             };
-            match order {
-                Some(Order::Apply(batch)) => group.push(batch),
+            match waiting {
+                Some(Waiting {
+                    order: Order::Apply(batch),
+                    room,
+                }) => group.push(batch, room),
                 other => {
                     next = other;
                     break;
@@ -204,13 +213,14 @@ impl Thread {
         tried.is_err()
     }
 
-    fn carry_out(&mut self, order: Order) {
+    /// The room is taken until this is done.
+    fn carry_out(&mut self, Waiting { order, room }: Waiting) {
         match order {
             // What waited was written before any other order.
             Order::Flush => {}
             Order::Apply(batch) => {
                 let mut group = Group::default();
-                group.push(batch);
+                group.push(batch, room);
                 self.write(&group);
             }
             Order::Head(answer) => {

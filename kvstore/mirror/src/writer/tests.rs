@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use service::config::{MirrorEngine, OnLoss};
 
 use super::*;
 use crate::copy;
+use crate::row::Change;
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn asked(orders: &Orders, order: fn(Answer) -> Order) -> anyhow::Result<()> {
     let (done, answered) = oneshot::channel();
@@ -69,4 +75,35 @@ async fn a_new_copy_that_was_given_up_is_not_told_as_being_made() {
     assert_eq!(told.rebuilding, None);
     tasks.stop();
     tasks.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_written_takes_its_room_until_the_thread_ends() {
+    let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
+    let (orders, progress) = started(folder.path(), &tasks);
+    // A number that SQLite does not have; together more than half of what may wait.
+    let row = Row {
+        key: "a".to_owned(),
+        value: Bytes::from(vec![0; 1 << 20]),
+        modified: u64::MAX,
+        ..Row::default()
+    };
+    let batch = |revision| {
+        Order::Apply(Batch {
+            revision,
+            changes: vec![Change::Put(row.clone()); 40],
+            kept: None,
+            arrived: Instant::now(),
+        })
+    };
+    assert!(orders.send(batch(1)).await.is_ok());
+    let mut told = progress.subscribe();
+    let in_trouble = told.wait_for(|applied| applied.trouble.is_some());
+    timeout(DEADLINE, in_trouble).await.unwrap().unwrap();
+    let mut next = pin!(orders.send(batch(2)));
+    assert!(next.as_mut().now_or_never().is_none(), "there is room for both");
+    tasks.stop();
+    // Sent or not: it waits for nobody any more.
+    let _sent = timeout(DEADLINE, next).await.unwrap();
+    tasks.drain(DEADLINE).await;
 }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kvstore_client::RangeRequest;
 use service::problem::Result;
 use service::secrets::Secrets;
 
@@ -56,13 +55,8 @@ struct Held {
 impl Bank {
     /// Whether a round had to end for the opener, who may then try again.
     pub(super) async fn make_room(&self, opener: &Opener) -> Result<bool> {
-        let range = RangeRequest {
-            limit: u32::try_from(self.config.open_rounds_max).ok(),
-            uncounted: true,
-            ..RangeRequest::prefix(keys::OPEN)
-        };
-        let page = self.client.range(range).await.map_err(trouble)?;
-        let open = page.kvs.iter().map(|kv| (kv.key.clone(), kv.bytes()));
+        let scan = self.client.scan(keys::OPEN).await.map_err(trouble)?;
+        let open = scan.kvs.iter().map(|kv| (kv.key.clone(), kv.bytes()));
         let Some(oldest) = displaced(open, opener) else {
             return Ok(false);
         };

@@ -20,8 +20,6 @@ use crate::process::trouble;
 use crate::stakes::{Account, MICRO, Temperature};
 
 const TRIES: usize = 30;
-/// More rounds than may be open.
-const OPEN_READ_MAX: u32 = 10_000;
 
 impl Bank {
     /// Makes the book with the treasury's endowment, unless it is there.
@@ -219,17 +217,19 @@ impl Bank {
 
     /// Pays out a model that leaves, if no open round depends on it. Whether it did.
     pub(crate) async fn pay_out(&self, name: &str) -> Result<bool> {
+        let before = self.snapshot(Vec::new()).await?;
+        let leaves = before.models.get(name).is_some_and(|model| model.unbonding);
+        if !leaves || self.has_open_rounds(name).await? {
+            return Ok(false);
+        }
         for _ in 0..TRIES {
-            let open = Op::get_prefix(keys::OPEN, Some(OPEN_READ_MAX));
-            let mut snapshot = self.snapshot(vec![open]).await?;
-            let Some(model) = snapshot.models.get(name).filter(|model| model.unbonding) else {
+            let mut snapshot = self.snapshot(Vec::new()).await?;
+            // Whoever was paid out, came back and left again may have been asked after the open rounds were read.
+            let same = snapshot.roster_revision == before.roster_revision;
+            let model = snapshot.models.get(name);
+            let Some(model) = model.filter(|model| same && model.unbonding) else {
                 return Ok(false);
             };
-            let mut open = snapshot.extra.iter().flatten();
-            let depends = open.any(|kv| OpenRecord::read(&kv.bytes()).asked.contains(&name.to_owned()));
-            if depends {
-                return Ok(false);
-            }
             let left = LeftRecord {
                 trust: model.account.trust,
                 misses: model.account.misses,
@@ -248,6 +248,14 @@ impl Bank {
             }
         }
         Ok(false)
+    }
+
+    /// Whether an open round asked this model. Of one that was leaving before, there are only fewer of them later. Page
+    /// by page: all of them may be more than one answer holds.
+    async fn has_open_rounds(&self, name: &str) -> Result<bool> {
+        let open = self.client.scan(keys::OPEN).await.map_err(trouble)?;
+        let mut asked = open.kvs.iter().map(|kv| OpenRecord::read(&kv.bytes()).asked);
+        Ok(asked.any(|asked| asked.iter().any(|asked| asked == name)))
     }
 
     /// Commits with the book; `None` when it was changed in between.

@@ -222,6 +222,14 @@ async fn state_of(system: &System, said: &Value) -> Value {
 async fn nobody_can_fill_the_open_rounds_for_all() {
     let system = System::start_with(Plan::default(), |config| config.consensus.open_rounds_max = 3).await;
     let (greedy, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    // Of a time when more were allowed, and before all others: these are not the only ones that are looked at.
+    let store = system.cluster.client(0);
+    for number in 0..3 {
+        let at_ms = service::time::now_ms() + 60_000;
+        let key = format!("/v1/kv/predict/open/{at_ms:013}/{number}");
+        let request = store.request(Method::PUT, &key).body("knn;");
+        store.send(request).await.expect(200);
+    }
     let mut rounds = Vec::new();
     for _ in 0..3 {
         let (status, said) = open_from(&system, greedy).await;

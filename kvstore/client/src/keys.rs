@@ -51,6 +51,8 @@ pub struct RangeRequest {
     pub from: Option<String>,
     /// Exclusive.
     pub to: Option<String>,
+    /// Without one a page is as large as the store gives. A larger one is refused; `service::config::RANGE_ROWS_MIN`
+    /// rows every store gives.
     pub limit: Option<u32>,
     /// From the page before: continues at that page's revision.
     pub cursor: Option<String>,

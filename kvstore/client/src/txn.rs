@@ -139,6 +139,7 @@ impl Op {
         })
     }
 
+    /// For few rows: those beyond the limit, which is bounded as that of a page is, are only counted.
     pub fn get_prefix(prefix: &str, limit: Option<u32>) -> Self {
         Self::Get(GetOp {
             selector: Selector::Prefix(prefix.to_owned()),

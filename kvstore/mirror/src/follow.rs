@@ -25,7 +25,6 @@ use service::time::now_ms;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// While the copy cannot be written, such as on a full disk: hurry does not make room.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
-const PAGE_ROWS: u32 = 10_000;
 /// A page of a large store takes longer than most reads.
 const PAGE_DEADLINE: Duration = Duration::from_secs(20);
 /// How often it is asked which cluster this is, and how long an answer holds. A node that asks one that hangs takes its
@@ -240,7 +239,6 @@ impl Follower {
     async fn read_all(&self, least: u64) -> anyhow::Result<u64> {
         // What the store has applied, not what it acknowledged: it may be this mirror that it waits for.
         let range = RangeRequest {
-            limit: Some(PAGE_ROWS),
             read: ReadOptions {
                 consistency: Consistency::AtLeast(least),
                 revision: None,

@@ -15,7 +15,8 @@ use crate::copy::{Maps, View};
 use crate::row::{Change, Row};
 use crate::shape::{self, TABLES};
 
-const PAGE_ROWS: u32 = 5000;
+/// Of the copy.
+const PAGE_ROWS: usize = 5000;
 /// Differences that are told; all are counted.
 const TOLD_MAX: usize = 100;
 /// Longer parts of keys are hashes of secrets, most likely.
@@ -61,7 +62,6 @@ pub(crate) async fn compare(client: &KvClient, view: View) -> anyhow::Result<Ver
     let revision = view.head().revision;
     anyhow::ensure!(revision > 0, "nothing was copied yet");
     let range = RangeRequest {
-        limit: Some(PAGE_ROWS),
         read: ReadOptions {
             consistency: Consistency::AtLeast(revision),
             revision: Some(revision),
@@ -149,7 +149,7 @@ impl Ours {
 
     fn peek(&mut self) -> anyhow::Result<Option<&Row>> {
         if self.page.is_empty() {
-            self.page = self.view.after(self.after.as_deref(), PAGE_ROWS as usize)?.into();
+            self.page = self.view.after(self.after.as_deref(), PAGE_ROWS)?.into();
             if let Some(last) = self.page.back() {
                 self.after = Some(last.key.clone());
             }

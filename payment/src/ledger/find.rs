@@ -20,8 +20,8 @@ const ROWS_MAX: u32 = 1000;
 const READS_AT_ONCE: usize = 16;
 
 /// How many entries are looked through at a time for an order whose merchant is not told, and how often.
-const LOOK_ROWS: u32 = 5000;
-const LOOKS_MAX: usize = 10;
+const LOOK_ROWS: u32 = 2000;
+const LOOKS_MAX: usize = 25;
 
 /// Which page, and of what: as the caller was told, or the first.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::config::{Config, PaymentConfig};
+use service::config::{Config, PaymentConfig, RANGE_ROWS_MIN};
 
 use crate::harness::{Answer, Client, Cluster, DEADLINE, wait_for};
 use crate::trap::Trap;
@@ -40,7 +40,9 @@ impl System {
         instances: usize,
         adjust: impl FnOnce(&mut PaymentConfig),
     ) -> Self {
-        let cluster = Cluster::start(nodes).await;
+        // A page larger than any store must give is refused.
+        let cluster =
+            Cluster::start_with(nodes, |config| config.limits.range_rows_max = RANGE_ROWS_MIN).await;
         let mut config = cluster.config();
         adjust(&mut config.payment);
         let mut system = Self {

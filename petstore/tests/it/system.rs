@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use petstore::Points;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::config::{Config, ShopAuth, ShopConfig};
+use service::config::{Config, RANGE_ROWS_MIN, ShopAuth, ShopConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
@@ -99,7 +99,9 @@ impl System {
     }
 
     pub(crate) async fn start_with(nodes: usize, shops: usize, adjust: impl FnOnce(&mut ShopConfig)) -> Self {
-        let cluster = Cluster::start(nodes).await;
+        // A page larger than any store must give is refused.
+        let cluster =
+            Cluster::start_with(nodes, |config| config.limits.range_rows_max = RANGE_ROWS_MIN).await;
         let mut config = cluster.config();
         config.shop.checkout = super::CHECKOUT;
         config.shop.registration_ms = 1000;

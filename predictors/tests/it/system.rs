@@ -9,7 +9,7 @@ use axum::routing::post;
 use predictors::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::config::{Config, PredictorConfig};
+use service::config::{Config, PredictorConfig, RANGE_ROWS_MIN};
 use service::serve::{self, Limits};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
@@ -67,7 +67,9 @@ impl System {
     }
 
     pub(crate) async fn start_with(plan: Plan, adjust: impl FnOnce(&mut Config)) -> Self {
-        let cluster = Cluster::start(plan.nodes).await;
+        // A page larger than any store must give is refused.
+        let cluster =
+            Cluster::start_with(plan.nodes, |config| config.limits.range_rows_max = RANGE_ROWS_MIN).await;
         let mut config = cluster.config();
         config.consensus.sweep_every_ms = 100;
         let mut listeners = Vec::new();

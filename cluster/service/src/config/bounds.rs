@@ -10,20 +10,28 @@ use super::place::Step;
 /// it; that this fits is made sure of where the store is compiled.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 
+/// The least that `limits.range_rows_max` may be. Nobody asks for more rows in one page, since a store that gives fewer
+/// refuses that.
+pub const RANGE_ROWS_MIN: usize = 2000;
+
 const REQUEST: u64 = REQUEST_BYTES_MAX as u64;
+const ROWS: u64 = RANGE_ROWS_MIN as u64;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY_S: u64 = 86_400;
 
 macro_rules! bounds {
-    ($config:ident $faults:ident $section:ident: $($key:ident $min:literal $($min_unit:ident)?, $max:literal $($max_unit:ident)?;)*) => {
+    ($config:ident $faults:ident $section:ident: $(
+        $key:ident $min:literal $($min_unit:ident)?, $max:literal $($max_unit:ident)? $(: $why:literal)?;
+    )*) => {
         $(
             let bound = Bound {
                 section: stringify!($section),
                 key: stringify!($key),
                 min: $min $(* $min_unit)?,
                 max: $max $(* $max_unit)?,
+                why: concat!("" $(, ": ", $why)?),
             };
             bound.check(u64::try_from($config.$section.$key).unwrap_or(u64::MAX), $faults);
         )*
@@ -35,6 +43,8 @@ struct Bound {
     key: &'static str,
     min: u64,
     max: u64,
+    /// Where it is not plain.
+    why: &'static str,
 }
 
 impl Bound {
@@ -44,9 +54,10 @@ impl Bound {
             key,
             min,
             max,
+            why,
         } = self;
         if !(*min..=*max).contains(&value) {
-            let what = format!("{section}.{key} = {value} must be between {min} and {max}");
+            let what = format!("{section}.{key} = {value} must be between {min} and {max}{why}");
             faults.add(&[Step::Key(section), Step::Key(key)], what);
         }
     }
@@ -82,7 +93,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         request_bytes_max 4 KIB, 1 REQUEST;
         txn_ops_max 1, 10_000;
         delete_keys_max 1, 10_000_000;
-        range_rows_max 1, 100_000;
+        range_rows_max 1 ROWS, 100_000: "with less, the store would refuse pages that the services ask for";
         range_bytes_max 4 KIB, 256 MIB;
         watchers_max 1, 100_000;
         watch_buffer_bytes_max 4 KIB, 1 GIB;

@@ -271,6 +271,9 @@ fn numbers_have_bounds_and_relations() {
     cluster.toml:1: store.election_min_ms = 200 must be more than twice store.heartbeat_ms = 150, or one lost heartbeat begins an election
     cluster.toml:3: store.election_max_ms = 199 must not be less than store.election_min_ms = 200
     ");
+    assert_snapshot!(refused("[limits]\nrange_rows_max = 1999\n"), @"cluster.toml:2: limits.range_rows_max = 1999 must be between 2000 and 100000: with less, the store would refuse pages that the services ask for");
+    let least = format!("[limits]\nrange_rows_max = {}\n", config::RANGE_ROWS_MIN);
+    assert!(config::parse(&least, "cluster.toml").is_ok(), "{least}");
     assert_snapshot!(refused("[limits]\nleases_max = 15\n"), @"cluster.toml:2: limits.leases_max = 15 must be between 16 and 10000000");
     // What no frame between nodes takes.
     assert_snapshot!(refused("[limits]\nvalue_bytes_max = 33554432\nrequest_bytes_max = 33554432\n"), @r"

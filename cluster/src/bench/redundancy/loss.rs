@@ -181,7 +181,6 @@ async fn left_without(scratch: &Scratch, setup: &Setup, gone: &str) -> anyhow::R
             consistency,
             revision: None,
         },
-        limit: Some(10_000),
         ..RangeRequest::prefix("loss/")
     };
     let mut walk = scratch.client_of(nodes)?.pages(range);

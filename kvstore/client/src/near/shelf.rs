@@ -15,7 +15,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 use tokio::time::Duration;
 
-const PAGE_ROWS: u32 = 5000;
 const RELOAD_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A linearizable read waits until the watch has seen the newest revision, whatever that one changed.
@@ -138,10 +137,7 @@ impl Shelf {
 
     /// Reads everything at one revision and puts it in place of what was there.
     pub(super) async fn load(&self, client: &KvClient) -> Result<()> {
-        let mut walk = client.pages(RangeRequest {
-            limit: Some(PAGE_ROWS),
-            ..RangeRequest::prefix(&self.prefix)
-        });
+        let mut walk = client.pages(RangeRequest::prefix(&self.prefix));
         let mut entries = Entries::new();
         let mut bytes = 0;
         let mut revision = 0;

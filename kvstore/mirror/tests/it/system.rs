@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use kvstore_client::KvClient;
 use serde_json::Value;
-use service::config::{Config, MirrorConfig, MirrorEngine, MirrorMode, OnLoss};
+use service::config::{Config, MirrorConfig, MirrorEngine, MirrorMode, OnLoss, RANGE_ROWS_MIN};
 use service::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,7 +32,8 @@ pub(crate) struct Mirror {
 
 impl System {
     pub(crate) async fn start(engine: MirrorEngine, mode: MirrorMode) -> Self {
-        let cluster = Cluster::start(1).await;
+        // A page larger than any store must give is refused.
+        let cluster = Cluster::start_with(1, |config| config.limits.range_rows_max = RANGE_ROWS_MIN).await;
         let mut config = cluster.config();
         "petstore".clone_into(&mut config.shop.name);
         config.mirrors = vec![MirrorConfig {

@@ -58,10 +58,7 @@ impl Follower {
                 () = self.tasks.stopping() => return,
             };
             if let Err(error) = followed {
-                tracing::debug!(
-                    error = format!("{error:#}"),
-                    "the store cannot be followed at the moment"
-                );
+                self.say(&error);
             }
             let pause = if self.progress.now().trouble.is_some() {
                 TROUBLE_PAUSE
@@ -72,6 +69,23 @@ impl Follower {
                 return;
             }
         }
+    }
+
+    /// A store that cannot answer will; what it refuses, it most likely refuses until somebody has seen to it. That is
+    /// told once, not for each try.
+    fn say(&self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        if !is_refusal(error) {
+            tracing::debug!(error = text, "the store cannot be followed at the moment");
+            return;
+        }
+        if self.progress.now().refused.as_deref() != Some(&text) {
+            tracing::warn!(
+                error = text,
+                "the store refuses what it is copied by; it is tried again"
+            );
+        }
+        self.progress.update(|applied| applied.refused = Some(text));
     }
 
     async fn follow(&self) -> anyhow::Result<()> {
@@ -189,6 +203,9 @@ impl Follower {
             Err(Error::Compacted { .. }) => return End::Gone,
             Err(error) => return End::Failed(error.into()),
         };
+        if self.progress.now().refused.is_some() {
+            self.progress.update(|applied| applied.refused = None);
+        }
         loop {
             let batch = match stream.next_batch().await {
                 Ok(batch) => Batch::from(batch),
@@ -314,6 +331,14 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether the store has answered, and said no.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Error>(),
+        Some(Error::Problem(_) | Error::Unauthorized(_) | Error::Forbidden(_))
+    )
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(crate) struct Applied {
     pub(crate) cluster: Option<String>,
     /// Why nothing more can be written, while that is so.
     pub(crate) trouble: Option<String>,
+    /// Why the store does not let itself be copied, while that is so.
+    pub(crate) refused: Option<String>,
     pub(crate) keys: u64,
     pub(crate) bytes: u64,
     pub(crate) transactions: u64,

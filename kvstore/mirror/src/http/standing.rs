@@ -39,7 +39,7 @@ pub(super) struct Status {
     /// What the store says of this mirror.
     in_the_store: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    trouble: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuilding_keys: Option<u64>,
     transactions: u64,
@@ -65,8 +65,7 @@ pub(super) async fn status(State(app): State<Shared>) -> Json<Status> {
         lag_ms: millis(app.progress.lag()),
         state,
         in_the_store: word,
-        // What the trouble is stands in the log; paths and errors of the system are no business of others.
-        trouble: applied.trouble.map(|_| "the copy cannot be written".to_owned()),
+        trouble: trouble(&applied),
         rebuilding_keys: applied.rebuilding,
         transactions: applied.transactions,
         changes: applied.keys,
@@ -85,10 +84,19 @@ fn lag(node: Option<u64>, seen: u64, applied: &Applied) -> (Option<u64>, u64) {
     }
 }
 
+/// Why nothing is copied. More of it stands in the log; paths and errors of the system are no business of others.
+fn trouble(applied: &Applied) -> Option<&'static str> {
+    match (&applied.trouble, &applied.refused) {
+        (Some(_), _) => Some("the copy cannot be written"),
+        (None, Some(_)) => Some("the store refuses to be copied"),
+        (None, None) => None,
+    }
+}
+
 /// Well is only who is called so by the store that it is a copy of.
 fn state(applied: &Applied, word: Option<&str>) -> &'static str {
     let follows = applied.cluster.is_some() && applied.rebuilding.is_none();
-    if applied.trouble.is_some() || word == Some("degraded") {
+    if trouble(applied).is_some() || word == Some("degraded") {
         "degraded"
     } else if follows && word == Some("ok") {
         "ok"
@@ -249,10 +257,18 @@ mod tests {
             ..follows.clone()
         };
         assert_eq!(state(&rebuilding, Some("ok")), "catching_up");
-        let trouble = Applied {
-            trouble: Some("no room".to_owned()),
+        let refused = Applied {
+            refused: Some("no right to read".to_owned()),
             ..follows
         };
-        assert_eq!(state(&trouble, Some("ok")), "degraded");
+        let both = Applied {
+            trouble: Some("no room".to_owned()),
+            ..refused.clone()
+        };
+        for applied in [&refused, &both] {
+            assert_eq!(state(applied, Some("ok")), "degraded");
+        }
+        assert_eq!(trouble(&refused), Some("the store refuses to be copied"));
+        assert_eq!(trouble(&both), Some("the copy cannot be written"));
     }
 }

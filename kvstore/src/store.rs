@@ -2,6 +2,7 @@
 //! how things stand. The only caller of Raft; it must not know HTTP.
 
 mod backup;
+mod fair_room;
 #[cfg(test)]
 mod full_leader;
 mod gauges;

@@ -44,6 +44,7 @@ pub(super) fn once(api: &Api, parts: &Parts, body: &[u8]) -> Result<Option<Once>
         key: key.to_owned(),
         fingerprint: fingerprint(api.store.fingerprint_key(), parts, body),
         ttl_ms: ttl_s(&parts.headers)? * 1000,
+        // Whoever holds much of it is given less when the command leaves this node.
         room_bytes: api.limits.answers_bytes_max as u64,
     }))
 }

@@ -297,7 +297,8 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         ),
         Refusal::AnswersFull => Problem::new(
             problem::OVERLOADED,
-            "No further answer can be kept for an Idempotency-Key until older ones have ended; nothing was written.",
+            "No further answer can be kept for a key of this token until older ones have ended; nothing was written. \
+             A shorter `Idempotency-Ttl` has them end sooner.",
         ),
         Refusal::AnswerTooLarge => Problem::new(
             problem::INVALID_REQUEST,

@@ -3,11 +3,30 @@
 use bytes::Bytes;
 
 use super::host::{Content, Item};
-use super::small::opened;
+use super::shares::Shares;
+use super::small::{self, opened};
 use super::state::State;
-use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
+use crate::command::{Access, Action, Actor, Command, Expect, Once, Proposal, Rule, encode_commands};
 use crate::raft::entry::log_id;
 use crate::storage::machine_db::ANSWERS;
+
+/// Begins with two tokens, whose numbers are 1 and 2.
+fn seed() -> Item {
+    let root = Rule {
+        prefix: Bytes::new(),
+        access: Access::Root,
+    };
+    let tokens = ["one", "two"].map(|name| (name.to_owned(), [0_u8; 32], vec![root.clone()]));
+    let seed = Action::Seed {
+        cluster_id: "a cluster".to_owned(),
+        tokens: tokens.into(),
+    };
+    small::entry(0, 1_000_000, [seed])
+}
+
+pub(super) fn entries() -> impl Iterator<Item = Item> {
+    std::iter::once(seed()).chain((1..=120).map(entry))
+}
 
 fn entry(index: u64) -> Item {
     // Time leaps so that kept answers end all the while; keys and idempotency keys come back.
@@ -18,8 +37,14 @@ fn entry(index: u64) -> Item {
         lease: 0,
         expect: Expect::Any,
     };
+    // Each idempotency key is always used by the same owner.
+    let number = index % 11;
+    let actor = match number % 3 {
+        0 => Actor::System,
+        token => Actor::Token(token),
+    };
     let once = Once {
-        key: format!("once/{}", index % 11),
+        key: format!("once/{number}"),
         fingerprint: [0; 16],
         ttl_ms: 300 + (index % 5) * 1500,
         room_bytes: 2_000,
@@ -31,7 +56,7 @@ fn entry(index: u64) -> Item {
     };
     let commands = [
         Command {
-            actor: Actor::System,
+            actor,
             action: put,
             once: Some(once),
         },
@@ -59,13 +84,16 @@ fn applied_in(batch: usize, older: bool) -> (State, Vec<Vec<crate::command::Repl
     let folder = tempfile::tempdir().expect("a folder");
     let machine = opened(folder.path());
     let mut replies = Vec::new();
-    let mut items = (1..=120).map(entry).peekable();
+    let mut items = entries().peekable();
     while items.peek().is_some() {
         replies.extend(
             machine
                 .apply(items.by_ref().take(batch).collect())
                 .expect("it applies"),
         );
+        let shares = machine.shares();
+        assert_eq!(shares.total(), machine.state().answers_bytes);
+        assert_eq!(shares, machine.generation().db().shares());
         if older {
             machine.generation().db().make_older();
         }
@@ -81,6 +109,7 @@ fn applied_in(batch: usize, older: bool) -> (State, Vec<Vec<crate::command::Repl
         machine.apply(vec![item]).expect("it applies");
     }
     assert_eq!(machine.state().answers_bytes, 0);
+    assert_eq!(machine.shares(), Shares::default());
     let answers = machine.generation().db().rows(ANSWERS);
     assert!(answers.iter().all(|(at, _)| at.starts_with(b"r")), "{answers:?}");
     (state, replies)

@@ -12,6 +12,7 @@ use service::planted::{Bug, is_planted};
 use super::agreement::Met;
 use super::base::Base;
 use super::overlay::{self, Changes, Visit};
+use super::shares::Shares;
 use super::state::{
     Event, Head, Kept, KeptId, Lease, MinuteMark, Mirror, Mirrors, State, Superseded, Token, Tokens,
 };
@@ -47,6 +48,8 @@ pub struct Effects {
     pub mirrors: BTreeMap<String, Option<Arc<Mirror>>>,
     /// Places at which members compare; not part of the state.
     pub met: Vec<Met>,
+    /// What becomes of the bytes of kept answers, by their owners; not part of the state either.
+    pub shares: Shares,
 }
 
 pub struct Draft<'a, B> {
@@ -221,17 +224,24 @@ impl<'a, B: Base> Draft<'a, B> {
     /// Keeps an answer in the place of the one that has ended.
     pub fn keep(&mut self, id: KeptId, kept: Kept, ended: Option<&Kept>) {
         if let Some(ended) = ended {
-            self.state.answers_bytes -= ended.bytes(&id);
+            self.count_out(&id.owner, ended.bytes(&id));
             self.effects
                 .kept_expiry
                 .insert((ended.expires_ms, id.clone()), None);
         }
         let bytes = kept.bytes(&id);
         self.state.answers_bytes += bytes;
+        self.effects.shares.grow(&id.owner, bytes);
         self.effects
             .kept_expiry
             .insert((kept.expires_ms, id.clone()), Some(bytes));
         self.effects.kept.insert(id, Some(kept));
+    }
+
+    /// An answer that has ended takes no more room.
+    fn count_out(&mut self, owner: &str, bytes: u64) {
+        self.state.answers_bytes -= bytes;
+        self.effects.shares.shrink(owner, bytes);
     }
 
     /// Drops answers whose time is over, starting where the last sweep ended.
@@ -247,7 +257,7 @@ impl<'a, B: Base> Draft<'a, B> {
             ended.last().map_or(to_ms, |((ms, _), _)| *ms)
         };
         for ((expires_ms, id), bytes) in ended {
-            self.state.answers_bytes -= bytes;
+            self.count_out(&id.owner, bytes);
             self.effects.kept.insert(id.clone(), None);
             self.effects.kept_expiry.insert((expires_ms, id), None);
         }

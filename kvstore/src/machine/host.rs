@@ -3,8 +3,7 @@
 //! Order of an apply: decide (pure), write one batch, publish tokens, events and lease clocks, then
 //! the progress that readers wait for. Whoever sees a revision published can read all of it.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,15 +15,15 @@ use super::agreement::Agreement;
 use super::apply::apply;
 use super::commands::Commands;
 use super::draft::Draft;
-use super::gaps::Gaps;
+use super::generation::Generation;
 use super::hub::Hub;
 use super::leases::LeaseClock;
 use super::recent::RecentHeads;
+use super::shares::Shares;
 use super::state::{Mirrors, State, Tokens};
 use crate::command::Reply;
 use crate::metrics::NodeMetrics;
 use crate::storage::damage::Damage;
-use crate::storage::files;
 use crate::storage::generations::Generations;
 use crate::storage::machine_db::{MachineDb, MachineMemory};
 
@@ -37,50 +36,6 @@ pub struct Progress {
     pub compacted: u64,
 }
 
-/// One database folder. When it has been replaced, its last reader removes it.
-pub struct Generation {
-    pub(super) number: u64,
-    db: Option<MachineDb>,
-    pub(crate) gaps: Gaps,
-    folder: PathBuf,
-    doomed: AtomicBool,
-}
-
-impl Generation {
-    fn new(number: u64, db: MachineDb, folder: PathBuf) -> Self {
-        Self {
-            number,
-            gaps: db.gaps(),
-            db: Some(db),
-            folder,
-            doomed: AtomicBool::new(false),
-        }
-    }
-
-    pub(crate) fn db(&self) -> &MachineDb {
-        self.db
-            .as_ref()
-            .expect("the database is taken only when the generation is dropped")
-    }
-
-    /// What its files take on disk, those among them that are soon to go.
-    pub(crate) fn bytes(&self) -> u64 {
-        files::folder_bytes(&self.folder)
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        // Closed before its files go.
-        drop(self.db.take());
-        if *self.doomed.get_mut()
-            && let Err(error) = files::remove_folder(&self.folder)
-        {
-            tracing::warn!(%error, "a replaced database folder stays behind until the next start");
-        }
-    }
-}
-
 pub struct Machine {
     pub(super) generations: Generations,
     current: ArcSwap<Generation>,
@@ -89,6 +44,7 @@ pub struct Machine {
     applying: Mutex<Applying>,
     /// The state as it was after the last apply; read without waiting for the one under way.
     published: ArcSwap<State>,
+    shares: Mutex<Shares>,
     tokens: ArcSwap<Tokens>,
     mirrors: watch::Sender<Arc<Mirrors>>,
     progress: watch::Sender<Progress>,
@@ -106,7 +62,9 @@ pub struct Machine {
     pub(crate) damage: Arc<Damage>,
 }
 
+const APPLYING_POISON: &str = "applying does not panic, or the process ends";
 const BEGUN_POISON: &str = "no holder of who began last panics";
+const SHARES_POISON: &str = "no holder of the shares panics";
 
 /// What only the writer touches.
 struct Applying {
@@ -189,6 +147,7 @@ impl Machine {
         leases.reset(db.leases());
         let tokens = ArcSwap::from_pointee(db.tokens());
         let mirrors = watch::Sender::new(Arc::new(db.mirrors()));
+        let shares = Mutex::new(db.shares());
         let progress = Progress {
             applied_end: super::adapter::applied_end(&db),
             revision: state.revision,
@@ -205,6 +164,7 @@ impl Machine {
             progress: watch::Sender::new(progress),
             hub: Hub::new(state.revision, settings.ring_bytes),
             published: ArcSwap::from_pointee(state.clone()),
+            shares,
             applying: Mutex::new(Applying {
                 state,
                 recent: RecentHeads::new(settings.heads_bytes),
@@ -250,6 +210,16 @@ impl Machine {
         self.tokens.load_full()
     }
 
+    /// What the answers that are kept for this owner take, as far as this node has applied.
+    pub fn share_of(&self, owner: &str) -> u64 {
+        self.shares.lock().expect(SHARES_POISON).of(owner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares.lock().expect(SHARES_POISON).clone()
+    }
+
     pub fn mirrors(&self) -> Arc<Mirrors> {
         Arc::clone(&self.mirrors.borrow())
     }
@@ -286,10 +256,7 @@ impl Machine {
     pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
         let started = Instant::now();
         let generation = self.generation();
-        let mut applying = self
-            .applying
-            .lock()
-            .expect("applying does not panic, or the process ends");
+        let mut applying = self.applying.lock().expect(APPLYING_POISON);
         let tokens = self.tokens.load_full();
         let Applying { state, recent } = &mut *applying;
         let base = recent.over(generation.db());
@@ -331,6 +298,7 @@ impl Machine {
         generation
             .db()
             .write(&effects, &new_state, &last_id, membership.as_deref())?;
+        self.shares.lock().expect(SHARES_POISON).learn(&effects.shares);
         if !Arc::ptr_eq(&tokens, &new_tokens) {
             self.tokens.store(new_tokens);
         }
@@ -368,10 +336,7 @@ impl Machine {
 
     /// Replaces the whole state by the verified files in `received`.
     pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
-        let mut applying = self
-            .applying
-            .lock()
-            .expect("applying does not panic, or the process ends");
+        let mut applying = self.applying.lock().expect(APPLYING_POISON);
         let old = self.generation();
         let number = old.number + 1;
         let folder = self.generations.adopt(received, number)?;
@@ -384,12 +349,13 @@ impl Machine {
         let applied_end = super::adapter::applied_end(&db);
         self.tokens.store(Arc::new(db.tokens()));
         self.mirrors.send_replace(Arc::new(db.mirrors()));
+        *self.shares.lock().expect(SHARES_POISON) = db.shares();
         self.leases.reset(db.leases());
         self.agreement.forget();
         let concerned = self.hub.reset(new_state.revision);
         let generation = Generation::new(number, db, folder);
         self.current.store(Arc::new(generation));
-        old.doomed.store(true, Ordering::Release);
+        old.doom();
         self.published.store(Arc::new(new_state.clone()));
         self.note_begun(None);
         self.publish_progress(applied_end, &new_state);

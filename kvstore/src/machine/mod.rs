@@ -3,7 +3,7 @@
 //! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `commands` (of an entry), `adapter` (openraft's
 //! side), `snapshot`, `hub`, `interest` and `watcher` (watches), `leases` (the leader's clock), `agreement` (with the
-//! other members) and `gaps` (what a lost cluster may have written).
+//! other members), `shares` (of the room for kept answers) and `gaps` (what a lost cluster may have written).
 
 pub mod access;
 pub mod adapter;
@@ -13,6 +13,7 @@ pub mod base;
 pub mod commands;
 pub mod draft;
 pub mod gaps;
+pub mod generation;
 pub mod host;
 pub mod hub;
 pub mod interest;
@@ -20,6 +21,7 @@ pub mod leases;
 mod mirrors;
 pub mod overlay;
 mod recent;
+pub mod shares;
 pub mod snapshot;
 pub mod state;
 pub mod txn;

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::base::Base as _;
-use super::host::{Generation, Machine};
+use super::generation::Generation;
+use super::host::Machine;
 use super::hub::Change;
 use super::interest::{Interest, Selector};
 use super::state::{Event, Kept, KeptId, Lease};

@@ -1,4 +1,4 @@
-//! Kept answers as mirrors need them: which of them tells of a revision, and all of them.
+//! Kept answers as mirrors need them: which of them tells of a revision, and all of them; and what they take.
 //! Invariant: what is found for a revision was kept by the very command that made it.
 
 use rocksdb::WriteBatch;
@@ -6,6 +6,7 @@ use rocksdb::WriteBatch;
 use super::keys;
 use super::machine_db::{ANSWERS, MachineDb, decode, without_wal};
 use crate::machine::base::Base as _;
+use crate::machine::shares::Shares;
 use crate::machine::state::{Kept, KeptId};
 
 impl MachineDb {
@@ -48,6 +49,31 @@ impl MachineDb {
         }
         self.intact(cursor.status());
         found
+    }
+
+    /// What all kept answers take, by their owners; without a look at the answers, which may be large.
+    pub(crate) fn shares(&self) -> Shares {
+        let mut shares = Shares::default();
+        let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
+        cursor.seek(keys::kept_expiry(0, "", ""));
+        while let Some((row, counted)) = cursor.item() {
+            let Some((_expires_ms, id)) = keys::parse_kept_expiry(row) else {
+                break;
+            };
+            shares.grow(&id.owner, self.counted(&id, counted));
+            cursor.next();
+        }
+        self.intact(cursor.status());
+        shares
+    }
+
+    /// What an answer takes, as the row says that tells when it ends. A node of before did not say, and the answer
+    /// itself has to be looked at.
+    pub(super) fn counted(&self, id: &KeptId, said: &[u8]) -> u64 {
+        match said {
+            [] => self.kept(id).map_or(0, |kept| kept.bytes(id)),
+            said => decode(said),
+        }
     }
 
     /// Which answer told of a revision is asked by watches only, and none reaches behind the floor.

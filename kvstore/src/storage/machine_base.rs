@@ -145,11 +145,7 @@ impl Base for MachineDb {
             if found.len() == limit {
                 break;
             }
-            // A node of before did not say, and the answer itself has to be looked at.
-            let bytes = match counted {
-                [] => self.kept(&id).map_or(0, |kept| kept.bytes(&id)),
-                counted => decode(counted),
-            };
+            let bytes = self.counted(&id, counted);
             found.push(((expires_ms, id), bytes));
             cursor.next();
         }

@@ -14,9 +14,10 @@ use service::time::Since;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::WriteError;
+use super::fair_room::FairRoom;
 use super::permit::Permit;
 use super::sending::{Sending, settled};
-use super::weight::{BATCH_BYTES_MAX, BATCH_READING_MAX, reads, weigh};
+use super::weight::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_READING_MAX, reads, weigh};
 use crate::command::{Command, Reply, encode_commands};
 use crate::raft::desk::Desk;
 
@@ -24,7 +25,6 @@ use crate::raft::desk::Desk;
 pub(super) const IN_FLIGHT: usize = 4;
 /// Times the batcher lets others run, and looks into the queue again, before it sends a batch off.
 const YIELDS: usize = 4;
-const BATCH_COMMANDS_MAX: usize = 1024;
 
 pub(super) struct Waiting {
     pub(super) command: Command,
@@ -37,6 +37,7 @@ pub(super) struct Proposals {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
+    room: Arc<FairRoom>,
     alone: Sending,
 }
 
@@ -45,6 +46,7 @@ struct Batcher {
     tasks: Tasks,
     queue: mpsc::Receiver<Waiting>,
     bytes: Arc<AtomicUsize>,
+    room: Arc<FairRoom>,
     age_max: Duration,
 }
 
@@ -52,6 +54,7 @@ impl Proposals {
     pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks, limits: &LimitsConfig) -> Self {
         let (sender, queue) = mpsc::channel(limits.proposals_max);
         let bytes = Arc::new(AtomicUsize::new(0));
+        let room = Arc::new(FairRoom::new(Arc::clone(&desk.machine)));
         let age_max = Duration::from_millis(limits.proposal_age_ms_max);
         let alone = Sending {
             desk: Arc::clone(&desk),
@@ -64,6 +67,7 @@ impl Proposals {
             tasks: tasks.clone(),
             queue,
             bytes: Arc::clone(&bytes),
+            room: Arc::clone(&room),
             age_max,
         };
         tasks.spawn("proposals", batcher.run());
@@ -71,13 +75,15 @@ impl Proposals {
             queue: sender,
             bytes,
             bytes_max: limits.proposals_bytes_max,
+            room,
             alone,
         }
     }
 
     /// One command that waits for no mirror, and that none can block.
-    pub(super) async fn propose_unheld(&self, command: Command) -> Result<Reply, WriteError> {
+    pub(super) async fn propose_unheld(&self, mut command: Command) -> Result<Reply, WriteError> {
         weigh(&command)?;
+        let _given = self.room.give(&mut command);
         let repeatable = self.alone.is_repeatable(&command);
         let encoded = encode_commands(&[command]).into();
         let mut permit = Permit::none();
@@ -127,7 +133,7 @@ impl Batcher {
             let Some(first) = first else {
                 return self.refuse_the_rest();
             };
-            let batch = self.gather(first).await;
+            let mut batch = self.gather(first).await;
             if !batch.is_empty() {
                 self.desk.metrics.commands.inc_by(batch.len() as u64);
                 #[expect(
@@ -141,7 +147,10 @@ impl Batcher {
                     bytes: Arc::clone(&self.bytes),
                     held: true,
                 };
-                self.tasks.spawn("proposal", sending.run(batch, permit));
+                // Not before they leave: by now more is known of what earlier ones were answered.
+                let commands = batch.iter_mut().map(|waiting| &mut waiting.command);
+                let given = commands.filter_map(|command| self.room.give(command)).collect();
+                self.tasks.spawn("proposal", sending.run(batch, permit, given));
             }
         }
     }

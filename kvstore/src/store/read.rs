@@ -7,7 +7,8 @@ use service::planted::{Bug, is_planted};
 
 use super::{LEADER_WAIT, Store};
 use crate::command::Record;
-use crate::machine::host::{Generation, Machine, Progress};
+use crate::machine::generation::Generation;
+use crate::machine::host::{Machine, Progress};
 
 /// How long a node waits to have applied what a read must see.
 const CATCH_UP: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use service::time::Since;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::WriteError;
+use super::fair_room::Given;
 use super::permit::Permit;
 use super::propose::Waiting;
 use super::tries::Tries;
@@ -39,7 +40,8 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit) {
+    /// `given` is what its commands were given of the room for kept answers, and is done with once they are answered.
+    pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit, given: Vec<Given>) {
         let since = batch.front().map_or_else(Since::now, |oldest| oldest.since);
         let (commands, askers): (Vec<Command>, Vec<_>) = batch
             .into_iter()
@@ -51,6 +53,7 @@ impl Sending {
         let encoded = encode_commands(&commands).into();
         let answer = self.send(encoded, (repeatable, since), &mut permit).await;
         drop(permit);
+        drop(given);
         let mut replies = match answer {
             Ok((Proposed { replies, mirrors }, again)) if replies.len() == count => {
                 let replies = replies.into_iter().map(|reply| Reply { mirrors, ..reply });

@@ -13,11 +13,14 @@ const READING_ANSWER_BYTES_MAX: usize = 4 << 20;
 pub(super) const BATCH_READING_MAX: usize = 6;
 /// All other answers of a batch are less together.
 const OTHER_ANSWERS_BYTES_MAX: usize = 4 << 20;
+/// One of them: a key at most, or a few numbers for each part of a transaction.
+const OTHER_ANSWER_BYTES_MAX: usize = OTHER_ANSWERS_BYTES_MAX / BATCH_COMMANDS_MAX;
 
 const _: () =
     assert!(BATCH_READING_MAX * READING_ANSWER_BYTES_MAX + OTHER_ANSWERS_BYTES_MAX <= FRAME_BYTES_MAX);
 
-/// A batch that weighs so much takes in no further command.
+/// A batch of so many commands, or one that weighs so much, takes in no further one.
+pub(super) const BATCH_COMMANDS_MAX: usize = 1024;
 pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The largest request weighs less: with its key, and with what parts of a transaction weigh beyond their JSON.
 const WEIGHT_MAX: usize = REQUEST_BYTES_MAX + (1 << 20);
@@ -51,6 +54,16 @@ pub(super) fn reads(command: &Command) -> bool {
             .any(|op| matches!(op, Op::Get { .. } | Op::GetPrefix { .. })),
         _ => false,
     }
+}
+
+/// Roughly the most that its answer may take.
+pub(super) fn answer_bytes_max(command: &Command) -> u64 {
+    let bytes_max = if reads(command) {
+        READING_ANSWER_BYTES_MAX
+    } else {
+        OTHER_ANSWER_BYTES_MAX
+    };
+    bytes_max as u64
 }
 
 #[cfg(test)]

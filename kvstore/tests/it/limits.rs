@@ -1,5 +1,6 @@
 //! Limits of `cluster.toml` that are not those of one kind of request.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use service::config::REQUEST_BYTES_MAX;
@@ -160,6 +161,43 @@ async fn answers_are_kept_as_long_as_there_is_room_for_them() {
     let again = put(&format!("{:0>200}", 0)).await.expect(200);
     assert_eq!(again.header("idempotent-replayed"), "true");
     client.put("k", "v").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_cannot_take_all_the_room_for_answers() {
+    const BYTES_MAX: usize = 64 << 10;
+    let cluster = Cluster::start_with(1, |config| config.limits.answers_bytes_max = BYTES_MAX).await;
+    let root = cluster.client(0);
+    root.put("large", "v".repeat(1000)).await;
+    let greedy = &root.token("greedy", &[("", "read")]).await;
+    let modest = root.token("modest", &[("", "write")]).await;
+    let get = json!({"then": [{"get": {"key": root.key("large")}}]});
+    let read = |n: usize| {
+        let request = greedy.request(Method::POST, "/v1/txn").json(&get);
+        let request = request.header("idempotency-ttl", "86400");
+        let request = request.header("idempotency-key", n.to_string());
+        async move { greedy.send(request).await }
+    };
+    let answers = join_all((0..80).map(read)).await;
+    let kept: Vec<usize> = (0..80).filter(|n| answers[*n].status == 200).collect();
+    // Three quarters of the room hold so many, and the whole would hold more.
+    assert!((35..50).contains(&kept.len()), "{} answers were kept", kept.len());
+    for n in (0..80).filter(|n| !kept.contains(n)) {
+        read(n).await.refused(503, "overloaded");
+    }
+    for (client, key) in [(&root, "of-root"), (&modest, "of-modest")] {
+        let put = async || {
+            let request = client.request(Method::PUT, &client.path(key)).body("v");
+            client.send(request.header("idempotency-key", key)).await
+        };
+        put().await.expect(200);
+        let again = put().await.expect(200);
+        assert_eq!(again.header("idempotent-replayed"), "true");
+    }
+    // What it was told already it is told again.
+    let again = read(kept[0]).await.expect(200);
+    assert_eq!(again.header("idempotent-replayed"), "true");
     cluster.stop().await;
 }
 

@@ -126,7 +126,7 @@ pub struct LimitsConfig {
     pub request_ms_max: u64,
     pub connections_max: usize,
     pub connections_per_address_max: usize,
-    /// What the remembered answers to idempotency keys may take.
+    /// What the remembered answers to idempotency keys may take; the last quarter is for tokens that have few.
     pub answers_bytes_max: usize,
     /// All of them are in the memory of every node.
     pub leases_max: usize,

@@ -1,6 +1,6 @@
 //! Takes connections and speaks HTTP/1.1 on them until told to stop.
-//! Invariant: connections are bounded in all and for each address, a head must arrive in time and in bounds,
-//! and stopping lets every request that has begun end, up to the deadline.
+//! Invariant: connections are bounded in all and for each address, a head must arrive in time and in bounds, an answer
+//! must be taken, and stopping lets every request that has begun end, up to the deadline.
 //! It must not know what is served.
 
 use std::collections::HashMap;
@@ -26,6 +26,7 @@ use tower::Service as _;
 
 use crate::config::LimitsConfig;
 use crate::edge::Refused;
+use crate::impatient::Impatient;
 use crate::problem::{self, Problem};
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
@@ -46,6 +47,9 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     pub header_timeout: Duration,
     pub header_bytes_max: usize,
+    /// How long a write may wait for the other end to take some of it: without an end, who asks and never reads would
+    /// keep a place for ever.
+    pub write_timeout: Duration,
     pub drain_deadline: Duration,
 }
 
@@ -56,6 +60,7 @@ impl Default for Limits {
             connections_per_address_max: 10_000,
             header_timeout: Duration::from_secs(5),
             header_bytes_max: 16 * 1024,
+            write_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(5),
         }
     }
@@ -194,6 +199,7 @@ impl Server {
             limits: self.limits.clone(),
             connections: self.connections.clone(),
         };
+        let stream = Impatient::new(stream, self.limits.write_timeout);
         let tls = self.tls.clone();
         let connection = async move {
             match tls {
@@ -241,7 +247,7 @@ fn too_many_connections(app: &Router) -> Option<Vec<u8>> {
 }
 
 /// A handshake has the time that a head has.
-async fn secured(tls: &Tls, stream: TcpStream, conversation: Conversation) {
+async fn secured(tls: &Tls, stream: Impatient<TcpStream>, conversation: Conversation) {
     match tokio::time::timeout(conversation.limits.header_timeout, tls.accept(stream)).await {
         Ok(Ok(stream)) => conversation.hold(stream).await,
         Ok(Err(error)) => {

@@ -137,7 +137,7 @@ impl Tls {
     }
 
     /// Takes a connection of a client.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> anyhow::Result<impl Stream + use<>> {
+    pub(crate) async fn accept<S: Stream>(&self, stream: S) -> anyhow::Result<impl Stream + use<S>> {
         let config = self.current.load().for_clients()?;
         Ok(TlsAcceptor::from(config).accept(stream).await?)
     }

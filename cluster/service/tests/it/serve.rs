@@ -1,5 +1,6 @@
-//! Connections: bounds, bad heads, and a stop that lets begun requests end.
+//! Connections: bounds, bad heads, answers that nobody reads, and a stop that lets begun requests end.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,67 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
 use service::serve::Limits;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::harness::{DEADLINE, Server, read_to_close};
 
 const PING: &[u8] = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+/// So many `small` lets in.
+const CONNECTIONS: usize = 2;
 
 fn ping() -> Router {
     Router::new().route("/ping", get(async || "pong"))
+}
+
+/// Takes few connections, and waits for no reader for long.
+pub(crate) fn small() -> Limits {
+    Limits {
+        connections_max: CONNECTIONS,
+        write_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    }
+}
+
+/// Beside `ping`, a route whose answer is larger than all that waits between two ends.
+pub(crate) fn large() -> Router {
+    const PIECE: &[u8] = &[b'x'; 16 << 10];
+    let pieces = async || Body::from_stream(stream::repeat(Ok::<_, Infallible>(Bytes::from_static(PIECE))));
+    ping().route("/large", get(pieces))
+}
+
+/// Takes all places, each with an answer that begins and is read no further.
+pub(crate) async fn ask_and_do_not_read<S: AsyncRead + AsyncWrite + Unpin>(
+    connect: impl AsyncFn() -> S,
+) -> Vec<S> {
+    let mut deaf = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = connect().await;
+        stream
+            .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        stream.flush().await.unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        deaf.push(stream);
+    }
+    deaf
+}
+
+/// Waits until there is room for one more connection.
+async fn has_room(server: &Server) {
+    let asking = async {
+        loop {
+            let request = b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            if server.exchange(request).await.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    timeout(DEADLINE, asking).await.expect("no place was given back");
 }
 
 /// A route that tells when it has begun and ends when it is let go.
@@ -226,17 +278,15 @@ async fn a_connection_too_many_is_told_so_and_a_closed_one_makes_room() {
         "{head}"
     );
     drop(first);
-    let room = async {
-        loop {
-            let request = b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            if server.exchange(request).await.starts_with("HTTP/1.1 200") {
-                break;
-            }
-        }
-    };
-    timeout(DEADLINE, room)
-        .await
-        .expect("the place of the closed connection was not given back");
+    has_room(&server).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answer_keeps_no_place() {
+    let server = Server::start_with(large(), small()).await;
+    let deaf = ask_and_do_not_read(async || server.connect_narrow().await).await;
+    has_room(&server).await;
+    drop(deaf);
 }
 
 #[tokio::test]

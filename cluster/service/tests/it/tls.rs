@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{DEADLINE, Server};
+use crate::serve::{ask_and_do_not_read, large, small};
 
 const OPTIONAL: ClientCertificates = ClientCertificates::Optional;
 
@@ -300,4 +301,25 @@ async fn a_connection_that_says_nothing_is_closed() {
     let mut said = Vec::new();
     let closed = tokio::time::timeout(DEADLINE, silent.read_to_end(&mut said)).await;
     assert!(closed.is_ok(), "it is still open");
+}
+
+/// TLS takes in much of an answer itself, which must not pass for somebody who reads.
+#[tokio::test]
+async fn who_does_not_read_the_answer_keeps_no_place() {
+    let ours = Authority::new();
+    ours.issue("shell1", "shell1", 30);
+    let tls = ours.load("shell1");
+    tls::install(Arc::clone(&tls)).unwrap();
+    let server = Server::start_with(large(), small()).await;
+    let connect = async || {
+        let stream = server.connect_narrow().await;
+        tls.connect(stream, "127.0.0.1").await.unwrap()
+    };
+    let deaf = ask_and_do_not_read(connect).await;
+    let caller = caller(&ours, None);
+    let asking = async { while ask(&caller, &server).await.is_err() {} };
+    tokio::time::timeout(DEADLINE, asking)
+        .await
+        .expect("no place was given back");
+    drop(deaf);
 }

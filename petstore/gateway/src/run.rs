@@ -21,7 +21,7 @@ use crate::http::{self, App, Counters, Times};
 use crate::refresh;
 use crate::roster::Roster;
 
-/// So many bodies of the largest size are held at the same time, or more smaller ones.
+/// So many bodies of the largest size are held at the same time, or more smaller ones; and as many answers.
 const BODIES_HELD: usize = 64;
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -48,6 +48,8 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
     let roster = Arc::new(Roster::new());
     let metrics = Metrics::new();
     let held_max = settings.config.gateway.body_bytes_max.saturating_mul(BODIES_HELD);
+    let answer_max = usize::try_from(settings.config.gateway.answer_bytes_held);
+    let answer_max = answer_max.context("read gateway.answer_bytes_held")?;
     let app = App {
         roster: Arc::clone(&roster),
         config: settings.config.gateway.clone(),
@@ -58,6 +60,7 @@ pub async fn run(settings: Settings, listener: TcpListener, tasks: Tasks) -> any
             ..Timeouts::default()
         }),
         held: Semaphore::new(held_max),
+        answers: Arc::new(Semaphore::new(answer_max.saturating_mul(BODIES_HELD))),
         counters: Counters::new(&metrics),
         metrics,
         operator_token: token("operator")?,

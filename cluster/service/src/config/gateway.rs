@@ -18,7 +18,8 @@ pub struct GatewayConfig {
     pub request_ms_max: u64,
     /// The largest body of a request, held to be sent again.
     pub body_bytes_max: usize,
-    /// Answers up to this size are held until they are whole, so that another instance can give them instead.
+    /// Answers up to this size are held until they are whole, as long as there is room, so that another instance can
+    /// give them instead.
     pub answer_bytes_held: u64,
 }
 

@@ -21,7 +21,7 @@ use crate::bent_requests::{feed_requests, runtime};
 use crate::refresh;
 use crate::roster::Roster;
 
-fn registration() -> Registration {
+pub(super) fn registration() -> Registration {
     Registration {
         service: "petstore".to_owned(),
         name: "shop1".to_owned(),
@@ -31,12 +31,13 @@ fn registration() -> Registration {
     }
 }
 
-fn app(roster: Arc<Roster>) -> App {
+pub(super) fn app(roster: Arc<Roster>) -> App {
     let metrics = Metrics::new();
     let config = Config::default();
     App {
         roster,
         held: Semaphore::new(config.gateway.body_bytes_max),
+        answers: Arc::new(Semaphore::new(0)),
         times: Times::of(&config),
         config: config.gateway,
         pooled: service::http::client(Timeouts::default()),

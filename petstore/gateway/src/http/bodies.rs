@@ -1,7 +1,9 @@
-//! The bodies of requests, which are held to be sent again.
-//! Invariant: all of them together never take more than the room there is. Room is taken by what has arrived and not by
-//! what was announced, so that whoever announces and sends nothing keeps nobody else out.
+//! The bodies of requests, which are held to be sent again, and of answers, which are held until they are whole.
+//! Invariant: all of either together never take more than the room there is. A request takes it for what has arrived
+//! and not for what was announced, so that whoever announces and sends nothing keeps nobody else out; an answer keeps
+//! it until its reader has taken the last of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
@@ -9,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use service::body;
 use service::problem::{self, Problem, Result};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a body may take to arrive, as it takes room from others all the while.
@@ -96,6 +98,28 @@ pub(super) async fn read(
     }
 }
 
+/// Room for an answer of this size, if there is any.
+pub(super) fn room_for(all: &Arc<Semaphore>, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(bytes).ok()?;
+    Arc::clone(all).try_acquire_many_owned(bytes).ok()
+}
+
+struct Held {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// An answer that gives its room back with the last of its bytes.
+pub(super) fn hold(bytes: Bytes, room: OwnedSemaphorePermit) -> Bytes {
+    Bytes::from_owner(Held { bytes, _room: room })
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -153,5 +177,18 @@ mod tests {
             "body-timeout"
         );
         assert_eq!(all.available_permits(), 100);
+    }
+
+    #[test]
+    fn an_answer_keeps_its_room_until_the_last_of_it_is_gone() {
+        let all = Arc::new(Semaphore::new(10));
+        let answer = hold(Bytes::from_static(b"answer"), room_for(&all, 6).unwrap());
+        assert_eq!((&answer[..], all.available_permits()), (&b"answer"[..], 4));
+        assert!(room_for(&all, 5).is_none());
+        let rest = answer.slice(3..);
+        drop(answer);
+        assert_eq!(all.available_permits(), 4);
+        drop(rest);
+        assert_eq!(all.available_permits(), 10);
     }
 }

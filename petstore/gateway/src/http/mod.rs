@@ -35,6 +35,8 @@ pub(crate) struct App {
     pub(crate) unpooled: reqwest::Client,
     /// One permit for each byte of bodies that may be held.
     pub(crate) held: Semaphore,
+    /// The same for answers.
+    pub(crate) answers: Arc<Semaphore>,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
     pub(crate) operator_token: Secret,

@@ -1,6 +1,7 @@
 //! Passing a request on to an instance, and to the next one when that fails.
 //! Invariant: what might be done twice is sent a second time only if it surely was not sent before; an answer of
-//! known size is held until it is whole, so that an instance dying within it costs the caller nothing.
+//! known size is held until it is whole, as long as there is room, so that an instance dying within it costs the caller
+//! nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -241,11 +242,12 @@ async fn whole_or_stream(
     answer: reqwest::Response,
     until: Instant,
 ) -> Result<Told, Failure> {
-    let known = answer.content_length();
-    let held = known.is_some_and(|bytes| bytes <= app.config.answer_bytes_held);
-    if held && outgoing.method != Method::HEAD {
+    let is_small = |bytes: &u64| *bytes <= app.config.answer_bytes_held && outgoing.method != Method::HEAD;
+    let small = answer.content_length().filter(is_small);
+    // Where answers that nobody reads have taken all room, it goes by as a large one does.
+    if let Some(room) = small.and_then(|bytes| bodies::room_for(&app.answers, bytes)) {
         return match tokio::time::timeout_at(until, answer.bytes()).await {
-            Ok(Ok(bytes)) => Ok(Told::Whole(bytes)),
+            Ok(Ok(bytes)) => Ok(Told::Whole(bodies::hold(bytes, room))),
             Ok(Err(error)) => Err(failed(app, instance, &error)),
             Err(_elapsed) => Err(late(app, instance).await),
         };
@@ -281,4 +283,53 @@ fn nobody(tried: usize) -> Problem {
         _ => format!("No shop instance answered; {tried} tries were made. Try again shortly."),
     };
     Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::to_bytes;
+    use service::serve::{self, Limits};
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+    use tower::ServiceExt as _;
+
+    use super::super::bent::{app, registration};
+    use super::super::router;
+    use super::*;
+    use crate::roster::Roster;
+
+    #[tokio::test]
+    async fn an_answer_is_held_as_long_as_there_is_room() {
+        const ANSWER: &str = "an answer";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tasks = Tasks::new();
+        let shop = edge::wrap(Router::new().fallback(async || ANSWER), "shop1");
+        tasks.spawn(
+            "shop",
+            serve::serve(listener, shop, Limits::default(), tasks.clone()),
+        );
+        for (room, left) in [(100, 100 - ANSWER.len()), (5, 5)] {
+            let roster = Arc::new(Roster::new());
+            roster.replace(vec![Registration {
+                address: address.clone(),
+                ..registration()
+            }]);
+            let answers = Arc::new(Semaphore::new(room));
+            let gateway = router(App {
+                answers: Arc::clone(&answers),
+                ..app(roster)
+            });
+            let request = Request::get("/hello").body(Body::empty()).unwrap();
+            let response = gateway.oneshot(request).await.unwrap();
+            assert_eq!(answers.available_permits(), left);
+            let told = to_bytes(response.into_body(), 100).await.unwrap();
+            assert_eq!(&told[..], ANSWER.as_bytes());
+            drop(told);
+            assert_eq!(answers.available_permits(), room);
+        }
+        tasks.stop();
+    }
 }

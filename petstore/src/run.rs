@@ -24,6 +24,8 @@ use crate::store::{Keys, Store};
 
 /// The sweeper is in no hurry.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Of the watches that one node of the store serves, those have this part who wait for orders at one instance.
+const PART_OF_WATCHES: usize = 8;
 const DRAIN: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -159,6 +161,7 @@ impl Opening {
             catalogue,
             payment: self.payment.clone(),
             config: config.clone(),
+            waits_max: (self.settings.config.limits.watchers_max / PART_OF_WATCHES).max(1),
             currency: self.currency,
             amount_minor_max: amount_minor_max(&self.settings.config),
             instance: format!("{}-{:016x}", self.settings.name, getrandom::u64()?),

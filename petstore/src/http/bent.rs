@@ -38,6 +38,7 @@ async fn app(auth: ShopAuth) -> Router {
         catalogue,
         payment: payment.expect("it is an address"),
         config: config.clone(),
+        waits_max: 1,
         currency: Currency::EUR,
         amount_minor_max: Money::MINOR_MAX,
         instance: "shop1-0".to_owned(),

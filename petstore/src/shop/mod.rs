@@ -80,6 +80,8 @@ pub(crate) struct Inner {
     pub(crate) closing: Tasks,
     pub(crate) orders: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// One permit for each watch of the store that is held for somebody who waits for an order.
+    waits: Semaphore,
     pub(crate) audits: Semaphore,
     pub(crate) active: Mutex<Active>,
     pub(crate) office: mail::Office,
@@ -104,6 +106,8 @@ pub(crate) struct Parts {
     pub(crate) catalogue: Catalogue,
     pub(crate) payment: PaymentClient,
     pub(crate) config: ShopConfig,
+    /// How many watches of the store those have together who wait for orders.
+    pub(crate) waits_max: usize,
     pub(crate) currency: Currency,
     pub(crate) amount_minor_max: i64,
     pub(crate) instance: String,
@@ -137,6 +141,7 @@ impl Shop {
                 closing: parts.closing,
                 orders: Arc::new(Semaphore::new(config.orders_at_once)),
                 streams: Arc::new(Semaphore::new(config.events_max)),
+                waits: Semaphore::new(parts.waits_max),
                 audits: Semaphore::new(AUDITS_AT_ONCE),
                 active: Mutex::default(),
                 office: mail::Office::new(),

@@ -1,5 +1,5 @@
-//! The rest of the kill matrix, where nobody dies: at each step of an order the same request comes again, and each
-//! answer of the payment service comes too late.
+//! The rest of the kill matrix, where nobody dies: at each step of an order the same request comes again, also many
+//! times at once, and each answer of the payment service comes too late.
 //! Invariant: one key is one order and one charge, and everybody who asks with it is told of the same one.
 
 use reqwest::Method;
@@ -126,5 +126,48 @@ async fn the_answer_to_giving_back_comes_too_late() {
     wire.let_go();
     assert!(canceling.await.unwrap().unwrap().status().is_success());
     purchase.judge(&system, false).await;
+    system.stop().await;
+}
+
+/// The others wait too, for a place or for the end of their time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_of_those_who_wait_for_an_order_take_a_watch_of_the_store() {
+    const PLACES: usize = 4;
+    const REPEATS: usize = 6 * PLACES;
+    let mut system = System::start_with(1, 0, |config| config.order_wait_ms = 1000).await;
+    // An eighth of them is for those who wait.
+    system.config.limits.watchers_max = 8 * PLACES;
+    system.start_shop().await;
+    let purchase = Purchase::begin(&system).await;
+    let first = purchase.held_at(&system, "before authorize").await;
+    let root = system.cluster.client(0);
+    let watches = async || {
+        let metrics = root.get("/metrics").await.expect(200).text();
+        let mut counted = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("kv_watchers "));
+        counted.next().unwrap().parse::<usize>().unwrap()
+    };
+    let before = watches().await;
+    let repeats: Vec<_> = (0..REPEATS).map(|_| ordering(&purchase)).collect();
+    let mut most = before;
+    wait_for("all to be answered", async || {
+        most = most.max(watches().await);
+        let waiting = repeats.iter().filter(|repeat| !repeat.is_finished()).count();
+        if waiting == 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    assert!(most > before, "nobody follows the order");
+    // A watch that has just ended may still be counted beside the one that has its place.
+    assert!(
+        most < before + 3 * PLACES,
+        "{before} watches became {most} for {REPEATS} who wait"
+    );
+    for repeat in repeats {
+        repeat.await.unwrap().expect(202);
+    }
+    system.traps[0].release();
+    first.await.unwrap();
+    purchase.judge(&system, true).await;
     system.stop().await;
 }

@@ -1,15 +1,16 @@
 //! For whoever ordered: what became of it, from memory where the order's actor is here, else from the store.
-//! Invariant: nobody's order hangs on whether somebody waits for it.
+//! Invariant: nobody's order hangs on whether somebody waits for it, and those who wait, however many they are, leave
+//! the watches of the store to whom they are needed more.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
-use kvstore_client::{EventKind, Txn, WatchRequest, problem_of};
+use kvstore_client::{EventKind, Txn, WatchRequest, WatchStream, problem_of};
 use service::problem::{self, Problem, Result};
-use tokio::sync::watch;
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::sync::{SemaphorePermit, watch};
+use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
 
 use super::Office;
 use crate::domain::{OrderId, UserId};
@@ -17,7 +18,7 @@ use crate::shop::Shop;
 use crate::shop::checkout::{Found, is_untold, or_last_known};
 use crate::store::{Actor, Letter, OrderRecord, Phase, Post, Refusal, inconsistent, read, write};
 
-/// So long memory is trusted to bring the news before the store is asked.
+/// So long memory alone is trusted to bring the news before the store is asked too.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What became of an order.
@@ -43,6 +44,12 @@ impl Drop for Listening<'_> {
         let mut waiting = self.office.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.remove(&self.id);
     }
+}
+
+/// A watch of the store, and its place among those of all who wait here.
+struct Following<'shop> {
+    watch: WatchStream,
+    _place: SemaphorePermit<'shop>,
 }
 
 impl Office {
@@ -94,21 +101,39 @@ impl Shop {
             Some(News::Reserved(_)) => !to_end,
             Some(News::Ended(_) | News::Refused(..)) => true,
         };
-        let patience = until.min(Instant::now() + PATIENCE);
-        let heard = match timeout_at(patience, listening.news.wait_for(enough)).await {
-            Ok(Ok(heard)) => heard.clone(),
-            _ => None,
-        };
-        match heard {
-            Some(News::Reserved(found) | News::Ended(found)) => return Ok(found),
-            Some(News::Refused(_, refusal)) => return Err(refusal.problem()),
-            None => {}
-        }
         let done = |record: &OrderRecord| record.status.is_ended() || !to_end && is_reserved(record);
-        match timeout_at(until, self.watch_until(found.clone(), done)).await {
-            Ok(ended) => or_last_known(ended, found),
+        let from_memory = async {
+            let heard = listening.news.wait_for(enough).await.map(|news| news.clone());
+            match heard {
+                Ok(Some(News::Reserved(found) | News::Ended(found))) => Ok(found),
+                Ok(Some(News::Refused(_, refusal))) => Err(refusal.problem()),
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
+        let from_store = async {
+            sleep(PATIENCE).await;
+            let ended = Box::pin(self.watch_until(found.clone(), done)).await;
+            or_last_known(ended, found.clone())
+        };
+        let told = async {
+            tokio::select! {
+                told = from_memory => told,
+                told = from_store => told,
+            }
+        };
+        match timeout_at(until, told).await {
+            Ok(told) => told,
             Err(_elapsed) => or_last_known(self.found_order(&found.user, &found.id).await, found),
         }
+    }
+
+    /// Follows a key for somebody who waits. A node serves so many watches, and the near caches, the gateways and the
+    /// mirrors cannot do without theirs, so that one who finds no place here waits for it, as long as there is time.
+    async fn follow_key(&self, key: &str, after: Revision) -> Result<Following<'_>> {
+        let place = self.waits.acquire().await.expect("nobody closes it");
+        let request = WatchRequest::key(key).after(after);
+        let watch = self.store.client.watch(request).await.map_err(problem_of)?;
+        Ok(Following { watch, _place: place })
     }
 
     /// Follows an order until it is like this.
@@ -137,11 +162,12 @@ impl Shop {
         done: impl Fn(&OrderRecord) -> bool,
     ) -> Result<Found> {
         let key = self.store.keys.order(&found.user, &found.id);
-        let request = WatchRequest::key(&key).after(revision);
-        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
+        let mut following = self.follow_key(&key, revision).await?;
         loop {
-            let event = watch.next().await.map_err(problem_of)?;
+            let event = following.watch.next().await.map_err(problem_of)?;
             if event.kind == EventKind::Delete {
+                // Who holds a place waits for no other one: all of them might.
+                drop(following);
                 return Err(self.why_gone(&found.user, &found.id).await?);
             }
             let record: OrderRecord = read(&key, &event.change.value.unwrap_or_default())?;
@@ -172,9 +198,8 @@ impl Shop {
         if let Some(problem) = self.notice(user, id).await? {
             return Ok(problem);
         }
-        let request = WatchRequest::key(&key).after(revision);
-        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
-        let told = timeout(self.store.client.deadline(), watch.next()).await;
+        let mut following = self.follow_key(&key, revision).await?;
+        let told = timeout(self.store.client.deadline(), following.watch.next()).await;
         let event = told
             .map_err(|_elapsed| inconsistent("an order is gone"))?
             .map_err(problem_of)?;
@@ -218,9 +243,9 @@ impl Shop {
     /// The order once it has acted on a letter that lay there at this revision. What becomes of it before that says
     /// nothing: the letter may find it in a state that can be canceled again.
     async fn heard(&self, found: &Found, letter: &str, lay_there: Revision) -> Result<Found> {
-        let request = WatchRequest::key(letter).after(lay_there);
-        let mut watch = self.store.client.watch(request).await.map_err(problem_of)?;
-        while watch.next().await.map_err(problem_of)?.kind != EventKind::Delete {}
+        let mut following = self.follow_key(letter, lay_there).await?;
+        while following.watch.next().await.map_err(problem_of)?.kind != EventKind::Delete {}
+        drop(following);
         let now = self.found_or_refused(found).await?;
         let was = found.record.status;
         if now.record.status != was {

@@ -17,7 +17,6 @@ use service::edge;
 use service::metrics::Metrics;
 use service::query::Query;
 use service::secrets::Secrets;
-use tokio::sync::mpsc;
 
 use super::{App, goods, orders, paging, products, router};
 use crate::bent::feed;
@@ -25,6 +24,7 @@ use crate::bent_requests::{feed_requests, runtime};
 use crate::copy::{self, Record};
 use crate::progress::Progress;
 use crate::run::Settings;
+use crate::writer::Orders;
 
 const NAME: &str = "mirror-one";
 const OF_PRODUCTS: &str =
@@ -32,8 +32,8 @@ const OF_PRODUCTS: &str =
 const OF_ORDERS: &str = r#"{"created_ms":5,"id":"7"}"#;
 
 /// Of an empty copy, which nobody brings up to date; and the token of the operator.
-fn mirror(folder: &Path) -> (Router, String) {
-    let config = MirrorConfig {
+pub(super) fn mirror(folder: &Path, config: Config) -> (Router, String) {
+    let own = MirrorConfig {
         name: NAME.to_owned(),
         address: "127.0.0.1:0".to_owned(),
         engine: MirrorEngine::Json,
@@ -43,21 +43,21 @@ fn mirror(folder: &Path) -> (Router, String) {
     };
     let secrets = Secrets::generate().expect("the operating system has random bytes to give");
     let settings = Settings {
-        config: Config::default(),
+        config,
         name: NAME.to_owned(),
-        address: config.address.clone(),
+        address: own.address.clone(),
         data: folder.to_owned(),
         secrets: secrets.clone(),
     };
     let client = KvClient::builder(["127.0.0.1:1"]).build();
     let client = client.expect("it is an address");
-    let (_writer, reader) = copy::open(folder, config.engine, config.mode, 0).expect("it is made");
+    let (_writer, reader) = copy::open(folder, own.engine, own.mode, 0).expect("it is made");
     let progress = Arc::new(Progress::new(7, "0123456789abcdef".to_owned()));
-    let (orders, _nobody) = mpsc::channel(1);
+    let (orders, _nobody) = Orders::new();
     let metrics = Metrics::new();
     let app = App::new(
         &settings,
-        config,
+        own,
         client,
         Arc::new(reader),
         progress,
@@ -81,7 +81,7 @@ fn requests() {
     let (over, lasts) = std::sync::mpsc::channel::<()>();
     let _busy = runtime.spawn_blocking(move || lasts.recv().is_err());
     let folder = tempfile::tempdir().expect("there is a folder for it");
-    let (router, operator) = mirror(folder.path());
+    let (router, operator) = mirror(folder.path(), Config::default());
     let [products, orders] = [OF_PRODUCTS, OF_ORDERS].map(|place| cursor(place.as_bytes()));
     let whole = [
         format!(

@@ -1,5 +1,6 @@
 //! Changes of products, orders and carts are the shop's: they are passed on to one of its instances.
-//! Invariant: what may have been carried out is sent to no second instance, unless it is safe to repeat.
+//! Invariant: what may have been carried out is sent to no second instance, unless it is safe to repeat; all that are
+//! asked have the time of one request together.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -35,10 +36,19 @@ pub(super) async fn pass(
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let repeatable = parts.method.is_safe() || parts.headers.contains_key("idempotency-key");
     let headers = onward(parts.headers);
-    for address in addresses(&app).await? {
+    let addresses = addresses(&app).await?;
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        // One that hangs leaves time for those that may be asked after it.
+        let sharing = if repeatable { addresses.len() - tried } else { 1 };
+        let time = left / u32::try_from(sharing).unwrap_or(u32::MAX);
         let request = app
             .http
-            .request(parts.method.clone(), format!("{}{path}", http::base(&address)));
+            .request(parts.method.clone(), format!("{}{path}", http::base(address)))
+            .timeout(time);
         let sent = request.headers(headers.clone()).body(body.clone()).send().await;
         match sent {
             Ok(answer) => return back(answer, config.body_bytes_max).await,
@@ -110,4 +120,64 @@ async fn whole(mut answer: reqwest::Response, bytes_max: usize) -> Option<Vec<u8
         body.extend_from_slice(&piece);
     }
     Some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use service::config::Config;
+    use service::serve::{self, Limits};
+    use service::tasks::Tasks;
+    use tokio::net::TcpListener;
+    use tower::ServiceExt as _;
+
+    use super::super::bent::mirror;
+    use super::*;
+
+    async fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    /// What is answered where the shop is at these addresses, and how long that takes.
+    async fn passed_on(addresses: Vec<String>, ms: u64) -> (StatusCode, Duration) {
+        let mut config = Config::default();
+        config.shop.addresses = addresses;
+        config.gateway.request_ms_max = ms;
+        let folder = tempfile::tempdir().unwrap();
+        let (router, _operator) = mirror(folder.path(), config);
+        let request = Request::get("/cart/u1").body(Body::empty()).unwrap();
+        let began = Instant::now();
+        let answer = router.oneshot(request).await.unwrap();
+        (answer.status(), began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn however_many_hang_they_have_the_time_of_one_request() {
+        // They are connected to, and never answer.
+        let (mut hung, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..8 {
+            let (listener, address) = listener().await;
+            hung.push(listener);
+            addresses.push(address);
+        }
+        let (status, took) = passed_on(addresses, 400).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(took < Duration::from_millis(4 * 400), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_leaves_time_for_the_next() {
+        let (_hung, first) = listener().await;
+        let (well, second) = listener().await;
+        let tasks = Tasks::new();
+        let shop = edge::wrap(Router::new().fallback(async || "the cart"), "shop2");
+        let serving = serve::serve(well, shop, Limits::default(), tasks.clone());
+        tasks.spawn("shop", serving);
+        let (status, took) = passed_on(vec![first, second], 1000).await;
+        assert_eq!(status, StatusCode::OK, "after {took:?}");
+        tasks.stop();
+    }
 }

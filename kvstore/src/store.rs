@@ -6,6 +6,8 @@ mod fair_room;
 #[cfg(test)]
 mod full_leader;
 mod gauges;
+#[cfg(test)]
+mod lost_leader;
 mod membership;
 mod mirrors;
 mod permit;

@@ -18,6 +18,8 @@ pub enum Bug {
     AnswersLostOnSnapshot,
     /// The client repeats a write without its idempotency key.
     RetryWithoutKey,
+    /// A node sends a write that has no idempotency key to the next leader, though the last may have done it.
+    RepeatsWithoutKey,
     /// What is applied reaches the disk without the log id it was applied up to.
     AppliedIdLate,
     /// A number may come back with another disk.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use kvstore_client::Error;
 
+use super::added::Added;
 use super::linear::Operation;
 use super::order::{Acknowledged, Look};
 use super::sent::{Fate, Sent};
@@ -33,6 +34,8 @@ pub(super) struct Pages {
     pub(super) acknowledged: Vec<Acknowledged>,
     /// Values that must not be seen twice, and what their clients were told.
     pub(super) sent: Sent,
+    /// Amounts that must not be added twice, and the same.
+    pub(super) added: Added,
     /// Reads of levels that promise less than the newest.
     pub(super) looks: Vec<Look>,
     /// When something succeeded, in milliseconds from the begin.
@@ -126,6 +129,11 @@ impl Book {
     /// What became of a value that must not be seen twice; it is noted as open before it is sent.
     pub(super) fn sent(&self, key: &str, value: &str, fate: Fate) {
         self.pages().sent.note(key, value, fate);
+    }
+
+    /// What became of an amount that must not be added twice; it is noted as open before it is sent.
+    pub(super) fn added(&self, key: &str, by: i64, fate: Fate) {
+        self.pages().added.note(key, by, fate);
     }
 
     /// A write that began at `start` and was acknowledged just now.

@@ -114,8 +114,8 @@ impl Client {
     async fn run(mut self) {
         let mut last: (String, Last) = (String::new(), None);
         while !self.tasks.is_stopping() {
-            let generation = self.book.elapsed().as_millis() / GENERATION.as_millis();
-            let key = format!("{REGISTERS}{generation:05}/{}", self.random.below(KEYS));
+            let generation = generation(&self.book);
+            let key = format!("{REGISTERS}{generation}/{}", self.random.below(KEYS));
             match self.random.below(100) {
                 0..30 => last = (key.clone(), self.read(&key).await),
                 30..36 => self.look(&key, Floor::Revision(self.seen)).await,
@@ -134,7 +134,7 @@ impl Client {
                     }
                 }
                 84..90 => self.delete(&key).await,
-                _ => self.add(&format!("{PREFIX}c/{generation:05}")).await,
+                _ => self.add(&format!("{PREFIX}c/{generation}")).await,
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -262,6 +262,11 @@ impl Client {
         }
         fate
     }
+}
+
+/// The part of a key that changes every few seconds.
+pub(super) fn generation(book: &Book) -> String {
+    format!("{:05}", book.elapsed().as_millis() / GENERATION.as_millis())
 }
 
 /// What was written as a number; a value from elsewhere is one that nobody wrote.

@@ -2,13 +2,15 @@
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
 //! client that is not served again after one, or a lease that outlives it; and only if all happened that must.
-//! `linear`, `order`, `sent`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and `stage`
-//! who works on it; `book` is what clients were told.
+//! `linear`, `order`, `sent`, `added`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and
+//! `stage` who works on it; `book` is what clients were told.
 
+mod added;
 mod book;
 mod checkouts;
 mod clients;
 mod coverage;
+mod curl;
 mod disk;
 mod exposed;
 mod faults;
@@ -19,6 +21,7 @@ mod lives;
 mod looks;
 mod money;
 mod order;
+mod plain;
 mod power;
 mod random;
 mod sent;

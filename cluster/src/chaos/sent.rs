@@ -9,9 +9,10 @@ use kvstore_client::Error;
 
 use super::clients::REGISTERS;
 use super::money::PAID;
+use super::plain;
 
 /// Under these each value is sent once; elsewhere the same may be written again.
-const ONCE: [&str; 2] = [REGISTERS, PAID];
+const ONCE: [&str; 3] = [REGISTERS, PAID, plain::VALUES];
 
 /// What the client was told of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ mod tests {
 
     const REGISTER: &str = "chaos/r/00001/2";
     const PAYER: &str = "chaos/paid/0";
+    const PLAIN: &str = "chaos/plain/r/00001/0";
 
     fn sent() -> Sent {
         let mut sent = Sent::default();
@@ -98,6 +100,7 @@ mod tests {
             (REGISTER, "9", Fate::Open),
             (PAYER, "1", Fate::Done),
             (PAYER, "2", Fate::Denied),
+            (PLAIN, "3", Fate::Open),
         ] {
             sent.note(key, value, fate);
         }
@@ -122,6 +125,7 @@ mod tests {
     fn a_write_or_a_transfer_that_happened_twice_is_found() {
         finds(&[(3, PAYER, "1"), (9, PAYER, "1")], "happened again at 9");
         finds(&[(3, REGISTER, "9"), (4, REGISTER, "9")], "happened again at 4");
+        finds(&[(3, PLAIN, "3"), (4, PLAIN, "3")], "happened again at 4");
         // Not only when one follows the other.
         let between = [(3, REGISTER, "7"), (4, REGISTER, "9"), (5, REGISTER, "7")];
         finds(&between, "at revision 3, and happened again at 5");

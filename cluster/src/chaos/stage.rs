@@ -12,7 +12,7 @@ use super::book::Book;
 use super::checkouts::Checkouts;
 use super::ground::Ground;
 use super::watchers::Watcher;
-use super::{clients, leases, looks, money};
+use super::{clients, leases, looks, money, plain};
 
 pub(super) struct Stage {
     pub(super) book: Arc<Book>,
@@ -77,6 +77,7 @@ fn set_to_work(
     looks::start(endpoints, token, workers, book)?;
     money::start(client, workers, book, seed);
     leases::start(client, workers, book, seed);
+    plain::start(endpoints, token, workers, book, seed);
     Ok(())
 }
 
@@ -133,6 +134,12 @@ mod tests {
                 "lease holder 0",
                 "lease holder 1",
                 "lease holder 2",
+                "plain additions at n1",
+                "plain additions at n2",
+                "plain additions at n3",
+                "plain writes at n1",
+                "plain writes at n2",
+                "plain writes at n3",
                 "reads of n1",
                 "reads of n2",
                 "reads of n3",

@@ -22,7 +22,7 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 10] = [
+const NEEDED: [&str; 13] = [
     "reads",
     "reads at least",
     "bounded reads",
@@ -33,6 +33,9 @@ const NEEDED: [&str; 10] = [
     "transfers",
     "renewals",
     "checkouts",
+    "plain reads",
+    "plain writes",
+    "plain additions",
 ];
 
 pub(super) async fn verify(ground: &Ground, stage: &Stage) {

@@ -163,7 +163,8 @@ impl Watcher {
                     .filter_map(|(key, value)| Some((key, value.as_deref()?)));
                 puts.map(move |(key, value)| (*revision, key.as_str(), value))
             });
-            faults.extend(pages.sent.judge(values));
+            faults.extend(pages.sent.judge(values.clone()));
+            faults.extend(pages.added.judge(values));
         } else if seen.revisions != other.seen().revisions {
             faults.push(format!(
                 "{} and {} have seen different changes",
@@ -307,6 +308,17 @@ mod tests {
         pages.acknowledged.push(write(4, "b"));
         assert_eq!(one.judge(&pages, &one).len(), 1);
         assert_eq!(other.state().len(), 2);
+    }
+
+    #[test]
+    fn an_addition_that_happened_twice_is_found() {
+        let watcher = Watcher::default();
+        let mut pages = Pages::default();
+        pages.added.note("chaos/plain/c/1", 5, Fate::Done);
+        watcher.take(3, vec![put("chaos/plain/c/1", "5")]).unwrap();
+        assert!(watcher.judge(&pages, &watcher).is_empty());
+        watcher.take(4, vec![put("chaos/plain/c/1", "10")]).unwrap();
+        assert_eq!(watcher.judge(&pages, &watcher).len(), 1);
     }
 
     #[test]

@@ -160,6 +160,28 @@ async fn chaos_finds_repeats_without_their_key() {
     .await;
 }
 
+/// Leaders end, or stand still until another leads, with what followers have passed on to them in hand. The next leader
+/// mostly has it; a follower that asks it once more has it done twice.
+#[tokio::test]
+async fn chaos_finds_writes_without_a_key_that_nodes_repeat() {
+    let how = "--seed 5 --minutes 1 --only kill-leader,pause-leader";
+    chaos_finds(Bug::RepeatsWithoutKey, how, &["happened again"]).await;
+}
+
+/// A node that stops in good order keeps all that it has applied, and then takes some of it for not applied. What has no
+/// key it does again, and no other node does.
+#[tokio::test]
+async fn chaos_finds_what_a_restart_applies_again() {
+    let again = [
+        "have seen different changes",
+        "seen instead of",
+        "happened again",
+        "is not linearizable",
+    ];
+    let how = "--seed 5 --minutes 0.3 --only rolling-restart";
+    chaos_finds(Bug::AppliedIdLate, how, &again).await;
+}
+
 /// All members have the bug, so that they agree, and only clients know what they wrote.
 #[tokio::test]
 async fn chaos_finds_values_that_nobody_wrote() {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use service::planted::{Bug, is_planted};
 use service::time::Since;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -114,7 +115,7 @@ impl Sending {
                 permit.lend();
             }
             tries.refused(why)?;
-            let given_up = tries.may_have_happened() && !repeatable;
+            let given_up = tries.may_have_happened() && !repeatable && !is_planted(Bug::RepeatsWithoutKey);
             if given_up || tokio::time::Instant::now() + tries.pause() >= deadline {
                 return Err(tries.failure());
             }

@@ -20,6 +20,7 @@ use service::tasks::Tasks;
 pub(crate) use backups::remove_leftovers;
 
 use crate::command::Action;
+use crate::machine::host::Lead;
 use crate::raft::clock;
 use crate::raft::desk::Desk;
 use crate::raft::start::{self, TokenSeeds};
@@ -134,7 +135,11 @@ impl Upkeep {
             let view = view::view(&self.desk.raft);
             let mut wait = least;
             if view.is_leader() {
-                let (leases, next) = self.desk.machine.leases.ended(view.term, EXPIRED_MAX);
+                let lead = Lead {
+                    term: view.term,
+                    node: view.me,
+                };
+                let (leases, next) = self.desk.machine.leases.ended(lead, EXPIRED_MAX);
                 if leases.is_empty() {
                     wait = next.map_or(most, |next| next.clamp(least, most));
                 } else {

@@ -73,7 +73,7 @@ struct Applying {
 }
 
 /// Who leads, and in which term: within one, a higher number may take over from a lower one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lead {
     pub term: u64,
     pub node: u64,
@@ -313,6 +313,7 @@ impl Machine {
         let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
         begun.inspect(|begun| self.note_begun(Some(*begun)));
+        begun.inspect(|begun| self.leases.begin_anew(begun.lead));
         self.publish_progress(last_index + 1, &new_state);
         concerned.wake();
         *state = new_state;

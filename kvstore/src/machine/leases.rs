@@ -1,17 +1,17 @@
 //! The clock of leases: monotonic, never the wall clock, and only the leader's word counts.
 //!
 //! Every member keeps it, so that a new leader has it; there all leases begin anew at full length,
-//! since nobody knows what was left under the old one. An expiry is proposed with the renewal that
-//! was seen, so that a renewal on its way wins. Invariant: no lease ends in a term in which it did not
-//! begin anew.
+//! since nobody knows what was left under the old one, and the others count with it, to tell what is
+//! left. An expiry is proposed with the renewal that was seen, so that a renewal on its way wins.
+//! Invariant: no lease ends under a leader under whom it did not begin anew.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use service::planted::{Bug, is_planted};
 
+use super::host::Lead;
 use super::state::Lease;
 
 #[derive(Default)]
@@ -19,8 +19,8 @@ pub struct LeaseClock {
     running: Mutex<HashMap<u64, Running>>,
     /// Revisions that leases pin; few leases do.
     pins: Mutex<HashMap<u64, u64>>,
-    /// In which all leases began anew.
-    term: AtomicU64,
+    /// The lead of this node under which all leases began anew last.
+    led: Mutex<Option<Lead>>,
 }
 
 #[derive(Clone, Copy)]
@@ -70,12 +70,24 @@ impl LeaseClock {
         };
     }
 
-    /// Leases whose time is over, with the renewal that was seen, and how long it is until the next one ends. A leader
-    /// gives every lease its full length when it first asks in its term.
-    pub fn ended(&self, term: u64, limit: usize) -> (Vec<(u64, u64)>, Option<Duration>) {
+    /// The first entry of a leader is applied. Where this node has led since, or is that leader and has asked what ended,
+    /// nothing changes: it counts from when it first asked, and an entry that is applied late must not delay an end.
+    pub fn begin_anew(&self, lead: Lead) {
         let now = Instant::now();
         let mut running = self.running.lock().expect(POISON);
-        if self.term.swap(term, Ordering::Relaxed) != term {
+        if self.led.lock().expect(POISON).is_none_or(|led| led < lead) {
+            for lease in running.values_mut() {
+                lease.since = now;
+            }
+        }
+    }
+
+    /// Leases whose time is over, with the renewal that was seen, and how long it is until the next one ends. A leader
+    /// gives every lease its full length when it first asks.
+    pub fn ended(&self, lead: Lead, limit: usize) -> (Vec<(u64, u64)>, Option<Duration>) {
+        let now = Instant::now();
+        let mut running = self.running.lock().expect(POISON);
+        if self.led.lock().expect(POISON).replace(lead) != Some(lead) {
             if is_planted(Bug::LeasesForgotten) {
                 running.clear();
             }
@@ -131,6 +143,9 @@ impl Running {
 mod tests {
     use super::*;
 
+    const FIRST: Lead = Lead { term: 3, node: 1 };
+    const SECOND: Lead = Lead { term: 5, node: 1 };
+
     fn clock(leases: &[(u64, u64)]) -> LeaseClock {
         let clock = LeaseClock::default();
         for (id, ttl_ms) in leases {
@@ -155,10 +170,10 @@ mod tests {
     #[test]
     fn a_lease_ends_after_its_time_and_tells_when_the_next_one_does() {
         let clock = clock(&[(1, 1000), (2, 5000)]);
-        let (ended, next) = clock.ended(3, 10);
+        let (ended, next) = clock.ended(FIRST, 10);
         assert!(ended.is_empty() && next.is_some_and(|next| next <= Duration::from_secs(1)));
         pass(&clock, Duration::from_secs(2));
-        let (ended, next) = clock.ended(3, 10);
+        let (ended, next) = clock.ended(FIRST, 10);
         assert_eq!(ended, [(1, 7)]);
         assert!(
             next.is_some_and(|next| next <= Duration::from_secs(3)),
@@ -166,23 +181,58 @@ mod tests {
         );
         clock.changed(1, None);
         pass(&clock, Duration::from_secs(4));
-        assert_eq!(clock.ended(3, 10), (vec![(2, 7)], None));
-        assert_eq!(clock.ended(3, 0), (Vec::new(), None));
+        assert_eq!(clock.ended(FIRST, 10), (vec![(2, 7)], None));
+        assert_eq!(clock.ended(FIRST, 0), (Vec::new(), None));
     }
 
     #[test]
     fn nothing_ends_at_a_new_leader_before_its_full_time() {
         let clock = clock(&[(1, 1000)]);
-        clock.ended(3, 10);
+        clock.ended(FIRST, 10);
         pass(&clock, Duration::from_secs(2));
         // It did not lead meanwhile, and heard of no renewal.
-        assert_eq!(clock.ended(5, 10).0, []);
+        assert_eq!(clock.ended(SECOND, 10).0, []);
         assert!(
             clock
                 .remaining(1)
                 .is_some_and(|left| left > Duration::from_millis(500))
         );
         pass(&clock, Duration::from_secs(1));
-        assert_eq!(clock.ended(5, 10).0, [(1, 7)]);
+        assert_eq!(clock.ended(SECOND, 10).0, [(1, 7)]);
+    }
+
+    #[test]
+    fn what_is_left_is_told_as_the_new_leader_counts_it() {
+        let second = Duration::from_secs(1);
+        let clock = clock(&[(1, 7000)]);
+        let left = || clock.remaining(1).unwrap();
+        pass(&clock, 6 * second);
+        clock.begin_anew(FIRST);
+        assert!(left() > 6 * second);
+        // After this node has led, another leads: in the same term, which may be, or in a later one.
+        clock.ended(FIRST, 10);
+        for lead in [Lead { node: 2, ..FIRST }, SECOND] {
+            pass(&clock, 6 * second);
+            clock.begin_anew(lead);
+            assert!(left() > 6 * second, "{lead:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_entry_of_a_leader_changes_nothing_of_when_it_ends_a_lease() {
+        let second = Duration::from_secs(1);
+        let clock = clock(&[(1, 7000)]);
+        // Before it asks: it counts from when it does.
+        clock.begin_anew(SECOND);
+        pass(&clock, 6 * second);
+        assert_eq!(clock.ended(SECOND, 10).0, []);
+        pass(&clock, 6 * second);
+        // Applied late, as may be what leaders of before have begun with.
+        for lead in [FIRST, SECOND] {
+            clock.begin_anew(lead);
+            assert!(clock.remaining(1).unwrap() <= second, "{lead:?}");
+        }
+        pass(&clock, second);
+        assert_eq!(clock.ended(SECOND, 10).0, [(1, 7)]);
     }
 }

@@ -32,6 +32,56 @@ async fn tells_of_itself(client: &Client) {
     }
 }
 
+/// What it has, it reads; and it does not say that this is all.
+async fn reads_what_it_has(client: &Client, last: u64) {
+    client.read("k").await.refused(503, "no-leader");
+    let local = client
+        .get(&format!("{}?consistency=local", client.path("k")))
+        .await
+        .expect(200);
+    assert_eq!(
+        (local.text().as_str(), local.header("x-kv-consistency")),
+        ("after", "local")
+    );
+    client
+        .get(&format!("{}?consistency=bounded:100", client.path("k")))
+        .await
+        .refused(503, "stale");
+    client
+        .get(&format!("{}?consistency=at_least:{}", client.path("k"), last + 1))
+        .await
+        .refused(503, "behind");
+}
+
+const LEASE_MS: u64 = 60_000;
+
+async fn left_ms(client: &Client, lease: u64) -> u64 {
+    let lease = client.get(&format!("/v1/leases/{lease}")).await;
+    lease.expect(200).json()["remaining_ms"].as_u64().unwrap()
+}
+
+/// A lease of which some time has gone.
+async fn old_lease(client: &Client) -> u64 {
+    let granted = client.post("/v1/leases", &json!({"ttl_ms": LEASE_MS})).await;
+    let lease = granted.expect(201).json()["id"].as_u64().unwrap();
+    wait_for("some time of the lease to go", async || {
+        let left = left_ms(client, lease).await;
+        (left < LEASE_MS - 300).then_some(()).ok_or(left)
+    })
+    .await;
+    lease
+}
+
+/// The new leader gave it all of its time again, and who follows tells the same.
+async fn begins_anew(client: &Client, lease: u64, stopped: Instant) {
+    wait_for("the lease to begin anew", async || {
+        let left = left_ms(client, lease).await;
+        let ago = u64::try_from(stopped.elapsed().as_millis()).unwrap();
+        (left + ago >= LEASE_MS).then_some(()).ok_or((left, ago))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_go_on_and_know_what_was_written() {
     let mut cluster = Cluster::start(3).await;
@@ -44,6 +94,7 @@ async fn the_others_go_on_and_know_what_was_written() {
     );
     let mut events = Events::open(&watching, &format!("prefix={}", rest.key(""))).await;
     let first = rest.put("k", "before").await.number("x-kv-revision");
+    let (lease, stopping) = (old_lease(&rest).await, Instant::now());
     cluster.stop_node(stopped).await;
     let second = rest.put("k", "after").await.number("x-kv-revision");
     assert_eq!(
@@ -55,6 +106,9 @@ async fn the_others_go_on_and_know_what_was_written() {
             .collect::<Vec<_>>(),
         [first, second]
     );
+    for client in [&rest, &watching] {
+        begins_anew(client, lease, stopping).await;
+    }
     wait_for("the stopped node to be seen as such", async || {
         let cluster = rest.get("/v1/cluster").await.expect(200).json();
         let role = cluster["members"][stopped]["role"].clone();
@@ -70,21 +124,7 @@ async fn the_others_go_on_and_know_what_was_written() {
         "{}",
         refused.text()
     );
-    rest.read("k").await.refused(503, "no-leader");
-    let local = rest
-        .get(&format!("{}?consistency=local", rest.path("k")))
-        .await
-        .expect(200);
-    assert_eq!(
-        (local.text().as_str(), local.header("x-kv-consistency")),
-        ("after", "local")
-    );
-    rest.get(&format!("{}?consistency=bounded:100", rest.path("k")))
-        .await
-        .refused(503, "stale");
-    rest.get(&format!("{}?consistency=at_least:{}", rest.path("k"), second + 1))
-        .await
-        .refused(503, "behind");
+    reads_what_it_has(&rest, second).await;
     tells_of_itself(&rest).await;
     wait_for("the node to say that it is not ready", async || {
         let answer = rest.get("/readyz").await;

@@ -177,3 +177,18 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// Over a node of which nobody takes care.
+    pub(crate) fn over(node: &crate::raft::bare::Bare, limits: &LimitsConfig) -> Self {
+        Self::start(
+            format!("n{}", node.desk.peers.trust().identity.id()),
+            Arc::clone(&node.desk),
+            (node.tasks.clone(), node.tasks.clone()),
+            limits,
+            b"a key".to_vec(),
+            node.folder.path().to_owned(),
+        )
+    }
+}

@@ -12,7 +12,7 @@ use crate::wire::lease::Lease;
 use tokio::time::{Duration, Instant};
 
 const PIN_TTL: Duration = Duration::from_secs(30);
-/// A pin is not worth more: the store has one of its own for each walk. As long as the first try of any call, since a node
+/// A pin is not worth more: the store pins what is walked over too. As long as the first try of any call, since a node
 /// that does not answer in time is taken for one that fails, also by others who ask it.
 const PIN_WAIT: Duration = Duration::from_millis(400);
 

@@ -1,7 +1,7 @@
 //! The place where a walk over pages goes on: opaque to callers, and signed.
 //!
 //! Invariant: only what this cluster signed is believed, since a cursor names a lease that the node renews
-//! and ends in its own name. It holds the whole question, so that every page of a walk asks the same one.
+//! in its own name. It holds the whole question, so that every page of a walk asks the same one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

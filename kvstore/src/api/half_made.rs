@@ -2,7 +2,6 @@
 //! went away between its two steps.
 
 use std::slice;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -39,15 +38,7 @@ impl Told {
 /// Everything that callers meet of a node.
 fn app(node: &Bare) -> Router {
     let limits = LimitsConfig::default();
-    let store = Store::start(
-        "n1".to_owned(),
-        Arc::clone(&node.desk),
-        (node.tasks.clone(), node.tasks.clone()),
-        &limits,
-        b"a key".to_vec(),
-        node.folder.path().to_owned(),
-    );
-    service::edge::wrap(router(Api::new(store, limits)), "n1")
+    service::edge::wrap(router(Api::new(Store::over(node, &limits), limits)), "n1")
 }
 
 fn request(method: &str, target: &str, token: Option<&str>) -> Request<Body> {

@@ -21,7 +21,7 @@ use crate::machine::access;
 use crate::machine::base::Base as _;
 use crate::machine::host::Machine;
 use crate::machine::state::{KeptId, Lease, Token};
-use crate::store::Asker;
+use crate::store::{Asker, Store};
 
 const TTL_MS_MIN: u64 = 500;
 const TTL_MS_MAX: u64 = 24 * 3600 * 1000;
@@ -67,7 +67,7 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;
     let Wish { ttl_ms, pin } = parse(&document, &api.limits)?;
-    if !has_room(&api) && !is_repeated(&api, &caller, once.as_ref()) {
+    if !has_room(&api.store, api.limits.leases_max) && !is_repeated(&api, &caller, once.as_ref()) {
         let detail = format!(
             "The store has {} leases already, as many as it may; this one was not granted. Let others end.",
             api.limits.leases_max
@@ -96,8 +96,8 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
 
 /// Every node keeps all leases in memory. Decided here and not where it is applied, since nodes of other versions know no
 /// such limit; so those that are granted at the same time may pass it a little.
-pub(super) fn has_room(api: &Api) -> bool {
-    api.store.machine().leases.len() < api.limits.leases_max
+pub(super) fn has_room(store: &Store, leases_max: usize) -> bool {
+    store.machine().leases.len() < leases_max
 }
 
 /// A lease that was granted under this key takes no more room, and is told again.

@@ -21,6 +21,7 @@ mod maintenance;
 mod mirrors;
 mod once;
 mod params;
+mod pins;
 mod range;
 mod reply;
 mod snapshot;
@@ -46,6 +47,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::store::Store;
+use pins::Pins;
 
 /// Unknown tokens that may be looked up at the leader at the same time.
 const LOOKUPS_MAX: usize = 16;
@@ -54,6 +56,7 @@ pub struct Api {
     store: Store,
     limits: LimitsConfig,
     lookups: Semaphore,
+    pins: Pins,
     watchers: Arc<Semaphore>,
     /// Streams end when these are told to stop.
     streams: Tasks,
@@ -66,10 +69,12 @@ impl Api {
         let watchers = Arc::new(Semaphore::new(limits.watchers_max));
         let streams = store.edge().clone();
         let lookups = Semaphore::new(LOOKUPS_MAX);
+        let pins = Pins::start(&store, &limits);
         Self {
             store,
             limits,
             lookups,
+            pins,
             watchers,
             streams,
         }

@@ -1,10 +1,8 @@
 //! `GET /v1/kv`: keys of a range, page by page, all pages of one revision.
 //!
-//! The first page that has a next one pins its revision under a lease, so that compaction leaves the walk
-//! alone; later pages renew the pin and the last one lets it go. Invariant: a page that cannot be sure of
+//! The first page that has a next one has its revision pinned under a lease, so that compaction leaves the
+//! walk alone; later pages renew the pin, which others may share. Invariant: a page that cannot be sure of
 //! its revision is refused, never filled with something newer.
-
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
@@ -19,13 +17,10 @@ use super::cursor::{Cursor, Question};
 use super::keys::text_of;
 use super::params::{self, Params, malformed};
 use super::{Api, Shared, reply};
-use crate::command::{Action, Actor, Answer, Record};
+use crate::command::Record;
 use crate::machine::state::prefix_end;
 use crate::store::{Direction, RangePage, RangeQuery, ReadPoint, Span, With};
 
-const PIN_TTL_MS: u64 = 60_000;
-/// How long the first page waits for its pin before it goes on without one.
-const PIN_WAIT: Duration = Duration::from_secs(1);
 /// Pages with more bytes than this are put into JSON on another thread.
 const INLINE_BYTES_MAX: usize = 32 << 10;
 
@@ -45,7 +40,7 @@ pub(super) async fn range(State(api): State<Shared>, request: Request) -> Result
     api.in_time(answer(&api, request)).await
 }
 
-async fn answer(api: &Shared, request: Request) -> Result<Response> {
+async fn answer(api: &Api, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let asked = ask(api, &Params::of(&parts.uri))?;
@@ -194,7 +189,7 @@ fn span_of(question: &Question) -> Span {
     }
 }
 
-async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Found, u64)> {
+async fn first_page(api: &Api, caller: &Caller, asked: &Asked) -> Result<(Found, u64)> {
     let point = api.read_point(asked.level).await?;
     let span = span_of(&asked.question);
     let page = read(api, caller, asked, &point, span, asked.at, false).await?;
@@ -204,7 +199,7 @@ async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Fou
     let next = match page.rows.last().filter(|_| more) {
         None => None,
         Some((last, _)) => {
-            let pin = take_pin(api, page.revision).await;
+            let pin = api.pins.take(page.revision, asked.at.is_some()).await;
             let cursor = Cursor {
                 question: asked.question.clone(),
                 revision: page.revision,
@@ -227,7 +222,7 @@ async fn first_page(api: &Shared, caller: &Caller, asked: &Asked) -> Result<(Fou
     ))
 }
 
-async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor) -> Result<(Found, u64)> {
+async fn next_page(api: &Api, caller: &Caller, asked: &Asked, cursor: &Cursor) -> Result<(Found, u64)> {
     let point = api.read_point(asked.level).await?;
     let mut span = span_of(&cursor.question);
     if cursor.question.descending {
@@ -253,7 +248,9 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
         };
         cursor.encode(api.store.fingerprint_key())
     });
-    keep_or_end_pin(api, cursor.pin, more);
+    if more {
+        api.pins.renew(cursor.pin);
+    }
     Ok((
         Found {
             rows: page.rows,
@@ -268,44 +265,6 @@ async fn next_page(api: &Shared, caller: &Caller, asked: &Asked, cursor: &Cursor
 /// By the pin of the walk, or, where there was no room for that, by any other.
 fn is_pinned(api: &Api, cursor: &Cursor) -> bool {
     api.store.machine().leases.pins(cursor.revision)
-}
-
-/// The lease that pins `revision`; 0 when there is none to be had, in which case the walk takes its chances.
-async fn take_pin(api: &Api, revision: u64) -> u64 {
-    if api.store.leader_client_address().is_none() || !super::leases::has_room(api) {
-        return 0;
-    }
-    let grant = Action::LeaseGrant {
-        id: super::leases::new_id(),
-        ttl_ms: PIN_TTL_MS,
-        pin: Some(revision),
-    };
-    let granted = tokio::time::timeout(PIN_WAIT, api.propose(Actor::System, grant, None)).await;
-    if let Ok(Ok(reply)) = granted
-        && let Answer::Lease { id, .. } = reply.answer
-    {
-        return id;
-    }
-    tracing::debug!(revision, "a page walk goes on without a pin");
-    0
-}
-
-/// Nobody waits for this: a pin that is not renewed or ended ends by itself.
-fn keep_or_end_pin(api: &Shared, pin: u64, more: bool) {
-    if pin == 0 {
-        return;
-    }
-    let action = if more {
-        Action::LeaseRenew { id: pin }
-    } else {
-        Action::LeaseRevoke { id: pin }
-    };
-    let pinning = std::sync::Arc::clone(api);
-    api.store.edge().spawn("range-pin", async move {
-        if pinning.propose(Actor::System, action, None).await.is_err() {
-            tracing::debug!("a page walk's pin was neither renewed nor ended");
-        }
-    });
 }
 
 async fn page_response(

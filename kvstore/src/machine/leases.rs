@@ -113,6 +113,15 @@ impl LeaseClock {
         pins.values().any(|pin| *pin <= revision)
     }
 
+    /// Whether this lease keeps a revision readable.
+    pub fn has_pin(&self, id: u64) -> bool {
+        self.pins.lock().expect(POISON).contains_key(&id)
+    }
+
+    pub fn pins_len(&self) -> usize {
+        self.pins.lock().expect(POISON).len()
+    }
+
     pub fn remaining(&self, id: u64) -> Option<Duration> {
         let running = self.running.lock().expect(POISON);
         running

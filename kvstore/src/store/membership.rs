@@ -254,14 +254,7 @@ mod tests {
         (config.store.election_min_ms, config.store.election_max_ms) = (60_000, 90_000);
         let follower = Bare::start(FOLLOWER, &config).await;
         begin_to_lead(&follower.desk, leader).await;
-        let store = Store::start(
-            "n2".to_owned(),
-            Arc::clone(&follower.desk),
-            (follower.tasks.clone(), follower.tasks.clone()),
-            &config.limits,
-            b"a key".to_vec(),
-            follower.folder.path().to_owned(),
-        );
+        let store = Store::over(&follower, &config.limits);
         let changed = store.change_members(MemberChange::Remove { id: 3 }, None).await;
         follower.end().await;
         changed

@@ -134,6 +134,31 @@ async fn leases_are_as_many_as_are_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn walks_that_go_no_further_leave_room_for_leases() {
+    const LEASES_MAX: usize = 16;
+    let cluster = Cluster::start_with(1, |config| config.limits.leases_max = LEASES_MAX).await;
+    let client = cluster.client(0);
+    let mut revisions = Vec::new();
+    for n in 0..30 {
+        let put = client.put(&(n % 3).to_string(), "v").await;
+        revisions.push(put.number("x-kv-revision"));
+    }
+    let first = format!("/v1/kv?prefix={}&limit=1", client.key(""));
+    for revision in revisions.iter().skip(1).rev() {
+        for target in [&first, &format!("{first}&revision={revision}")] {
+            let page = client.get(target).await.expect(200).json();
+            assert!(page["cursor"].is_string(), "{page}");
+        }
+    }
+    grant(&client, &client.key("another")).await.expect(201);
+    let leases = client.get("/v1/leases").await.expect(200).json();
+    let leases = leases.as_array().unwrap().iter();
+    let pins = leases.filter(|lease| !lease["pin"].is_null()).count();
+    assert!((1..=LEASES_MAX / 4).contains(&pins), "{pins}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_kept_as_long_as_there_is_room_for_them() {
     const BYTES_MAX: usize = 64 << 10;
     let cluster = Cluster::start_with(1, |config| config.limits.answers_bytes_max = BYTES_MAX).await;

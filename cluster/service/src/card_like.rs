@@ -20,7 +20,7 @@ pub fn has_card_number(text: &str, is_card: impl Fn(&str) -> bool) -> bool {
 }
 
 /// As it is judged where no brand is known: the right length, a first digit that cards have, a right check digit.
-pub(crate) fn could_be_card(digits: &str) -> bool {
+pub fn could_be_card(digits: &str) -> bool {
     (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len())
         && matches!(digits.as_bytes()[0], b'2'..=b'6')
         && has_right_check_digit(digits)

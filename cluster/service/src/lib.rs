@@ -3,7 +3,7 @@
 //! `tasks` holds everything that runs, `serve` takes connections, `impatient` ends those that take nothing, `tls`
 //! guards them, `edge` wraps every answer, `body`, `fields`, `query`, `bearer` and `idempotency` read requests
 //! strictly, `browser` guards pages, `problem` is the only way an error becomes an answer, `docs` shows a contract to
-//! people, `card_like` keeps card numbers out of logs. `currency`, `money` and `catalogue` are what several services
+//! people, `card_like` keeps card numbers out of names and logs. `currency`, `money` and `catalogue` are what several services
 //! must read alike. Of stores, shops and payments it knows nothing else, and it imports no other crate of ours.
 
 pub mod bearer;

@@ -1,5 +1,5 @@
 //! Tests of the payment service: real instances on free ports, a real store in a temporary folder.
-//! `system` starts them; every other file is one feature.
+//! `system` starts them, `numbers` looks for card numbers; every other file is one feature.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "the tests of the store use all of it, these only a part")]
 #[path = "../../../kvstore/tests/it/harness.rs"]
 mod harness;
+mod numbers;
 mod system;
 mod trap;
 #[path = "../../../petstore/tests/it/vessel.rs"]

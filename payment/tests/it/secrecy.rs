@@ -1,42 +1,13 @@
 //! No card number is anywhere but in the request that brought it: not in a value, a file, an answer or a metric.
 
-use std::path::Path;
-
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::Client;
+use crate::numbers::{Written, spellings};
 use crate::system::{AMEX, STRANGER, System, VISA, ask, capture, order, pay, refund};
 
 const CARDS: [&str; 3] = [VISA, AMEX, STRANGER];
-
-/// The number with and without what may stand between its digits.
-fn spellings(card: &str) -> [String; 4] {
-    let digits: String = card.chars().filter(char::is_ascii_digit).collect();
-    [
-        digits,
-        card.to_owned(),
-        card.replace(' ', "-"),
-        card.replace(' ', "."),
-    ]
-}
-
-fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
-
-fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle.as_bytes())
-}
 
 /// Names that hold a card number by mistake, wherever there are names. None of them is taken.
 async fn names_with(client: &Client, card: &str) -> String {
@@ -103,25 +74,11 @@ async fn card_numbers_are_in_no_file_and_no_answer() {
     let folder = system.cluster.folder().to_owned();
     system.stop_instance(0).await;
     system.cluster.stop_node(0).await;
-    let mut found = Vec::new();
-    files(&folder, &mut found);
-    let contents: Vec<(std::path::PathBuf, Vec<u8>)> = found
-        .into_iter()
-        .map(|path| {
-            let content = std::fs::read(&path).unwrap();
-            (path, content)
-        })
-        .collect();
-    let bytes: usize = contents.iter().map(|(_, content)| content.len()).sum();
-    assert!(bytes > 10_000, "the store has written only {bytes} bytes");
-    let marker = contents
-        .iter()
-        .any(|(_, content)| contains(content, "pay/payment/p0/record"));
-    assert!(marker, "the search finds what is there");
+    let written = Written::below(&folder);
+    let marker = written.place_of("pay/payment/p0/record");
+    assert!(marker.is_some(), "the search finds what is there");
     for spelling in CARDS.into_iter().flat_map(spellings) {
         assert!(!answers.contains(&spelling), "{spelling} in an answer");
-        for (path, content) in &contents {
-            assert!(!contains(content, &spelling), "{spelling} in {}", path.display());
-        }
+        assert_eq!(written.place_of(&spelling), None, "{spelling}");
     }
 }

@@ -1,10 +1,12 @@
 //! Names of products, users and orders.
 //! Invariant: bounded, without control characters, and fit for one segment of a path; in a key they are
-//! percent-encoded, so that none reaches into another's keys.
+//! percent-encoded, so that none reaches into another's keys. A name that is taken anew is no card number by mistake,
+//! since names are stored.
 
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use service::card_like::{could_be_card, has_card_number};
 
 /// Everything but the characters that RFC 3986 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -26,6 +28,8 @@ pub(crate) enum NameFault {
     Control,
     #[error("must not be `.` or `..`, which have a meaning of their own in paths")]
     Dots,
+    #[error("has digits in it that make a card number, which is kept nowhere here; choose another one")]
+    CardNumber,
 }
 
 pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
@@ -84,7 +88,15 @@ impl ProductId {
 }
 
 impl UserId {
+    /// One that a caller names.
     pub(crate) fn parse(text: &str) -> Result<Self, NameFault> {
+        let user = Self::stored(text)?;
+        refuse_card_number(text)?;
+        Ok(user)
+    }
+
+    /// One that the shop has written down, maybe before such a name was refused.
+    pub(crate) fn stored(text: &str) -> Result<Self, NameFault> {
         if text.is_empty() || text.len() > USER_BYTES_MAX {
             return Err(NameFault::UserLength);
         }
@@ -93,7 +105,16 @@ impl UserId {
     }
 
     pub(crate) fn random() -> Self {
-        Self(format!("u{:016x}", random() >> 64))
+        loop {
+            if let Some(user) = Self::of_bits(random() >> 64) {
+                return user;
+            }
+        }
+    }
+
+    /// `None` where chance has put the digits of a card together: nobody could name it again.
+    fn of_bits(bits: u128) -> Option<Self> {
+        Self::parse(&format!("u{bits:016x}")).ok()
     }
 }
 
@@ -111,7 +132,15 @@ impl OrderId {
 }
 
 impl Username {
+    /// Of an account that is to be made.
     pub(crate) fn parse(text: &str) -> Result<Self, NameFault> {
+        let name = Self::typed(text)?;
+        refuse_card_number(text)?;
+        Ok(name)
+    }
+
+    /// As somebody types it who signs in: the account may be older than what is refused since.
+    pub(crate) fn typed(text: &str) -> Result<Self, NameFault> {
         if !USERNAME_CHARS.contains(&text.chars().count()) {
             return Err(NameFault::UsernameLength);
         }
@@ -130,6 +159,13 @@ fn check(text: &str) -> Result<(), NameFault> {
     }
     if text == "." || text == ".." {
         return Err(NameFault::Dots);
+    }
+    Ok(())
+}
+
+fn refuse_card_number(text: &str) -> Result<(), NameFault> {
+    if has_card_number(text, could_be_card) {
+        return Err(NameFault::CardNumber);
     }
     Ok(())
 }
@@ -164,6 +200,35 @@ mod tests {
             assert_eq!(Username::parse(bad), Err(fault), "{bad}");
         }
         assert_eq!(segment("a/b ü").to_string(), "a%2Fb%20%C3%BC");
+    }
+
+    #[test]
+    fn a_card_number_is_no_new_name() {
+        for text in [
+            "4242424242424242",
+            "4242 4242-4242.4242",
+            "card 3782 822463 10005",
+            "u4242424242424242",
+        ] {
+            assert_eq!(UserId::parse(text), Err(NameFault::CardNumber), "{text}");
+            assert_eq!(Username::parse(text), Err(NameFault::CardNumber), "{text}");
+            // What stands in the store from before is still read, and still signs in.
+            assert_eq!(UserId::stored(text).unwrap().as_str(), text);
+            assert_eq!(Username::typed(text).unwrap().as_str(), text);
+        }
+        for text in ["7", "1764410847123", "4242424242424241", "ada"] {
+            assert_eq!(UserId::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_the_shop_calls_somebody_can_be_named_again() {
+        assert_eq!(UserId::of_bits(0x4242_4242_4242_4242), None);
+        assert_eq!(
+            UserId::of_bits(0x4242_4242_4242_4241).unwrap().as_str(),
+            "u4242424242424241"
+        );
+        assert!(UserId::parse(UserId::random().as_str()).is_ok());
     }
 
     #[test]

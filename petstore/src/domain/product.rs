@@ -1,7 +1,8 @@
 //! What is sold, as far as it can be judged without the store.
-//! Invariant: texts are bounded and free of control characters.
+//! Invariant: texts are bounded, and free of control characters and of card numbers.
 
 use serde::{Deserialize, Serialize};
+use service::card_like::{could_be_card, has_card_number};
 
 /// A product as it is stored; its stock stands in a key of its own, so that price edits do not fight with sales.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub(crate) enum TextFault {
     Length { min: usize, max: usize },
     #[error("must have no control characters")]
     Control,
+    #[error("has digits in it that make a card number, which is kept nowhere here; leave some of them out")]
+    CardNumber,
 }
 
 /// The text without spaces at its ends.
@@ -56,6 +59,9 @@ pub(crate) fn check_text(text: &str, kind: Texts) -> Result<String, TextFault> {
     };
     if text.chars().any(broken) {
         return Err(TextFault::Control);
+    }
+    if has_card_number(text, could_be_card) {
+        return Err(TextFault::CardNumber);
     }
     Ok(text.to_owned())
 }
@@ -76,5 +82,23 @@ mod tests {
         assert!(check_text(&"x".repeat(41), Texts::Category).is_err());
         // Markup is text like any other: whoever shows it escapes it.
         assert!(check_text("<script>alert(1)</script>", Texts::Name).is_ok());
+    }
+
+    #[test]
+    fn no_text_has_a_card_number_in_it() {
+        for text in ["4242424242424242", "Paid with 3782 822463 10005."] {
+            assert_eq!(
+                check_text(text, Texts::Description),
+                Err(TextFault::CardNumber),
+                "{text}"
+            );
+        }
+        assert!(
+            check_text(
+                "Born 2024-05-17, 30.5 cm long, chip 276098106123457",
+                Texts::Description
+            )
+            .is_ok()
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Orders: making them, looking at them, canceling them.
-//! Invariant: a card number goes into a type that is wiped and shows itself nowhere.
+//! Invariant: a card number goes into a type that is wiped and shows itself nowhere; in any other place it is refused.
 
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
+use payment_client::looks_like_token;
 use serde_json::value::RawValue;
 use service::fields::Fields;
 use service::idempotency::REPLAYED;
@@ -20,8 +21,6 @@ use crate::shop::{Card, Checkout, Ended, LINES_MAX, QUANTITY_MAX, Shop, Wanted, 
 
 /// Who orders where nobody says who.
 const GUEST: &str = "guest";
-/// What the payment service makes is shorter; what is longer is no token.
-const TOKEN_BYTES_MAX: usize = 128;
 
 fn place(user: &str, order: &str) -> String {
     format!("/orders/{}/{order}", segment(user))
@@ -52,17 +51,17 @@ fn card(fields: &mut Fields, needed: bool) -> Option<Card> {
     }
 }
 
+/// It is written down with the order before anybody knows whether it is one, so what may be a card number is no token.
 fn payment_token(fields: &mut Fields) -> Option<String> {
     let token = fields.optional_text("paymentToken")?;
-    let sound =
-        (1..=TOKEN_BYTES_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
-    if !sound {
-        fields.fault(
-            "paymentToken",
-            format_args!("must be 1 to {TOKEN_BYTES_MAX} visible ASCII characters"),
-        );
+    if looks_like_token(&token) {
+        return Some(token);
     }
-    Some(token)
+    fields.fault(
+        "paymentToken",
+        "must be what `POST /v1/tokens` of the payment service answered; a card number goes into `cardNumber`",
+    );
+    None
 }
 
 /// `items`, or `products`, as some call them; the same product named twice is one line.

@@ -73,7 +73,7 @@ pub(super) async fn sign_in(State(app): State<Shared>, request: Request) -> Resu
     let username = fields.text("username");
     let password = password(&mut fields);
     fields.finish()?;
-    let name = username.as_deref().and_then(|name| Username::parse(name).ok());
+    let name = username.as_deref().and_then(|name| Username::typed(name).ok());
     let account = shop.check_password(name, password).await?;
     let session = shop.begin_session(account).await?;
     let body = json!({

@@ -40,6 +40,8 @@ mod purchase;
 mod random;
 #[path = "repeats.rs"]
 mod repeats;
+#[path = "secrecy.rs"]
+mod secrecy;
 #[path = "sessions.rs"]
 mod sessions;
 #[path = "shelves.rs"]

@@ -100,7 +100,7 @@ async fn begin(
         shop.sign_up(new, None).await?;
     }
     let account = shop
-        .check_password(Username::parse(username).ok(), password)
+        .check_password(Username::typed(username).ok(), password)
         .await?;
     let session = shop.begin_session(account).await?;
     Ok(cookie(

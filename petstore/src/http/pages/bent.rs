@@ -77,7 +77,7 @@ fn accounts() {
     feed_forms(&whole, |form| {
         let (username, next) = (form.text("username")?, form.text("next")?);
         assert!(own_place(&next).starts_with('/'));
-        drop(Username::parse(&username));
+        drop(Username::typed(&username));
         checked_new_user(&username, Zeroizing::new(form.text("password")?))
     });
 }

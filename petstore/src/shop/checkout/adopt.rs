@@ -111,7 +111,7 @@ impl Shop {
             .key
             .strip_prefix(&self.store.keys.todos())
             .and_then(OrderId::parse);
-        let (Some(id), Ok(user)) = (id, UserId::parse(&todo.user)) else {
+        let (Some(id), Ok(user)) = (id, UserId::stored(&todo.user)) else {
             tracing::error!(key = kv.key, "an unfinished order has no possible name");
             return Ok(false);
         };

@@ -51,7 +51,7 @@ pub(super) fn ordered(kept: Kept) -> Result<(UserId, OrderId)> {
     let (user, id) = kept
         .order
         .ok_or_else(|| inconsistent("the answer to an order names no order"))?;
-    let user = UserId::parse(&user).map_err(|_fault| inconsistent("an answer names no possible user"))?;
+    let user = UserId::stored(&user).map_err(|_fault| inconsistent("an answer names no possible user"))?;
     let id = OrderId::parse(&id).ok_or_else(|| inconsistent("an answer names no possible order"))?;
     Ok((user, id))
 }

@@ -26,7 +26,7 @@ const INVENTORY_BATCH: usize = 48;
 const NOTICE_MS: u64 = 900_000;
 
 fn parsed(user: &str, id: &str) -> Result<(UserId, OrderId)> {
-    let user = UserId::parse(user).map_err(|_fault| inconsistent("a letter names no possible user"))?;
+    let user = UserId::stored(user).map_err(|_fault| inconsistent("a letter names no possible user"))?;
     let id = OrderId::parse(id).ok_or_else(|| inconsistent("a letter names no possible order"))?;
     Ok((user, id))
 }
@@ -191,7 +191,7 @@ impl Runner {
 
     pub(super) async fn act_as_cart(&mut self, user: &str) -> Result<Stepped> {
         let keys = self.shop.store.keys.clone();
-        let owner = UserId::parse(user).map_err(|_fault| inconsistent("a letter names no possible user"))?;
+        let owner = UserId::stored(user).map_err(|_fault| inconsistent("a letter names no possible user"))?;
         let key = keys.cart(&owner);
         let (mut cart, revision) = if let Some(State::Cart(cart, revision)) = self.state.take() {
             (cart, revision)

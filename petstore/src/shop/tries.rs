@@ -1,4 +1,4 @@
-//! How often a name was tried of late.
+//! How often a name was tried of late. What was typed as one is kept as a keyed hash: people type passwords there.
 //! Invariant: tries are counted in the store before the password is looked at, so that no number of instances gives a
 //! guesser more of them. A count ends with its lease and by no clock of an instance, which may be wrong; names are
 //! anybody's to make up, so all that are first tried at about the same time share a lease.
@@ -10,7 +10,7 @@ use tokio::time::Duration;
 
 use super::Shop;
 use crate::domain::Username;
-use crate::store::{TriesRecord, read, write};
+use crate::store::{TriesRecord, TypedName, read, write};
 
 /// Only those who try the same name at the same time are in the way.
 const MISSES_MAX: u32 = 32;
@@ -18,7 +18,7 @@ const MISSES_MAX: u32 = 32;
 impl Shop {
     /// Counts a try at this name, or refuses it.
     pub(super) async fn count_try(&self, name: &Username) -> Result<()> {
-        let key = self.store.keys.tried(name);
+        let key = self.tried_key(name);
         for misses in 0..MISSES_MAX {
             let kv = self.store.client.get(&key).await.map_err(problem_of)?;
             let (revision, lease) = kv.as_ref().map_or((0, 0), |kv| (kv.mod_revision, kv.lease));
@@ -51,7 +51,7 @@ impl Shop {
 
     /// Success forgets the failures before it. A try that comes meanwhile stays, and what was before it.
     pub(super) async fn forget_tries(&self, name: &Username) -> Result<()> {
-        let key = self.store.keys.tried(name);
+        let key = self.tried_key(name);
         let Some(kv) = self.store.client.get(&key).await.map_err(problem_of)? else {
             return Ok(());
         };
@@ -59,6 +59,10 @@ impl Shop {
             .when(Condition::unchanged(&key, kv.mod_revision))
             .then(Op::delete(&key));
         self.store.commit(txn).await.map(drop)
+    }
+
+    fn tried_key(&self, name: &Username) -> String {
+        self.store.keys.tried(&TypedName::of(&self.secret, name))
     }
 
     fn tried_too_often(&self) -> Problem {

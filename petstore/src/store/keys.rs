@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::TypedName;
 use crate::domain::{OrderId, ProductId, UserId, Username, segment};
 
 #[derive(Clone, Debug)]
@@ -116,8 +117,8 @@ impl Keys {
     }
 
     /// How often a name was tried of late; under a lease that others share.
-    pub(crate) fn tried(&self, name: &Username) -> String {
-        self.at(format_args!("tried/{}", segment(name.as_str())))
+    pub(crate) fn tried(&self, name: &TypedName) -> String {
+        self.at(format_args!("tried/{}", name.as_str()))
     }
 
     pub(crate) fn all_carts(&self) -> String {
@@ -173,7 +174,7 @@ impl Keys {
         match what.split_once('/')? {
             ("answer", hash) => Some(self.answer(hash)),
             ("notice", rest) => Some(format!("{}{rest}", self.notices())),
-            // An older program counts tries without a lease.
+            // An older program counts tries without a lease, under the name itself.
             ("tries", name) => Some(self.at(format_args!("tried/{name}"))),
             _ => None,
         }
@@ -209,6 +210,8 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use service::secrets::Secret;
+
     use super::*;
 
     #[test]
@@ -234,10 +237,22 @@ mod tests {
         assert_eq!(keys.ends_with(&keys.due_answer(7, "ab")), Some(keys.answer("ab")));
         let due = keys.due_notice(7, &user, &order);
         assert_eq!(keys.ends_with(&due), Some(keys.notice(&user, &order)));
-        let name = Username::parse("a/b").unwrap();
         let due = "shop/one/due/0000000000007/tries/a%2Fb";
-        assert_eq!(keys.ends_with(due), Some(keys.tried(&name)));
+        assert_eq!(keys.ends_with(due).as_deref(), Some("shop/one/tried/a%2Fb"));
         assert_eq!(keys.ends_with("elsewhere"), None);
+    }
+
+    #[test]
+    fn what_was_typed_as_a_name_cannot_be_read() {
+        let (keys, name) = (Keys::of_shop("one"), Username::parse("correct horse").unwrap());
+        let tried = |secret: &str| keys.tried(&TypedName::of(&Secret::new(secret), &name));
+        let hash = tried("a secret of this shop").replacen("shop/one/tried/", "", 1);
+        assert!(
+            hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{hash}"
+        );
+        assert_eq!(tried("a secret of this shop"), tried("a secret of this shop"));
+        assert_ne!(tried("a secret of this shop"), tried("the secret of another"));
     }
 
     #[test]
@@ -247,6 +262,6 @@ mod tests {
         assert!(keys.order(&user, &OrderId::new(1)).len() <= 1024);
         assert!(keys.session_of(user.as_str(), &"0".repeat(64)).len() <= 1024);
         let name = Username::parse(&"ü".repeat(64)).unwrap();
-        assert!(keys.tried(&name).len() <= 1024);
+        assert!(keys.account(&name).len() <= 1024);
     }
 }

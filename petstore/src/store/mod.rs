@@ -1,7 +1,9 @@
-//! Where everything stands in the store, and how it is written: keys, records, and requests that happen once.
+//! Where everything stands in the store, and how it is written: keys, hashes in place of what nobody may read there,
+//! records, and requests that happen once.
 //! Invariant: only what begins with `shop/NAME/` is touched, so that several shops share one store.
 //! It must not know HTTP or what a request is for.
 
+mod keyed;
 mod keys;
 mod mail;
 mod mail_keys;
@@ -14,6 +16,7 @@ use kvstore_client::wire::txn::TxnAnswer;
 use kvstore_client::{KvClient, Txn, problem_of};
 use service::problem::{Problem, Result};
 
+pub(crate) use keyed::TypedName;
 pub(crate) use keys::{GoodsPart, Keys};
 pub(crate) use mail::{Actor, DeadRecord, Errand, Letter, Phase, Post, Refusal};
 pub(crate) use mail_keys::SHARDS;

@@ -3,7 +3,6 @@
 //! nothing is not kept: the same request may do better later.
 //! Keys belong to whoever sent them; neither they nor the requests can be read from what is stored.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::{Condition, Op};
 use kvstore_client::{RangeRequest, Txn, problem_of};
@@ -12,10 +11,9 @@ use serde_json::value::RawValue;
 use service::problem::{self, Problem, Result};
 use service::secrets::Secret;
 use service::time::now_ms;
-use sha2::Sha256;
 
+use super::keyed::keyed;
 use super::{Keys, Store, records};
-use crate::domain::hex;
 
 /// What has run out is removed in portions: so many rows are looked at, so many removed in one transaction.
 const SWEEP_ROWS: u32 = 500;
@@ -114,19 +112,6 @@ impl Once {
             "This Idempotency-Key was used for another request.",
         ))
     }
-}
-
-/// 128 bits that stand for the parts; each with its length before it, so that no two lists are the same bytes.
-fn keyed(secret: &Secret, label: &str, parts: &[&[u8]]) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of any length");
-    for part in [label.as_bytes()].iter().chain(parts) {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
-    }
-    let tag = mac.finalize().into_bytes();
-    let (half, _) = tag.split_at(16);
-    hex(half)
 }
 
 impl Store {

@@ -229,15 +229,22 @@ async fn no_secret_is_in_the_store() {
         .expect(201);
     let body = json!({"username": "bob", "password": "bobs-password"});
     keyed(&client, "/users", "k", &body).await.expect(201);
+    // In the field of the name.
+    let body = json!({"username": "bobs-other-password", "password": "bob-himself"});
+    let mistaken = system.browse(Method::POST, "/login", &body).await;
+    mistaken.refused(401, "invalid-credentials");
     let root = system.cluster.client(0);
     let rows = root.get("/v1/kv?prefix=shop/").await.expect(200).json();
     let rows = rows["kvs"].as_array().unwrap();
     assert!(rows.len() > 30);
+    let tried = |row: &serde_json::Value| row["key"].as_str().unwrap().contains("/tried/");
+    assert!(rows.iter().any(tried), "the try is counted");
     let all = rows.iter().map(ToString::to_string).collect::<String>();
     let admin = system.cluster.secrets().shop.admin_password.expose();
     for secret in [
         PASSWORD,
         "bobs-password",
+        "bobs-other-password",
         "4242424242424242",
         VISA,
         &client.token,

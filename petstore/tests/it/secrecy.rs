@@ -46,7 +46,8 @@ fn mistakes(text: &str) -> [(String, &'static str, Value); 9] {
     ]
 }
 
-/// Everything that is answered to a number in the wrong place, and to the same in the right one.
+/// Everything that is answered to a number in the wrong place, and to the same in the right one. Nobody can sign in
+/// with it as a name, but it may be tried.
 async fn told_of(client: &Client, card: &str) -> String {
     let mut told = String::new();
     for spelling in spellings(card) {
@@ -68,6 +69,9 @@ async fn told_of(client: &Client, card: &str) -> String {
     body["userId"] = json!(digits);
     let refused = client.post("/orders", &body).await;
     told += &refused.refused(422, "invalid-request").text();
+    let typed = json!({"username": card, "password": PASSWORD});
+    let refused = client.post("/login", &typed).await;
+    told += &refused.refused(401, "invalid-credentials").text();
     body["userId"] = json!("ada");
     told += &client.post("/orders", &body).await.expect(201).text();
     told

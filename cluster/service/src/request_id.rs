@@ -1,4 +1,4 @@
-//! The id of the request that is being answered, carried by the task that answers it.
+//! The id of the request that is being answered, carried by the task that answers it and by all that this one begins.
 //! Invariant: an id is 1 to 128 visible ASCII characters, so that it is safe in a header and in a log line.
 //! It must not know routes.
 
@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use futures_util::future::Either;
 
 use crate::card_like::{could_be_card, has_card_number};
 
@@ -28,6 +29,29 @@ pub(crate) fn current() -> String {
     match carried {
         Ok(Some(id)) => id,
         _ => text(&fresh()).to_owned(),
+    }
+}
+
+/// What a task that is begun here takes with it; nothing outside of any request.
+pub(crate) struct Carried(Option<HeaderValue>);
+
+impl Carried {
+    pub(crate) fn take() -> Self {
+        Self(CURRENT.try_with(HeaderValue::clone).ok())
+    }
+
+    pub(crate) fn into_task<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
+        match self.0 {
+            Some(id) => Either::Left(CURRENT.scope(id, task)),
+            None => Either::Right(task),
+        }
+    }
+
+    pub(crate) fn into_blocking<T>(self, work: impl FnOnce() -> T) -> T {
+        match self.0 {
+            Some(id) => CURRENT.sync_scope(id, work),
+            None => work(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tracked tasks and the one signal that ends them.
 //! Invariant: a task spawned here is counted by this set and by every set above it until it ends,
-//! so that a drained parent means drained children; nothing is detached.
+//! so that a drained parent means drained children; nothing is detached. What is spawned while a request is answered
+//! goes on under the id of that request.
 //! It must not know what the tasks do.
 
 use std::future::Future;
@@ -13,6 +14,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::request_id::Carried;
 
 /// A set of tasks that are stopped and waited for together. Clones are the same set.
 #[derive(Clone, Debug)]
@@ -65,6 +68,7 @@ impl Tasks {
     {
         let counted = self.tokens_above();
         let watch = PanicWatch { name };
+        let task = Carried::take().into_task(task);
         self.set.tracker.spawn(async move {
             let _counted = counted;
             let _watch = watch;
@@ -80,10 +84,11 @@ impl Tasks {
     {
         let counted = self.tokens_above();
         let watch = PanicWatch { name };
+        let carried = Carried::take();
         self.set.tracker.spawn_blocking(move || {
             let _counted = counted;
             let _watch = watch;
-            work()
+            carried.into_blocking(work)
         })
     }
 

@@ -117,6 +117,9 @@ async fn the_answer_to_giving_back_comes_too_late() {
     let purchase = Purchase::begin(&system).await;
     let client = &purchase.client;
     let made = keyed(client, "/orders", "k", &purchase.body).await.expect(201);
+    // A task of its own orders, in the name of the request.
+    let (id, ids) = (made.header("x-request-id").to_owned(), wire.request_ids());
+    assert!(ids.contains(&id), "{id} is not among {ids:?}");
     wire.keep_next();
     let place = made.header("location");
     let request = client.request(Method::POST, &format!("{place}/cancel"));

@@ -1,9 +1,9 @@
-//! The wire between the shops and the payment service, which can keep an answer back.
+//! The wire between the shops and the payment service, which can keep an answer back, and knows what was asked.
 //! Invariant: requests always go on at once, so what was asked is done; only whoever asked does not hear of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use service::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -23,6 +23,15 @@ struct Knob {
     armed: AtomicBool,
     /// Whether one is.
     kept: watch::Sender<bool>,
+    /// What the shops have said on each connection.
+    said: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What goes by.
+enum Way {
+    /// On the connection of this number.
+    Requests(usize),
+    Answers,
 }
 
 impl Wire {
@@ -32,6 +41,7 @@ impl Wire {
         let knob = Arc::new(Knob {
             armed: AtomicBool::new(false),
             kept: watch::Sender::new(false),
+            said: Mutex::default(),
         });
         let tasks = Tasks::new();
         let (shared, spawner) = (Arc::clone(&knob), tasks.clone());
@@ -42,10 +52,14 @@ impl Wire {
                 };
                 let (from_caller, to_caller) = caller.into_split();
                 let (from_payment, to_payment) = payment.into_split();
-                spawner.spawn("requests", pass(from_caller, to_payment, None));
+                let requests = Way::Requests(shared.begin());
+                spawner.spawn(
+                    "requests",
+                    pass(from_caller, to_payment, Arc::clone(&shared), requests),
+                );
                 spawner.spawn(
                     "answers",
-                    pass(from_payment, to_caller, Some(Arc::clone(&shared))),
+                    pass(from_payment, to_caller, Arc::clone(&shared), Way::Answers),
                 );
             }
         });
@@ -72,19 +86,43 @@ impl Wire {
     pub(crate) fn let_go(&self) {
         self.knob.kept.send_replace(false);
     }
+
+    /// The ids of all requests that have gone by.
+    pub(crate) fn request_ids(&self) -> Vec<String> {
+        let said = self.knob.said.lock().unwrap().concat();
+        let said = String::from_utf8_lossy(&said);
+        let ids = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("x-request-id: "));
+        ids.map(str::to_owned).collect()
+    }
 }
 
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, knob: Option<Arc<Knob>>) {
+impl Knob {
+    fn begin(&self) -> usize {
+        let mut said = self.said.lock().unwrap();
+        said.push(Vec::new());
+        said.len() - 1
+    }
+
+    fn note(&self, connection: usize, piece: &[u8]) {
+        self.said.lock().unwrap()[connection].extend_from_slice(piece);
+    }
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, knob: Arc<Knob>, way: Way) {
     let mut piece = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        if let Some(knob) = &knob
-            && knob.armed.swap(false, Ordering::SeqCst)
-        {
-            knob.kept.send_replace(true);
-            let mut kept = knob.kept.subscribe();
-            if kept.wait_for(|kept| !kept).await.is_err() {
-                return;
+        match way {
+            Way::Requests(connection) => knob.note(connection, &piece[..length]),
+            Way::Answers if knob.armed.swap(false, Ordering::SeqCst) => {
+                knob.kept.send_replace(true);
+                let mut kept = knob.kept.subscribe();
+                if kept.wait_for(|kept| !kept).await.is_err() {
+                    return;
+                }
             }
+            Way::Answers => {}
         }
         if to.write_all(&piece[..length]).await.is_err() {
             return;

@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 use insta::assert_snapshot;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use service::tasks::Tasks;
 
 use crate::harness::Server;
 
@@ -13,6 +14,7 @@ fn routes() -> Router {
     Router::new()
         .route("/ping", get(async || "pong"))
         .route("/id", get(async || service::edge::request_id()))
+        .route("/begun", get(begun))
         .route(
             "/number/{number}",
             get(async |Path(number): Path<u8>| number.to_string()),
@@ -27,6 +29,17 @@ fn routes() -> Router {
 
 async fn panics() -> &'static str {
     panic!("on purpose");
+}
+
+/// The ids that a task sees, and what that task begins on a thread of its own.
+async fn begun() -> String {
+    let (tasks, below) = (Tasks::new(), Tasks::new());
+    let task = tasks.spawn("task", async move {
+        let blocking = below.spawn_blocking("blocking", service::edge::request_id);
+        let blocking = blocking.await.unwrap();
+        format!("{} {blocking}", service::edge::request_id())
+    });
+    task.await.unwrap()
 }
 
 async fn problem(response: Response) -> String {
@@ -68,6 +81,19 @@ async fn the_callers_request_id_is_taken_over_when_it_is_sound() {
     assert_ne!(send("two words").await, "two words");
     let too_long = "x".repeat(129);
     assert_ne!(send(&too_long).await, too_long);
+}
+
+/// Also where whoever asked does not wait for it.
+#[tokio::test]
+async fn what_a_request_begins_goes_on_under_its_id() {
+    let server = Server::start(routes()).await;
+    let request = server.http.get(server.url("/begun"));
+    let response = request.header("x-request-id", "order-17").send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "order-17 order-17");
+    // Outside of any request there is nothing to go on with.
+    let told = begun().await;
+    let (one, other) = told.split_once(' ').unwrap();
+    assert_ne!(one, other);
 }
 
 #[tokio::test]

@@ -16,10 +16,11 @@ use super::{App, Counters, router};
 use crate::bent_requests::{feed_requests, runtime};
 use crate::nowhere::empty_catalogue;
 use crate::points::Points;
-use crate::shop::{Parts, Shop};
+use crate::shop::{Parts, Place, Shop};
 use crate::store::{Keys, Store};
 
 const OPERATOR: &str = "the token of the operator";
+const SECRET: &str = "a secret for these tests";
 
 async fn app(auth: ShopAuth) -> Router {
     let metrics = Metrics::new();
@@ -42,7 +43,7 @@ async fn app(auth: ShopAuth) -> Router {
         currency: Currency::EUR,
         amount_minor_max: Money::MINOR_MAX,
         instance: "shop1-0".to_owned(),
-        secret: Secret::new("a secret for these tests"),
+        secret: Secret::new(SECRET),
         points: Points::none(),
         tasks: Tasks::new(),
         closing: Tasks::new(),
@@ -155,8 +156,18 @@ fn orders_where_everybody_is_trusted() {
     );
 }
 
+/// Of a walk, which the shop gave out.
+fn cursor() -> String {
+    let place = Place {
+        revision: 12,
+        shown: 50,
+    };
+    place.cursor(&Secret::new(SECRET))
+}
+
 #[test]
 fn queries() {
+    let cursor = cursor();
     feed_app(
         ShopAuth::Accounts,
         &[
@@ -164,8 +175,10 @@ fn queries() {
                 "GET /products?q=a+b%C3%A9&category=pets&minPrice=1.50&maxPrice=1e3&inStock=true&sort=-price",
                 "",
             ),
-            // Revision 12, 50 shown.
-            bare("GET /pets?limit=200&cursor=MTIuNTA&species=dog&sort=name", ""),
+            bare(
+                &format!("GET /pets?limit=200&cursor={cursor}&species=dog&sort=name"),
+                "",
+            ),
             bare("GET /products/1\nif-none-match: W/\"7\", \"8\"", ""),
             request("GET /orders/u1?limit=1&cursor=x", ""),
             request(
@@ -184,7 +197,7 @@ fn pages() {
     feed_app(
         ShopAuth::Accounts,
         &[
-            bare("GET /?q=a+b&sort=price&cursor=MTIuNTA", ""),
+            bare(&format!("GET /?q=a+b&sort=price&cursor={}", cursor()), ""),
             bare("GET /shop/sign-in?next=%2Fshop%2Fcart", ""),
             bare("GET /shop/cart\ncookie: ps=ps_abc", ""),
             bare(&format!("POST /shop/cart\n{form}"), fields),

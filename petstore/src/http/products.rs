@@ -44,7 +44,7 @@ pub(super) async fn listed(shop: &Shop, uri: &Uri, filter: &Filter) -> Result<Li
     let limit = limit(&query)?;
     let place = query
         .text("cursor")?
-        .map(|cursor| Place::parse(&cursor))
+        .map(|cursor| Place::parse(&cursor, &shop.secret))
         .transpose()?;
     let shelf = match place {
         None => shop.catalogue.shelf(Freshness::Linearizable).await?,
@@ -83,7 +83,7 @@ async fn page(
     let total = HeaderValue::from(listed.count);
     response.headers_mut().insert("x-total-count", total);
     if let Some(next) = listed.next {
-        link_next(&mut response, uri, &next.cursor());
+        link_next(&mut response, uri, &next.cursor(&shop.secret));
     }
     Ok(response)
 }

@@ -1,9 +1,9 @@
 //! What there is: from memory, and yet never older than any sale or edit that was acknowledged before.
 //! The near cache learns the store's newest revision, once for all reads that wait, and has seen it when it answers.
-//! Invariant: all pages of one walk show the revision of the first, from memory or from the store's past.
+//! Invariant: all pages of one walk show the revision of the first, from memory or from the store's past. Only a cursor
+//! that was given out names one, since to read a past catalogue is work.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -13,12 +13,11 @@ use kvstore_client::{Freshness, KvClient, NearCache, RangeRequest, ReadOptions, 
 use service::catalogue::{Asked, Offer, Sort};
 use service::problem::Result;
 use service::query::malformed;
+use service::secrets::Secret;
 
+use super::past::Past;
 use super::shelf::{Good, Memo, Shelf};
-use crate::store::Keys;
-
-/// Past shelves that walks under way may still ask for.
-const PAST_MAX: usize = 16;
+use crate::store::{Keys, keyed};
 
 #[derive(Clone)]
 pub(crate) struct Catalogue {
@@ -26,13 +25,13 @@ pub(crate) struct Catalogue {
     client: KvClient,
     keys: Keys,
     state: Arc<Mutex<State>>,
+    past: Arc<Past>,
 }
 
 #[derive(Default)]
 struct State {
     memo: Memo,
     newest: Arc<Shelf>,
-    past: VecDeque<Arc<Shelf>>,
 }
 
 /// What is asked for.
@@ -89,14 +88,20 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn cursor(self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}.{}", self.revision, self.shown))
+    pub(crate) fn cursor(self, secret: &Secret) -> String {
+        let place = format!("{}.{}", self.revision, self.shown);
+        let seal = seal(secret, &place);
+        URL_SAFE_NO_PAD.encode(format!("{place}.{}", seal.expose()))
     }
 
-    pub(crate) fn parse(cursor: &str) -> Result<Self> {
+    pub(crate) fn parse(cursor: &str, secret: &Secret) -> Result<Self> {
         let parse = || {
             let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-            let (revision, shown) = text.split_once('.')?;
+            let (place, given) = text.rsplit_once('.')?;
+            if !seal(secret, place).matches(given) {
+                return None;
+            }
+            let (revision, shown) = place.split_once('.')?;
             Some(Self {
                 revision: revision.parse().ok()?,
                 shown: shown.parse().ok()?,
@@ -104,6 +109,10 @@ impl Place {
         };
         parse().ok_or_else(|| malformed("The cursor is not one that this service gave out."))
     }
+}
+
+fn seal(secret: &Secret, place: &str) -> Secret {
+    Secret::new(keyed(secret, "shop catalogue cursor", &[place.as_bytes()]))
 }
 
 impl Catalogue {
@@ -115,6 +124,7 @@ impl Catalogue {
             client: client.clone(),
             keys: keys.clone(),
             state: Arc::default(),
+            past: Arc::default(),
         })
     }
 
@@ -156,44 +166,75 @@ impl Catalogue {
 
     /// All goods as they were at this revision.
     pub(crate) async fn shelf_at(&self, revision: Revision) -> Result<Arc<Shelf>> {
-        if let Some(known) = self.known(revision) {
+        let newest = self.lock().newest.clone();
+        if newest.revision == revision {
+            return Ok(newest);
+        }
+        if let Some(known) = self.past.known(revision) {
             return Ok(known);
         }
-        let mut walk = self.client.pages(RangeRequest {
-            read: ReadOptions {
-                revision: Some(revision),
-                ..ReadOptions::default()
-            },
-            ..RangeRequest::prefix(self.keys.all_goods())
-        });
-        let mut kvs = Vec::new();
-        while let Some(page) = walk.next().await.map_err(problem_of)? {
-            kvs.extend(page.kvs);
-        }
-        let shelf = Arc::new(Shelf::of(&self.keys, kvs.iter(), revision, &mut Memo::new())?);
-        self.remember(&shelf);
-        Ok(shelf)
+        let reading = read_past(self.client.clone(), self.keys.clone(), revision);
+        self.past.read(revision, Box::pin(reading)).await
     }
 
     /// Keeps a shelf for the next page of a walk that began on it.
     pub(crate) fn remember(&self, shelf: &Arc<Shelf>) {
-        let mut state = self.lock();
-        if state.past.iter().any(|past| past.revision == shelf.revision) {
-            return;
-        }
-        state.past.push_back(shelf.clone());
-        while state.past.len() > PAST_MAX {
-            state.past.pop_front();
-        }
-    }
-
-    fn known(&self, revision: Revision) -> Option<Arc<Shelf>> {
-        let state = self.lock();
-        let known = state.past.iter().chain([&state.newest]);
-        known.rev().find(|shelf| shelf.revision == revision).cloned()
+        self.past.remember(shelf);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_past(client: KvClient, keys: Keys, revision: Revision) -> Result<Arc<Shelf>> {
+    let mut walk = client.pages(RangeRequest {
+        read: ReadOptions {
+            revision: Some(revision),
+            ..ReadOptions::default()
+        },
+        ..RangeRequest::prefix(keys.all_goods())
+    });
+    let mut kvs = Vec::new();
+    while let Some(page) = walk.next().await.map_err(problem_of)? {
+        kvs.extend(page.kvs);
+    }
+    let shelf = Shelf::of(&keys, kvs.iter(), revision, &mut Memo::new())?;
+    Ok(Arc::new(shelf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_believed_only_as_it_was_given() {
+        let secret = Secret::new("the secret of this shop");
+        let place = Place {
+            revision: 12,
+            shown: 50,
+        };
+        let cursor = place.cursor(&secret);
+        assert_eq!(Place::parse(&cursor, &secret).unwrap(), place);
+        let refused = |cursor: &str, secret: &Secret| {
+            let problem = Place::parse(cursor, secret).unwrap_err();
+            assert_eq!(problem.kind.code, "malformed-parameter", "{cursor}");
+        };
+        refused(&cursor, &Secret::new("the secret of another"));
+        for made_up in [
+            "",
+            "!",
+            "MTIuNTA",
+            &URL_SAFE_NO_PAD.encode("12.50."),
+            &URL_SAFE_NO_PAD.encode("."),
+        ] {
+            refused(made_up, &secret);
+        }
+        for at in 0..cursor.len() {
+            let mut forged = cursor.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            refused(std::str::from_utf8(&forged).unwrap(), &secret);
+            refused(&cursor[..at], &secret);
+        }
     }
 }

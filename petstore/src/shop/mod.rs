@@ -1,7 +1,7 @@
-//! The use cases of the shop. Reading order: `catalogue` (what there is, from memory), `products` (keeping the
-//! shelves), `accounts`, `tries` and `sessions` (these under `leases`), `carts`, `checkout` (how an order is made and
-//! brought to its end), `orders`, `mail` (the same by letters between actors), `events` (what `changes` makes of news,
-//! for pages), `audit`.
+//! The use cases of the shop. Reading order: `catalogue` (what there is, from memory; `past`, what there was),
+//! `products` (keeping the shelves), `accounts`, `tries` and `sessions` (these under `leases`), `carts`, `checkout`
+//! (how an order is made and brought to its end), `orders`, `mail` (the same by letters between actors), `events`
+//! (what `changes` makes of news, for pages), `audit`.
 //! Invariant: stock moves only in transactions that write down why; nothing an instance holds in memory is needed by
 //! another one. It must not know HTTP; it answers with what a route says, or with a problem.
 
@@ -16,6 +16,7 @@ mod leases;
 mod mail;
 mod orders;
 mod passwords;
+mod past;
 mod products;
 mod sessions;
 mod shelf;

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use crate::domain::{Username, hex};
 
 /// 128 bits that stand for the parts; each with its length before it, so that no two lists are the same bytes.
-pub(super) fn keyed(secret: &Secret, label: &str, parts: &[&[u8]]) -> String {
+pub(crate) fn keyed(secret: &Secret, label: &str, parts: &[&[u8]]) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of any length");
     for part in [label.as_bytes()].iter().chain(parts) {

@@ -16,7 +16,7 @@ use kvstore_client::wire::txn::TxnAnswer;
 use kvstore_client::{KvClient, Txn, problem_of};
 use service::problem::{Problem, Result};
 
-pub(crate) use keyed::TypedName;
+pub(crate) use keyed::{TypedName, keyed};
 pub(crate) use keys::{GoodsPart, Keys};
 pub(crate) use mail::{Actor, DeadRecord, Errand, Letter, Phase, Post, Refusal};
 pub(crate) use mail_keys::SHARDS;

@@ -84,7 +84,7 @@ pub(super) async fn catalogue(State(app): State<Shared>, uri: Uri, headers: Head
         species: words(|product| &product.species),
         cards: goods.iter().map(|good| Card::of(good, shop.currency)).collect(),
         count,
-        next: next.map(|next| next_page(&uri, &next.cursor())),
+        next: next.map(|next| next_page(&uri, &next.cursor(&shop.secret))),
     };
     Ok(render(StatusCode::OK, &page))
 }

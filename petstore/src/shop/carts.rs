@@ -1,6 +1,8 @@
 //! Carts: what somebody means to order. A cart takes nothing off the shelves.
 //! Invariant: two windows that change a cart at the same time both get what they asked for, one after the other.
 
+use std::collections::BTreeMap;
+
 use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Freshness, Txn, problem_of};
@@ -8,7 +10,7 @@ use service::problem::{self, Problem, Result};
 use tokio::time::Duration;
 
 use super::products::{replayed, unknown_product};
-use super::{LINES_MAX, QUANTITY_MAX, Shop, views};
+use super::{LINES_MAX, QUANTITY_MAX, Shelf, Shop, views};
 use crate::domain::UserId;
 use crate::store::{CartRecord, Kept, Once, Reply, Store, read, write};
 
@@ -78,6 +80,7 @@ impl Shop {
             // What is gone from the shelves goes from the cart as well.
             cart.items.retain(|(id, _)| shelf.get(id).is_some());
             apply(&mut cart, change, |id| shelf.get(id).is_some())?;
+            cart.names = names(&cart, &shelf);
             let kept = Kept::json(200, &views::cart(user.as_str(), &cart, &shelf, self.currency));
             if cart == found.record && once.is_none() {
                 return Ok(Reply::first(kept));
@@ -106,6 +109,11 @@ impl Shop {
             "The cart is being changed by too many at the same time.",
         ))
     }
+}
+
+fn names(cart: &CartRecord, shelf: &Shelf) -> BTreeMap<String, String> {
+    let name = |(id, _): &(String, i64)| Some((id.clone(), shelf.get(id)?.product.name.clone()));
+    cart.items.iter().filter_map(name).collect()
 }
 
 fn apply(cart: &mut CartRecord, change: &CartChange, is_known: impl Fn(&str) -> bool) -> Result<()> {
@@ -184,6 +192,7 @@ mod tests {
         let many = 0..LINES_MAX + 50;
         let mut cart = CartRecord {
             items: many.map(|n| (n.to_string(), 1)).collect(),
+            ..CartRecord::default()
         };
         let set = |product: &str, quantity| CartChange::Set {
             product: product.to_owned(),

@@ -4,7 +4,7 @@
 use axum::http::HeaderValue;
 use payment_client::{Currency, Money};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -55,9 +55,25 @@ struct CartItem {
     #[serde(rename = "productId")]
     product_id: String,
     quantity: i64,
+    /// How many pieces there are.
+    available: i64,
     product: Box<RawValue>,
     subtotal: Box<RawValue>,
     subtotal_minor: i64,
+}
+
+/// What a cart still says of a product that is gone from the shelves. It costs nothing, for it cannot be ordered: the
+/// prices of a cart make its total.
+#[derive(Serialize)]
+struct GoneView<'a> {
+    id: &'a str,
+    name: String,
+    price: Box<RawValue>,
+    price_minor: i64,
+    currency: &'static str,
+    stock: i64,
+    #[serde(rename = "inStock")]
+    in_stock: bool,
 }
 
 #[derive(Serialize)]
@@ -151,18 +167,22 @@ pub(crate) fn pet(good: &Good, currency: Currency) -> PetView<'_> {
     }
 }
 
-/// The cart with what its products are now; those that are gone are left out.
+/// The cart with what its products are now, and with those that are gone, which have to be taken out of it.
 pub(crate) fn cart(user: &str, cart: &CartRecord, shelf: &Shelf, currency: Currency) -> CartView {
     let mut items = Vec::with_capacity(cart.items.len());
     let mut total_minor = 0_i64;
     for (id, quantity) in &cart.items {
-        let Some(good) = shelf.get(id) else { continue };
-        let subtotal_minor = good.product.price_minor.saturating_mul(*quantity);
+        let good = shelf.get(id);
+        let subtotal_minor = good.map_or(0, |good| good.product.price_minor.saturating_mul(*quantity));
         total_minor = total_minor.saturating_add(subtotal_minor);
-        let seen = serde_json::value::to_raw_value(&product(good, currency));
+        let seen = match good {
+            Some(good) => to_raw_value(&product(good, currency)),
+            None => to_raw_value(&gone(id, cart.name(id), currency)),
+        };
         items.push(CartItem {
             product_id: id.clone(),
             quantity: *quantity,
+            available: good.map_or(0, |good| good.stock),
             product: seen.expect("answers have only text keys and plain values"),
             subtotal: Money::new(subtotal_minor, currency).to_json(),
             subtotal_minor,
@@ -174,6 +194,18 @@ pub(crate) fn cart(user: &str, cart: &CartRecord, shelf: &Shelf, currency: Curre
         total: Money::new(total_minor, currency).to_json(),
         total_minor,
         currency: currency.code(),
+    }
+}
+
+fn gone(id: &str, name: String, currency: Currency) -> GoneView<'_> {
+    GoneView {
+        id,
+        name,
+        price: Money::new(0, currency).to_json(),
+        price_minor: 0,
+        currency: currency.code(),
+        stock: 0,
+        in_stock: false,
     }
 }
 

@@ -56,9 +56,19 @@ pub(crate) struct SessionRecord {
 pub(crate) struct CartRecord {
     /// Quantities by product, in the order in which they came.
     pub(crate) items: Vec<(String, i64)>,
+    /// What they were called when the cart was changed, for when they are gone from the shelves. An older program and
+    /// the letters of a checkout write none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) names: BTreeMap<String, String>,
 }
 
 impl CartRecord {
+    /// What to call a product that is gone.
+    pub(crate) fn name(&self, product: &str) -> String {
+        let known = self.names.get(product).cloned();
+        known.unwrap_or_else(|| format!("product {product}"))
+    }
+
     pub(crate) fn quantity(&self, product: &str) -> i64 {
         let item = self.items.iter().find(|(known, _)| known == product);
         item.map_or(0, |(_, quantity)| *quantity)
@@ -78,6 +88,9 @@ impl CartRecord {
         for line in lines {
             let sum = self.quantity(&line.product).saturating_add(line.quantity);
             self.set(&line.product, sum.min(quantity_max));
+            if !line.name.is_empty() {
+                self.names.insert(line.product.clone(), line.name.clone());
+            }
         }
     }
 }
@@ -187,7 +200,12 @@ mod tests {
             unit_minor: 1,
             quantity,
         };
-        cart.merge(&[line("1", 9), line("3", 1)], 10);
+        let named = Line {
+            name: "Rex".to_owned(),
+            ..line("3", 1)
+        };
+        cart.merge(&[line("1", 9), named], 10);
         assert_eq!((cart.quantity("1"), cart.quantity("3")), (10, 1));
+        assert_eq!(["1", "3"].map(|id| cart.name(id)), ["product 1", "Rex"]);
     }
 }

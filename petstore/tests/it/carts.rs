@@ -78,35 +78,38 @@ async fn a_cart_is_filled_and_emptied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_leaves_the_shelves_leaves_the_cart() {
+async fn what_leaves_the_shelves_is_told_and_can_be_taken_out() {
     let system = System::start().await;
     let (ada, client) = system.user("ada").await;
     let cart = format!("/cart/{ada}");
     let product = system.product("Fad", 1.0, 5).await;
-    client
-        .post(&cart, &json!({"productId": product}))
-        .await
-        .expect(200);
+    let mut item = json!({"productId": product});
+    client.post(&cart, &item).await.expect(200);
     client.post(&cart, &json!({"productId": "6"})).await.expect(200);
-    system
-        .operator()
-        .delete(&format!("/products/{product}"))
-        .await
-        .expect(200);
+    let off = format!("/products/{product}");
+    system.operator().delete(&off).await.expect(200);
+    let seen = client.get(&cart).await.expect(200).json();
+    let gone = format!("1 × Fad (\"{product}\") = 0.0");
     assert_eq!(
-        shown(&client.get(&cart).await.json()),
-        "1 × Bubbles (\"6\") = 4.99: 4.99 \"EUR\""
+        shown(&seen),
+        format!("{gone}, 1 × Bubbles (\"6\") = 4.99: 4.99 \"EUR\"")
     );
+    let available = seen["items"].as_array().unwrap().iter();
+    let available: Vec<_> = available.map(|item| &item["available"]).collect();
+    assert_eq!(available, [&json!(0), &json!(40)]);
     // An order of the cart says so in place of silently leaving it out.
     let refused = client
         .post("/orders", &json!({"cardNumber": VISA}))
         .await
         .refused(409, "out-of-stock");
+    item["name"] = json!("Fad");
+    item["available"] = json!(0);
+    assert_eq!(refused.json()["lines"], json!([item]));
+    let left = client.delete(&format!("{cart}/item/{product}")).await;
     assert_eq!(
-        refused.json()["lines"],
-        json!([{"productId": product, "available": 0}])
+        shown(&left.expect(200).json()),
+        "1 × Bubbles (\"6\") = 4.99: 4.99 \"EUR\""
     );
-    client.post(&cart, &json!({"productId": "6"})).await.expect(200);
     client
         .post("/orders", &json!({"cardNumber": VISA}))
         .await

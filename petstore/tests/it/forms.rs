@@ -193,6 +193,25 @@ async fn one_buys_without_scripts() {
     system.stop().await;
 }
 
+/// What is gone from the shelves is named, cannot be paid, and is taken out again.
+async fn gone_goods(system: &System, visitor: &mut Visitor, fields: &[(&str, &str)]) {
+    let fad = system.product("Fad", 1.0, 5).await;
+    let change = |action| [("action", action), ("product", fad.as_str())];
+    visitor.post("/shop/cart", &change("add")).await;
+    let off = format!("/products/{fad}");
+    system.operator().delete(&off).await.expect(200);
+    let cart = visitor.get("/shop/cart").await.text;
+    assert!(cart.contains("No longer here: Fad."), "{cart}");
+    let checkout = visitor.get("/shop/checkout").await.text;
+    assert!(!checkout.contains("name=\"cardNumber\""), "{checkout}");
+    let refused = visitor.post("/shop/checkout", fields).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.text.contains("Fad: sold out."), "{}", refused.text);
+    visitor.post("/shop/cart", &change("remove")).await;
+    let cart = visitor.get("/shop/cart").await.text;
+    assert!(!cart.contains("Fad"), "{cart}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_paid_is_said_on_the_page() {
     let system = System::start().await;
@@ -253,6 +272,7 @@ async fn what_cannot_be_paid_is_said_on_the_page() {
     let changed = visitor.post("/shop/checkout", &fields).await;
     assert_eq!(changed.status, 409);
     assert!(changed.text.contains("another one than the one you saw"));
+    gone_goods(&system, &mut visitor, &fields).await;
     assert_eq!(pay(&mut visitor, VISA).await.status, StatusCode::SEE_OTHER);
     assert_eq!(visitor.get("/shop/orders/nothing").await.status, 404);
     assert_eq!(visitor.get("/shop/product/nothing").await.status, 404);

@@ -22,6 +22,8 @@ use crate::store::Once;
 struct Cart {
     frame: Frame,
     error: Option<String>,
+    /// What is gone from the shelves and must be taken out of the cart.
+    gone: Vec<String>,
     paying: bool,
     is_open: bool,
     lines: Vec<LineView>,
@@ -32,11 +34,26 @@ struct Cart {
 
 struct LineView {
     id: String,
+    is_gone: bool,
     name: String,
     price: String,
     quantity: i64,
     subtotal: String,
     stock_text: String,
+}
+
+impl LineView {
+    fn gone(id: &str, name: String, quantity: i64) -> Self {
+        Self {
+            id: id.to_owned(),
+            is_gone: true,
+            name,
+            price: "–".to_owned(),
+            quantity,
+            subtotal: "–".to_owned(),
+            stock_text: "no longer here".to_owned(),
+        }
+    }
 }
 
 async fn page(
@@ -51,15 +68,20 @@ async fn page(
         shop.catalogue.shelf(Freshness::Linearizable)
     );
     let (cart, shelf) = (cart?.record, shelf?);
-    let mut lines = Vec::new();
+    let (mut lines, mut gone) = (Vec::new(), Vec::new());
     let mut total_minor = 0_i64;
     for (id, quantity) in &cart.items {
-        let Some(good) = shelf.get(id) else { continue };
+        let Some(good) = shelf.get(id) else {
+            gone.push(cart.name(id));
+            lines.push(LineView::gone(id, cart.name(id), *quantity));
+            continue;
+        };
         let each = good.product.price_minor;
         let subtotal = each.saturating_mul(*quantity);
         total_minor = total_minor.saturating_add(subtotal);
         lines.push(LineView {
             id: id.clone(),
+            is_gone: false,
             name: good.product.name.clone(),
             price: money(each, shop.currency),
             quantity: *quantity,
@@ -70,6 +92,7 @@ async fn page(
     let page = Cart {
         frame,
         error: refused.map(error_of),
+        gone,
         paying: paying.is_some(),
         is_open: shop.is_open(),
         lines,

@@ -8,7 +8,7 @@ use service::problem::{self, Problem, Result};
 use crate::domain::{Line, Lines};
 use crate::shop::products::unknown_product;
 use crate::shop::{LINES_MAX, Shelf};
-use crate::store::read_int;
+use crate::store::{CartRecord, read_int};
 
 /// A cart to which the lines of a declined order returned may be longer than an order can be.
 pub(super) fn check_count(items: &[(String, i64)]) -> Result<()> {
@@ -27,25 +27,17 @@ pub(super) fn check_count(items: &[(String, i64)]) -> Result<()> {
     }
 }
 
-pub(super) fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> Result<Lines> {
+/// `cart` is the one that is ordered, if it is one.
+pub(super) fn lines(items: &[(String, i64)], shelf: &Shelf, cart: Option<&CartRecord>) -> Result<Lines> {
     let gone: Vec<&str> = items
         .iter()
         .filter(|(id, _)| shelf.get(id).is_none())
         .map(|(id, _)| id.as_str())
         .collect();
-    match gone.as_slice() {
-        [] => {}
-        [..] if from_cart => {
-            let gone = gone
-                .iter()
-                .map(|id| serde_json::json!({"productId": id, "available": 0}));
-            return Err(Problem::new(
-                problem::OUT_OF_STOCK,
-                "Something in the cart is no longer on the shelves; take it out of the cart.",
-            )
-            .extra("lines", gone.collect::<Vec<_>>()));
-        }
-        [id, ..] => return Err(unknown_product().extra("productId", *id)),
+    match (gone.as_slice(), cart) {
+        ([], _) => {}
+        (gone, Some(cart)) => return Err(gone_from_cart(gone, cart)),
+        ([id, ..], None) => return Err(unknown_product().extra("productId", *id)),
     }
     let line = |(id, quantity): &(String, i64)| {
         let good = shelf.get(id)?;
@@ -58,6 +50,12 @@ pub(super) fn lines(items: &[(String, i64)], shelf: &Shelf, from_cart: bool) -> 
         })
     };
     Ok(items.iter().filter_map(line).collect())
+}
+
+fn gone_from_cart(gone: &[&str], cart: &CartRecord) -> Problem {
+    let line = |id: &&str| serde_json::json!({"productId": id, "name": cart.name(id), "available": 0});
+    let detail = "Something in the cart is no longer on the shelves; take it out of the cart.";
+    Problem::new(problem::OUT_OF_STOCK, detail).extra("lines", gone.iter().map(line).collect::<Vec<_>>())
 }
 
 pub(super) fn total(lines: &[Line], max: i64) -> Result<i64> {
@@ -116,6 +114,24 @@ mod tests {
         assert_eq!(code(0), Err("cart-empty"));
         assert_eq!((code(1), code(LINES_MAX)), (Ok(()), Ok(())));
         assert_eq!(code(LINES_MAX + 1), Err("invalid-request"));
+    }
+
+    #[test]
+    fn what_is_gone_from_the_shelves_is_named() {
+        let (mut cart, shelf) = (CartRecord::default(), Shelf::default());
+        cart.set("13", 1);
+        cart.set("14", 2);
+        cart.names.insert("13".to_owned(), "Fad".to_owned());
+        let refused = lines(&cart.items, &shelf, Some(&cart)).unwrap_err();
+        assert_eq!(
+            refused.extra["lines"],
+            serde_json::json!([
+                {"productId": "13", "name": "Fad", "available": 0},
+                {"productId": "14", "name": "product 14", "available": 0},
+            ])
+        );
+        let unknown = lines(&cart.items, &shelf, None).unwrap_err();
+        assert_eq!(unknown.kind.code, "product-not-found");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Shop {
             (Wanted::Cart, None) => unreachable!("the cart was read"),
         };
         check_count(items)?;
-        let lines = lines(items, &shelf, cart.is_some())?;
+        let lines = lines(items, &shelf, cart.as_ref().map(|cart| &cart.record))?;
         // What is only confirmed is not paid, so only what can be counted bounds it.
         let total_max = payment.map_or(Money::MINOR_MAX, |_| self.amount_minor_max);
         let total_minor = total(&lines, total_max)?;

@@ -3,12 +3,12 @@
 //! It must not know what the requests are.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
+use service::peer;
 use service::problem::{self, Problem, Result};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ const ADDRESSES_MAX: usize = 4096;
 /// Who was quiet may catch up on so much.
 const BURST_S: u32 = 2;
 /// Everybody whose address is not known, and those beyond the bound.
-const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const OTHERS: IpAddr = peer::UNKNOWN;
 
 #[derive(Debug)]
 pub(crate) struct Throttle {
@@ -38,8 +38,7 @@ impl Throttle {
 
     /// Takes a token of whoever sent the request, and tells from where they call.
     pub(super) fn admit(&self, parts: &Parts) -> Result<IpAddr> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = peer.map_or(OTHERS, |ConnectInfo(peer)| network(peer.ip()));
+        let address = peer::network(parts);
         self.take(address, Instant::now()).map(|()| address)
     }
 
@@ -65,23 +64,12 @@ impl Throttle {
     }
 }
 
-/// Who has one address of the sixth version has as many as they like of the same network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let high = u128::from(address) & !u128::from(u64::MAX);
-            Ipv6Addr::from(high).into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn address(text: &str) -> IpAddr {
-        network(text.parse().unwrap())
+        text.parse().unwrap()
     }
 
     #[test]
@@ -103,13 +91,6 @@ mod tests {
         let rested = now + Duration::from_mins(10);
         let taken = (0..100).filter(|_| throttle.take(fast, rested).is_ok());
         assert_eq!(taken.count(), 20);
-    }
-
-    #[test]
-    fn a_network_of_the_sixth_version_is_one_caller() {
-        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:2"));
-        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
-        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
     }
 
     #[test]

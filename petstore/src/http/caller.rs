@@ -3,6 +3,8 @@
 //! must come from a page of this shop, as far as a browser says where it comes from. What belongs to a user is only
 //! for that user and the admin, unless everybody is trusted.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use service::problem::{self, Problem, Result};
 use service::{bearer, browser};
@@ -24,12 +26,12 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// Whose idempotency keys are meant.
-    pub(super) fn owner(&self) -> String {
+    /// Whose idempotency keys are meant; `None` for a stranger.
+    pub(super) fn owner(&self) -> Option<String> {
         match self {
-            Self::Nobody => "nobody".to_owned(),
-            Self::User(session) => format!("user {}", session.user),
-            Self::Operator => "operator".to_owned(),
+            Self::Nobody => None,
+            Self::User(session) => Some(format!("user {}", session.user)),
+            Self::Operator => Some("operator".to_owned()),
         }
     }
 
@@ -46,6 +48,16 @@ impl Caller {
             Self::User(session) => session.admin,
             Self::Operator => true,
         }
+    }
+}
+
+/// The owner of a stranger's keys, for strangers must not stand in each other's way by a key such as `1`. They call
+/// from somewhere, though behind a gateway that is the same for all, and most of what they do is for a user whom they
+/// name.
+pub(super) fn stranger(network: IpAddr, named: Option<&str>) -> String {
+    match named {
+        Some(user) => format!("browser {network} for {user}"),
+        None => format!("browser {network}"),
     }
 }
 
@@ -183,6 +195,32 @@ mod tests {
         assert_eq!(over(true, header::COOKIE, both), Some((b"abc".to_vec(), true)));
         assert_eq!(over(true, header::COOKIE, "ps=planted"), None);
         assert_eq!(with(header::COOKIE, "__Host-ps=abc"), None);
+    }
+
+    #[test]
+    fn keys_belong_to_whoever_sent_them() {
+        let session = SessionRecord {
+            user: "7".to_owned(),
+            username: "ada".to_owned(),
+            admin: false,
+            expires_ms: 1,
+            account: 1,
+        };
+        let [here, there] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let mut owners = vec![
+            stranger(here, None),
+            stranger(here, Some("7")),
+            stranger(here, Some("8")),
+            stranger(there, None),
+            stranger(there, Some("7")),
+        ];
+        owners.extend(Caller::User(session).owner());
+        owners.extend(Caller::Operator.owner());
+        let count = owners.len();
+        owners.sort_unstable();
+        owners.dedup();
+        assert_eq!((owners.len(), count), (7, 7), "{owners:?}");
+        assert_eq!(Caller::Nobody.owner(), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ async fn changed(app: &Shared, user: &str, read: &Read, change: CartChange) -> R
     let shop = app.shop()?;
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
     let user = app.user_of_path(&caller, user)?;
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, Some(user.as_str()))?;
     Ok(shop
         .change_cart(&user, &change, once.as_ref())
         .await?

@@ -164,7 +164,7 @@ pub(super) async fn order(State(app): State<Shared>, request: Request) -> Result
     let total_minor = price(&mut fields, "expectedTotal", shop.currency, u64::MAX);
     fields.finish()?;
     let user = user.expect("what is missing is a fault");
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, Some(user.as_str()))?;
     let wish = Wish {
         user,
         wanted,
@@ -270,7 +270,7 @@ pub(super) async fn cancel(
     let (shop, read) = (app.shop()?, app.read(request).await?);
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
     let user = app.user_of_path(&caller, &user)?;
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, Some(user.as_str()))?;
     let checkout = shop.cancel(&user, &order_id(&order)?, once.as_ref()).await?;
     let Checkout { found, replayed } = checkout;
     let view = views::order(user.as_str(), found.id.as_str(), &found.record);

@@ -192,7 +192,7 @@ pub(super) async fn create(State(app): State<Shared>, request: Request) -> Resul
     let change = changes(&mut fields, shop);
     fields.finish()?;
     let stock = change.stock.unwrap_or(STOCK_UNSAID);
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, None)?;
     let reply = shop
         .create(&new_product(change, stock), false, once.as_ref())
         .await?;
@@ -217,7 +217,7 @@ pub(super) async fn create_pet(State(app): State<Shared>, request: Request) -> R
     }
     fields.finish()?;
     change.category.get_or_insert_with(|| "pets".to_owned());
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, None)?;
     let reply = shop.create(&new_product(change, 1), true, once.as_ref()).await?;
     Ok(reply.into_answer())
 }
@@ -245,7 +245,7 @@ pub(super) async fn change(
     let mut fields = read.fields()?;
     let change = changes(&mut fields, shop);
     fields.finish()?;
-    let (tag, once) = (if_match(&read)?, read.once(shop, &caller)?);
+    let (tag, once) = (if_match(&read)?, read.once(shop, &caller, None)?);
     let reply = shop.change(&id, &change, tag.as_deref(), once.as_ref()).await?;
     Ok(reply.into_answer())
 }
@@ -259,7 +259,7 @@ pub(super) async fn remove(
     let (shop, read) = (app.shop()?, app.read(request).await?);
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
     app.must_be_admin(&caller)?;
-    let (tag, once) = (if_match(&read)?, read.once(shop, &caller)?);
+    let (tag, once) = (if_match(&read)?, read.once(shop, &caller, None)?);
     let reply: problem::Result<_> = shop.remove(&id, tag.as_deref(), once.as_ref()).await;
     Ok(reply?.into_answer())
 }

@@ -14,10 +14,10 @@ use service::fields::Fields;
 use service::metrics::{Metrics, Requests};
 use service::problem::{self, Problem};
 use service::secrets::Secret;
-use service::{body, idempotency};
+use service::{body, idempotency, peer};
 use tokio::time::Instant;
 
-use super::caller::Caller;
+use super::caller::{Caller, stranger};
 use crate::shop::Shop;
 use crate::store::Once;
 
@@ -67,17 +67,24 @@ impl Read {
         Fields::read(&self.parts.headers, &self.body)
     }
 
-    /// The request as one that happens once, if it carries an idempotency key.
-    pub(super) fn once(&self, shop: &Shop, caller: &Caller) -> problem::Result<Option<Once>> {
+    /// The request as one that happens once, if it carries an idempotency key. `named` is the user that it is for.
+    pub(super) fn once(
+        &self,
+        shop: &Shop,
+        caller: &Caller,
+        named: Option<&str>,
+    ) -> problem::Result<Option<Once>> {
         let Some(key) = idempotency::key(&self.parts.headers)? else {
             return Ok(None);
         };
+        let owner = caller.owner();
+        let owner = owner.unwrap_or_else(|| stranger(peer::network(&self.parts), named));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let tag = self.parts.headers.get(axum::http::header::IF_MATCH);
         let tag = tag.map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
         Ok(Some(Once::new(
             &shop.secret,
-            &caller.owner(),
+            &owner,
             key,
             &[method.as_bytes(), path.as_bytes(), tag, &self.body],
         )))

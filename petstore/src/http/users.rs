@@ -61,7 +61,7 @@ pub(super) async fn sign_up(State(app): State<Shared>, request: Request) -> Resu
     }
     fields.finish()?;
     let new = checked_new_user(&shown.unwrap_or_default(), password)?;
-    let once = read.once(shop, &caller)?;
+    let once = read.once(shop, &caller, Some(new.name.as_str()))?;
     Ok(shop.sign_up(new, once.as_ref()).await?.into_answer())
 }
 

@@ -3,11 +3,12 @@
 use std::process::Stdio;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use service::config::ShopAuth;
 use tokio::process::Command;
 
 use super::system::System;
+use crate::harness::DEADLINE;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/walk-through.sh");
 
@@ -50,6 +51,21 @@ async fn the_walk_through_runs_in_both_modes() {
         assert!(told.ends_with("All of it works.\n"), "{told}");
         system.stop().await;
     }
+}
+
+/// Whoever thinks of the same key for another user stands in nobody's way.
+async fn same_key_of_strangers(system: &System, product: &Value) {
+    let http = service::http::client(DEADLINE);
+    let url = format!("http://{}/orders", system.shops[0].address);
+    let mut orders = Vec::new();
+    for (user, replayed) in [("ada", ""), ("bob", ""), ("ada", "true")] {
+        let body = json!({"userId": user, "items": [{"productId": product}]});
+        let request = http.post(&url).header("idempotency-key", "1");
+        let made = system.operator().send(request.json(&body)).await.expect(201);
+        assert_eq!(made.header("idempotent-replayed"), replayed, "{user}");
+        orders.push(made.json()["order_id"].clone());
+    }
+    assert!(orders[0] == orders[2] && orders[0] != orders[1], "{orders:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,6 +119,7 @@ async fn everybody_is_trusted() {
             .len(),
         2
     );
+    same_key_of_strangers(&system, &made["id"]).await;
     // That everybody is trusted with the goods opens neither the books nor the process.
     for target in ["/admin/audit", "/metrics"] {
         let nobody = browse(Method::GET, target, json!(null)).await;

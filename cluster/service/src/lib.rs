@@ -16,6 +16,13 @@ pub mod currency;
 pub mod docs;
 pub mod edge;
 pub mod fields;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    reason = "the tests of other crates use all of it, these only a part"
+)]
+#[path = "../tests/it/heard.rs"]
+mod heard;
 pub mod http;
 pub mod idempotency;
 mod impatient;

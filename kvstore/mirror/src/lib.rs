@@ -13,6 +13,9 @@ mod bent;
 mod bent_requests;
 mod copy;
 mod follow;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/heard.rs"]
+mod heard;
 mod http;
 mod progress;
 mod promote;

@@ -10,6 +10,9 @@ mod bent;
 #[cfg(test)]
 #[path = "../../../cluster/service/tests/it/bent_requests.rs"]
 mod bent_requests;
+#[cfg(test)]
+#[path = "../../../cluster/service/tests/it/heard.rs"]
+mod heard;
 mod http;
 mod refresh;
 mod roster;

@@ -98,26 +98,10 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use serde_json::Value;
 
     use super::JsonLines;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::heard::Lines;
 
     #[test]
     fn an_event_is_one_line_with_its_fields() {
@@ -133,7 +117,7 @@ mod tests {
             let _entered = span.enter();
             tracing::warn!(node.id = 2, process = "other", lost = true, "no answer\nfrom n2");
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         let mut line: Value = serde_json::from_str(&text).unwrap();
         assert!(line["time"].as_str().unwrap().ends_with('Z'));

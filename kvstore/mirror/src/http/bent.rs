@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::Uri;
+use axum::body::Body;
+use axum::http::{Request, StatusCode, Uri};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kvstore_client::KvClient;
@@ -17,11 +18,13 @@ use service::edge;
 use service::metrics::Metrics;
 use service::query::Query;
 use service::secrets::Secrets;
+use tower::ServiceExt as _;
 
 use super::{App, goods, orders, paging, products, router};
 use crate::bent::feed;
 use crate::bent_requests::{feed_requests, runtime};
 use crate::copy::{self, Record};
+use crate::heard::heard;
 use crate::progress::Progress;
 use crate::run::Settings;
 use crate::writer::Orders;
@@ -101,6 +104,26 @@ fn requests() {
     ];
     feed_requests(&router, &whole);
     drop(over);
+}
+
+/// There is no shop at the address that the configuration knows.
+#[test]
+fn what_somebody_asked_for_is_not_logged() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().expect("there is a folder for it");
+    let told = heard(|| {
+        let status = runtime.block_on(async {
+            let mut config = Config::default();
+            config.shop.addresses = vec!["127.0.0.1:1".to_owned()];
+            let (router, _operator) = mirror(folder.path(), config);
+            let request = Request::post("/orders?note=a-secret").body(Body::empty());
+            let answer = router.oneshot(request.expect("it is a request")).await;
+            answer.expect("a router cannot fail").status()
+        });
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    });
+    assert!(told.contains("an instance of the shop gave no answer"), "{told}");
+    assert!(!told.contains("a-secret"), "{told}");
 }
 
 /// Answers whether it is a place in such a list.

@@ -53,6 +53,8 @@ pub(super) async fn pass(
         match sent {
             Ok(answer) => return back(answer, config.body_bytes_max).await,
             Err(error) if error.is_connect() || repeatable => {
+                // It tells the whole URL, with whatever was asked for.
+                let error = error.without_url();
                 tracing::debug!(%error, "an instance of the shop gave no answer");
             }
             Err(_lost) => {

@@ -183,7 +183,7 @@ async fn attempt(
         .body(outgoing.body.clone());
     let answer = match tokio::time::timeout_at(until, request.send()).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(failed(app, instance, &error)),
+        Ok(Err(error)) => return Err(failed(app, instance, error)),
         Err(_elapsed) => return Err(late(app, instance).await),
     };
     let mut response = Response::new(Body::empty());
@@ -214,7 +214,9 @@ pub(super) fn says_not_ready(status: StatusCode, body: &[u8]) -> bool {
         && serde_json::from_slice::<Code>(body).is_ok_and(|said| said.code == problem::NOT_READY.code)
 }
 
-fn failed(app: &App, instance: &Registration, error: &reqwest::Error) -> Failure {
+fn failed(app: &App, instance: &Registration, error: reqwest::Error) -> Failure {
+    // It tells the whole URL, with what somebody has searched for.
+    let error = error.without_url();
     tracing::debug!(process.name = instance.name, %error, "an instance gave no answer");
     if error.is_connect() {
         app.roster.leave_out(instance, "cannot be reached");
@@ -248,7 +250,7 @@ async fn whole_or_stream(
     if let Some(room) = small.and_then(|bytes| bodies::room_for(&app.answers, bytes)) {
         return match tokio::time::timeout_at(until, answer.bytes()).await {
             Ok(Ok(bytes)) => Ok(Told::Whole(bodies::hold(bytes, room))),
-            Ok(Err(error)) => Err(failed(app, instance, &error)),
+            Ok(Err(error)) => Err(failed(app, instance, error)),
             Err(_elapsed) => Err(late(app, instance).await),
         };
     }
@@ -295,9 +297,11 @@ mod tests {
     use tokio::sync::Semaphore;
     use tower::ServiceExt as _;
 
-    use super::super::bent::{app, registration};
+    use super::super::bent::{self, app, registration};
     use super::super::router;
     use super::*;
+    use crate::bent_requests::runtime;
+    use crate::heard::heard;
     use crate::roster::Roster;
 
     #[tokio::test]
@@ -331,5 +335,23 @@ mod tests {
             assert_eq!(answers.available_permits(), room);
         }
         tasks.stop();
+    }
+
+    #[test]
+    fn what_somebody_searched_for_is_not_logged() {
+        let runtime = runtime();
+        let told = heard(|| {
+            let failed = runtime.block_on(async {
+                let (app, instance) = (bent::app(Arc::new(Roster::new())), bent::registration());
+                let request = Request::get("/products?q=a-secret").body(());
+                let (parts, ()) = request.expect("it is a request").into_parts();
+                let outgoing = Outgoing::of(parts, Bytes::new());
+                let deadline = Instant::now() + Duration::from_secs(20);
+                attempt(&app, &instance, &outgoing, deadline).await.is_err()
+            });
+            assert!(failed, "nobody is there");
+        });
+        assert!(told.contains("an instance gave no answer"), "{told}");
+        assert!(!told.contains("a-secret"), "{told}");
     }
 }

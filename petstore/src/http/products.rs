@@ -18,7 +18,7 @@ use super::state::Read;
 use super::{Result, Shared};
 use crate::domain::{Product, Texts};
 use crate::shop::views::{self, tag};
-use crate::shop::{Change, Filter, Good, NewProduct, Place, Shelf, Shop};
+use crate::shop::{Change, Filter, Good, NewProduct, Place, Shelf, Shop, StockChange};
 
 /// How many pieces there are of a product that only says that it is in stock.
 const STOCK_UNSAID: i64 = 100;
@@ -156,14 +156,20 @@ fn changes(fields: &mut Fields, shop: &Shop) -> Change {
     if stock.is_some_and(|stock| in_stock.is_some_and(|said| said != (stock > 0))) {
         fields.fault("inStock", "does not fit `stock`: leave one of them out");
     }
-    let said = |said: bool| if said { STOCK_UNSAID.min(stock_max) } else { 0 };
+    let said = |said: bool| {
+        if said {
+            StockChange::InStock(STOCK_UNSAID.min(stock_max))
+        } else {
+            StockChange::To(0)
+        }
+    };
     Change {
         name: text(fields, "name", Texts::Name),
         species: text(fields, "species", Texts::Species),
         category: text(fields, "category", Texts::Category),
         description: text(fields, "description", Texts::Description),
         price_minor: price(fields, "price", shop.currency, shop.config.price_minor_max),
-        stock: stock.or(in_stock.map(said)),
+        stock: stock.map(StockChange::To).or(in_stock.map(said)),
     }
 }
 
@@ -191,7 +197,7 @@ pub(super) async fn create(State(app): State<Shared>, request: Request) -> Resul
     fields.require("price");
     let change = changes(&mut fields, shop);
     fields.finish()?;
-    let stock = change.stock.unwrap_or(STOCK_UNSAID);
+    let stock = change.stock.map_or(STOCK_UNSAID, |stock| stock.after(0));
     let once = read.once(shop, &caller, None)?;
     let reply = shop
         .create(&new_product(change, stock), false, once.as_ref())

@@ -44,7 +44,7 @@ pub(crate) use checkout::{Card, Checkout, Ended, Wanted, Wish};
 pub(crate) use events::{EventStream, Since};
 pub(crate) use mail::DeadLetter;
 pub(crate) use passwords::Passwords;
-pub(crate) use products::{Change, NewProduct, put_new, unknown_product};
+pub(crate) use products::{Change, NewProduct, StockChange, put_new, unknown_product};
 pub(crate) use shelf::{Good, Shelf};
 
 use crate::domain::OrderId;

@@ -27,7 +27,25 @@ pub(crate) struct Change {
     pub(crate) category: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) price_minor: Option<i64>,
-    pub(crate) stock: Option<i64>,
+    pub(crate) stock: Option<StockChange>,
+}
+
+/// What is said of the pieces on the shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StockChange {
+    To(i64),
+    /// That there are some, whatever their number: so many where there are none.
+    InStock(i64),
+}
+
+impl StockChange {
+    /// How many there will be where there are so many.
+    pub(crate) fn after(self, present: i64) -> i64 {
+        match self {
+            Self::InStock(_) if present > 0 => present,
+            Self::To(pieces) | Self::InStock(pieces) => pieces,
+        }
+    }
 }
 
 impl Change {
@@ -137,7 +155,9 @@ impl Shop {
             let good = self.product(id).await?;
             check_tag(&good, tag)?;
             let product = change.apply(&good.product);
-            let moved = change.stock.map_or(0, |stock| stock - good.stock);
+            let moved = change
+                .stock
+                .map_or(0, |stock| stock.after(good.stock) - good.stock);
             let after = Good {
                 product: product.clone().into(),
                 stock: good.stock + moved,
@@ -147,7 +167,9 @@ impl Shop {
             let mut txn = Txn::new()
                 .when(Condition::unchanged(&record_key, good.product_revision))
                 .then(Op::put(&record_key, write(&product)));
-            if tag.is_some() {
+            // Where somebody else says so at the same time, there are some then, and not twice as many.
+            let fills = moved != 0 && matches!(change.stock, Some(StockChange::InStock(_)));
+            if tag.is_some() || fills {
                 txn = txn.when(Condition::unchanged(&stock_key, good.stock_revision));
             }
             if moved != 0 {
@@ -246,5 +268,17 @@ fn check_tag(good: &Good, tag: Option<&str>) -> Result<()> {
         Ok(())
     } else {
         Err(changed_meanwhile(good.tag()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_are_some_changes_nothing_where_it_is_so() {
+        let after = |change: StockChange| [0, 1, 250].map(|present| change.after(present));
+        assert_eq!(after(StockChange::To(7)), [7, 7, 7]);
+        assert_eq!(after(StockChange::InStock(100)), [100, 1, 250]);
     }
 }

@@ -170,16 +170,21 @@ async fn edits_are_partial_and_tags_cover_the_stock() {
         (&json!(4.25), &json!("Ball"), &json!("Round."), &json!(4))
     );
     assert_eq!(client.get(&target).await.header("etag"), changed.header("etag"));
-    let body = ask(&client, Method::PUT, &target, &json!({"stock": 9}))
-        .await
-        .expect(200)
-        .json();
-    assert_eq!((&body["stock"], &body["inStock"]), (&json!(9), &json!(true)));
-    let body = ask(&client, Method::PUT, &target, &json!({"inStock": false}))
-        .await
-        .expect(200)
-        .json();
-    assert_eq!((&body["stock"], &body["inStock"]), (&json!(0), &json!(false)));
+    for (change, stock) in [
+        (json!({"stock": 9}), 9),
+        // There are some already.
+        (json!({"inStock": true}), 9),
+        (json!({"inStock": false}), 0),
+        (json!({"inStock": true}), 100),
+    ] {
+        let changed = ask(&client, Method::PUT, &target, &change).await;
+        let body = changed.expect(200).json();
+        assert_eq!(
+            (&body["stock"], &body["inStock"]),
+            (&json!(stock), &json!(stock > 0)),
+            "{change}"
+        );
+    }
     ask(&client, Method::PUT, "/products/77", &json!({"price": 1}))
         .await
         .refused(404, "product-not-found");

@@ -14,7 +14,7 @@ use super::{Card, Form, Frame, Page, Shared, minute, render, see, sign_in_first,
 use crate::domain::{Product, Texts, check_text};
 use crate::http::Result;
 use crate::http::caller::Caller;
-use crate::shop::{Change, DeadLetter, NewProduct, Shop};
+use crate::shop::{Change, DeadLetter, NewProduct, Shop, StockChange};
 
 /// The texts of a product; only the first can be edited later.
 pub(super) const NAMES: [(&str, Texts); 4] = [
@@ -144,7 +144,9 @@ pub(super) fn read_change(
         Err(fault) => refused = refused.fault("price", fault.to_string()),
     }
     match form.whole("stock", 0) {
-        Ok(stock) if (0..=bound(config.stock_max)).contains(&stock) => change.stock = Some(stock),
+        Ok(stock) if (0..=bound(config.stock_max)).contains(&stock) => {
+            change.stock = Some(StockChange::To(stock));
+        }
         _ => refused = refused.fault("stock", "must be a whole number, and not too large"),
     }
     if refused.errors.is_empty() {
@@ -169,7 +171,7 @@ async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
             price_minor: change.price_minor.unwrap_or_default(),
             created_ms: now_ms(),
         },
-        stock: change.stock.unwrap_or_default(),
+        stock: change.stock.map_or(0, |stock| stock.after(0)),
     };
     shop.create(&new, false, None).await.map(drop)
 }

@@ -7,6 +7,7 @@
 
 mod added;
 mod book;
+mod buyers;
 mod checkouts;
 mod clients;
 mod coverage;

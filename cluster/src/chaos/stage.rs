@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
     use crate::arena::free_address;
-    use crate::chaos::checkouts::Market;
+    use crate::chaos::buyers::Market;
 
     #[tokio::test]
     async fn everybody_who_works_or_watches_is_expected_to_be_served_again() {

@@ -1,7 +1,7 @@
 //! Which of all faults a run has not tried, how long it waits for their turn, and whether it may pass without them.
 //! Invariant: a run that was to try everything has passed only if it has, and one that was to try certain faults only if
-//! each of them happened that can; one of which less was asked, or that nobody who is root has made, says before all
-//! else what it did not try.
+//! each of them happened, but for those that need root where it was to do without; one of which less was asked, or that
+//! nobody who is root has made, says before all else what it did not try.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) struct Asked {
 pub(super) enum Demand {
     /// All that there is, by root, and for as long as that takes.
     Everything,
-    /// Each that was named, if this machine lets us cause it.
-    Named,
+    /// Each that was named, but those that need root where they were to be left out.
+    Named { without_root: bool },
     /// As much as time and machine allow.
     Anything,
 }
@@ -81,7 +81,10 @@ impl Untried {
     pub(super) fn may_pass(&self, demand: Demand, left_out: &[String]) -> bool {
         match demand {
             Demand::Everything => self.count() == 0 && left_out.is_empty(),
-            Demand::Named => self.not_reached.is_empty(),
+            Demand::Named { without_root } => {
+                let mut impossible = self.impossible.iter();
+                self.not_reached.is_empty() && impossible.all(|kind| without_root && kind.needs_root())
+            }
             Demand::Anything => true,
         }
     }
@@ -115,6 +118,8 @@ impl Untried {
 mod tests {
     use super::*;
 
+    const NAMED: Demand = Demand::Named { without_root: false };
+
     fn asked(kinds: &[Kind], demand: Demand) -> Asked {
         let kinds = kinds.to_vec();
         Asked { kinds, demand }
@@ -142,17 +147,38 @@ mod tests {
 
     #[test]
     fn a_run_passes_only_if_each_fault_that_was_named_happened() {
-        let named = asked(&ALL[..3], Demand::Named);
+        let named = asked(&ALL[..3], NAMED);
         let left_out = ["full disks: they need root".to_owned()];
         let all = Untried::of(&named, &ALL, &ALL[..3]);
-        assert!(all.may_pass(Demand::Named, &left_out));
+        assert!(all.may_pass(NAMED, &left_out));
         let late = Untried::of(&named, &ALL, &ALL[..2]);
         assert_eq!(late.not_reached, [ALL[2]]);
-        assert!(!late.may_pass(Demand::Named, &left_out));
-        // What nobody can do here, nobody waits for; it is said.
+        assert!(!late.may_pass(NAMED, &left_out));
         let left = Untried::of(&named, &ALL[..2], &ALL[..2]);
-        assert!(left.may_pass(Demand::Named, &left_out));
-        assert!(left.summary(true, &[]).contains("not possible here: kill-two"));
+        assert!(!left.may_pass(NAMED, &left_out));
+        let said = left.summary(false, &[]);
+        assert!(said.starts_with("not passed; ") && said.contains("not possible here: kill-two"));
+    }
+
+    /// Who was told to do without root does; what is missing for another reason was asked for all the same.
+    #[test]
+    fn a_run_without_root_passes_without_the_faults_that_need_it() {
+        const WITHOUT: Demand = Demand::Named { without_root: true };
+        for (kind, needs_root) in [
+            (Kind::PowerLossOfOne, true),
+            (Kind::PowerLossAtStep, true),
+            (Kind::DiskFull, true),
+            (Kind::KillAtStep, false),
+            (Kind::SlowSync, false),
+        ] {
+            let asked = asked(&[Kind::KillLeader, kind], WITHOUT);
+            let happened = [Kind::KillLeader];
+            let left = Untried::of(&asked, &happened, &happened);
+            assert_eq!(left.may_pass(WITHOUT, &[]), needs_root, "{kind:?}");
+            assert!(!left.may_pass(NAMED, &[]), "{kind:?}");
+            let late = Untried::of(&asked, &ALL, &happened);
+            assert!(!late.may_pass(WITHOUT, &[]), "{kind:?}");
+        }
     }
 
     #[test]
@@ -176,7 +202,7 @@ mod tests {
     #[test]
     fn a_run_goes_on_until_each_fault_had_its_turn_but_not_without_end() {
         const TIME: Duration = Duration::from_secs(6);
-        let named = asked(&ALL[..2], Demand::Named);
+        let named = asked(&ALL[..2], NAMED);
         assert!(named.goes_on(Duration::ZERO, TIME, 0));
         assert!(!named.goes_on(TIME, TIME, 0));
         assert!(named.goes_on(TIME, TIME, 1));

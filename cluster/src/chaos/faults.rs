@@ -102,19 +102,33 @@ impl Kind {
 
     /// Whether this machine lets us cause it.
     pub(super) fn is_possible(self, ground: &Ground) -> bool {
-        match self {
-            Self::PowerLossOfOne | Self::PowerLossOfAll | Self::DiskFull => !ground.disks.is_empty(),
+        (!self.needs_root() || !ground.disks.is_empty()) && (!self.needs_shim() || !ground.shims.is_empty())
+    }
+
+    /// Whether each node needs a disk of its own for it, which only root can have.
+    pub(super) fn needs_root(self) -> bool {
+        matches!(
+            self,
+            Self::PowerLossOfOne
+                | Self::PowerLossOfAll
+                | Self::DiskFull
+                | Self::PowerLossWhileSlow
+                | Self::PowerLossAtStep
+        )
+    }
+
+    fn needs_shim(self) -> bool {
+        matches!(
+            self,
             Self::SlowSync
-            | Self::FailedSync
-            | Self::FailedWrite
-            | Self::ClockJump
-            | Self::ClockDrift
-            | Self::KillAtStep => !ground.shims.is_empty(),
-            Self::PowerLossWhileSlow | Self::PowerLossAtStep => {
-                !ground.disks.is_empty() && !ground.shims.is_empty()
-            }
-            _ => true,
-        }
+                | Self::FailedSync
+                | Self::FailedWrite
+                | Self::ClockJump
+                | Self::ClockDrift
+                | Self::KillAtStep
+                | Self::PowerLossWhileSlow
+                | Self::PowerLossAtStep
+        )
     }
 
     /// Causes it, lets it last, and ends it; the nodes need not be well again. `leader` leads as it begins.

@@ -70,10 +70,11 @@ pub(crate) struct Chaos {
     /// How long faults are caused, at least; fractions will do
     #[arg(long, default_value_t = MINUTES, value_parser = finite)]
     minutes: f64,
-    /// Only these faults, and each of them, such as kill-leader,ring
+    /// Only these faults, and each of them, such as kill-leader,ring: one that cannot be caused here fails the run
     #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
     only: Vec<String>,
-    /// Break only what somebody who is not root can: links are proxies, and disks are left alone
+    /// Break only what somebody who is not root can: links are proxies, and disks are left alone, also where --only
+    /// names their faults
     #[arg(long)]
     no_root: bool,
     /// Where verdict.json and timeline.html go
@@ -200,7 +201,9 @@ impl Chaos {
         let is_wanted = |kind: &Kind| self.only.is_empty() || self.only.contains(&kind.word());
         let may_do_all = !self.no_root && rustix::process::geteuid().is_root();
         let demand = match (self.only.is_empty(), may_do_all && self.minutes >= MINUTES) {
-            (false, _) => Demand::Named,
+            (false, _) => Demand::Named {
+                without_root: self.no_root,
+            },
             (true, true) => Demand::Everything,
             (true, false) => Demand::Anything,
         };

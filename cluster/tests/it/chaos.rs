@@ -1,10 +1,11 @@
 //! `menagerie chaos`: a short run with a fixed seed, of the faults that were asked for and of each of them.
-//! Invariant: nothing here depends on how fast the machine is; what it does not let us break is left out and said.
+//! Invariant: nothing here depends on how fast the machine is; what it does not let us break is said, and fails the run that
+//! was asked for it.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::{BINARY, Cluster, Ran};
@@ -31,24 +32,42 @@ fn only<'a>(faults: &'a str, seed: &'a str, minutes: &'a str) -> Vec<&'a str> {
     [&run[..], &["--only", faults]].concat()
 }
 
-/// It passed, and each of these faults happened that this machine lets us cause, and no other.
+/// The verdict of a run in which each of these faults happened and no other, and nothing was found. It has passed, unless
+/// this machine does not let us cause one of them: then it has failed for that alone, and says so.
 #[track_caller]
-fn demand_each(verdict: &Value, faults: &[&str]) {
-    assert_eq!(verdict["passed"], true, "{verdict}");
-    let happened = verdict["faults"].as_object().unwrap().keys();
+fn demand_each(ran: Ran, faults: &[&str]) -> Value {
+    let verdict = serde_json::from_str::<Value>(&ran.stdout);
+    let verdict = verdict.unwrap_or_else(|error| panic!("no verdict ({error}): {ran:?}"));
+    for nothing in ["violations", "not_caused", "not_reached"] {
+        assert_eq!(verdict[nothing], json!([]), "{verdict}");
+    }
     let impossible = verdict["impossible"].as_array().unwrap();
-    let impossible = impossible.iter().filter_map(Value::as_str);
+    let code = i32::from(!impossible.is_empty());
+    assert_eq!(
+        (ran.code, &verdict["passed"]),
+        (Some(code), &json!(code == 0)),
+        "{verdict}"
+    );
+    let impossible: Vec<&str> = impossible.iter().filter_map(Value::as_str).collect();
+    for fault in &impossible {
+        assert!(
+            ran.stderr.contains("not possible here") && ran.stderr.contains(fault),
+            "{ran:?}"
+        );
+    }
+    let happened = verdict["faults"].as_object().unwrap().keys();
     let accounted: BTreeSet<&str> = happened.map(String::as_str).chain(impossible).collect();
     assert_eq!(accounted, faults.iter().copied().collect(), "{verdict}");
+    verdict
 }
 
 #[tokio::test]
 async fn the_faults_that_are_asked_for_happen_each_of_them_and_no_other() {
     let cluster = Cluster::new(1);
     let faults = &ALWAYS[4..6];
-    let verdict = cluster.run(&only(&faults.join(","), "3", SHORT)).await.json();
-    assert_eq!(verdict["impossible"], serde_json::json!([]), "{verdict}");
-    demand_each(&verdict, faults);
+    let ran = cluster.run(&only(&faults.join(","), "3", SHORT)).await;
+    let verdict = demand_each(ran, faults);
+    assert_eq!(verdict["impossible"], json!([]), "{verdict}");
     // It says before all else how far it went.
     let summary = verdict["summary"].as_str().unwrap();
     assert!(summary.starts_with("passed, as far as it went: "), "{summary}");
@@ -107,9 +126,8 @@ async fn without_root_links_are_broken_all_the_same() {
     let faults = LINKS.join(",");
     let mut arguments = only(&faults, "5", ONCE);
     arguments.push("--no-root");
-    let verdict = cluster.run(&arguments).await.json();
-    assert_eq!(verdict["impossible"], serde_json::json!([]), "{verdict}");
-    demand_each(&verdict, &LINKS);
+    let verdict = demand_each(cluster.run(&arguments).await, &LINKS);
+    assert_eq!(verdict["impossible"], json!([]), "{verdict}");
     let left_out = verdict["left_out"].to_string();
     assert!(left_out.contains("only proxies"), "{left_out}");
     let summary = verdict["summary"].as_str().unwrap();
@@ -135,8 +153,7 @@ async fn who_may_not_make_a_network_breaks_links_all_the_same() {
         .args(only("kill-leader", "3", SHORT))
         .current_dir(cluster.folder())
         .stdin(Stdio::null());
-    let verdict = Ran::of(command.output().await.unwrap()).json();
-    demand_each(&verdict, &["kill-leader"]);
+    let verdict = demand_each(Ran::of(command.output().await.unwrap()), &["kill-leader"]);
     let left_out = verdict["left_out"].to_string();
     assert!(left_out.contains("only proxies"), "{left_out}");
 }
@@ -158,7 +175,6 @@ async fn a_minute_of_faults_breaks_nothing() {
         "clock-jump",
     ];
     let cluster = Cluster::new(1);
-    let verdict = cluster.run(&only(&FAULTS.join(","), "11", "1")).await.json();
-    assert_eq!(verdict["violations"], serde_json::json!([]), "{verdict}");
-    demand_each(&verdict, &FAULTS);
+    let ran = cluster.run(&only(&FAULTS.join(","), "11", "1")).await;
+    demand_each(ran, &FAULTS);
 }

@@ -21,4 +21,5 @@ mod upkeep;
 pub use node::{Settings, run};
 pub use storage::ceiling::synced_batches;
 pub use storage::damage::damage_in;
+pub use storage::rows::{databases_in, visit_rows};
 pub use upkeep::newest_backup_ms;

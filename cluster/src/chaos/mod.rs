@@ -173,6 +173,7 @@ impl Chaos {
         lives::judge(nodes.chain(&mut stage.checkouts.servers), &stage.book).await;
         witnesses.stop();
         witnesses.drain(DRAIN).await;
+        verify::at_rest(&mut ground, &mut stage).await;
         let verdict = run.verdict(&ground, &stage, seed, self.minutes, replay);
         timeline::write(&self.out, &verdict, &stage.book)?;
         self.tell(context, &verdict)

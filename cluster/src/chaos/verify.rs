@@ -9,11 +9,13 @@ use kvstore_client::KvClient;
 
 use super::Stage;
 use super::book::Book;
+use super::checkouts::Checkouts;
 use super::clients::{PREFIX, number};
 use super::exposed;
 use super::ground::Ground;
 use super::leases;
 use super::linear::{self, Did, Fault, Operation};
+use super::lives;
 use super::order;
 use super::watchers::Watcher;
 use crate::arena::{SERVERS, wait_for};
@@ -75,6 +77,24 @@ pub(super) async fn verify(ground: &Ground, stage: &Stage) {
             Err(Fault::TooLarge) => book.violation(format!("the history of {key} is too large to be judged")),
         }
     }
+}
+
+/// What shows only when nobody runs any more.
+pub(super) async fn at_rest(ground: &mut Ground, stage: &mut Stage) {
+    let looked = end_and_look(ground, &mut stage.checkouts).await;
+    for exposed in made(&stage.book, looked).unwrap_or_default() {
+        stage.book.violation(exposed);
+    }
+}
+
+/// Ends all, the nodes in good order, which brings their state to disk, and looks at what they leave behind.
+async fn end_and_look(ground: &mut Ground, checkouts: &mut Checkouts) -> anyhow::Result<Vec<String>> {
+    let services: Vec<usize> = (0..checkouts.servers.len()).collect();
+    lives::end(&mut checkouts.servers, &services).await?;
+    for node in &mut ground.store.servers {
+        lives::stop(node).await?;
+    }
+    exposed::look_into_tables(ground, &checkouts.cards).await
 }
 
 /// A step that fails is a fault beside all others: neither what was found before nor what the next finds is lost by it.

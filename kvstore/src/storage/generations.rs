@@ -31,6 +31,12 @@ impl Generations {
         Ok(generations)
     }
 
+    /// The folder that counts, of a node that has stopped: nothing is tidied up.
+    pub(crate) fn current_in(root: PathBuf) -> io::Result<PathBuf> {
+        let generations = Self { root };
+        Ok(generations.folder(generations.current()?))
+    }
+
     /// Without `CURRENT` the first generation counts; where there is a later one instead, the file was lost.
     fn must_not_miss_current(&self) -> io::Result<()> {
         if self.root.join("CURRENT").exists() || self.folder(1).exists() {

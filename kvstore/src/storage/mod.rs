@@ -23,6 +23,7 @@ pub(crate) mod machine_db;
 #[cfg(test)]
 mod older;
 mod records;
+pub(crate) mod rows;
 mod scratch;
 mod tables;
 pub(crate) mod walk;

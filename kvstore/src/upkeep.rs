@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use service::config::{Config, LimitsConfig, StoreConfig};
+use service::planted::{Bug, is_planted};
 use service::tasks::Tasks;
 
 pub(crate) use backups::remove_leftovers;
@@ -283,9 +284,14 @@ impl Upkeep {
         if before >= state.compacted {
             return false;
         }
-        let collecting = self.tasks.spawn_blocking("collect", move || {
-            machine.generation().db().collect(state.compacted)
-        });
+        let floor = if is_planted(Bug::CollectsTooMuch) {
+            state.revision
+        } else {
+            state.compacted
+        };
+        let collecting = self
+            .tasks
+            .spawn_blocking("collect", move || machine.generation().db().collect(floor));
         match collecting.await {
             Ok(Ok(collected)) => {
                 self.collected.store(collected, Ordering::Relaxed);

@@ -40,6 +40,12 @@ pub enum Bug {
     WatchRepeats,
     /// A transaction that fails half way keeps what it did until then.
     HalfTransactions,
+    /// Later pages of a walk show the present, and say that it is the revision of the first one.
+    PagesMoveOn,
+    /// The store says of its revision what it was some time ago.
+    RevisionLags,
+    /// What the collector removes is needed by reads of revisions that history still has.
+    CollectsTooMuch,
 }
 
 #[cfg(not(feature = "planted"))]

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use kvstore_client::Error;
 
 use super::added::Added;
+use super::floor::Floors;
 use super::linear::Operation;
-use super::order::{Acknowledged, Look};
+use super::order::{Acknowledged, Look, Told};
 use super::sent::{Fate, Sent};
+use super::shown::Shown;
 
 /// So many violations are told; more of them say nothing new.
 const VIOLATIONS_MAX: usize = 20;
@@ -32,6 +34,12 @@ struct Served {
 pub(super) struct Pages {
     pub(super) histories: BTreeMap<String, Vec<Operation>>,
     pub(super) acknowledged: Vec<Acknowledged>,
+    /// Revisions that answers named which wrote nothing.
+    pub(super) told: Vec<Told>,
+    /// How far history was given up.
+    pub(super) floors: Floors,
+    /// What was read of many keys at one revision.
+    pub(super) shown: Vec<Shown>,
     /// Values that must not be seen twice, and what their clients were told.
     pub(super) sent: Sent,
     /// Amounts that must not be added twice, and the same.
@@ -143,6 +151,17 @@ impl Book {
             revision,
             key: key.to_owned(),
             value,
+            start,
+            end,
+        });
+    }
+
+    /// What wrote nothing, began at `start` and was answered just now, has named this revision.
+    pub(super) fn told(&self, what: &'static str, start: u64, revision: u64) {
+        let end = self.now();
+        self.pages().told.push(Told {
+            what,
+            revision,
             start,
             end,
         });

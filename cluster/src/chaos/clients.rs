@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kvstore_client::{Error, KvClient, PutOptions, Reads};
+use kvstore_client::{Error, KvClient, PutOptions, ReadOptions, Reads};
 use service::tasks::Tasks;
 
 use super::book::Book;
@@ -21,7 +21,8 @@ use super::served::SERVED;
 pub(super) const PREFIX: &str = "chaos/";
 pub(super) const REGISTERS: &str = "chaos/r/";
 const CLIENTS: u64 = 8;
-const KEYS: u64 = 4;
+/// So many registers are in use at a time.
+pub(super) const KEYS: u64 = 4;
 /// How long a set of keys is in use.
 const GENERATION: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(4);
@@ -64,6 +65,24 @@ enum Expected {
 
 /// What a client last read of a key: value and revision.
 type Last = Option<(i64, u64)>;
+
+/// By which number the keys go that are in use now.
+pub(super) fn generation(book: &Book) -> u128 {
+    book.elapsed().as_millis() / GENERATION.as_millis()
+}
+
+/// What the registers of a generation begin with, and no other key.
+pub(super) fn registers(generation: u128) -> String {
+    format!("{REGISTERS}{generation:05}/")
+}
+
+pub(super) fn register(generation: u128, number: u64) -> String {
+    format!("{}{number}", registers(generation))
+}
+
+pub(super) fn counter(generation: u128) -> String {
+    format!("{PREFIX}c/{generation:05}")
+}
 
 pub(super) fn client(endpoints: &[String], token: &str, tasks: &Tasks) -> kvstore_client::Result<KvClient> {
     KvClient::builder(endpoints.iter().cloned())
@@ -115,7 +134,7 @@ impl Client {
         let mut last: (String, Last) = (String::new(), None);
         while !self.tasks.is_stopping() {
             let generation = generation(&self.book);
-            let key = format!("{REGISTERS}{generation}/{}", self.random.below(KEYS));
+            let key = register(generation, self.random.below(KEYS));
             match self.random.below(100) {
                 0..30 => last = (key.clone(), self.read(&key).await),
                 30..36 => self.look(&key, Floor::Revision(self.seen)).await,
@@ -134,7 +153,7 @@ impl Client {
                     }
                 }
                 84..90 => self.delete(&key).await,
-                _ => self.add(&format!("{PREFIX}c/{generation}")).await,
+                _ => self.add(&counter(generation)).await,
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -146,10 +165,11 @@ impl Client {
     async fn read(&mut self, key: &str) -> Last {
         let node = self.random.choose(&self.nodes).clone();
         let start = self.book.now();
-        match node.client.get(key).await {
-            Ok(found) => {
-                let seen = found.map(|kv| (number(&kv.bytes()), kv.mod_revision));
-                self.heard(seen.map_or(0, |(_, revision)| revision));
+        match node.client.read(key, ReadOptions::default()).await {
+            Ok(read) => {
+                let seen = read.kv.map(|kv| (number(&kv.bytes()), kv.mod_revision));
+                self.heard(read.revision);
+                self.book.told("a read", start, read.revision);
                 self.done(key, start, Did::Read(seen.map(|(value, _)| value)), "reads");
                 self.book.served(&node.reads);
                 seen
@@ -207,8 +227,10 @@ impl Client {
             Ok(deleted) => {
                 if deleted.deleted > 0 {
                     self.book.acknowledged(start, deleted.revision, key, None);
-                    self.heard(deleted.revision);
+                } else {
+                    self.book.told("a deletion of nothing", start, deleted.revision);
                 }
+                self.heard(deleted.revision);
                 let was_there = Some(deleted.deleted > 0);
                 self.done(key, start, Did::Delete { was_there }, "deletions");
             }
@@ -262,11 +284,6 @@ impl Client {
         }
         fate
     }
-}
-
-/// The part of a key that changes every few seconds.
-pub(super) fn generation(book: &Book) -> String {
-    format!("{:05}", book.elapsed().as_millis() / GENERATION.as_millis())
 }
 
 /// What was written as a number; a value from elsewhere is one that nobody wrote.

@@ -2,7 +2,7 @@
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
 //! client that is not served again after one, or a lease that outlives it; and only if all happened that must.
-//! `linear`, `order`, `sent`, `added`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and
+//! `linear`, `order`, `sent`, `added`, `shown`, `watchers` and `exposed` judge, `faults` breaks, `ground` is what is broken, and
 //! `stage` who works on it; `book` is what clients were told.
 
 mod added;
@@ -15,6 +15,7 @@ mod curl;
 mod disk;
 mod exposed;
 mod faults;
+mod floor;
 mod ground;
 mod leases;
 mod linear;
@@ -22,15 +23,19 @@ mod lives;
 mod looks;
 mod money;
 mod order;
+mod past;
 mod plain;
 mod power;
 mod random;
+mod scans;
 mod sent;
 mod served;
 mod shim;
+mod shown;
 mod stage;
 mod timeline;
 mod verify;
+mod walks;
 mod watchers;
 mod wires;
 

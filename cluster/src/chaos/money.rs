@@ -73,6 +73,7 @@ async fn pay(client: KvClient, tasks: Tasks, book: Arc<Book>, mut random: Random
                     book.count("transfers");
                     Fate::Done
                 } else {
+                    book.told("a transfer that was refused", start, answer.revision);
                     book.count("transfers refused");
                     Fate::Denied
                 }

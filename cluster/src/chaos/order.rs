@@ -1,5 +1,5 @@
-//! What revisions must say of the order of things: writes that follow each other in time do so in revisions too, and
-//! a read of a weaker level shows no less than it promised.
+//! What revisions must say of the order of things: answers that follow each other in time do so in revisions too, of
+//! whichever clients and nodes, and a read of a weaker level shows no less than it promised.
 //! Pure: it knows neither clock nor store.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,64 @@ pub(super) struct Acknowledged {
     pub(super) value: Option<String>,
     pub(super) start: u64,
     pub(super) end: u64,
+}
+
+/// A revision that the store was said to have reached, by an answer that wrote nothing and is not of a weaker level.
+pub(super) struct Told {
+    pub(super) what: &'static str,
+    pub(super) revision: u64,
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+/// An answer that names a revision of the store.
+#[derive(Clone, Copy)]
+enum Answer<'a> {
+    Wrote(&'a Acknowledged),
+    Read(&'a Told),
+}
+
+impl Answer<'_> {
+    fn start(self) -> u64 {
+        match self {
+            Self::Wrote(write) => write.start,
+            Self::Read(told) => told.start,
+        }
+    }
+
+    fn end(self) -> u64 {
+        match self {
+            Self::Wrote(write) => write.end,
+            Self::Read(told) => told.end,
+        }
+    }
+
+    fn revision(self) -> u64 {
+        match self {
+            Self::Wrote(write) => write.revision,
+            Self::Read(told) => told.revision,
+        }
+    }
+
+    fn in_words(self) -> String {
+        match self {
+            Self::Wrote(write) => format!("{write:?}"),
+            Self::Read(Told {
+                what,
+                revision,
+                start,
+                end,
+            }) => format!("{what} at revision {revision}, from {start} to {end},"),
+        }
+    }
+
+    /// Whether it can come after one that named this revision: a write makes a revision of its own.
+    fn may_follow(self, earlier: u64) -> bool {
+        match self {
+            Self::Wrote(write) => write.revision > earlier,
+            Self::Read(told) => told.revision >= earlier,
+        }
+    }
 }
 
 /// What a read of a weaker level has to show at least.
@@ -35,24 +93,26 @@ pub(super) struct Look {
 /// Of one key: each revision that changed it, and whether it is there from then on.
 type Changes = BTreeMap<u64, bool>;
 
-/// The first write whose revision is not above that of one that had been acknowledged before it began.
-pub(super) fn real_time(acknowledged: &[Acknowledged]) -> Option<String> {
-    let mut by_start: Vec<&Acknowledged> = acknowledged.iter().collect();
-    by_start.sort_by_key(|write| write.start);
+/// The first answer that was asked for after another had come, and whose revision goes back behind that one's.
+pub(super) fn real_time(acknowledged: &[Acknowledged], told: &[Told]) -> Option<String> {
+    let wrote = acknowledged.iter().map(Answer::Wrote);
+    let mut by_start: Vec<Answer<'_>> = wrote.chain(told.iter().map(Answer::Read)).collect();
+    by_start.sort_by_key(|answer| answer.start());
     let mut by_end = by_start.clone();
-    by_end.sort_by_key(|write| write.end);
+    by_end.sort_by_key(|answer| answer.end());
     let mut ended = by_end.into_iter().peekable();
-    let mut newest: Option<&Acknowledged> = None;
-    for write in by_start {
-        while let Some(earlier) = ended.next_if(|earlier| earlier.end < write.start) {
-            if newest.is_none_or(|newest| newest.revision < earlier.revision) {
+    let mut newest: Option<Answer<'_>> = None;
+    for answer in by_start {
+        while let Some(earlier) = ended.next_if(|earlier| earlier.end() < answer.start()) {
+            if newest.is_none_or(|newest| newest.revision() < earlier.revision()) {
                 newest = Some(earlier);
             }
         }
-        if let Some(earlier) = newest.filter(|earlier| earlier.revision >= write.revision) {
+        if let Some(earlier) = newest.filter(|earlier| !answer.may_follow(earlier.revision())) {
             return Some(format!(
-                "a write began after another had been acknowledged, and its revision is not above: {write:?} after \
-                 {earlier:?}"
+                "revisions go back: {} was asked for after {} had been answered",
+                answer.in_words(),
+                earlier.in_words()
             ));
         }
     }
@@ -127,13 +187,42 @@ mod tests {
         }
     }
 
+    fn told(revision: u64, start: u64, end: u64) -> Told {
+        Told {
+            what: "a scan",
+            revision,
+            start,
+            end,
+        }
+    }
+
     #[test]
     fn revisions_follow_the_order_of_time() {
+        let goes_back = |writes: &[Acknowledged]| real_time(writes, &[]).is_some();
         // Open at the same time: either may come first.
-        assert!(real_time(&[write(6, 10, 30), write(5, 20, 40)]).is_none());
-        assert!(real_time(&[write(5, 10, 20), write(6, 21, 40)]).is_none());
-        assert!(real_time(&[write(6, 10, 20), write(5, 21, 40)]).is_some());
-        assert!(real_time(&[write(6, 10, 20), write(9, 12, 60), write(6, 21, 40)]).is_some());
+        assert!(!goes_back(&[write(6, 10, 30), write(5, 20, 40)]));
+        assert!(!goes_back(&[write(5, 10, 20), write(6, 21, 40)]));
+        assert!(goes_back(&[write(6, 10, 20), write(5, 21, 40)]));
+        assert!(goes_back(&[write(6, 10, 20), write(9, 12, 60), write(6, 21, 40)]));
+    }
+
+    #[test]
+    fn what_is_told_of_revisions_never_goes_back() {
+        let goes_back = |writes: &[Acknowledged], told: &[Told]| real_time(writes, told).is_some();
+        let write_6 = write(6, 10, 20);
+        // What was acknowledged before is there, and may have been before that too.
+        assert!(goes_back(std::slice::from_ref(&write_6), &[told(5, 21, 30)]));
+        assert!(!goes_back(std::slice::from_ref(&write_6), &[told(6, 21, 30)]));
+        assert!(!goes_back(std::slice::from_ref(&write_6), &[told(5, 20, 30)]));
+        // What one client was told holds for all others.
+        assert!(goes_back(&[], &[told(7, 10, 20), told(6, 21, 30)]));
+        assert!(!goes_back(&[], &[told(7, 10, 20), told(7, 21, 30)]));
+        assert!(!goes_back(&[], &[told(7, 10, 30), told(6, 20, 40)]));
+        // A write that comes later has a revision of its own.
+        assert!(goes_back(&[write(7, 21, 30)], &[told(7, 10, 20)]));
+        assert!(!goes_back(&[write(8, 21, 30)], &[told(7, 10, 20)]));
+        let fault = real_time(&[write(7, 21, 30)], &[told(7, 10, 20)]).unwrap();
+        assert!(fault.contains("a scan"), "{fault}");
     }
 
     #[test]

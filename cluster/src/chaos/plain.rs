@@ -112,7 +112,7 @@ impl Plain {
     /// All of them leave a key at the same time: once it has been in use for long enough, or enough was left open.
     fn key(&self) -> String {
         let page = self.common.open.load(Ordering::Relaxed) / OPEN_MAX;
-        let generation = clients::generation(&self.book);
+        let generation = format!("{:05}", clients::generation(&self.book));
         format!("{}{generation}/{page}", self.writes.prefix())
     }
 

@@ -12,7 +12,7 @@ use super::book::Book;
 use super::checkouts::Checkouts;
 use super::ground::Ground;
 use super::watchers::Watcher;
-use super::{clients, leases, looks, money, plain};
+use super::{clients, floor, leases, looks, money, past, plain, scans, walks};
 
 pub(super) struct Stage {
     pub(super) book: Arc<Book>,
@@ -56,6 +56,7 @@ impl Stage {
             &book,
             seed,
         )?;
+        floor::start(&ground.client, &watchers, workers, &book);
         Ok(Self {
             book,
             watchers,
@@ -75,6 +76,9 @@ fn set_to_work(
 ) -> kvstore_client::Result<()> {
     clients::start(endpoints, token, workers, book, seed)?;
     looks::start(endpoints, token, workers, book)?;
+    scans::start(endpoints, token, workers, book)?;
+    walks::start(endpoints, token, workers, book)?;
+    past::start(endpoints, token, workers, book, seed)?;
     money::start(client, workers, book, seed);
     leases::start(client, workers, book, seed);
     plain::start(endpoints, token, workers, book, seed);
@@ -96,6 +100,7 @@ mod tests {
         let nodes: Vec<String> = (0..3).map(|_| free_address().unwrap()).collect();
         let client = clients::client(&nodes, "token", &tasks).unwrap();
         set_to_work(&client, &nodes, "token", &tasks, &book, 1).unwrap();
+        floor::start(&client, &[], &tasks, &book);
         let market = Market {
             shop: free_address().unwrap(),
             token: "token".to_owned(),
@@ -131,6 +136,7 @@ mod tests {
                 "client 5",
                 "client 6",
                 "client 7",
+                "giving up of history",
                 "lease holder 0",
                 "lease holder 1",
                 "lease holder 2",
@@ -143,6 +149,13 @@ mod tests {
                 "reads of n1",
                 "reads of n2",
                 "reads of n3",
+                "scans of n1",
+                "scans of n2",
+                "scans of n3",
+                "the past of n1",
+                "the past of n2",
+                "the past of n3",
+                "walks over pages",
                 "watch on n1",
             ]
         );

@@ -24,8 +24,15 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 20] = [
     "reads",
+    "scans",
+    "transactions of gets",
+    "walks",
+    "revisions asked for",
+    "compactions",
+    "reads of the past",
+    "reads before the floor",
     "reads at least",
     "bounded reads",
     "writes",
@@ -138,7 +145,7 @@ fn seen(watchers: &[Watcher], book: &Book) -> Vec<String> {
     for watcher in watchers {
         faults.extend(watcher.judge(&pages, &watchers[0]));
     }
-    faults.extend(order::real_time(&pages.acknowledged));
+    faults.extend(order::real_time(&pages.acknowledged, &pages.told));
     faults.extend(order::stale(
         &pages.looks,
         &pages.acknowledged,
@@ -149,13 +156,14 @@ fn seen(watchers: &[Watcher], book: &Book) -> Vec<String> {
 
 /// What the nodes hold, beside each other and what their watchers have seen.
 async fn compare(nodes: &[KvClient], watchers: &[Watcher], revision: u64, book: &Book) {
-    let mut hashes = BTreeMap::new();
+    agree(nodes, revision, book).await;
+    // At the floor it is made of old versions, behind those that every node has removed by itself.
+    let floor = book.pages().floors.asked;
+    if floor > 0 {
+        agree(nodes, floor, book).await;
+    }
     for (number, (node, watcher)) in (1..).zip(nodes.iter().zip(watchers)) {
-        let node = node.with_deadline(CAUGHT_UP);
-        let hash = node.hash(Some(revision)).await;
-        let hash = hash.with_context(|| format!("ask n{number} for its hash"));
-        hashes.extend(made(book, hash).map(|hash| (number, hash.hash)));
-        let scan = node.scan(PREFIX).await;
+        let scan = node.with_deadline(CAUGHT_UP).scan(PREFIX).await;
         let scan = scan.with_context(|| format!("read all keys of n{number}"));
         let Some(scan) = made(book, scan) else {
             continue;
@@ -173,6 +181,16 @@ async fn compare(nodes: &[KvClient], watchers: &[Watcher], revision: u64, book: 
                 "n{number} does not hold what was seen: {different:?}, {more:?}"
             ));
         }
+    }
+}
+
+/// Whether all nodes held the same at this revision.
+async fn agree(nodes: &[KvClient], revision: u64, book: &Book) {
+    let mut hashes = BTreeMap::new();
+    for (number, node) in (1..).zip(nodes) {
+        let hash = node.with_deadline(CAUGHT_UP).hash(Some(revision)).await;
+        let hash = hash.with_context(|| format!("ask n{number} for its hash at revision {revision}"));
+        hashes.extend(made(book, hash).map(|hash| (number, hash.hash)));
     }
     if hashes.values().collect::<BTreeSet<_>>().len() > 1 {
         book.violation(format!("the nodes differ at revision {revision}: {hashes:?}"));

@@ -9,8 +9,8 @@ use kvstore_client::{EventKind, KvClient, WatchBatch, WatchRequest, WatchStream}
 use service::tasks::Tasks;
 
 use super::book::{Book, Pages};
-use super::money;
 use super::served::SERVED;
+use super::{money, shown};
 
 /// Of one revision: each key with its value, or that it was deleted.
 type Changes = Vec<(String, Option<String>)>;
@@ -157,14 +157,16 @@ impl Watcher {
         }
         if self.name == other.name {
             // All have seen the same, or that is a fault of its own.
-            let values = seen.revisions.iter().flat_map(|(revision, changes)| {
-                let puts = changes
-                    .iter()
-                    .filter_map(|(key, value)| Some((key, value.as_deref()?)));
-                puts.map(move |(key, value)| (*revision, key.as_str(), value))
-            });
+            let all = || {
+                seen.revisions.iter().flat_map(|(revision, changes)| {
+                    let changes = changes.iter();
+                    changes.map(move |(key, value)| (*revision, key.as_str(), value.as_deref()))
+                })
+            };
+            let values = all().filter_map(|(revision, key, value)| Some((revision, key, value?)));
             faults.extend(pages.sent.judge(values.clone()));
             faults.extend(pages.added.judge(values));
+            faults.extend(shown::judge(&pages.shown, all()));
         } else if seen.revisions != other.seen().revisions {
             faults.push(format!(
                 "{} and {} have seen different changes",

@@ -200,6 +200,26 @@ async fn chaos_finds_money_that_a_transfer_leaves_behind() {
     chaos_finds(Bug::HalfTransactions, MILD, &["the accounts hold"]).await;
 }
 
+/// By what a client read of single keys, beside what the watchers have seen.
+#[tokio::test]
+async fn chaos_finds_pages_of_another_moment_than_the_first() {
+    let moved = ["is not linearizable", "a read of chaos/r/"];
+    chaos_finds(Bug::PagesMoveOn, MILD, &moved).await;
+}
+
+#[tokio::test]
+async fn chaos_finds_a_revision_that_is_told_late() {
+    chaos_finds(Bug::RevisionLags, MILD, &["revisions go back"]).await;
+}
+
+/// No watch breaks, or what it then misses would be told in the place of all else.
+#[tokio::test]
+async fn chaos_finds_a_collector_that_removes_what_history_still_has() {
+    let how = "--seed 2 --minutes 0.1 --only pause-follower";
+    let gone = ["a read of chaos/account/", "the nodes differ at revision"];
+    chaos_finds(Bug::CollectsTooMuch, how, &gone).await;
+}
+
 /// Whoever held a lease when the leader was killed may have stopped renewing it just before. In the first seconds nobody
 /// has yet.
 #[tokio::test]

@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use kvstore_client::wire::kv::{KeyValue, Page};
 use kvstore_client::wire::level::Consistency;
+use service::planted::{Bug, is_planted};
 use service::problem::{Problem, Result};
 
 use super::auth::Caller;
@@ -233,7 +234,8 @@ async fn next_page(api: &Api, caller: &Caller, asked: &Asked, cursor: &Cursor) -
         span.from.push(0);
     }
     let pinned = is_pinned(api, cursor);
-    let page = read(api, caller, asked, &point, span, Some(cursor.revision), pinned).await?;
+    let at = (!is_planted(Bug::PagesMoveOn)).then_some(cursor.revision);
+    let page = read(api, caller, asked, &point, span, at, pinned).await?;
     // The pin may have ended while the page was read, and the collector begun right behind it.
     let machine = api.store.machine();
     let compacted = machine.progress_now().compacted.max(machine.compacted());

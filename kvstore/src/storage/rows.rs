@@ -15,12 +15,15 @@ pub fn databases_in(node: &Path) -> io::Result<[PathBuf; 2]> {
     Ok([node.join("raft/db"), state])
 }
 
+/// Sees a table's name, a key and its value.
+type Visit<'v> = &'v mut dyn FnMut(&str, &[u8], &[u8]);
+
 /// Shows the name of its table, the key and the value of each row of a database that nobody has open.
-pub fn visit_rows(database: &Path, visit: &mut dyn FnMut(&str, &[u8], &[u8])) -> io::Result<()> {
+pub fn visit_rows(database: &Path, visit: Visit<'_>) -> io::Result<()> {
     visit_all(database, visit).map_err(io::Error::other)
 }
 
-fn visit_all(database: &Path, visit: &mut dyn FnMut(&str, &[u8], &[u8])) -> Result<(), rocksdb::Error> {
+fn visit_all(database: &Path, visit: Visit<'_>) -> Result<(), rocksdb::Error> {
     let options = Options::default();
     let tables = DB::list_cf(&options, database)?;
     // What the log alone has, and no table yet, is read too.
@@ -82,6 +85,7 @@ mod tests {
         let memory = MachineMemory {
             memtable_bytes: 1 << 20,
             cache_bytes: 1 << 20,
+            records: 0,
         };
         // Behind many zeros, those of the number are no news.
         let value = [[b'0'; 4096].as_slice(), NUMBER, &[b'x'; 64]].concat();

@@ -1,5 +1,5 @@
 //! A connection whose other end must take what it is sent.
-//! Invariant: only a write that waits counts. Whoever takes a little now and then is waited for as long as it takes, a
+//! Invariant: only a write that waits counts. Whoever takes some kilobytes a second is waited for as long as it takes, a
 //! connection on which nothing is said lasts for hours, and a write that goes on at once costs no timer.
 //! It stands below TLS, which takes in much of a write before it lets the writer wait.
 //! It must not know what is sent.

@@ -34,6 +34,11 @@ use crate::tls::{self, Tls};
 /// No refusal says as much.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
+/// What may wait unsent in the kernel. With more, it would say that there is room only after a third of some megabytes
+/// was taken, and who reads slowly would pass for one who does not read.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// After a failed accept, most often for want of file descriptors, some connections get time to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -192,6 +197,10 @@ impl Server {
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot switch off Nagle's algorithm");
+        }
+        #[cfg(target_os = "linux")]
+        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+            tracing::debug!(error = %error, "cannot bound what waits unsent");
         }
         let conversation = Conversation {
             peer,

@@ -289,6 +289,39 @@ async fn who_does_not_read_the_answer_keeps_no_place() {
     drop(deaf);
 }
 
+/// Some megabytes wait in the kernel for a reader who was quick before.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_reads_slowly_is_waited_for() {
+    let patience = Duration::from_secs(1);
+    let limits = Limits {
+        write_timeout: patience,
+        ..Limits::default()
+    };
+    let server = Server::start_with(large(), limits).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut piece = vec![0; 64 << 10];
+    for _ in 0..256 {
+        stream.read_exact(&mut piece).await.unwrap();
+    }
+    let slowly = Instant::now();
+    while slowly.elapsed() < 3 * patience {
+        stream.read_exact(&mut piece[..40 << 10]).await.unwrap();
+        tokio::time::sleep(patience / 10).await;
+    }
+    // All that waited could be read although it was cut off; more is still to come.
+    let much = async {
+        for _ in 0..256 {
+            stream.read_exact(&mut piece).await.unwrap();
+        }
+    };
+    timeout(DEADLINE, much).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_connection_is_kept_between_requests() {
     let server = Server::start(ping()).await;

@@ -200,7 +200,8 @@ async fn first_page(api: &Api, caller: &Caller, asked: &Asked) -> Result<(Found,
     let next = match page.rows.last().filter(|_| more) {
         None => None,
         Some((last, _)) => {
-            let pin = api.pins.take(page.revision, asked.at.is_some()).await;
+            let of_past = asked.at.is_some_and(|at| at < point.revision);
+            let pin = api.pins.take(page.revision, of_past).await;
             let cursor = Cursor {
                 question: asked.question.clone(),
                 revision: page.revision,
@@ -243,16 +244,24 @@ async fn next_page(api: &Api, caller: &Caller, asked: &Asked, cursor: &Cursor) -
         return Err(reply::compacted_problem(compacted));
     }
     let more = page.more && !page.rows.is_empty();
+    let mut pin = cursor.pin;
+    if more && pin != 0 {
+        if machine.leases.has_pin(pin) {
+            api.pins.renew(pin);
+        } else if !is_pinned(api, cursor) {
+            // Somebody has ended it. What it kept is still there, as this page has just shown.
+            let of_past = cursor.revision < point.revision;
+            pin = api.pins.take(cursor.revision, of_past).await;
+        }
+    }
     let next = page.rows.last().filter(|_| more).map(|(last, _)| {
         let cursor = Cursor {
             after: last.to_vec(),
+            pin,
             ..cursor.clone()
         };
         cursor.encode(api.store.fingerprint_key())
     });
-    if more {
-        api.pins.renew(cursor.pin);
-    }
     Ok((
         Found {
             rows: page.rows,

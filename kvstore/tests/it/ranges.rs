@@ -10,6 +10,7 @@ cases! {
     keys_that_are_written_again_and_again_show_their_newest_value
     a_walk_shows_one_revision_while_others_write
     a_walk_outlives_compaction
+    a_walk_whose_pin_was_ended_takes_another
     a_page_ends_at_four_mebibytes
     a_row_that_has_no_room_is_on_the_next_page
     only_cursors_of_the_store_are_believed
@@ -246,12 +247,45 @@ async fn a_walk_outlives_compaction(client: &Client) {
     let rest = rest["kvs"].as_array().unwrap();
     assert!(rest.len() == 7 && are_old(rest), "{rest:?}");
     // Whoever rests until the pin has ended, as others of before may, is refused.
+    end_pins(client).await;
+    go_on().await.refused(410, "compacted");
+}
+
+async fn end_pins(client: &Client) {
     let leases = client.get("/v1/leases").await.expect(200).json();
     let leases = leases.as_array().unwrap().iter();
     for lease in leases.filter(|lease| !lease["pin"].is_null()) {
         client.delete(&format!("/v1/leases/{}", lease["id"])).await;
     }
-    go_on().await.refused(410, "compacted");
+}
+
+/// As long as what it kept is still there.
+async fn a_walk_whose_pin_was_ended_takes_another(client: &Client) {
+    for n in 0..10 {
+        client.put(&format!("v/{n}"), "old").await;
+    }
+    let next = async |before: &Value| {
+        let cursor = before["cursor"].as_str().unwrap();
+        let page = client.get(&format!("/v1/kv?cursor={cursor}&limit=3")).await;
+        page.expect(200).json()
+    };
+    let first = client
+        .get(&format!("/v1/kv?prefix={}&limit=3", client.key("v/")))
+        .await;
+    end_pins(client).await;
+    let second = next(&first.expect(200).json()).await;
+    for n in 0..10 {
+        client.put(&format!("v/{n}"), "new").await;
+    }
+    let revision = client.revision().await;
+    let compacted = client.post("/v1/compact", &json!({"revision": revision})).await;
+    compacted.expect(200);
+    let third = next(&second).await;
+    let rows = third["kvs"].as_array().unwrap();
+    assert!(
+        rows.len() == 3 && rows.iter().all(|row| row["value"] == "old"),
+        "{rows:?}"
+    );
 }
 
 async fn a_page_ends_at_four_mebibytes(client: &Client) {

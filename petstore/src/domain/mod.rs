@@ -5,6 +5,6 @@ mod names;
 mod order;
 mod product;
 
-pub(crate) use names::{OrderId, ProductId, UserId, Username, hex, segment};
+pub(crate) use names::{NameFault, OrderId, ProductId, UserId, Username, hex, segment};
 pub(crate) use order::{Line, Lines, Paid, Status, Step, Turn, after, next_step};
 pub(crate) use product::{Product, Texts, check_text};

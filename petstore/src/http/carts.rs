@@ -24,7 +24,7 @@ pub(super) async fn show(
 async fn changed(app: &Shared, user: &str, read: &Read, change: CartChange) -> Result<Response> {
     let shop = app.shop()?;
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
-    let user = app.user_of_path(&caller, user)?;
+    let user = app.new_user_of_path(&caller, user)?;
     let once = read.once(shop, &caller, Some(user.as_str()))?;
     Ok(shop
         .change_cart(&user, &change, once.as_ref())
@@ -35,7 +35,7 @@ async fn changed(app: &Shared, user: &str, read: &Read, change: CartChange) -> R
 /// The caller first, and only then what is wrong with the body.
 async fn check_caller(app: &Shared, user: &str, read: &Read) -> Result<()> {
     let caller = app.caller(&read.parts.method, &read.parts.headers).await?;
-    app.user_of_path(&caller, user).map(drop)
+    app.new_user_of_path(&caller, user).map(drop)
 }
 
 /// `POST /cart/{user}`: adds to what is there, one piece unless it says how many.

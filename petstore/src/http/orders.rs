@@ -147,7 +147,7 @@ fn buyer(fields: &mut Fields, app: &Shared, caller: &Caller) -> Result<Option<Us
         fields.fault("userId", "must be a string or a whole number");
         return Ok(None);
     };
-    app.user_of_path(caller, &user).map(Some)
+    app.new_user_of_path(caller, &user).map(Some)
 }
 
 /// `POST /orders`

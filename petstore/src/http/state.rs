@@ -78,16 +78,22 @@ impl Read {
             return Ok(None);
         };
         let owner = caller.owner();
+        let is_stranger = owner.is_none();
         let owner = owner.unwrap_or_else(|| stranger(peer::network(&self.parts), named));
         let (method, path) = (self.parts.method.as_str(), self.parts.uri.path());
         let tag = self.parts.headers.get(axum::http::header::IF_MATCH);
         let tag = tag.map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
-        Ok(Some(Once::new(
+        let once = Once::new(
             &shop.secret,
             &owner,
             key,
             &[method.as_bytes(), path.as_bytes(), tag, &self.body],
-        )))
+        );
+        Ok(Some(if is_stranger {
+            once.of_stranger(&shop.secret, key)
+        } else {
+            once
+        }))
     }
 }
 

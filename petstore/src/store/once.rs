@@ -24,6 +24,8 @@ const SWEEP_AT_ONCE: usize = 50;
 pub(crate) struct Once {
     /// Stands for the key and its owner.
     hash: String,
+    /// The same as an instance of before says it, that may have kept the answer.
+    earlier: Option<String>,
     /// Stands for the content of the request.
     fingerprint: String,
 }
@@ -98,7 +100,17 @@ impl Once {
     pub(crate) fn new(secret: &Secret, owner: &str, key: &[u8], parts: &[&[u8]]) -> Self {
         Self {
             hash: keyed(secret, "shop answer", &[owner.as_bytes(), key]),
+            earlier: None,
             fingerprint: keyed(secret, "shop request", parts),
+        }
+    }
+
+    /// An answer that was kept while all strangers were one owner is told again too.
+    pub(crate) fn of_stranger(self, secret: &Secret, key: &[u8]) -> Self {
+        let earlier = keyed(secret, "shop answer", &[b"nobody", key]);
+        Self {
+            earlier: Some(earlier),
+            ..self
         }
     }
 
@@ -119,7 +131,15 @@ impl Store {
     pub(crate) async fn answered(&self, once: Option<&Once>) -> Result<Option<Kept>> {
         let Some(once) = once else { return Ok(None) };
         let kv = self.client.get(&self.keys.answer(&once.hash)).await;
-        kv.map_err(problem_of)?.map(|kv| once.replay(&kv)).transpose()
+        if let Some(kv) = kv.map_err(problem_of)? {
+            return once.replay(&kv).map(Some);
+        }
+        let Some(earlier) = &once.earlier else {
+            return Ok(None);
+        };
+        let kv = self.client.get(&self.keys.answer(earlier)).await;
+        // Under the same key, that of another stranger is none of this one's business.
+        Ok(kv.map_err(problem_of)?.and_then(|kv| once.replay(&kv).ok()))
     }
 
     /// Lets a transaction happen only once for this key; its `else` branch reads the answer as its last op.

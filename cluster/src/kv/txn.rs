@@ -41,12 +41,24 @@ impl Txn {
             }
         };
         let txn = kvstore_client::Txn(request);
-        let answer = session.client.with_lasting_key().txn(txn.clone()).await?;
+        // What only reads is kept no longer than it must: its answer may be large, and takes the room of others.
+        let client = if only_reads(&txn.0) {
+            session.client.clone()
+        } else {
+            session.client.with_lasting_key()
+        };
+        let answer = client.txn(txn.clone()).await?;
         if session.output.json {
             return Ok(session.output.document(&answer)?);
         }
         show(session, &txn.0, &answer)
     }
+}
+
+fn only_reads(request: &TxnRequest) -> bool {
+    let failed = request.failed.iter().flatten();
+    let mut ops = request.then.iter().chain(&request.otherwise).chain(failed);
+    ops.all(|op| matches!(op, Op::Get(_)))
 }
 
 /// The branch to which the refused operation belongs. Only an `add` is refused, and the answer does not say whether the

@@ -335,10 +335,12 @@ impl Follower {
 
 /// Whether the store has answered, and said no.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<Error>(),
-        Some(Error::Problem(_) | Error::Unauthorized(_) | Error::Forbidden(_))
-    )
+    match error.downcast_ref::<Error>() {
+        // One that failed may do it the next time.
+        Some(Error::Problem(problem)) => problem.status < 500,
+        Some(Error::Unauthorized(_) | Error::Forbidden(_)) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

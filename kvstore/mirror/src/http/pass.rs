@@ -37,6 +37,8 @@ pub(super) async fn pass(
     let repeatable = parts.method.is_safe() || parts.headers.contains_key("idempotency-key");
     let headers = onward(parts.headers);
     let addresses = addresses(&app).await?;
+    // A shop waits for the end of an order before it answers.
+    let waits = Duration::from_millis(app.config.shop.order_wait_ms) + Duration::from_secs(1);
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -44,7 +46,8 @@ pub(super) async fn pass(
         }
         // One that hangs leaves time for those that may be asked after it.
         let sharing = if repeatable { addresses.len() - tried } else { 1 };
-        let time = left / u32::try_from(sharing).unwrap_or(u32::MAX);
+        let share = left / u32::try_from(sharing).unwrap_or(u32::MAX);
+        let time = share.max(waits.min(left / 2));
         let request = app
             .http
             .request(parts.method.clone(), format!("{}{path}", http::base(address)))

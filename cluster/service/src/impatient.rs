@@ -1,6 +1,7 @@
 //! A connection whose other end must take what it is sent.
-//! Invariant: only a write that waits counts. Whoever takes some kilobytes a second is waited for as long as it takes, a
-//! connection on which nothing is said lasts for hours, and a write that goes on at once costs no timer.
+//! Invariant: only a write that waits counts. Whoever takes some kilobytes a second is waited for as long as it takes (the
+//! kernel of a reader tells of it in steps of a sixteenth of its buffer), a connection on which nothing is said lasts for
+//! hours, and a write that goes on at once costs no timer.
 //! It stands below TLS, which takes in much of a write before it lets the writer wait.
 //! It must not know what is sent.
 

@@ -55,8 +55,13 @@ impl Server {
 
     /// One that soon takes nothing more unless it is read.
     pub(crate) async fn connect_narrow(&self) -> TcpStream {
+        self.connect_holding(4096).await
+    }
+
+    /// One that takes so many bytes before they are read.
+    pub(crate) async fn connect_holding(&self, bytes: u32) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
         socket.connect(self.address).await.unwrap()
     }
 

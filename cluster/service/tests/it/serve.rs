@@ -299,7 +299,8 @@ async fn who_reads_slowly_is_waited_for() {
         ..Limits::default()
     };
     let server = Server::start_with(large(), limits).await;
-    let mut stream = server.connect().await;
+    // A reader with a larger buffer says only after a larger part of it that there is room again.
+    let mut stream = server.connect_holding(1 << 20).await;
     stream
         .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
@@ -310,7 +311,7 @@ async fn who_reads_slowly_is_waited_for() {
     }
     let slowly = Instant::now();
     while slowly.elapsed() < 3 * patience {
-        stream.read_exact(&mut piece[..40 << 10]).await.unwrap();
+        stream.read_exact(&mut piece).await.unwrap();
         tokio::time::sleep(patience / 10).await;
     }
     // All that waited could be read although it was cut off; more is still to come.

@@ -74,11 +74,23 @@ pub fn recover(from: &Survivor, to: &Path, progress: Progress<'_>) -> anyhow::Re
 }
 
 fn last_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Option<LogId>> {
-    let in_log = match log.last()? {
+    let begin = end_of(purged_of(log)?);
+    let in_log = match log.last()?.filter(|(index, _)| *index >= begin) {
         Some((_, bytes)) => Some(entry::log_id_of(&entry::decode(&bytes)?)),
         None => None,
     };
     Ok(in_log.max(applied_of(machine.generation().db())))
+}
+
+/// The last entry that the log has given up. It and those before may still be on the disk.
+fn purged_of(log: &LogDb) -> anyhow::Result<Option<LogId>> {
+    let purged = log.meta("purged")?;
+    let purged = purged.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    purged.context("read where the log begins")
+}
+
+fn end_of(id: Option<LogId>) -> u64 {
+    id.map_or(0, |id| id.index + 1)
 }
 
 /// Who it is. Whoever has lost only that may still be the one with the longest log.
@@ -97,10 +109,8 @@ fn identity_of(copy: &Copy, doubts: &mut Vec<String>) -> Option<Identity> {
 /// Where the log once ended, as its mark or the state knows, if it does not go so far any more. A snapshot from another
 /// member may be ahead of the log until that is purged.
 fn lost_up_to(copy: &Copy, log: &LogDb, machine: &Machine) -> anyhow::Result<Option<u64>> {
-    let end_of = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
-    let purged = log.meta("purged")?;
-    let purged: Option<LogId> = purged.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
-    let end = log.last()?.map_or(0, |(last, _)| last + 1).max(end_of(purged));
+    let end = log.last()?.map_or(0, |(last, _)| last + 1);
+    let end = end.max(end_of(purged_of(log)?));
     let mark = TailMark::open(&copy.path().join("raft").join("TAIL"))?;
     let marked = mark.marked().end;
     let applied = applied_end(machine.generation().db());
@@ -130,8 +140,9 @@ fn each_batch(
     mut from: u64,
     mut take: impl FnMut(Vec<Item>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let begin = end_of(purged_of(log)?);
     loop {
-        let entries = log.entries(from, u64::MAX, READ_BYTES)?;
+        let entries = log.entries(from.max(begin), u64::MAX, READ_BYTES)?;
         let Some((first, _)) = entries.first() else {
             return Ok(());
         };
@@ -242,6 +253,31 @@ mod tests {
         let told = inspect(&node).unwrap();
         assert_eq!(told.index(), 7);
         assert!(told.doubts[0].contains("went on to entry 7"), "{told:?}");
+    }
+
+    /// What was given up may be on the disk still, but nothing counts on it.
+    #[test]
+    fn a_log_begins_where_it_was_given_up() {
+        let purge = |node: &Path, last| {
+            let log = LogDb::open(&node.join("raft").join("db"), 1 << 20).unwrap();
+            let mut batch = LogBatch::default();
+            let purged = serde_json::to_vec(&log_id(1, 1, last)).unwrap();
+            log.put_meta(&mut batch, "purged", &purged);
+            log.commit(batch).unwrap();
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let node = member(folder.path(), None);
+        purge(&node, 1);
+        let refused = format!("{:#}", inspect(&node).unwrap_err());
+        assert!(refused.contains("the log begins at 2"), "{refused}");
+        let machine = opened(&node);
+        machine.apply(vec![small::entry(1, 1, [])]).unwrap();
+        machine.generation().db().flush().unwrap();
+        drop(machine);
+        assert_eq!(inspect(&node).unwrap().index(), 3);
+        purge(&node, 3);
+        let told = inspect(&node).unwrap();
+        assert_eq!(told.index(), 1, "all of the log was given up: {told:?}");
     }
 
     #[test]

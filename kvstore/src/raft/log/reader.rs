@@ -25,7 +25,7 @@ pub struct LogReader {
 impl Log {
     /// Entries `from..to` as far as `bytes_max` allows; at least one if there is one.
     pub(super) fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        // What was removed may be seen again where the file that says so has gone first.
+        // What was purged is on the disk until the whole file goes.
         let from = from.max(self.purged.load(Ordering::Acquire));
         if from >= to {
             return Ok(Vec::new());

@@ -95,6 +95,38 @@ async fn a_reopened_log_has_everything_that_was_called_back() {
     assert_eq!(store.try_get_log_entries(20..99).await.expect("read").len(), 21);
 }
 
+/// What is given up anyway must not be written once more first.
+#[tokio::test]
+async fn tables_of_entries_are_moved_and_never_rewritten() {
+    const KEPT: u64 = 40;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut store, _, ended) = open(folder.path());
+    let large = |index| {
+        let proposal = Proposal::new(index, &vec![7; 64 << 10]);
+        Entry::new(log_id(1, 1, index), EntryPayload::Normal(proposal))
+    };
+    for begin in (0..400).step_by(4) {
+        let entries = (begin..begin + 4).map(large);
+        store.blocking_append(entries).await.expect("appended");
+        if let Some(last) = begin.checked_sub(KEPT) {
+            store.purge(log_id(1, 1, last)).await.expect("purged");
+        }
+    }
+    close(store, ended).await;
+    // Where the database tells of its own work.
+    let told = std::fs::read_to_string(folder.path().join("raft/db/LOG")).expect("its report");
+    let told_of = |event: &str| {
+        let lines = told.lines().filter(|line| line.contains(event));
+        lines.filter(|line| line.contains("\"cf_name\": \"log\"")).count()
+    };
+    assert!(told_of("\"event\": \"table_file_creation\"") > 8);
+    assert_eq!(told_of("\"event\": \"compaction_started\""), 0);
+    let (mut store, _, _ended) = open(folder.path());
+    let left = store.try_get_log_entries(0..999).await.expect("read");
+    let indexes = left.iter().map(|entry| entry.log_id().index);
+    assert!(indexes.eq(400 - 4 - KEPT + 1..400));
+}
+
 /// A log of 30 entries from which a disk forgot some that it once had synced.
 async fn forgetful(folder: &Path, from: u64, to: u64) {
     let (mut store, _, ended) = open(folder);

@@ -49,7 +49,6 @@ pub(super) struct Writer {
     broken: Option<oneshot::Sender<io::Error>>,
     metrics: Arc<NodeMetrics>,
     reclaimer: Reclaimer,
-    removed_below: u64,
 }
 
 /// Everything that is answered once a batch is on disk.
@@ -71,7 +70,6 @@ impl Writer {
         metrics: Arc<NodeMetrics>,
         reclaimer: Reclaimer,
     ) -> Self {
-        let removed_below = log.purged.load(std::sync::atomic::Ordering::Acquire);
         Self {
             log,
             mark,
@@ -79,7 +77,6 @@ impl Writer {
             broken: Some(broken),
             metrics,
             reclaimer,
-            removed_below,
         }
     }
 
@@ -117,7 +114,9 @@ impl Writer {
                     waiting.done.push(done);
                 }
                 Work::Purge { encoded, end } => {
-                    self.purge(&mut batch, &encoded, end);
+                    // Nothing before is read any more. Were it also removed as a range, the table that says so would
+                    // overlap all it is about, and they would be rewritten only to be thrown away.
+                    self.log.db.put_meta(&mut batch, "purged", &encoded);
                     waiting.purged = Some(end);
                 }
                 Work::Truncate { end, done } => {
@@ -180,12 +179,5 @@ impl Writer {
         self.log.db.commit(batch).map_err(io::Error::other)?;
         self.log.flushed.send_replace(end);
         Ok(())
-    }
-
-    /// One range from where the last purge ended, so that few tombstones pile up.
-    fn purge(&mut self, batch: &mut LogBatch, encoded: &[u8], end: u64) {
-        self.log.db.put_meta(batch, "purged", encoded);
-        self.log.db.remove(batch, self.removed_below, end);
-        self.removed_below = end;
     }
 }

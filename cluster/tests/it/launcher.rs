@@ -212,19 +212,27 @@ async fn kill_9_of_the_supervisor_leaves_no_orphan() {
 #[tokio::test]
 async fn in_the_foreground_ctrl_c_stops_everything() {
     let cluster = Cluster::new(1);
+    // Nothing can be written to its log, as on a full disk.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
     let mut command = cluster.command(&["up"]);
-    let mut up = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut up = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
     let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
     let header = tokio::time::timeout(SOON, lines.next_line())
         .await
         .unwrap()
         .unwrap();
     assert!(header.is_some_and(|header| header.starts_with("NAME")));
-    let node = cluster.pid("n1").await.unwrap();
+    let killed = cluster.pid("n1").await.unwrap();
+    // This is logged, and the supervisor goes on all the same.
+    signal(killed, "KILL");
+    let node = wait_until("n1 is started again", SOON, async || {
+        match cluster.pid("n1").await {
+            Some(pid) if pid != killed => Ok(pid),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
     signal(up.id().unwrap(), "INT");
     let ended = tokio::time::timeout(SOON, up.wait()).await.unwrap().unwrap();
     assert!(ended.success(), "{ended}");

@@ -1,6 +1,6 @@
 //! What a process tells about itself while it runs: text for people, JSON lines for machines.
-//! Invariant: a panic is a line of the log like any other; nothing is written to standard output, which
-//! belongs to the answers of commands.
+//! Invariant: a panic is a line of the log like any other; a line that cannot be written is lost, and the process goes
+//! on; nothing is written to standard output, which belongs to the answers of commands.
 //! It must not know what is logged.
 
 mod json;
@@ -40,7 +40,10 @@ pub fn init_with_filter(process_name: &str, format: Format, filter: Option<&str>
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // What cannot be written, as on a full disk, would be told with `eprintln!`, to the same place: that panics,
+        // the panic is logged, which panics again, and so the process is aborted.
+        .log_internal_errors(false);
     let begun = if json {
         // The fields of spans are formatted before the line is; escapes for colours would end up inside it.
         let lines = JsonLines::new(process_name);

@@ -91,31 +91,37 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads the files anew whenever they change; files that are wrong change nothing but the log.
+    /// Reads the files anew whenever they change, and again until they can be used; files that are wrong change nothing
+    /// but the log, which is told of each wrong once.
     pub fn keep_fresh(self: &Arc<Self>, tasks: &Tasks) {
         let (tls, stop) = (Arc::clone(self), tasks.clone());
         tasks.spawn("certificates", async move {
-            let mut seen = material::stamp(&tls.folder, &tls.name);
+            let mut used = material::stamp(&tls.folder, &tls.name);
+            let mut told: Option<String> = None;
             while tokio::time::timeout(LOOK_EVERY, stop.stopping()).await.is_err() {
+                // Taken first, so that a file which changes while it is read is read once more.
                 let now = material::stamp(&tls.folder, &tls.name);
-                if now != seen {
-                    seen = now;
-                    tls.reload();
+                let wrong = if now == used { None } else { tls.reload().err() };
+                let wrong = wrong.map(|error| format!("{error:#}"));
+                // Not all that mends a file changes the stamp: a mode does not, and a disk that can be read again.
+                if wrong.is_none() {
+                    used = now;
                 }
+                if let Some(error) = &wrong
+                    && wrong != told
+                {
+                    tracing::error!(%error, "new certificates cannot be used yet; the old ones stay");
+                }
+                told = wrong;
             }
         });
     }
 
-    fn reload(&self) {
-        match Material::read(&self.folder, &self.name, self.clients) {
-            Ok(material) => {
-                self.current.store(Arc::new(material));
-                tracing::info!("read the certificates anew");
-            }
-            Err(error) => {
-                tracing::error!(error = %format!("{error:#}"), "new certificates cannot be used; the old ones stay");
-            }
-        }
+    fn reload(&self) -> anyhow::Result<()> {
+        let material = Material::read(&self.folder, &self.name, self.clients)?;
+        self.current.store(Arc::new(material));
+        tracing::info!("read the certificates anew");
+        Ok(())
     }
 
     /// What HTTP clients are made with: it follows the files, however long the client lives.

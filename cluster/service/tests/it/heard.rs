@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use tracing::subscriber::DefaultGuard;
+
 /// A log in memory.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -29,6 +31,13 @@ impl Write for Lines {
 
 /// All that is logged meanwhile for those who want to know most of it.
 pub(crate) fn heard(work: impl FnOnce()) -> String {
+    let (lines, _listening) = listen();
+    work();
+    lines.text()
+}
+
+/// The same from now on, for as long as one listens.
+pub(crate) fn listen() -> (Lines, DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -36,6 +45,5 @@ pub(crate) fn heard(work: impl FnOnce()) -> String {
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, work);
-    lines.text()
+    (lines, tracing::subscriber::set_default(subscriber))
 }

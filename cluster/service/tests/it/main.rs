@@ -12,6 +12,11 @@ mod body;
 mod config;
 mod edge;
 mod harness;
+#[allow(
+    dead_code,
+    reason = "the tests of other crates use all of it, these only a part"
+)]
+mod heard;
 mod metrics;
 mod problem;
 mod secrets;

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{DEADLINE, Server};
+use crate::heard::listen;
 use crate::serve::{ask_and_do_not_read, large, small};
 
 const OPTIONAL: ClientCertificates = ClientCertificates::Optional;
@@ -243,9 +244,26 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
     assert!(ask(&caller(&theirs, None), &server).await.is_err());
 
     // Everything moves to the other authority: the files change, and nothing is restarted.
+    let (lines, _listening) = listen();
     let ca = std::fs::read(theirs.folder.path().join(tls::AUTHORITY)).unwrap();
     std::fs::write(ours.folder.path().join(tls::AUTHORITY), ca).unwrap();
     theirs.issue_into(ours.folder.path(), "shell1", "shell1", 30);
+    // At first others may read the key. What mends that changes neither the file nor its time.
+    let allow = |mode| {
+        let path = tls::file_of(ours.folder.path(), "shell1");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    allow(0o644);
+    let refusing = async {
+        while !lines.text().contains("chmod 600") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, refusing)
+        .await
+        .expect("the key that others can read was not refused");
+    assert_eq!(ask(&stranger, &server).await.unwrap(), "pong");
+    allow(0o600);
     let moved = caller(&theirs, None);
     let moving = async {
         while ask(&moved, &server).await.is_err() {

@@ -118,6 +118,8 @@ impl Units {
 Description=Menagerie {name} ({kind})
 After=network-online.target
 Wants=network-online.target
+# Without an end: what keeps it from starting, such as an address that is not there yet, may pass.
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart={program} {arguments} --config {configuration} --data {state}

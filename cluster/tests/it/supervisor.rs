@@ -166,6 +166,8 @@ async fn units_run_what_the_launcher_runs() {
         "# menagerie-n2.service",
         "ExecStart=/usr/local/bin/menagerie node --id 2 --config /etc/menagerie/cluster.toml --data /var/lib/menagerie\n",
         "Restart=always",
+        // Of the section before; in another one systemd ignores it.
+        "\nStartLimitIntervalSec=0\n\n[Service]\n",
         "User=menagerie",
     ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");

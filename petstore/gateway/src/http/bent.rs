@@ -109,7 +109,7 @@ fn headers_of_either_side() {
         }
         let mut back = given.clone();
         headers::back(&mut back);
-        headers::onward(&mut given, None, "7");
+        headers::onward(&mut given, None, "http", "7");
         for headers in [back, given] {
             assert!(!headers.contains_key(header::CONNECTION));
         }

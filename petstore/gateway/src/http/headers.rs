@@ -37,8 +37,14 @@ fn without_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// For the instance. What a caller says about forwarding is replaced: this is the first that knows.
-pub(super) fn onward(headers: &mut HeaderMap, peer: Option<SocketAddr>, request_id: &str) {
+/// For the instance. What a caller says about forwarding is replaced: this is the first that knows. The scheme is that
+/// by which it was called.
+pub(super) fn onward(
+    headers: &mut HeaderMap,
+    peer: Option<SocketAddr>,
+    scheme: &'static str,
+    request_id: &str,
+) {
     without_connection(headers);
     // The body was read, so its length is known anew.
     headers.remove(header::CONTENT_LENGTH);
@@ -52,7 +58,7 @@ pub(super) fn onward(headers: &mut HeaderMap, peer: Option<SocketAddr>, request_
     if let Some(host) = headers.get(header::HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if let Ok(id) = HeaderValue::try_from(request_id) {
         headers.insert(REQUEST_ID, id);
     }
@@ -89,16 +95,17 @@ mod tests {
             ("te", "trailers"),
             ("content-length", "3"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "gopher"),
             ("host", "shop.example"),
             ("cookie", "session=1"),
         ]);
-        onward(&mut given, Some("10.0.0.1:5".parse().unwrap()), "r1");
+        onward(&mut given, Some("10.0.0.1:5".parse().unwrap()), "https", "r1");
         let wanted = headers(&[
             ("host", "shop.example"),
             ("cookie", "session=1"),
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-host", "shop.example"),
-            ("x-forwarded-proto", "http"),
+            ("x-forwarded-proto", "https"),
             ("x-request-id", "r1"),
         ]);
         assert_eq!(given, wanted);

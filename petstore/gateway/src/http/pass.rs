@@ -149,7 +149,7 @@ impl Outgoing {
         let path = if path.starts_with('/') { path } else { "/" };
         let repeatable = headers::is_repeatable(&parts.method, parts.uri.path(), &parts.headers);
         let mut onward = parts.headers;
-        headers::onward(&mut onward, peer, &edge::request_id());
+        headers::onward(&mut onward, peer, service::http::scheme(), &edge::request_id());
         Self {
             method: parts.method,
             path: path.to_owned(),

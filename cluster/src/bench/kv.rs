@@ -18,7 +18,7 @@ use super::Target;
 use super::closed_loop::{self, Figures, Tally, word};
 use super::connection::{Connection, Outcome, uri};
 use crate::context::Context;
-use crate::kv::reach::Reach;
+use crate::kv::reach::Nodes;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// After an error, so that a refused connection is not a busy loop.
@@ -48,7 +48,7 @@ pub(crate) struct Load {
     #[arg(long, default_value = "linearizable", value_name = "LEVEL")]
     consistency: Consistency,
     #[command(flatten)]
-    reach: Reach,
+    nodes: Nodes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -71,7 +71,7 @@ struct Report {
 
 impl Load {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let target = Target::find(context, &self.reach)?;
+        let target = Target::find(context, &self.nodes)?;
         let clients = (0..self.clients)
             .map(|number| Client::new(&self, &target, number))
             .collect::<anyhow::Result<Vec<_>>>()?;

@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::context::{Context, block_on, until_interrupted};
-use crate::kv::reach::Reach;
+use crate::kv::reach::Nodes;
 
 pub(crate) use cards::open_cards;
 pub(crate) use connection::{Connection, Outcome, uri};
@@ -95,9 +95,9 @@ struct Target {
 }
 
 impl Target {
-    fn find(context: &Context, reach: &Reach) -> anyhow::Result<Self> {
-        let endpoints = reach.endpoints(context);
-        let token = reach.token(context).context("find the token")?;
+    fn find(context: &Context, nodes: &Nodes) -> anyhow::Result<Self> {
+        let endpoints = nodes.endpoints(context);
+        let token = nodes.token(context).context("find the token")?;
         Ok(Self { endpoints, token })
     }
 }

@@ -33,6 +33,7 @@ impl Del {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         if self.in_parts {
             session
+                .reach
                 .refuse_key("each part is a transaction of its own, so run the command again without it")?;
         }
         let once = session.client.with_lasting_key();

@@ -40,7 +40,9 @@ pub(super) struct Hold {
 
 impl Hold {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        session.refuse_key("what is held is a new lease, which no other run may have as well")?;
+        session
+            .reach
+            .refuse_key("what is held is a new lease, which no other run may have as well")?;
         let (program, arguments) = self.command.split_first().context("no command")?;
         let lease = session.client.lease_keep(self.ttl).await;
         let lease = lease.map_err(explain::keyless)?;

@@ -39,7 +39,7 @@ pub(super) struct Add {
 pub(super) struct Leader {
     /// Hand leadership over to this node
     #[arg(long, value_name = "ID", value_parser = node_id)]
-    to: Option<u64>,
+    pub(super) to: Option<u64>,
 }
 
 /// `2`, or the name of its process, `n2`.

@@ -82,6 +82,37 @@ enum Command {
     Token(token::Token),
 }
 
+impl Command {
+    /// Whether it sends anything that could be done twice.
+    fn writes_to_the_store(&self) -> bool {
+        match self {
+            Self::Get(_)
+            | Self::Ls(_)
+            | Self::Watch(_)
+            | Self::Hash(_)
+            | Self::Status
+            | Self::Snapshot(_)
+            | Self::Verify(_)
+            | Self::Restore(_)
+            | Self::Recover(_)
+            | Self::Lease(lease::Lease::Get { .. } | lease::Lease::Ls)
+            | Self::Member(member::Member::Ls)
+            | Self::Mirror(mirror::Mirror::Ls)
+            | Self::Token(token::Token::Ls) => false,
+            Self::Leader(leader) => leader.to.is_some(),
+            Self::Put(_)
+            | Self::Create(_)
+            | Self::Del(_)
+            | Self::Txn(_)
+            | Self::Compact(_)
+            | Self::Lease(_)
+            | Self::Member(_)
+            | Self::Mirror(_)
+            | Self::Token(_) => true,
+        }
+    }
+}
+
 /// What every subcommand gets.
 pub(super) struct Session {
     client: KvClient,
@@ -93,6 +124,9 @@ pub(super) struct Session {
 
 impl Kv {
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
+        if !self.command.writes_to_the_store() {
+            self.reach.refuse_key("nothing is written to the store")?;
+        }
         // These work on files, also where there is no store to be reached.
         match &self.command {
             Command::Verify(verify) => return verify.run(context.output),

@@ -20,8 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// No node takes so long until a backup begins.
 const BACKUP_TIME_MAX: Duration = Duration::from_hours(6);
 
+/// Which nodes are asked, and as whom.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Reach {
+pub(crate) struct Nodes {
     /// Nodes to ask, as host:port,… [default: those of the configuration]
     #[arg(
         long,
@@ -34,6 +35,13 @@ pub(crate) struct Reach {
     /// File that holds the token [default: `$MENAGERIE_TOKEN`, else root's in secrets.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Reaching the store")]
     token_file: Option<PathBuf>,
+}
+
+/// The same, with how long to try, and how to write.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Reach {
+    #[command(flatten)]
+    nodes: Nodes,
     /// How long to try, such as 500ms or 5s [default: 5s; a backup is waited for while its node lives]
     #[arg(long, global = true, value_parser = parse_duration, help_heading = "Reaching the store")]
     timeout: Option<Duration>,
@@ -42,7 +50,7 @@ pub(crate) struct Reach {
     idempotency_key: Option<String>,
 }
 
-impl Reach {
+impl Nodes {
     pub(crate) fn endpoints(&self, context: &Context) -> Vec<String> {
         if self.endpoints.is_empty() {
             context.config.client_addresses()
@@ -70,7 +78,9 @@ impl Reach {
             .context("secrets.toml has no token for root")?;
         Ok(root.expose().to_owned())
     }
+}
 
+impl Reach {
     /// No try ends at the client's usual limit, or what takes the store long could never end. The first ones are short
     /// all the same, so that a node which stands still is left for another; each that runs out gives the next twice its
     /// time, so that the longest gets about a third to a half of the whole.
@@ -86,12 +96,20 @@ impl Reach {
     pub(super) fn backup_time_max(&self) -> Duration {
         self.timeout.unwrap_or(BACKUP_TIME_MAX)
     }
+
+    /// For what takes no idempotency key: whoever gives one relies on it.
+    pub(super) fn refuse_key(&self, why: &str) -> anyhow::Result<()> {
+        match self.idempotency_key {
+            Some(_) => Err(Usage(format!("--idempotency-key does nothing here: {why}")).into()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Session {
     pub(super) fn open(context: &Context, reach: Reach) -> anyhow::Result<Self> {
-        let endpoints = reach.endpoints(context);
-        let token = reach.token(context)?;
+        let endpoints = reach.nodes.endpoints(context);
+        let token = reach.nodes.token(context)?;
         let mut client = reach.builder(endpoints.iter().cloned(), &token).build()?;
         if let Some(key) = &reach.idempotency_key {
             client = client.with_idempotency_key(key)?;
@@ -108,14 +126,6 @@ impl Session {
     /// A client that asks this node and no other.
     pub(super) fn client_of(&self, address: &str) -> anyhow::Result<KvClient> {
         Ok(self.reach.builder([address], &self.token).build()?)
-    }
-
-    /// For writes that take no idempotency key: whoever gives one relies on it.
-    pub(super) fn refuse_key(&self, why: &str) -> anyhow::Result<()> {
-        match self.reach.idempotency_key {
-            Some(_) => Err(Usage(format!("--idempotency-key does nothing here: {why}")).into()),
-            None => Ok(()),
-        }
     }
 }
 

@@ -33,7 +33,9 @@ pub(super) struct Replace {
 
 impl Replace {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<&'static str> {
-        session.refuse_key("each step may have been done before, so run the command again without it")?;
+        session
+            .reach
+            .refuse_key("each step may have been done before, so run the command again without it")?;
         if self.new == self.old {
             bail!(Usage(format!(
                 "the new node needs an id that was never used: {} stands for the disk that goes",

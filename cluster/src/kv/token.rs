@@ -38,7 +38,7 @@ impl Token {
             Self::Ls => list(session).await,
             Self::Put(put) => put.run(session).await,
             Self::Del { name } => {
-                session.refuse_key(NO_KEY)?;
+                session.reach.refuse_key(NO_KEY)?;
                 session.client.token_delete(&name).await?;
                 if session.output.json {
                     return Ok(session
@@ -53,7 +53,7 @@ impl Token {
 
 impl Put {
     async fn run(self, session: &Session) -> anyhow::Result<()> {
-        session.refuse_key(NO_KEY)?;
+        session.reach.refuse_key(NO_KEY)?;
         let rule = |access| move |prefix| Rule { prefix, access };
         let mut rules: Vec<Rule> = self.read.into_iter().map(rule(Access::Read)).collect();
         rules.extend(self.write.into_iter().map(rule(Access::Write)));

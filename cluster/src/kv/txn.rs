@@ -43,6 +43,7 @@ impl Txn {
         let txn = kvstore_client::Txn(request);
         // What only reads is kept no longer than it must: its answer may be large, and takes the room of others.
         let client = if only_reads(&txn.0) {
+            session.reach.refuse_key("this transaction only reads")?;
             session.client.clone()
         } else {
             session.client.with_lasting_key()

@@ -203,8 +203,25 @@ async fn a_key_goes_with_a_change_or_is_refused() {
         let told = keyed(other).await.fails(1);
         assert!(told.contains("idempotency-key-reused"), "{other:?}: {told}");
     }
+    let reading = cluster.folder().join("reading.json");
+    std::fs::write(&reading, r#"{"then": [{"get": {"key": "a"}}]}"#).unwrap();
     for deaf in [
-        &["token", "put", "guest", "--read", "open/"][..],
+        &["get", "a"][..],
+        &["ls"],
+        &["watch", "a"],
+        &["txn", reading.to_str().unwrap()],
+        &["status"],
+        &["hash"],
+        &["leader"],
+        &["snapshot", "a.mng"],
+        &["verify", "a.mng"],
+        &["restore", "a.mng"],
+        &["recover", "--from", "n1"],
+        &["lease", "ls"],
+        &["member", "ls"],
+        &["mirror", "ls"],
+        &["token", "ls"],
+        &["token", "put", "guest", "--read", "open/"],
         &["token", "del", "guest"],
         &["member", "replace", "1", "2"],
         &["lease", "hold", "5s", "--", "true"],

@@ -25,6 +25,8 @@ async fn wrong_usage_ends_with_2() {
         &["kv", "lease", "hold", "5s"],
         &["kv", "leader", "--to", "first"],
         &["node", "--id", "one"],
+        &["bench", "kv", "--timeout", "5s"],
+        &["bench", "failover", "--running", "--idempotency-key", "once"],
         &["bench", "--seconds", "nan"],
         &["bench", "--seconds", "inf"],
         &["chaos", "--minutes", "nan"],

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::closed_loop::millis;
 use super::connection::Outcome;
 use crate::context::{Context, until_interrupted};
-use crate::kv::reach::Reach;
+use crate::kv::reach::Nodes;
 use crate::probe::Gaps;
 
 const WRITERS: usize = 8;
@@ -53,7 +53,7 @@ pub(crate) struct Failover {
     )]
     out: PathBuf,
     #[command(flatten)]
-    reach: Reach,
+    nodes: Nodes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -78,7 +78,7 @@ impl Failover {
             let running = running::Running {
                 kills: self.kills,
                 how,
-                reach: &self.reach,
+                nodes: &self.nodes,
             };
             return running.run(context).await;
         }

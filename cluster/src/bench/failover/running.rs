@@ -14,7 +14,7 @@ use super::{Fault, How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRIT
 use crate::bench::Target;
 use crate::bench::connection::{Connection, Outcome, uri};
 use crate::context::{Context, until_interrupted};
-use crate::kv::reach::Reach;
+use crate::kv::reach::Nodes;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
 use crate::launcher::{Action, Harm, act};
@@ -32,11 +32,11 @@ fn action(how: How) -> anyhow::Result<Action> {
     })
 }
 
-/// The faults to cause, and how the store is reached.
+/// The faults to cause, and which nodes are asked, as whom.
 pub(super) struct Running<'a> {
     pub(super) kills: u32,
     pub(super) how: How,
-    pub(super) reach: &'a Reach,
+    pub(super) nodes: &'a Nodes,
 }
 
 impl Running<'_> {
@@ -48,7 +48,7 @@ impl Running<'_> {
     }
 
     async fn measure(self, context: &Context, harm: &Harm) -> anyhow::Result<()> {
-        let target = Target::find(context, self.reach)?;
+        let target = Target::find(context, self.nodes)?;
         let seen = RefCell::new(Seen::new());
         let writers = (0..WRITERS)
             .map(|number| Writer::new(&target, number))

@@ -8,6 +8,7 @@ mod explain;
 mod get;
 mod hash;
 mod hold;
+mod input;
 mod lease;
 mod ls;
 mod member;

@@ -1,18 +1,15 @@
 //! `kv put` and `kv create`: store a value given as an argument or on stdin.
 //! Invariant: stdin is stored byte for byte, and never more of it is read than a request may hold.
 
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{IsTerminal, stdin};
 
-use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
 use kvstore_client::PutOptions;
 use kvstore_client::wire::{LeaseId, Revision};
 
-use super::Session;
+use super::{Session, input};
 use crate::output::Usage;
-
-const STDIN_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Args)]
 pub(super) struct Put {
@@ -81,14 +78,5 @@ fn value(argument: Option<String>) -> anyhow::Result<Bytes> {
         }
         _ => {}
     }
-    let mut bytes = Vec::new();
-    stdin()
-        .lock()
-        .take(STDIN_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .context("read the value from stdin")?;
-    if bytes.len() as u64 > STDIN_BYTES_MAX {
-        bail!("the value on stdin is larger than any request may be ({STDIN_BYTES_MAX} bytes)");
-    }
-    Ok(bytes.into())
+    Ok(input::from_stdin("the value")?.into())
 }

@@ -1,17 +1,14 @@
 //! `kv txn`: a transaction as JSON from a file or stdin, as `POST /v1/txn` takes it.
 //! Invariant: a false `if` is an answer, not a failure; only what the store refuses fails.
 
-use std::io::{Read, stdin};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 use kvstore_client::wire::txn::{Branch, Op, OpResult, TxnAnswer, TxnRequest};
 
-use super::{Session, show};
+use super::{Session, input, show};
 use crate::output::Usage;
-
-const STDIN_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Args)]
 #[command(after_help = r#"Example:
@@ -24,17 +21,11 @@ pub(super) struct Txn {
 impl Txn {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
         let text = if self.file.as_os_str() == "-" {
-            let mut text = String::new();
-            stdin()
-                .lock()
-                .take(STDIN_BYTES_MAX)
-                .read_to_string(&mut text)
-                .context("read stdin")?;
-            text
+            input::from_stdin("the transaction")?
         } else {
-            std::fs::read_to_string(&self.file).with_context(|| format!("read {}", self.file.display()))?
+            std::fs::read(&self.file).with_context(|| format!("read {}", self.file.display()))?
         };
-        let request: TxnRequest = match serde_json::from_str(&text) {
+        let request: TxnRequest = match serde_json::from_slice(&text) {
             Ok(request) => request,
             Err(error) => {
                 return Err(Usage(format!("{} is no transaction: {error}", self.file.display())).into());

@@ -3,6 +3,7 @@
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
+use service::config::REQUEST_BYTES_MAX;
 
 use crate::harness::Cluster;
 
@@ -310,6 +311,15 @@ async fn transactions_from_stdin_and_files() {
         .await
         .fails(2);
     assert!(told.contains("is no transaction"), "{told}");
+    // The beginning of too much is not taken for all of it.
+    let more = vec![b' '; REQUEST_BYTES_MAX + 1];
+    for reading in [&["kv", "txn", "-"][..], &["kv", "put", "large", "-"]] {
+        let told = cluster.run_with_input(reading, &more).await.fails(1);
+        assert!(
+            told.contains("larger than any request may be (16777216"),
+            "{told}"
+        );
+    }
     let told = cluster.run(&["kv", "txn", "absent.json"]).await.fails(1);
     assert!(told.contains("absent.json"), "{told}");
 }

@@ -34,6 +34,8 @@ pub enum Bug {
     LeasesForgotten,
     /// A lease is renewed, and ends as if it had not been.
     RenewalsForgotten,
+    /// When a leader begins, nobody knows any more which revisions are pinned.
+    PinsForgotten,
     /// A watch that goes on after a break leaves out what comes first.
     WatchSkips,
     /// A watch that goes on after a break tells again what came last.

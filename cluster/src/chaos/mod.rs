@@ -24,6 +24,7 @@ mod looks;
 mod money;
 mod order;
 mod past;
+mod pins;
 mod plain;
 mod power;
 mod random;

@@ -24,11 +24,12 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 20] = [
+const NEEDED: [&str; 21] = [
     "reads",
     "scans",
     "transactions of gets",
     "walks",
+    "walks over what was given up",
     "revisions asked for",
     "compactions",
     "reads of the past",

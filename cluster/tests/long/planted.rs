@@ -240,6 +240,14 @@ async fn chaos_finds_leases_that_end_early() {
     chaos_finds(Bug::RenewalsForgotten, MILD, &early).await;
 }
 
+/// A walk mostly waits for its second page when the leader is killed, and goes on when history was given up behind it
+/// under the next one.
+#[tokio::test]
+async fn chaos_finds_pins_that_a_new_leader_forgets() {
+    let how = "--seed 2 --minutes 0.4 --only kill-leader";
+    chaos_finds(Bug::PinsForgotten, how, &["and its pin is lost"]).await;
+}
+
 /// All watches break, one after the other, so that the others have seen what one leaves out.
 const WATCHES_BREAK: &str = "--seed 2 --minutes 0.05 --only rolling-restart";
 

@@ -73,6 +73,9 @@ impl LeaseClock {
     /// The first entry of a leader is applied. Where this node has led since, or is that leader and has asked what ended,
     /// nothing changes: it counts from when it first asked, and an entry that is applied late must not delay an end.
     pub fn begin_anew(&self, lead: Lead) {
+        if is_planted(Bug::PinsForgotten) {
+            self.pins.lock().expect(POISON).clear();
+        }
         let now = Instant::now();
         let mut running = self.running.lock().expect(POISON);
         if self.led.lock().expect(POISON).is_none_or(|led| led < lead) {

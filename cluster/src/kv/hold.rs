@@ -4,7 +4,7 @@
 //! stood for: with its whole group of processes, unless it has a terminal, where it must stay in the foreground's.
 //! While we are made to stand still (Ctrl-Z) so is it, and it goes on only if the lease still lives. A SIGSTOP nobody
 //! hears, so that is no way to stop a holder. And what a terminal lets go on is its whole job at once: there a command
-//! works on for as long as we need to find that its lease was lost.
+//! works on for as long as we need to find that its lease was lost; so it does where the whole machine has slept.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;

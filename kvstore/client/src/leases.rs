@@ -1,6 +1,7 @@
 //! Leases: granting, looking, revoking, and a handle that keeps one alive.
 //! Invariant: a handle says "lost" no later than the store may let the lease run out, because it counts
-//! from before the renewal was sent; so whoever heeds it stops before another can take over.
+//! from before the renewal was sent; so whoever heeds it stops before another can take over. While the machine
+//! sleeps nobody can heed it: then it says so as soon as it is looked at, and to who waits a moment after waking.
 
 use crate::call::{self, Request};
 use crate::client::KvClient;
@@ -8,11 +9,14 @@ use crate::error::{Error, Result};
 use crate::wire::lease::{Lease, LeaseRequest, LeaseStatus};
 use crate::wire::{LeaseId, Revision};
 use reqwest::Method;
+use service::time::Since;
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// A timer stands still while the machine sleeps, so whoever waits looks at the time this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl KvClient {
     /// A lease of 500 ms to 24 h.
@@ -64,17 +68,19 @@ impl KvClient {
 
     /// Grants a lease and keeps it alive on a task of this client's set until the handle goes.
     pub async fn lease_keep(&self, ttl: Duration) -> Result<LeaseHandle> {
-        let sent = Instant::now();
+        let asked_for = Term::begin(ttl);
         let client = self.with_own_keys();
         let lease = client.lease_grant(ttl).await?;
-        let expires = sent + Duration::from_millis(lease.ttl_ms);
-        let (told, lives_until) = watch::channel(Some(expires));
+        let granted = Term {
+            ttl: Duration::from_millis(lease.ttl_ms),
+            ..asked_for
+        };
+        let (told, term) = watch::channel(Some(granted));
         let stop = CancellationToken::new();
         let keeper = Keeper {
             client: client.clone(),
             id: lease.id,
-            ttl: Duration::from_millis(lease.ttl_ms),
-            expires,
+            term: granted,
             told,
         };
         let (tasks, stopped) = (self.tasks().clone(), stop.clone());
@@ -88,7 +94,7 @@ impl KvClient {
         Ok(LeaseHandle {
             id: lease.id,
             client,
-            lives_until,
+            term,
             stop: stop.drop_guard(),
         })
     }
@@ -98,13 +104,56 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     error.code() == "lease-not-found"
 }
 
+/// For how long the store surely keeps a lease, counted from before it was asked to, by two clocks: that of the timers
+/// stands still while this machine sleeps, and the store's does not.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    ttl: Duration,
+    began: Instant,
+    since: Since,
+}
+
+impl Term {
+    fn begin(ttl: Duration) -> Self {
+        Self {
+            ttl,
+            began: Instant::now(),
+            since: Since::now(),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.ttl
+            .saturating_sub(self.began.elapsed().max(self.since.elapsed()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Returns once no more than this is left. Cancel-safe.
+    async fn until_left(&self, most: Duration) {
+        loop {
+            let wait = self.left().saturating_sub(most);
+            if wait.is_zero() {
+                return;
+            }
+            sleep(wait.min(LOOK_EVERY)).await;
+        }
+    }
+
+    async fn over(&self) {
+        self.until_left(Duration::ZERO).await;
+    }
+}
+
 /// A lease that is kept alive. Dropped without `release`, it is no longer renewed and runs out by itself.
 #[derive(Debug)]
 pub struct LeaseHandle {
     id: LeaseId,
     client: KvClient,
     /// `None` once it is lost. Nobody need have looked for the time to be over.
-    lives_until: watch::Receiver<Option<Instant>>,
+    term: watch::Receiver<Option<Term>>,
     stop: DropGuard,
 }
 
@@ -114,19 +163,28 @@ impl LeaseHandle {
     }
 
     pub fn is_lost(&self) -> bool {
-        let over = self
-            .lives_until
-            .borrow()
-            .is_none_or(|until| Instant::now() >= until);
+        let over = self.term.borrow().is_none_or(|term| term.is_over());
         // The keeper's end, for whatever reason, means that nobody renews the lease.
-        over || self.lives_until.has_changed().is_err()
+        over || self.term.has_changed().is_err()
     }
 
     /// Waits until the lease is lost, or nobody renews it any longer. Cancel-safe.
     pub async fn lost(&self) {
-        // The keeper's end closes the channel, which is the same news.
-        let news = self.lives_until.clone().wait_for(Option::is_none).await.is_ok();
-        tracing::debug!(lease.id = self.id, lease.expired = news, "lease is lost");
+        let mut terms = self.term.clone();
+        loop {
+            let term = *terms.borrow_and_update();
+            let Some(term) = term else { break };
+            // Who asks after a sleep of the machine is told at once, and not only when the keeper has looked.
+            let renewed = tokio::select! {
+                () = term.over() => false,
+                // The keeper's end closes the channel, which is the same news.
+                changed = terms.changed() => changed.is_ok(),
+            };
+            if !renewed {
+                break;
+            }
+        }
+        tracing::debug!(lease.id = self.id, "lease is lost");
     }
 
     /// Ends the lease now and deletes its keys. False when it was gone already.
@@ -139,37 +197,97 @@ impl LeaseHandle {
 struct Keeper {
     client: KvClient,
     id: LeaseId,
-    ttl: Duration,
-    /// When the store may end the lease, at the earliest.
-    expires: Instant,
-    told: watch::Sender<Option<Instant>>,
+    /// When this is over the store may end the lease.
+    term: Term,
+    told: watch::Sender<Option<Term>>,
 }
 
 impl Keeper {
     /// Renews until the lease is lost.
     async fn run(mut self) {
-        let mut next = self.expires - self.ttl + self.ttl / 3;
+        let ttl = self.term.ttl;
+        let early = ttl.saturating_sub(ttl / 3);
+        let mut renew_at = early;
         loop {
-            tokio::time::sleep_until(next).await;
-            let sent = Instant::now();
-            let left = self.expires.saturating_duration_since(sent);
+            self.term.until_left(renew_at).await;
+            let next = Term::begin(ttl);
+            let left = self.term.left();
             if left.is_zero() {
                 break;
             }
-            match self.client.with_deadline(left).lease_keepalive(self.id).await {
-                Ok(_) => {
-                    self.expires = sent + self.ttl;
-                    self.told.send_replace(Some(self.expires));
-                    next = sent + self.ttl / 3;
+            let client = self.client.with_deadline(left);
+            let answer = tokio::select! {
+                answer = client.lease_keepalive(self.id) => Some(answer),
+                () = self.term.over() => None,
+            };
+            match answer {
+                Some(Ok(_)) => {
+                    self.term = next;
+                    self.told.send_replace(Some(next));
+                    renew_at = early;
                 }
-                Err(error) if is_gone(&error) => break,
-                Err(error) => {
+                Some(Err(error)) if !is_gone(&error) => {
                     tracing::debug!(lease.id = self.id, %error, "lease not renewed yet");
-                    next = (Instant::now() + call::jitter(RETRY_PAUSE)).min(self.expires);
+                    renew_at = self.term.left().saturating_sub(call::jitter(RETRY_PAUSE));
                 }
+                Some(Err(_)) | None => break,
             }
         }
         tracing::warn!(lease.id = self.id, "lease ran out although it was to be kept");
         self.told.send_replace(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keeper, LeaseHandle, Term};
+    use crate::client::KvClient;
+    use service::time::Since;
+    use tokio::sync::watch;
+    use tokio::time::{Duration, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    /// Shorter than this machine has run, or it could not have slept for so long.
+    const TTL: Duration = Duration::from_secs(30);
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// The machine slept for all of it; the clock of the timers has not noticed.
+    fn slept_through() -> Term {
+        let term = Term::begin(TTL);
+        assert!(!term.is_over());
+        Term {
+            since: Since::now().earlier(TTL),
+            ..term
+        }
+    }
+
+    fn client() -> KvClient {
+        KvClient::builder(["127.0.0.1:9"]).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_lost_to_its_holder_when_the_machine_slept_for_longer() {
+        let (_keeper_stands_still, term) = watch::channel(Some(slept_through()));
+        let lease = LeaseHandle {
+            id: 7,
+            client: client(),
+            term,
+            stop: CancellationToken::new().drop_guard(),
+        };
+        assert!(lease.is_lost());
+        timeout(SOON, lease.lost()).await.expect("the loss is never told");
+    }
+
+    #[tokio::test]
+    async fn a_keeper_whose_machine_slept_for_longer_renews_no_more() {
+        let (told, term) = watch::channel(Some(Term::begin(TTL)));
+        let keeper = Keeper {
+            client: client(),
+            id: 7,
+            term: slept_through(),
+            told,
+        };
+        timeout(SOON, keeper.run()).await.expect("the keeper goes on");
+        assert!(term.borrow().is_none());
     }
 }

@@ -13,7 +13,7 @@ pub(crate) enum Verdict {
     Done(Answer),
     /// Decided by the store, the same for every attempt of this request.
     Refused(Error),
-    /// Refused at the door, before the store could look whether it has been done already.
+    /// Refused at the door of this node, before the store could look whether it has been done already.
     TurnedAway(Box<Problem>),
     /// Surely not done by this attempt: the node has no room on its disk. Another may have.
     NoRoom(Box<Problem>),
@@ -35,19 +35,29 @@ pub(crate) fn of(answer: Answer, absent_is_fine: bool) -> Verdict {
         return Verdict::Done(answer);
     }
     match (status.as_u16(), problem.code.as_str()) {
-        // A body is measured, and keys are counted, before anything is decided.
-        // An operator's call about another member: asking again would not bring that member back.
-        (401 | 403 | 413, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
+        // Only these are found when a write meets the state, where one that was done before is known again.
+        (409 | 410 | 412, _)
+        | (
+            404,
+            "key-not-found" | "lease-not-found" | "member-not-found" | "mirror-not-found" | "token-not-found",
+        )
+        | (422, "idempotency-key-reused" | "future-revision") => {
+            Verdict::Refused(error_of(problem, Some(&answer.headers)))
+        }
         (507, _) => Verdict::NoRoom(problem),
-        (429, _)
+        // Of a body that did not arrive whole nothing is read.
+        (400, "body-timeout" | "malformed-body")
+        | (429, _)
         | (
             503,
             "no-leader" | "overloaded" | "not-ready" | "shutting-down" | "stale" | "behind"
             | "too-many-watchers" | "mirror-lost",
         ) => Verdict::NotTaken(Trouble::Problem(problem)),
         (500, _) => Verdict::Broken(problem),
-        (501..=599, _) => Verdict::Open(Trouble::Problem(problem)),
-        _ => Verdict::Refused(error_of(problem, Some(&answer.headers))),
+        // Whatever else is wrong with a request, the edge finds before anything is decided, by the limits of this node.
+        // An operator's call about another member: asking again would not bring that member back.
+        (300..=499, _) | (503, "member-unreachable") => Verdict::TurnedAway(problem),
+        _ => Verdict::Open(Trouble::Problem(problem)),
     }
 }
 

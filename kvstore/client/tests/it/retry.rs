@@ -113,6 +113,9 @@ async fn a_write_that_may_have_arrived_ends_unknown() {
         vec![|| Reply::Cut, || problem(401, "unauthorized")],
         // It is said before anybody looks what became of the first.
         vec![|| Reply::Cut, || problem(413, "too-large")],
+        vec![|| Reply::Cut, || problem(422, "invalid-request")],
+        vec![|| Reply::Cut, || problem(404, "not-found")],
+        vec![|| Reply::Cut, || problem(400, "a-word-of-the-future")],
         vec![|| Reply::Cut, || problem(507, "disk-full")],
     ] {
         let server = Canned::replies(replies).await;
@@ -123,6 +126,33 @@ async fn a_write_that_may_have_arrived_ends_unknown() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What the state decides holds for each attempt of one key, so also for the one that was lost.
+#[tokio::test]
+async fn what_the_state_decides_is_final_also_after_a_lost_attempt() {
+    for reply in [
+        (|| problem(412, "precondition-failed")) as fn() -> Reply,
+        || problem(404, "lease-not-found"),
+        || problem(422, "idempotency-key-reused"),
+    ] {
+        let server = Canned::replies(vec![(|| Reply::Cut) as fn() -> Reply, reply]).await;
+        let error = short(&server.client()).put("a", "1").await.unwrap_err();
+        assert!(!error.is_unknown(), "{error:?}");
+        assert_eq!(server.seen().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_did_not_arrive_whole_is_sent_again() {
+    let server = Canned::replies(vec![
+        || problem(400, "body-timeout"),
+        || problem(400, "malformed-body"),
+        put_answer,
+    ])
+    .await;
+    assert_eq!(server.client().put("a", "1").await.unwrap().revision, 7);
+    assert_eq!(server.seen().len(), 3);
 }
 
 #[tokio::test]
@@ -163,7 +193,8 @@ async fn a_read_is_never_unknown() {
 #[tokio::test]
 async fn refusals_are_final_and_keep_what_the_store_said() {
     type Expected = fn(&Error) -> bool;
-    let cases: [(u16, &str, Expected); 7] = [
+    let cases: [(u16, &str, Expected); 8] = [
+        (400, "malformed-json", |error| matches!(error, Error::Problem(_))),
         (401, "unauthorized", |error| {
             matches!(error, Error::Unauthorized(_))
         }),

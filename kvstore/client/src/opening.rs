@@ -8,16 +8,22 @@ use crate::endpoints::{Endpoint, Tried};
 use crate::error::{Error, Result, Trouble};
 use crate::verdict;
 use reqwest::Response;
+use std::sync::Arc;
 use tokio::time::{Duration, Instant, timeout_at};
 
 impl KvClient {
-    /// The answer of the next node, for what begins at once where it begins at all.
-    pub(crate) async fn open(&self, request: Request, tried: &mut Tried) -> Result<Response> {
+    /// The next node and its answer, for what begins at once where it begins at all.
+    pub(crate) async fn open(
+        &self,
+        request: Request,
+        tried: &mut Tried,
+    ) -> Result<(Arc<Endpoint>, Response)> {
         let endpoint = self.shared.endpoints.choose(request.prefer, tried);
         // However patient the caller is: one that stands still is to be left for another.
         let try_time = self.shared.try_time_max.min(TRY_TIME_MAX);
-        self.open_at(&endpoint, request, self.deadline().min(try_time))
-            .await
+        let limit = self.deadline().min(try_time);
+        let response = self.open_at(&endpoint, request, limit).await?;
+        Ok((endpoint, response))
     }
 
     /// The answer of this node, if it begins within `limit`.

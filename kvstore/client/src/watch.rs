@@ -8,7 +8,7 @@ mod request;
 
 use crate::call::{self, Request};
 use crate::client::KvClient;
-use crate::endpoints::{Prefer, Tried};
+use crate::endpoints::{Endpoint, Prefer, Tried};
 use crate::error::{Error, Result};
 use crate::sse::{Event, Parser, TooLarge};
 use crate::wire::Revision;
@@ -19,6 +19,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 pub use request::WatchRequest;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::task::yield_now;
+use tokio::time::error::Elapsed;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -65,7 +68,10 @@ pub struct WatchStream {
 
 /// One connection, and what it has brought of a revision that is not whole yet.
 struct Connection {
+    endpoint: Arc<Endpoint>,
     pieces: BoxStream<'static, reqwest::Result<Bytes>>,
+    /// When it was made, or its last piece was taken.
+    heard: Instant,
     parser: Parser,
     partial: Vec<WatchEvent>,
     partial_bytes: usize,
@@ -163,13 +169,18 @@ impl WatchStream {
                 }
                 continue;
             }
-            match timeout(self.request.silence_max, connection.pieces.next()).await {
+            match connection.piece(self.request.silence_max).await {
                 Ok(Some(Ok(piece))) => connection.parser.feed(&piece).map_err(too_large)?,
                 Ok(Some(Err(error))) => {
                     tracing::debug!(%error, position = self.position, "watch lost its connection");
                     self.fall_back();
                 }
-                Ok(None) | Err(_) => self.fall_back(),
+                Ok(None) => self.fall_back(),
+                Err(_silent) => {
+                    // It is the last that served, so it would be asked first again.
+                    self.client.shared.endpoints.failed(&connection.endpoint);
+                    self.fall_back();
+                }
             }
         }
     }
@@ -187,7 +198,7 @@ impl WatchStream {
     async fn connect(&mut self) -> Result<()> {
         sleep_until(self.retry_at).await;
         let request = Request::read(self.request.target(self.position), Prefer::Sticky);
-        let response = self.client.open(request, &mut self.tried).await?;
+        let (endpoint, response) = self.client.open(request, &mut self.tried).await?;
         self.tried = Tried::default();
         let cluster = response.headers().get(headers::CLUSTER);
         let cluster = cluster.and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -197,7 +208,9 @@ impl WatchStream {
         }
         self.cluster = cluster.or(self.cluster.take());
         self.connection = Some(Connection {
+            endpoint,
             pieces: response.bytes_stream().boxed(),
+            heard: Instant::now(),
             parser: Parser::default(),
             partial: Vec::new(),
             partial_bytes: 0,
@@ -221,6 +234,26 @@ impl WatchStream {
 }
 
 impl Connection {
+    /// The next piece, unless none has come for so long. That is counted from the last one and not from this call: who
+    /// asks for a moment at a time would otherwise stay with a silent node for ever. Cancel-safe.
+    async fn piece(
+        &mut self,
+        silence_max: Duration,
+    ) -> std::result::Result<Option<reqwest::Result<Bytes>>, Elapsed> {
+        let left = silence_max.saturating_sub(self.heard.elapsed());
+        // A piece that is there already is taken even when no time is left: perhaps nobody has asked for long.
+        let mut piece = timeout(left, self.pieces.next()).await;
+        if piece.is_err() {
+            // It may lie in the socket still, when all of this process stood still; who reads that comes first.
+            yield_now().await;
+            piece = timeout(Duration::ZERO, self.pieces.next()).await;
+        }
+        if matches!(piece, Ok(Some(Ok(_)))) {
+            self.heard = Instant::now();
+        }
+        piece
+    }
+
     fn step(&mut self, event: Event, position: &mut Revision) -> Result<Step> {
         let kind = match event.name.as_str() {
             wire::EVENT_PUT => EventKind::Put,

@@ -3,9 +3,11 @@
 //! From each of them one can go on.
 
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::{Connection, Step, WatchBatch, WatchRequest};
 use crate::bent::feed;
+use crate::endpoints::{Endpoints, Prefer, Tried};
 use crate::sse::Parser;
 use crate::wire::Revision;
 
@@ -27,8 +29,11 @@ const WHOLE: [&str; 3] = [
 
 /// What a connection delivers of these pieces until it is given up or ends in an error.
 fn delivered(pieces: &[&[u8]]) -> Vec<WatchBatch> {
+    let endpoints = Endpoints::new(vec!["http://127.0.0.1:7001".to_owned()], 0);
     let mut connection = Connection {
+        endpoint: endpoints.choose(Prefer::Sticky, &mut Tried::default()),
         pieces: stream::empty().boxed(),
+        heard: Instant::now(),
         parser: Parser::default(),
         partial: Vec::new(),
         partial_bytes: 0,

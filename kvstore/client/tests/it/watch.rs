@@ -5,9 +5,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use kvstore_client::{Error, EventKind, KvClient, WatchRequest};
 use serde_json::json;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 fn put(key: &str, revision: u64, id: bool) -> String {
     let data =
@@ -24,6 +26,14 @@ fn progress(revision: u64) -> String {
     format!("event: progress\ndata: {{\"revision\":{revision}}}\n\n")
 }
 
+/// A stream that says this, and stays open for as long as `open` is.
+fn staying(text: &str, open: &Mutex<Vec<mpsc::Sender<Bytes>>>) -> Reply {
+    let (tx, rx) = mpsc::channel(1);
+    tx.try_send(Bytes::copy_from_slice(text.as_bytes())).unwrap();
+    open.lock().unwrap().push(tx);
+    Reply::Stream(rx)
+}
+
 /// A server whose connections say these texts in turn; the last one stays open.
 async fn saying(texts: Vec<String>) -> Canned {
     let turn = Mutex::new(0);
@@ -37,10 +47,7 @@ async fn saying(texts: Vec<String>) -> Canned {
         if *turn < texts.len() {
             return cut_stream(&texts[*turn - 1]);
         }
-        let (tx, rx) = mpsc::channel(1);
-        tx.try_send(Bytes::from(texts[texts.len() - 1].clone())).unwrap();
-        open.lock().unwrap().push(tx);
-        Reply::Stream(rx)
+        staying(&texts[texts.len() - 1], &open)
     })
     .await
 }
@@ -220,9 +227,71 @@ async fn a_silent_connection_is_given_up() {
     let mut watch = server.client().watch(request).await.unwrap();
     assert_eq!(watch.next().await.unwrap().revision, 5);
     // The connection stays open and silent, so further ones are made; none brings anything new.
-    let nothing = tokio::time::timeout(Duration::from_millis(300), watch.next()).await;
+    let nothing = timeout(Duration::from_millis(300), watch.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     assert!(server.seen().len() > 2);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_given_up_also_by_who_asks_for_a_moment_at_a_time() {
+    let server = saying(vec![put("a", 5, true)]).await;
+    let mut request = WatchRequest::prefix("").from(5);
+    request.silence_max = Duration::from_millis(50);
+    let mut watch = server.client().watch(request).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().revision, 5);
+    let asking = async {
+        while server.seen().len() < 2 {
+            let nothing = timeout(Duration::from_millis(20), watch.next()).await;
+            assert!(nothing.is_err(), "{nothing:?}");
+        }
+    };
+    timeout(Duration::from_secs(5), asking)
+        .await
+        .expect("the silent connection is never given up");
+}
+
+#[tokio::test]
+async fn a_silent_node_is_left_for_another() {
+    let revision = Arc::new(AtomicU64::new(5));
+    let server = async || {
+        let (revision, open) = (revision.clone(), Mutex::new(Vec::new()));
+        Canned::start(move |_| {
+            let revision = revision.fetch_add(1, Ordering::Relaxed);
+            staying(&put("a", revision, true), &open)
+        })
+        .await
+    };
+    let servers = [server().await, server().await];
+    let client = KvClient::builder(servers.each_ref().map(|server| &server.address));
+    let mut request = WatchRequest::prefix("").from(5);
+    request.silence_max = Duration::from_millis(200);
+    let mut watch = client.build().unwrap().watch(request).await.unwrap();
+    for revision in [5, 6] {
+        assert_eq!(watch.next().await.unwrap().revision, revision);
+    }
+    assert_eq!(servers.each_ref().map(|server| server.seen().len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn who_did_not_ask_for_long_is_given_first_what_has_come() {
+    let silence_max = Duration::from_millis(50);
+    let (tx, rx) = mpsc::channel(1);
+    let stream = Mutex::new(Some(rx));
+    let server = Canned::start(move |_| {
+        let stream = stream.lock().unwrap().take();
+        stream.map_or_else(|| problem(404, "not-found"), Reply::Stream)
+    })
+    .await;
+    let mut request = WatchRequest::prefix("").from(5);
+    request.silence_max = silence_max;
+    let mut watch = server.client().watch(request).await.unwrap();
+    for revision in [5, 6] {
+        tx.send(put("a", revision, true).into()).await.unwrap();
+        // It is busy with something else for so long.
+        tokio::time::sleep(silence_max * 2).await;
+        assert_eq!(watch.next().await.unwrap().revision, revision);
+    }
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Leases: granting, looking, revoking, and a handle that keeps one alive.
+//! Leases: granting, looking, revoking, and a handle that keeps one alive, and a key on it.
 //! Invariant: a handle says "lost" no later than the store may let the lease run out, because it counts
 //! from before the renewal was sent; so whoever heeds it stops before another can take over. While the machine
 //! sleeps nobody can heed it: then it says so as soon as it is looked at, and to who waits a moment after waking.
@@ -6,15 +6,19 @@
 use crate::call::{self, Request};
 use crate::client::KvClient;
 use crate::error::{Error, Result};
+use crate::keys::PutOptions;
 use crate::wire::lease::{Lease, LeaseRequest, LeaseStatus};
 use crate::wire::{LeaseId, Revision};
+use bytes::Bytes;
 use reqwest::Method;
 use service::time::Since;
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// So that who could not put its key may soon try again.
+const TAKE_BACK_MAX: Duration = Duration::from_millis(500);
 /// A timer stands still while the machine sleeps, so whoever waits looks at the time this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -64,6 +68,27 @@ impl KvClient {
             Err(error) if is_gone(&error) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Puts the key under a lease of its own that is kept alive: it is there until the handle goes. `Conflict` when
+    /// another put came between, which may be an earlier one of ours that was done late: then it is to be tried again.
+    pub async fn put_kept(&self, key: &str, value: Bytes, ttl: Duration) -> Result<LeaseHandle> {
+        let client = self.with_own_keys();
+        // Put without looking, one that is done late would take the key from the lease that it hangs on by then to its
+        // own, and with that the key would go while its keeper sees nothing amiss.
+        let present = client.get(key).await?;
+        let lease = client.lease_keep(ttl).await?;
+        let options = PutOptions {
+            lease: Some(lease.id()),
+            if_absent: present.is_none(),
+            if_match: present.map(|kv| kv.mod_revision),
+        };
+        let Err(error) = client.put_with(key, value, options).await else {
+            return Ok(lease);
+        };
+        // What became of the put may be unknown, but without the lease it leaves nothing. It runs out should this fail.
+        let _gone = timeout(TAKE_BACK_MAX, lease.release()).await;
+        Err(error)
     }
 
     /// Grants a lease and keeps it alive on a task of this client's set until the handle goes.

@@ -2,11 +2,9 @@
 //! Invariant: as long as the task runs and the store can be reached, the registration is there; when it was
 //! lost, because the store or this process stood still, it is made anew.
 
-use crate::Txn;
 use crate::client::KvClient;
 use crate::error::Result;
 use crate::leases::LeaseHandle;
-use crate::wire::txn::Op;
 use serde::{Deserialize, Serialize};
 use tokio::time::Duration;
 
@@ -64,10 +62,7 @@ impl KvClient {
     }
 
     async fn register(&self, registration: &Registration, ttl: Duration) -> Result<LeaseHandle> {
-        let lease = self.lease_keep(ttl).await?;
         let value = serde_json::to_vec(registration).map_err(crate::Error::json)?;
-        let put = Op::put_leased(&registration.key(), value, lease.id());
-        self.txn(Txn::new().then(put)).await?;
-        Ok(lease)
+        self.put_kept(&registration.key(), value.into(), ttl).await
     }
 }

@@ -1,10 +1,12 @@
-//! Leases are kept alive, and their loss is told in time.
+//! Leases are kept alive, and their loss is told in time; a key on one is there for as long.
 
 use crate::canned::{Canned, Reply, ok, problem};
-use kvstore_client::LeaseHandle;
+use kvstore_client::{LeaseHandle, Registration};
 use serde_json::json;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 fn granted() -> Reply {
     Reply::Answer(201, Vec::new(), r#"{"id":7,"ttl_ms":600}"#.into())
@@ -101,4 +103,64 @@ async fn a_dropped_handle_ends_its_keeper() {
     drop(client.lease_keep(TTL).await.unwrap());
     assert!(client.tasks().drain(Duration::from_secs(5)).await);
     assert_eq!(server.lines(), ["POST /v1/leases"]);
+}
+
+/// A put of which nobody knows what became of it may be done at any time. Put onto what was read, it is refused once
+/// another was done.
+#[tokio::test]
+async fn a_registration_is_put_only_onto_what_was_read_before() {
+    let (leases, registered) = (AtomicU64::new(0), Arc::new(Notify::new()));
+    let told = registered.clone();
+    let server = Canned::start(move |seen| match (seen.method.as_str(), seen.target.as_str()) {
+        ("POST", "/v1/leases") => {
+            ok(json!({"id": leases.fetch_add(1, Ordering::Relaxed) + 1, "ttl_ms": 60_000}))
+        }
+        ("GET", _) if leases.load(Ordering::Relaxed) == 0 => {
+            let absent = json!({"code": "key-not-found"}).to_string();
+            Reply::Answer(404, vec![("x-kv-revision", "1".to_owned())], absent.into())
+        }
+        ("GET", _) => {
+            let headers = [("etag", "\"9\""), ("x-kv-revision", "9")];
+            let headers = headers.map(|(name, value)| (name, value.to_owned()));
+            Reply::Answer(200, headers.to_vec(), "of the first put".into())
+        }
+        ("PUT", target) if target.ends_with("?lease=1") => problem(500, "internal"),
+        ("PUT", _) => {
+            told.notify_one();
+            ok(json!({"key": "k", "revision": 10, "version": 2, "created": false}))
+        }
+        _ => ok(json!({})),
+    })
+    .await;
+    let client = server.client();
+    let registration = Registration {
+        service: "payment".to_owned(),
+        name: "pay1".to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        version: "1".to_owned(),
+        started_ms: 1,
+    };
+    tokio::select! {
+        () = client.keep_registered(registration, Duration::from_mins(1)) => panic!("nobody told it to stop"),
+        () = registered.notified() => {}
+        () = tokio::time::sleep(TTL * 10) => panic!("not registered: {:?}", server.lines()),
+    }
+    let asked = server.seen();
+    let asked = asked.iter().map(|seen| {
+        let conditions = [seen.header("if-none-match"), seen.header("if-match")].concat();
+        format!("{} {conditions}", seen.line())
+    });
+    let key = "/v1/kv/registry/payment/pay1";
+    assert_eq!(
+        asked.collect::<Vec<_>>(),
+        [
+            format!("GET {key} "),
+            "POST /v1/leases ".to_owned(),
+            format!("PUT {key}?lease=1 *"),
+            "DELETE /v1/leases/1 ".to_owned(),
+            format!("GET {key} "),
+            "POST /v1/leases ".to_owned(),
+            format!("PUT {key}?lease=2 \"9\""),
+        ]
+    );
 }

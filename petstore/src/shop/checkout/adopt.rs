@@ -28,7 +28,7 @@ impl Shop {
             name: name.to_owned(),
         });
         while !self.tasks.is_stopping() {
-            let lease = match self.store.client.lease_keep(ttl).await {
+            let lease = match self.store.client.put_kept(&key, record.clone(), ttl).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     tracing::debug!(%error, "not alive in the store yet");
@@ -36,12 +36,6 @@ impl Shop {
                     continue;
                 }
             };
-            let put = Op::put_leased(&key, record.clone(), lease.id());
-            if let Err(error) = self.store.client.txn(Txn::new().then(put)).await {
-                tracing::debug!(%error, "not alive in the store yet");
-                let _stopping = timeout(RETRY_PAUSE, self.tasks.stopping()).await;
-                continue;
-            }
             // Stopping ends the keep-alive too, so both may be ready: the order says which it is.
             tokio::select! {
                 biased;

@@ -171,8 +171,9 @@ impl Upkeep {
                 tracing::info!(raft.term = view.term, node.leader = view.leader, "leader");
                 led = Some((view.term, view.leader));
             }
-            if view.is_leader() && self.needs_seed(&view) && start::seed(&self.desk, &tokens).await.is_ok() {
-                start::add_configured_learners(&self.desk, &config).await;
+            if view.is_leader() && self.needs_seed(&view) {
+                // Not now: the next look, or the next leader, finds that it is still needed.
+                start::seed(&self.desk, &config, &tokens).await.ok();
             }
             // A change of the voters whose leader did not live to take its second step; who takes it now is not disturbed.
             joint_since = view.joint.then(|| joint_since.unwrap_or_else(Instant::now));

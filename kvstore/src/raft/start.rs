@@ -1,7 +1,8 @@
 //! How a cluster begins, and how an empty node finds out what it is.
 //!
 //! The voter with the lowest number makes the cluster, and only when every voter has said that it is
-//! empty too. An empty node whose number the cluster knows under another disk is refused.
+//! empty too. An empty node whose number the cluster knows under another disk is refused. What the configuration says
+//! of who belongs to it holds for the beginning alone: whoever is missing later was removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::desk::Desk;
 use super::identity::random_name;
 use super::network::handshake::{HandshakeError, Refused};
 use super::network::link::AskError;
-use super::network::message::{Ask, NotNow, Told};
+use super::network::message::{Ask, MemberRefused, NotNow, Told};
 use super::types::Member;
 use super::view;
 use crate::command::{Access, Action, Rule};
@@ -109,11 +110,13 @@ async fn probe_all(desk: &Arc<Desk>, config: &Config, me: u64) -> anyhow::Result
     Ok(waiting)
 }
 
-/// The leader's first duties: the cluster's id and tokens, and the disks of its members.
-pub async fn seed(desk: &Desk, tokens: &TokenSeeds) -> Result<(), NotNow> {
+/// The leader's first duties: who else belongs to the cluster, its id and tokens, and the disks of its members.
+pub async fn seed(desk: &Desk, config: &Config, tokens: &TokenSeeds) -> Result<(), NotNow> {
     if desk.machine.state().cluster_id.is_empty()
         && let Some(cluster_id) = desk.peers.trust().identity.cluster_id()
     {
+        // Before the tokens: while there are none, nobody can have removed a learner that is not a member.
+        add_configured_learners(desk, config).await?;
         desk.propose_own(Action::Seed {
             cluster_id,
             tokens: tokens.clone(),
@@ -137,23 +140,75 @@ pub async fn seed(desk: &Desk, tokens: &TokenSeeds) -> Result<(), NotNow> {
     Ok(())
 }
 
-/// Learners that the configuration lists join as soon as there is a leader to add them.
-pub async fn add_configured_learners(desk: &Desk, config: &Config) {
+/// What was not decided is tried again with all the rest of the seed; a learner that does not run is a member all the
+/// same, whose disk is bound once it does.
+async fn add_configured_learners(desk: &Desk, config: &Config) -> Result<(), NotNow> {
     let known = view::view(&desk.raft).members;
     for node in config
         .nodes
         .iter()
         .filter(|node| node.role == Role::Learner && !known.contains_key(&node.id))
     {
-        if let Err(refused) = desk
-            .add_learner(node.id, node.peer.clone(), node.client.clone())
-            .await
-        {
-            tracing::debug!(
-                node.id = node.id,
-                ?refused,
-                "a configured learner was not added yet"
-            );
+        let added = desk.add_learner(node.id, node.peer.clone(), node.client.clone());
+        match added.await {
+            Ok(()) => {}
+            Err(MemberRefused::NotLeader) => return Err(NotNow::NotLeader),
+            Err(MemberRefused::Unknown | MemberRefused::InProgress) => return Err(NotNow::Unknown),
+            Err(refused) => {
+                tracing::warn!(
+                    node.id = node.id,
+                    ?refused,
+                    "a configured learner is not added: `menagerie kv member add` does it once this is mended"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use service::config::NodeConfig;
+
+    use super::*;
+    use crate::raft::bare::{Bare, calm};
+
+    /// Where nobody is.
+    fn learner(id: u64) -> NodeConfig {
+        NodeConfig {
+            id,
+            client: format!("127.0.0.1:{id}"),
+            peer: format!("127.0.0.1:{id}"),
+            role: Role::Learner,
+            client_listen: None,
+            peer_listen: None,
+        }
+    }
+
+    /// Some disk is not bound, so it is due again and again.
+    #[tokio::test]
+    async fn a_configured_learner_belongs_to_the_beginning_and_stays_away_once_it_is_removed() {
+        let nodes = Bare::cluster(1).await;
+        let desk = &nodes[0].desk;
+        desk.peers.trust().identity.adopt_cluster("ours").unwrap();
+        let config = Config {
+            nodes: vec![learner(8), learner(9)],
+            ..calm()
+        };
+        let members = || -> Vec<u64> { view::view(&desk.raft).members.into_keys().collect() };
+        // A leader that ended between two steps has added one of them.
+        let first = learner(8);
+        desk.add_learner(8, first.peer, first.client).await.unwrap();
+        for _again in 0..2 {
+            seed(desk, &config, &TokenSeeds::new()).await.unwrap();
+            assert_eq!(members(), [1, 8, 9]);
+        }
+        assert_eq!(desk.machine.state().cluster_id, "ours");
+        desk.remove(9).await.unwrap();
+        seed(desk, &config, &TokenSeeds::new()).await.unwrap();
+        assert_eq!(members(), [1, 8]);
+        for node in nodes {
+            node.end().await;
         }
     }
 }

@@ -4,7 +4,7 @@
 //! peer port, stop Raft, flush. The listeners close only after this node has stopped being needed.
 
 mod ending;
-mod folder;
+pub(crate) mod folder;
 
 use std::path::PathBuf;
 use std::sync::Arc;

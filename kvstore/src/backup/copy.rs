@@ -1,7 +1,7 @@
 //! A copy of a member's folder, to look into and to work on.
 //! Invariant: the folder itself is only read, by whatever name it is called, and no process uses it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub(super) struct Copy {
     work: Work,
     /// What its mark of damage said. The copy has none, since nothing opens a folder that has one.
     pub(super) damage: Option<String>,
+    /// That of the member: whoever starts it meanwhile would have the copy mix two moments.
+    _lock: Option<File>,
 }
 
 impl Copy {
@@ -35,11 +37,15 @@ impl Copy {
             "{} is a copy that an interrupted run has left, and may lack anything: name the folder that it is of",
             folder.display()
         );
-        refuse_running(&folder)?;
+        let lock = refuse_running(&folder)?;
         let work = Work::beside(&folder, "recovering")?;
         copy_folder(&folder, &work.path()).with_context(|| format!("copy {}", folder.display()))?;
         let damage = damage::take_mark(&work.path()).context("read the mark of damage")?;
-        Ok(Self { work, damage })
+        Ok(Self {
+            work,
+            damage,
+            _lock: lock,
+        })
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -55,13 +61,15 @@ impl Copy {
     }
 }
 
-fn refuse_running(folder: &Path) -> anyhow::Result<()> {
-    let Ok(lock) = fs::File::open(folder.join("LOCK")) else {
-        return Ok(());
+/// Keeps it from being started for as long as the answer is kept. One that never was, or was copied without its lock,
+/// has none, and gets none here.
+fn refuse_running(folder: &Path) -> anyhow::Result<Option<File>> {
+    let Ok(lock) = File::open(folder.join("LOCK")) else {
+        return Ok(None);
     };
     let free = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     ensure!(free.is_ok(), "a process uses {}; stop it first", folder.display());
-    Ok(())
+    Ok(Some(lock))
 }
 
 /// Tables never change, so they are linked where that is possible.
@@ -85,6 +93,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::folder;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
@@ -113,6 +122,27 @@ mod tests {
                 assert_eq!(names(folder.path()), ["link", name], "{}", called.display());
             }
         }
+    }
+
+    #[test]
+    fn a_survivor_does_not_run_while_it_is_copied() {
+        let above = tempfile::tempdir().unwrap();
+        let node = above.path().join("n2");
+        for part in ["raft", "sm"] {
+            fs::create_dir_all(node.join(part)).unwrap();
+        }
+        let running = folder::lock(&node).unwrap();
+        let refused = Copy::of(&node).err().unwrap();
+        assert!(refused.to_string().contains("stop it first"), "{refused:#}");
+        drop(running);
+        let copy = Copy::of(&node).unwrap();
+        let refused = folder::lock(&node).unwrap_err();
+        assert!(
+            refused.to_string().contains("another process uses"),
+            "{refused:#}"
+        );
+        drop(copy);
+        folder::lock(&node).unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::raft::log::Opened;
 use crate::raft::types::LogId;
 
 /// Two processes on one folder would each believe to be this node.
-pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let file = File::options()
         .create(true)

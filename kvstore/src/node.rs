@@ -42,7 +42,7 @@ use crate::raft::view;
 use crate::storage::closing::Closed;
 use crate::storage::files;
 use crate::store::Store;
-use crate::upkeep::{self, Upkeep};
+use crate::upkeep::{self, BackupFolder, Upkeep};
 
 const DRAIN: Duration = Duration::from_secs(5);
 /// What was applied is brought to disk within this, or read from the log at the next start.
@@ -68,11 +68,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let name = format!("n{}", settings.id);
     let _lock = folder::lock(&settings.data)?;
-    // Before room is waited for: half a backup may be what takes it. A disk that hangs there keeps no node from starting;
-    // should it come back when this node is at a backup, that one fails and is made again.
-    let (folder, node) = (settings.config.backup_folder(), name.clone());
-    let removing = tokio::task::spawn_blocking(move || upkeep::remove_leftovers(&folder, &node));
-    tokio::time::timeout(FLUSH, removing).await.ok();
+    // Before room is waited for: half a backup may be what takes it.
+    remove_half_a_backup(&settings, name.clone()).await?;
     if !upkeep::wait_for_room(&settings.data, &settings.config.limits, &tasks).await {
         return Ok(());
     }
@@ -127,6 +124,18 @@ pub async fn run(
     drop(store);
     node.close().await;
     outcome
+}
+
+/// A disk that hangs there keeps no node from starting; should it come back when this node is at a backup, that one
+/// fails and is made again. Whoever belongs to no cluster has begun none.
+async fn remove_half_a_backup(settings: &Settings, name: String) -> anyhow::Result<()> {
+    let identity = Identity::of(&settings.data).with_context(|| format!("start node {name}"))?;
+    if let Some(cluster_id) = identity.and_then(|identity| identity.cluster_id()) {
+        let backups = BackupFolder::of(&settings.config.backup_folder(), &cluster_id);
+        let removing = tokio::task::spawn_blocking(move || backups.remove_leftovers(&name));
+        tokio::time::timeout(FLUSH, removing).await.ok();
+    }
+    Ok(())
 }
 
 /// What a node has on its disk.

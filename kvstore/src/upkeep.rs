@@ -18,7 +18,7 @@ use service::config::{Config, LimitsConfig, StoreConfig};
 use service::planted::{Bug, is_planted};
 use service::tasks::Tasks;
 
-pub(crate) use backups::remove_leftovers;
+pub(crate) use backups::BackupFolder;
 
 use crate::command::Action;
 use crate::machine::host::Lead;

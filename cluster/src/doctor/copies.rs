@@ -76,26 +76,31 @@ fn mirror(told: &MirrorStatus) -> Finding {
 }
 
 /// None where no backups are made by themselves.
-pub(super) fn backups(context: &Context, now_ms: u64) -> Option<Finding> {
+pub(super) fn backups(context: &Context, cluster_id: &str, now_ms: u64) -> Option<Finding> {
     let config = Config {
         data: context.data.clone(),
         ..context.config.clone()
     };
     let every_s = config.backup.every_s;
-    (every_s > 0).then(|| newest(&config.backup_folder(), Duration::from_secs(every_s), now_ms))
+    let every = Duration::from_secs(every_s);
+    (every_s > 0).then(|| newest(&config.backup_folder(), cluster_id, every, now_ms))
 }
 
-fn newest(folder: &Path, every: Duration, now_ms: u64) -> Finding {
+fn newest(folder: &Path, cluster_id: &str, every: Duration, now_ms: u64) -> Finding {
     let place = folder.display();
     let advice = "Whoever leads makes it, on its own machine: look there as well. When it fails, the log of that node says \
                   why (`menagerie logs`).";
-    let made_ms = match kvstore::newest_backup_ms(folder) {
+    let made_ms = match kvstore::newest_backup_ms(folder, cluster_id) {
         Ok(made_ms) => made_ms,
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Finding::warning("backups", format!("{place} cannot be read: {error}"), advice),
     };
     let Some(made_ms) = made_ms else {
-        return Finding::warning("backups", format!("there is none in {place}"), advice);
+        return Finding::warning(
+            "backups",
+            format!("there is none of this cluster in {place}"),
+            advice,
+        );
     };
     let age = Duration::from_millis(now_ms.saturating_sub(made_ms));
     let said = format!(
@@ -172,16 +177,25 @@ mod tests {
         let made_ms = 1_700_000_000_000;
         let after = |age: Duration| {
             let age_ms = u64::try_from(age.as_millis()).unwrap();
-            newest(folder.path(), every, made_ms + age_ms).verdict
+            newest(folder.path(), "0123456789abcdef", every, made_ms + age_ms).verdict
         };
-        assert_eq!(after(Duration::ZERO), Verdict::Warning, "there is none");
+        let write = |cluster: &str, made_ms: u64| {
+            let name = format!("backup-{cluster}-{made_ms:015}.mng");
+            std::fs::write(folder.path().join(name), "").unwrap();
+        };
+        write("fedcba98", made_ms);
+        assert_eq!(
+            after(Duration::ZERO),
+            Verdict::Warning,
+            "there is none of this cluster"
+        );
         for made_ms in [made_ms - 3_600_000, made_ms] {
-            std::fs::write(folder.path().join(format!("backup-{made_ms:015}.mng")), "").unwrap();
+            write("01234567", made_ms);
         }
         assert_eq!(after(every), Verdict::Good);
         assert_eq!(after(every + 2 * LATE), Verdict::Warning);
         assert_eq!(
-            newest(&folder.path().join("none"), every, made_ms).verdict,
+            newest(&folder.path().join("none"), "c", every, made_ms).verdict,
             Verdict::Warning
         );
     }

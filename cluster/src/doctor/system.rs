@@ -44,12 +44,14 @@ pub(super) async fn examine(context: &Context) -> Vec<Finding> {
         return vec![silence(Place::new(&context.data).is_locked(), &seen)];
     }
     let mut findings = vec![clocks(&seen), versions(&seen)];
-    findings.extend(copies::backups(context, now_ms()));
     let client = client(&context.config.client_addresses(), &token);
     match client {
         Some(client) => {
             match client.cluster().await {
-                Ok(cluster) => findings.extend(members(&cluster, &Place::new(&context.data))),
+                Ok(cluster) => {
+                    findings.extend(copies::backups(context, &cluster.cluster_id, now_ms()));
+                    findings.extend(members(&cluster, &Place::new(&context.data)));
+                }
                 Err(error) => findings.push(Finding::bad(
                     "cluster",
                     error.to_string(),

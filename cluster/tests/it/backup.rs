@@ -284,15 +284,7 @@ async fn backups_are_made_by_themselves_and_old_ones_go() {
         config.backup.keep = 2;
     });
     let folder = cluster.data().join("backups");
-    std::fs::create_dir_all(&folder).unwrap();
-    // A node that is killed leaves half a backup, and knows its own when it starts, whether it leads then or not.
-    let half = |node: &str| folder.join(format!("backup-1.mng.{node}-0.tmp"));
-    for node in ["n1", "n2", "n3", "n9"] {
-        std::fs::write(half(node), "half").unwrap();
-    }
     cluster.up().await;
-    let left = ["n1", "n2", "n3", "n9"].map(|node| half(node).exists());
-    assert_eq!(left, [false, false, false, true]);
     cluster.client().put("animals/1", "one").await.unwrap();
     let files = || {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -318,4 +310,21 @@ async fn backups_are_made_by_themselves_and_old_ones_go() {
     assert!(files.len() <= 2, "{files:?}");
     let newest = folder.join(files.last().unwrap());
     cluster.run(&["kv", "verify", text(&newest)]).await.ok();
+    // A node that is killed leaves half a backup, and knows its own when it starts, whether it leads then or not.
+    let follower = cluster.follower().await;
+    cluster.kill(&follower).await;
+    let (own, _made_ms) = first.rsplit_once('-').unwrap();
+    let half = |cluster: &str, node: &str| folder.join(format!("{cluster}-1.mng.{node}-0.tmp"));
+    let others = [half(own, "n9"), half("backup-another", &follower)];
+    let halves = [half(own, &follower), others[0].clone(), others[1].clone()];
+    for half in &halves {
+        std::fs::write(half, "half").unwrap();
+    }
+    cluster.start_node(&follower).await;
+    wait_until("the node to remove what it had begun", SOON, async || {
+        let there = halves.each_ref().map(|half| half.exists());
+        (!there[0]).then_some(()).ok_or_else(|| format!("{there:?}"))
+    })
+    .await;
+    assert!(others.iter().all(|half| half.exists()));
 }

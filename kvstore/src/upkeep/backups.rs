@@ -13,24 +13,45 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use service::config::Config;
 use service::time::now_ms;
 
 use super::{Upkeep, free_bytes};
+use crate::store::Turn;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After one that failed, the next is not tried at once.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// Of a backup that is due and has to wait, since another is being made.
+#[derive(Default)]
+struct Waiting {
+    since: Option<Instant>,
+    said: bool,
+}
+
+impl Waiting {
+    /// True once, when it has had to wait for so long.
+    fn is_long(&mut self, period: Duration) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        !self.said && {
+            self.said = since.elapsed() >= period;
+            self.said
+        }
+    }
+}
+
 impl Upkeep {
     pub(super) async fn back_up_regularly(self: Arc<Self>, config: Config) {
         let path = config.backup_folder();
-        let mut said = false;
+        let every = Duration::from_secs(config.backup.every_s);
+        let (mut said, mut waiting) = (false, Waiting::default());
         while self.pause(LOOK_EVERY).await {
             if !self.leads() {
+                waiting = Waiting::default();
                 continue;
             }
             // Whoever leads belongs to one.
@@ -53,17 +74,21 @@ impl Upkeep {
                     "this backup is named after a time that has not come, until which it does not count"
                 );
             }
-            if now_ms.saturating_sub(found.newest_ms()) < config.backup.every_s * 1000 {
+            if Duration::from_millis(now_ms.saturating_sub(found.newest_ms())) < every {
+                waiting = Waiting::default();
                 continue;
             }
-            match self.back_up(&folder, &config).await {
-                Ok(()) => self.desk.metrics.snapshots.with_label_values(&["backup"]).inc(),
+            match self.back_up_in_turn(&folder, &config).await {
+                Ok(true) => waiting = Waiting::default(),
+                Ok(false) => {
+                    if waiting.is_long(every / 2) {
+                        tracing::warn!(
+                            "a backup has been due for long, and is not made while somebody downloads one from this node: \
+                             see that `menagerie kv snapshot`, or whoever asked for /v1/snapshot, ends"
+                        );
+                    }
+                }
                 Err(error) => {
-                    self.desk
-                        .metrics
-                        .snapshots
-                        .with_label_values(&["backup-failed"])
-                        .inc();
                     tracing::error!(error = format!("{error:#}"), "no backup could be made");
                     if !self.pause(RETRY).await {
                         return;
@@ -73,11 +98,18 @@ impl Upkeep {
         }
     }
 
-    async fn back_up(&self, folder: &BackupFolder, config: &Config) -> anyhow::Result<()> {
-        // Somebody makes one by hand: that is soon over.
+    /// False when none was made since somebody makes one by hand, which may take them long.
+    async fn back_up_in_turn(&self, folder: &BackupFolder, config: &Config) -> anyhow::Result<bool> {
         let Some(turn) = self.store.backup_turn() else {
-            return Ok(());
+            return Ok(false);
         };
+        let made = self.back_up(turn, folder, config).await;
+        let what = if made.is_ok() { "backup" } else { "backup-failed" };
+        self.desk.metrics.snapshots.with_label_values(&[what]).inc();
+        made.map(|()| true)
+    }
+
+    async fn back_up(&self, turn: Turn, folder: &BackupFolder, config: &Config) -> anyhow::Result<()> {
         let (keep, free_bytes_min) = (config.backup.keep, config.limits.disk_free_bytes_min);
         let (target, node) = (folder.clone(), self.store.name().to_owned());
         let (desk, generation) = (Arc::clone(&self.desk), self.store.machine().generation());
@@ -132,8 +164,58 @@ fn make_private(folder: &Path) -> io::Result<()> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::raft::bare::{Bare, calm};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_backup_that_waits_for_its_turn_is_neither_made_nor_counted() {
+        let nodes = Bare::cluster(1).await;
+        let (desk, tasks, data) = (&nodes[0].desk, &nodes[0].tasks, nodes[0].folder.path());
+        let mut config = calm();
+        config.limits.disk_free_bytes_min = 0;
+        let store = Store::start(
+            "n1".to_owned(),
+            Arc::clone(desk),
+            (tasks.clone(), tasks.clone()),
+            &config.limits,
+            Vec::new(),
+            data.to_owned(),
+        );
+        let upkeep = Upkeep {
+            desk: Arc::clone(desk),
+            store: store.clone(),
+            tasks: tasks.clone(),
+            folder: data.to_owned(),
+            collected: AtomicU64::new(0),
+        };
+        let folder = BackupFolder::of(&data.join("backups"), "one");
+        let counted = |what: &str| desk.metrics.snapshots.with_label_values(&[what]).get();
+        let turn = store.backup_turn().unwrap();
+        for _again in 0..2 {
+            assert!(!upkeep.back_up_in_turn(&folder, &config).await.unwrap());
+        }
+        assert!(!folder.path.exists());
+        assert_eq!((counted("backup"), counted("backup-failed")), (0, 0));
+        drop(turn);
+        assert!(upkeep.back_up_in_turn(&folder, &config).await.unwrap());
+        assert!(folder.look(now_ms()).newest_ms() > 0);
+        assert_eq!((counted("backup"), counted("backup-failed")), (1, 0));
+        drop((upkeep, store));
+        for node in nodes {
+            node.end().await;
+        }
+    }
+
+    #[test]
+    fn that_one_has_to_wait_for_long_is_said_once() {
+        let mut waiting = Waiting::default();
+        assert!(!waiting.is_long(Duration::from_hours(1)));
+        let said = [0, 1].map(|_| waiting.is_long(Duration::ZERO));
+        assert_eq!(said, [true, false]);
+    }
 
     #[test]
     fn only_its_owner_looks_into_the_folder() {

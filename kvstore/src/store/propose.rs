@@ -11,12 +11,12 @@ use std::time::Duration;
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
 use service::time::Since;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::WriteError;
 use super::fair_room::FairRoom;
 use super::permit::Permit;
-use super::sending::{Sending, settled};
+use super::sending::{Leaving, Sending, held_at_most, is_hurried, settled};
 use super::weight::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_READING_MAX, reads, weigh};
 use crate::command::{Command, Reply, encode_commands};
 use crate::raft::desk::Desk;
@@ -85,9 +85,10 @@ impl Proposals {
         weigh(&command)?;
         let _given = self.room.give(&mut command);
         let repeatable = self.alone.is_repeatable(&command);
+        let leaving = Leaving::of(&command, Since::now(), self.alone.age_max);
         let encoded = encode_commands(&[command]).into();
         let mut permit = Permit::none();
-        let sent = self.alone.send(encoded, (repeatable, Since::now()), &mut permit);
+        let sent = self.alone.send(encoded, (repeatable, leaving), &mut permit);
         let (proposed, again) = sent.await?;
         let reply = proposed.replies.into_iter().next();
         settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)
@@ -133,26 +134,40 @@ impl Batcher {
             let Some(first) = first else {
                 return self.refuse_the_rest();
             };
-            let mut batch = self.gather(first).await;
-            if !batch.is_empty() {
-                self.desk.metrics.commands.inc_by(batch.len() as u64);
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "a batch has far fewer commands than 2^52"
-                )]
-                self.desk.metrics.proposal_commands.observe(batch.len() as f64);
-                let sending = Sending {
-                    desk: Arc::clone(&self.desk),
-                    age_max: self.age_max,
-                    bytes: Arc::clone(&self.bytes),
-                    held: true,
-                };
-                // Not before they leave: by now more is known of what earlier ones were answered.
-                let commands = batch.iter_mut().map(|waiting| &mut waiting.command);
-                let given = commands.filter_map(|command| self.room.give(command)).collect();
-                self.tasks.spawn("proposal", sending.run(batch, permit, given));
+            let gathered = self.gather(first).await;
+            let [hurried, others] = apart(gathered, self.age_max);
+            if hurried.is_empty() {
+                self.send_off(others, permit);
+                continue;
             }
+            self.send_off(hurried, permit);
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
+            self.send_off(others, permit);
         }
+    }
+
+    fn send_off(&self, mut batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit) {
+        if batch.is_empty() {
+            return;
+        }
+        self.desk.metrics.commands.inc_by(batch.len() as u64);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a batch has far fewer commands than 2^52"
+        )]
+        self.desk.metrics.proposal_commands.observe(batch.len() as f64);
+        let sending = Sending {
+            desk: Arc::clone(&self.desk),
+            age_max: self.age_max,
+            bytes: Arc::clone(&self.bytes),
+            held: true,
+        };
+        // Not before they leave: by now more is known of what earlier ones were answered.
+        let commands = batch.iter_mut().map(|waiting| &mut waiting.command);
+        let given = commands.filter_map(|command| self.room.give(command)).collect();
+        self.tasks.spawn("proposal", sending.run(batch, permit, given));
     }
 
     /// Takes what is queued, letting handlers that are ready add theirs.
@@ -160,7 +175,7 @@ impl Batcher {
         let (mut batch, mut bytes, mut reading, mut next) = (VecDeque::new(), 0, 0, Some(first));
         for round in 0..=YIELDS {
             while let Some(waiting) = next.take().or_else(|| self.queue.try_recv().ok()) {
-                if waiting.since.elapsed() > self.age_max {
+                if waiting.since.elapsed() > held_at_most(&waiting.command, self.age_max) {
                     finish(&self.bytes, waiting, Err(WriteError::Overloaded));
                     continue;
                 }
@@ -187,6 +202,16 @@ impl Batcher {
             finish(&self.bytes, waiting, Err(WriteError::Stopping));
         }
     }
+}
+
+/// First those that have to leave soon, in a batch of their own: one that cannot be sent in time is given up whole.
+fn apart(batch: VecDeque<Waiting>, age_max: Duration) -> [VecDeque<Waiting>; 2] {
+    let hurries = |waiting: &Waiting| is_hurried(&waiting.command, age_max);
+    if !batch.iter().any(hurries) {
+        return [VecDeque::new(), batch];
+    }
+    let (hurried, others) = batch.into_iter().partition(hurries);
+    [hurried, others]
 }
 
 fn finish(bytes: &AtomicUsize, waiting: Waiting, answer: Result<Reply, WriteError>) {

@@ -2,7 +2,8 @@
 //!
 //! What surely was not proposed is tried again for a while, and so is what carries idempotency keys throughout;
 //! anything else that may have been proposed is answered as unknown. Invariant: no copy leaves this node once the
-//! command is so old that the store may have forgotten what it answered to another.
+//! command is so old that the store may have forgotten what it answered to another, also to one that came to another
+//! node: of the time for which an answer is kept, the caller has one half for repeating, and a node the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +33,43 @@ const GRACE_REPEATABLE: Duration = Duration::from_millis(10);
 /// A key must outlive every repetition by far, or the second copy could meet a store that forgot the first.
 const OUTLIVES_BY: Duration = Duration::from_secs(30);
 
+/// Until when copies of a command, or of all in a batch, may leave this node.
+#[derive(Clone, Copy)]
+pub(super) struct Leaving {
+    since: Since,
+    within: Duration,
+}
+
+impl Leaving {
+    pub(super) fn of(command: &Command, since: Since, age_max: Duration) -> Self {
+        Self {
+            since,
+            within: held_at_most(command, too_late(age_max)),
+        }
+    }
+
+    fn left(self) -> Duration {
+        self.within.saturating_sub(self.since.elapsed())
+    }
+}
+
+/// As old as this no copy of a command leaves this node any more: it waited to be sent, and then for the answer.
+fn too_late(age_max: Duration) -> Duration {
+    age_max * 2
+}
+
+/// For half of the time that its answer is kept, if that is less: a copy that the caller gave to another node within the
+/// other half, after the first was done, still meets its answer.
+pub(super) fn held_at_most(command: &Command, most: Duration) -> Duration {
+    let once = command.once.as_ref();
+    once.map_or(most, |once| most.min(Duration::from_millis(once.ttl_ms / 2)))
+}
+
+/// Whether it has to leave sooner than one without a key.
+pub(super) fn is_hurried(command: &Command, age_max: Duration) -> bool {
+    held_at_most(command, too_late(age_max)) < too_late(age_max)
+}
+
 pub(super) struct Sending {
     pub(super) desk: Arc<Desk>,
     pub(super) age_max: Duration,
@@ -43,7 +81,11 @@ pub(super) struct Sending {
 impl Sending {
     /// `given` is what its commands were given of the room for kept answers, and is done with once they are answered.
     pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit, given: Vec<Given>) {
-        let since = batch.front().map_or_else(Since::now, |oldest| oldest.since);
+        let each = batch
+            .iter()
+            .map(|waiting| Leaving::of(&waiting.command, waiting.since, self.age_max));
+        let soonest = each.min_by_key(|leaving| leaving.left());
+        let leaving = soonest.expect("a batch has a command");
         let (commands, askers): (Vec<Command>, Vec<_>) = batch
             .into_iter()
             .map(|waiting| (waiting.command, (waiting.bytes, waiting.answer)))
@@ -52,7 +94,7 @@ impl Sending {
         let mut permit = Permit::held(permit);
         let repeatable = commands.iter().all(|command| self.is_repeatable(command));
         let encoded = encode_commands(&commands).into();
-        let answer = self.send(encoded, (repeatable, since), &mut permit).await;
+        let answer = self.send(encoded, (repeatable, leaving), &mut permit).await;
         drop(permit);
         drop(given);
         let mut replies = match answer {
@@ -77,12 +119,7 @@ impl Sending {
     pub(super) fn is_repeatable(&self, command: &Command) -> bool {
         let once = command.once.as_ref();
         let ttl = once.map(|once| Duration::from_millis(once.ttl_ms));
-        ttl.is_some_and(|ttl| ttl >= self.too_late() + OUTLIVES_BY)
-    }
-
-    /// As old as this no copy of a command leaves this node any more: it waited to be sent, and then for the answer.
-    fn too_late(&self) -> Duration {
-        self.age_max * 2
+        ttl.is_some_and(|ttl| ttl >= too_late(self.age_max) + OUTLIVES_BY)
     }
 
     /// Tries until the batch is decided, its fate is unknown, or its time is over. Answers too whether an earlier
@@ -90,7 +127,7 @@ impl Sending {
     pub(super) async fn send(
         &self,
         commands: Bytes,
-        (repeatable, since): (bool, Since),
+        (repeatable, leaving): (bool, Leaving),
         permit: &mut Permit,
     ) -> Result<(Proposed, bool), WriteError> {
         let deadline = tokio::time::Instant::now() + self.age_max;
@@ -98,7 +135,7 @@ impl Sending {
         let mut tries = Tries::new();
         loop {
             // This process may have been held, or its machine slept; whoever asked may have asked others since.
-            if since.elapsed() >= self.too_late() {
+            if leaving.left().is_zero() {
                 return Err(tries.failure());
             }
             let leader = view::leader(&self.desk.raft);
@@ -116,6 +153,8 @@ impl Sending {
             }
             tries.refused(why)?;
             let given_up = tries.may_have_happened() && !repeatable && !is_planted(Bug::RepeatsWithoutKey);
+            // An answer is waited for all the same; it is another copy that has to leave in time.
+            let deadline = deadline.min(tokio::time::Instant::now() + leaving.left());
             if given_up || tokio::time::Instant::now() + tries.pause() >= deadline {
                 return Err(tries.failure());
             }
@@ -201,9 +240,14 @@ pub(super) fn settled(reply: Reply, again: bool) -> Result<Reply, WriteError> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use service::config::LimitsConfig;
+
+    use super::super::propose::Proposals;
     use super::*;
     use crate::command::{Action, Actor, Expect, Once};
-    use crate::raft::bare::Bare;
+    use crate::raft::bare::{Bare, DEADLINE, calm};
 
     const AGE_MAX: Duration = Duration::from_secs(2);
 
@@ -234,14 +278,17 @@ mod tests {
             bytes: Arc::default(),
             held: false,
         };
-        let send = async |age: Duration| {
-            let (encoded, since) = (encode_commands(&[keyed(60_000)]), Since::now().earlier(age));
-            let mut permit = Permit::none();
-            sending.send(encoded.into(), (true, since), &mut permit).await
+        let send = async |ttl_ms: u64, age: Duration| {
+            let command = keyed(ttl_ms);
+            let leaving = Leaving::of(&command, Since::now().earlier(age), AGE_MAX);
+            let (encoded, mut permit) = (encode_commands(&[command]), Permit::none());
+            sending.send(encoded.into(), (true, leaving), &mut permit).await
         };
-        assert_eq!(send(AGE_MAX * 2).await.err(), Some(WriteError::NoLeader));
+        assert_eq!(send(60_000, AGE_MAX * 2).await.err(), Some(WriteError::NoLeader));
+        // By now another copy may have been done, and its answer forgotten.
+        assert_eq!(send(4_000, AGE_MAX).await.err(), Some(WriteError::NoLeader));
         assert_eq!(nodes[0].desk.machine.state().revision, 0);
-        assert!(send(AGE_MAX).await.is_ok());
+        assert!(send(60_000, AGE_MAX).await.is_ok());
         assert_eq!(nodes[0].desk.machine.state().revision, 1);
         // What may wait for longer must be remembered for longer.
         for (age_max, ttl_ms, repeatable) in [
@@ -265,6 +312,36 @@ mod tests {
         for node in nodes {
             node.end().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_kept_for_a_moment_is_given_up_soon_and_hurries_nobody_else() {
+        let node = Box::pin(Bare::start(1, &calm())).await;
+        let limits = LimitsConfig {
+            proposal_age_ms_max: 60_000,
+            ..calm().limits
+        };
+        // Nobody leads, so all that is held is tried again.
+        let proposals = Proposals::start(Arc::clone(&node.desk), &node.tasks, &limits);
+        let lasting = Command {
+            once: None,
+            ..keyed(1)
+        };
+        let mut lasting = pin!(proposals.propose(lasting));
+        let both = async {
+            tokio::select! {
+                biased;
+                told = &mut lasting => panic!("it may wait for long: {told:?}"),
+                told = proposals.propose(keyed(200)) => told,
+            }
+        };
+        let told = tokio::time::timeout(DEADLINE, both).await.unwrap();
+        // Of it, too, if it was too old before it could be tried.
+        assert!(
+            matches!(told, Err(WriteError::NoLeader | WriteError::Overloaded)),
+            "{told:?}"
+        );
+        node.end().await;
     }
 
     #[test]

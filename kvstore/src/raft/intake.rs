@@ -20,6 +20,7 @@ use super::network::message::NotNow;
 use super::reads::Reads;
 use super::types::Raft;
 use super::under_way::{Going, UnderWay};
+use super::view;
 use crate::command::{Proposal, Reply, count_commands};
 use crate::machine::host::Machine;
 use crate::metrics::NodeMetrics;
@@ -152,7 +153,8 @@ impl Gatherer {
             self.last = filling.commands;
             let going = Going::begin(&self.under_way);
             let batches = std::mem::take(&mut filling).batches;
-            let at_ms = self.hours.now_ms(self.machine.now_ms());
+            let lead = view::own_lead(&self.raft);
+            let at_ms = self.hours.now_ms(lead, self.machine.now_ms());
             let writing = write(
                 self.raft.clone(),
                 Arc::clone(&self.metrics),
@@ -220,10 +222,11 @@ async fn write(raft: Raft, metrics: Arc<NodeMetrics>, at_ms: u64, batches: Vec<B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Action, Actor, Command, Expect, encode_commands};
+    use crate::command::{Action, Actor, Command, Expect, Once, encode_commands};
     use crate::raft::bare::Bare;
+    use crate::raft::view::RaftView;
 
-    fn put(value_bytes: usize) -> Bytes {
+    fn put(value_bytes: usize, once: Option<Once>) -> Bytes {
         let command = Command {
             actor: Actor::System,
             action: Action::Put {
@@ -232,7 +235,7 @@ mod tests {
                 lease: 0,
                 expect: Expect::Any,
             },
-            once: None,
+            once,
         };
         encode_commands(&[command]).into()
     }
@@ -242,11 +245,36 @@ mod tests {
         let nodes = Bare::cluster(1).await;
         let desk = &nodes[0].desk;
         let before = desk.vote_and_last().await.unwrap().1;
-        let refused = desk.intake.propose(put(COMMANDS_BYTES_MAX)).await;
+        let refused = desk.intake.propose(put(COMMANDS_BYTES_MAX, None)).await;
         assert_eq!(refused, Err(NotNow::Overloaded));
         assert_eq!(desk.vote_and_last().await.unwrap().1, before, "it is in the log");
-        let replies = desk.intake.propose(put(1)).await.unwrap();
+        let replies = desk.intake.propose(put(1, None)).await.unwrap();
         assert_eq!(replies.len(), 1);
+        for node in nodes {
+            node.end().await;
+        }
+    }
+
+    /// While another led, which began where the clock stood, this node's own clock went on from its lead of before.
+    #[tokio::test]
+    async fn an_answer_is_kept_for_its_time_also_when_the_lead_comes_back() {
+        let nodes = Bare::cluster(2).await;
+        let once = Once {
+            key: "once".to_owned(),
+            fingerprint: [1; 16],
+            // Far less than it takes to hand over.
+            ttl_ms: 1,
+            room_bytes: 1 << 20,
+        };
+        let [one, two] = [&nodes[0], &nodes[1]];
+        let leads = |view: &RaftView| view.is_leader() && view.applied == view.last_log;
+        one.desk.intake.propose(put(1, None)).await.unwrap();
+        for (old, new, heir, replayed) in [(one, two, 2, false), (two, one, 1, true)] {
+            old.desk.hand_over(heir).await.unwrap();
+            new.knows("that it leads and has applied all", leads).await;
+            let replies = new.desk.intake.propose(put(1, Some(once.clone()))).await.unwrap();
+            assert_eq!(replies[0].replayed, replayed, "under node {heir}");
+        }
         for node in nodes {
             node.end().await;
         }

@@ -90,6 +90,18 @@ pub fn lead(raft: &Raft) -> Lead {
     }
 }
 
+/// The lead of this node, if it leads: by its term, since the vote that is told is the one on its disk, which may be of
+/// before. Asked for with every entry that it proposes, so it copies nothing else.
+pub fn own_lead(raft: &Raft) -> Option<Lead> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let lead = Lead {
+        term: metrics.current_term,
+        node: metrics.id,
+    };
+    (metrics.state == ServerState::Leader).then_some(lead)
+}
+
 /// Where clients find the leader. Asked for with every write, so it copies nothing else.
 pub fn leader_client_address(raft: &Raft) -> Option<String> {
     let metrics = raft.server_metrics();

@@ -35,6 +35,7 @@ use crate::raft::mirrors::MirrorDesk;
 use crate::raft::network::client::PeerNetworkFactory;
 use crate::raft::network::handshake::Trust;
 use crate::raft::network::server::PeerServer;
+use crate::raft::network::taken::Taken;
 use crate::raft::peers::Peers;
 use crate::raft::start::{TokenSeeds, join_or_make, root_rules};
 use crate::raft::types::Raft;
@@ -240,6 +241,7 @@ impl Node {
             peers: links,
             metrics,
             heard: Heard::default(),
+            taken: Taken::default(),
             disk_full: AtomicBool::new(false),
             // A follower waits out the lease, which is its longest timeout, and then one of its own.
             undisputed: Duration::from_millis(2 * config.store.election_min_ms),

@@ -22,6 +22,7 @@ use super::mirrors::MirrorDesk;
 use super::network::client::PeerNetworkFactory;
 use super::network::handshake::Trust;
 use super::network::server::PeerServer;
+use super::network::taken::Taken;
 use super::peers::Peers;
 use super::types::{Member, Raft};
 use super::view::{self, RaftView};
@@ -87,6 +88,7 @@ impl Bare {
             peers: Arc::new(Peers::new(Arc::clone(&trust), tasks.clone())),
             metrics,
             heard: Heard::default(),
+            taken: Taken::default(),
             disk_full: AtomicBool::new(false),
             undisputed: DEADLINE,
         });

@@ -12,6 +12,7 @@ use super::mirrors::MirrorDesk;
 use super::network::message::{
     Ask, Health, MemberChange, MemberRefused, MirrorHeard, Moment, NotNow, Proposed, Standing, Told,
 };
+use super::network::taken::Taken;
 use super::peers::Peers;
 use super::types::{LogId, Raft, Vote};
 use super::view::{self, RaftView};
@@ -32,6 +33,7 @@ pub struct Desk {
     pub peers: Arc<Peers>,
     pub metrics: Arc<NodeMetrics>,
     pub heard: Heard,
+    pub taken: Taken,
     /// Too full to take what needs room.
     pub disk_full: AtomicBool,
     /// So long after a majority has answered the leader, no timeout can have made another.

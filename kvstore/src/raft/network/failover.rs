@@ -2,7 +2,8 @@
 //! follower need not wait for a timeout.
 //!
 //! Only who campaigns, and when, changes here; log and vote rules are untouched. It is safe as long as
-//! no read relies on a lease, and no node closes its listener while it still serves.
+//! no read relies on a lease for longer than `super::taken` keeps it, and no node closes its listener while it
+//! still serves.
 
 use std::io;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ async fn another_goes_first(
 }
 
 async fn campaign(desk: &Desk, leader: u64, vote: Vote, mine: Option<LogId>) {
+    // Its first voter is this node itself.
+    let _quiet = desk.taken.quiet().await;
     if view::leader(&desk.raft) != Some(leader) {
         return;
     }
@@ -113,10 +116,29 @@ async fn is_gone(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Instant;
 
     use service::tasks::Tasks;
 
     use super::*;
+    use crate::raft::bare::{Bare, calm};
+    use crate::raft::led::{FOLLOWER, LEADER, begin_to_lead};
+    use crate::raft::network::sent::LATE;
+
+    #[tokio::test]
+    async fn whoever_has_just_answered_the_leader_does_not_campaign_yet() {
+        let node = Bare::start(FOLLOWER, &calm()).await;
+        // Nobody is there.
+        begin_to_lead(&node.desk, "127.0.0.1:1").await;
+        node.knows("its leader", |view| view.leader == Some(LEADER)).await;
+        let began = Instant::now();
+        node.desk.taken.note().await;
+        on_stream_end(Arc::clone(&node.desk), LEADER, || true).await;
+        let took = began.elapsed();
+        assert_eq!(node.desk.metrics.failovers.get(), 1, "it gave up after {took:?}");
+        assert!(took > LATE, "it campaigned after {took:?}");
+        node.end().await;
+    }
 
     #[tokio::test]
     async fn a_listener_that_ends_while_one_waits_in_it_is_gone() {

@@ -2,7 +2,8 @@
 //!
 //! `frame` and `handshake` make a trusted connection, `message` is what is said on it, `client` sends
 //! for openraft, `link` asks (forwarded writes, read indexes), `server` answers, `transfer` moves
-//! snapshots, `failover` shortens the wait when a leader's process is gone.
+//! snapshots, `failover` shortens the wait when a leader's process is gone. `sent` says which answers prove that
+//! this node leads, and `taken` keeps what it relies on at the other end.
 
 #[cfg(test)]
 mod bent;
@@ -18,4 +19,5 @@ mod room;
 mod sent;
 pub mod server;
 mod stream;
+pub mod taken;
 pub mod transfer;

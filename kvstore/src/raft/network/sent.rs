@@ -23,8 +23,10 @@ struct Request {
     at: Instant,
 }
 
-/// Far below any lease: whoever answered no longer ago than this has not voted for another since.
-const LATE: Duration = Duration::from_millis(30);
+/// An answer to what was sent no longer ago is taken as it comes. Far below any lease: whoever gave it has not voted
+/// for another since, and where leases do not count `super::taken` makes sure of it. Answers mostly take less, so that
+/// few commits wait for a later one; more would make a failover wait.
+pub(super) const LATE: Duration = Duration::from_millis(10);
 
 /// A stream without an answer for so long is given up. While it lasts, openraft keeps all of the log for it, so
 /// that a member that stands still would let the others' disks fill up.

@@ -143,6 +143,9 @@ impl PeerServer {
                         .ok(),
                     Ok(None) | Err(_) => None,
                 };
+                if request.is_some() {
+                    desk.taken.note().await;
+                }
                 if request.is_none()
                     && fast_failover
                     && !tasks.is_stopping()
@@ -218,6 +221,12 @@ impl PeerServer {
             }
             Control::Vote(request) => {
                 self.may_vote()?;
+                // Without the flag, a lease keeps it from voting.
+                let _quiet = if request.leadership_transfer {
+                    Some(self.desk.taken.quiet().await)
+                } else {
+                    None
+                };
                 raft.vote(request)
                     .await
                     .map(Controlled::Voted)

@@ -173,6 +173,29 @@ mod tests {
         }
     }
 
+    /// Who keeps a key or a value of it keeps nothing else of the entry.
+    #[test]
+    fn what_is_decoded_shares_no_memory() {
+        let put = || Command {
+            actor: Actor::System,
+            action: Action::Put {
+                key: Bytes::from_static(b"key"),
+                value: Bytes::from_static(b"value"),
+                lease: 0,
+                expect: Expect::Any,
+            },
+            once: None,
+        };
+        let proposal = Proposal::new(7, &encode_commands(&[put(), put()]));
+        let (_at_ms, commands) = proposal.decode().expect("it decodes");
+        for command in commands {
+            let Action::Put { key, value, .. } = command.action else {
+                panic!("a put is decoded as one")
+            };
+            assert!(key.is_unique() && value.is_unique());
+        }
+    }
+
     #[test]
     fn a_list_holds_nothing_but_its_commands() {
         let list = encode_commands(&renewals(0..3));

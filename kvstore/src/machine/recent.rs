@@ -43,8 +43,9 @@ impl RecentHeads {
         let heads = self.heads.get_mut();
         for (key, head) in &effects.heads {
             match head {
-                // A copy of its own: the key of a command shares the memory of its whole log entry.
-                Some(head) => heads.insert(Bytes::copy_from_slice(key), *head),
+                // No copy: each key of a command has memory of its own since it was decoded, so nothing larger stays
+                // with it.
+                Some(head) => heads.insert(key.clone(), *head),
                 None => {
                     heads.remove(key.as_ref());
                 }

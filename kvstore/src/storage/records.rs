@@ -97,8 +97,9 @@ impl Records {
         for (key, head) in &effects.heads {
             let record = effects.records.get(key).and_then(Option::as_ref);
             if let (Some(head), Some(record)) = (*head, record) {
-                // Copies of their own: those of a command share the memory of its whole log entry.
-                let value = Bytes::copy_from_slice(&record.value);
+                // No copy: each value of a command has memory of its own since it was decoded, so nothing larger stays
+                // with it.
+                let value = record.value.clone();
                 rows.insert(key.to_vec(), Row { head, value });
             }
         }
@@ -161,6 +162,17 @@ mod tests {
         records.forget(&batch(None));
         records.learn(&batch(None));
         assert_eq!(at_hand(&records), None);
+    }
+
+    #[test]
+    fn what_was_written_is_not_copied() {
+        let records = Records::new(1 << 20);
+        let written = batch(Some(1));
+        records.forget(&written);
+        records.learn(&written);
+        let record = written.records[b"key".as_slice()].as_ref().expect("it was put");
+        let row = records.peek(b"key").expect("it is at hand");
+        assert_eq!(row.value.as_ptr(), record.value.as_ptr());
     }
 
     #[test]

@@ -101,8 +101,9 @@ impl LogDb {
             .delete_range_cf(self.table(ENTRIES), from.to_be_bytes(), to.to_be_bytes());
     }
 
-    /// Gives back the room of what was removed before `end`, as far as it has files of its own: otherwise it would be
-    /// held until so much is written again that they are compacted, which on a full disk is never.
+    /// Gives back the room of what was purged before `end`, as far as it has files of its own below the first level, to
+    /// which they are moved as more is written. Nothing else does: a purge is only a mark, so no compaction drops what
+    /// is before it.
     pub(crate) fn drop_files_before(&self, end: u64) -> Result<(), rocksdb::Error> {
         // A file that ends with this very key goes too, so it must be one of those that were removed.
         let Some(last) = end.checked_sub(1) else {
@@ -263,38 +264,47 @@ fn read_mark(file: &File) -> io::Result<Marked> {
 }
 
 #[cfg(test)]
+impl LogDb {
+    /// As if they had been written long ago: these entries are a file of their own below the first level.
+    pub(crate) fn put_file(&self, entries: std::ops::Range<u64>, encode: impl Fn(u64) -> Bytes) {
+        let (table, mut batch) = (self.table(ENTRIES), LogBatch::default());
+        for index in entries.clone() {
+            self.put_entry(&mut batch, index, &encode(index));
+        }
+        self.commit(batch).expect("they are written");
+        self.db.flush_cf(table).expect("they are flushed");
+        let key = |index: u64| Some(index.to_be_bytes());
+        self.db
+            .compact_range_cf(table, key(entries.start), key(entries.end - 1));
+    }
+
+    /// How many files hold entries.
+    pub(crate) fn files(&self) -> usize {
+        let files = self.db.live_files().expect("it knows its files");
+        files
+            .iter()
+            .filter(|file| file.column_family_name == ENTRIES)
+            .count()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const CHUNK: u64 = 8;
     const END: u64 = 10 * CHUNK;
 
-    fn files(log: &LogDb) -> usize {
-        let files = log.db.live_files().unwrap();
-        files
-            .iter()
-            .filter(|file| file.column_family_name == ENTRIES)
-            .count()
-    }
-
     #[test]
     fn the_files_of_removed_entries_go_and_no_entry_with_them() {
         let folder = tempfile::tempdir().unwrap();
         let log = LogDb::open(folder.path(), 1 << 20).unwrap();
-        let entries = log.table(ENTRIES);
-        // Each chunk becomes a file of its own below the first level.
         for chunk in 0..END / CHUNK {
-            let mut batch = LogBatch::default();
-            for index in chunk * CHUNK..(chunk + 1) * CHUNK {
-                log.put_entry(&mut batch, index, &[7; 100]);
-            }
-            log.commit(batch).unwrap();
-            log.db.flush_cf(entries).unwrap();
-            let key = |index: u64| Some(index.to_be_bytes());
-            log.db
-                .compact_range_cf(entries, key(chunk * CHUNK), key((chunk + 1) * CHUNK - 1));
+            log.put_file(chunk * CHUNK..(chunk + 1) * CHUNK, |_| {
+                Bytes::from_static(&[7; 100])
+            });
         }
-        let before = files(&log);
+        let before = log.files();
         let mut removed = 0;
         for end in 1..=END {
             let mut batch = LogBatch::default();
@@ -306,6 +316,6 @@ mod tests {
             let left = left.into_iter().map(|(index, _)| index);
             assert!(left.eq(end..END), "removed below {end}");
         }
-        assert_eq!((before, files(&log)), (10, 0));
+        assert_eq!((before, log.files()), (10, 0));
     }
 }

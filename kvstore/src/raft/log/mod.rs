@@ -144,6 +144,9 @@ impl LogStore {
         let (broken, failed) = oneshot::channel();
         let removed_from = Arc::clone(&log);
         let reclaimer = Reclaimer::start(move |end| removed_from.give_back_room(end))?;
+        // The process before may have ended between the mark of a purge and the end of its files. On a full disk nobody
+        // purges again before these have gone.
+        reclaimer.removed_before(purged_end);
         let writer = Writer::new(Arc::clone(&log), mark, work, broken, metrics, reclaimer);
         let writer = Joined::spawn("log-writer", move || writer.run())?;
         let committed = committed.filter(|id| id.index < end);

@@ -127,6 +127,28 @@ async fn tables_of_entries_are_moved_and_never_rewritten() {
     assert!(indexes.eq(400 - 4 - KEPT + 1..400));
 }
 
+/// The process ended when a purge was on the disk, and before the files of what was purged went.
+#[tokio::test]
+async fn what_was_purged_before_a_restart_gives_back_its_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("raft")).expect("made");
+    let open_db = || LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
+    let db = open_db();
+    for begin in [0, 10, 20, 30] {
+        db.put_file(begin..begin + 10, |index| entry::encode(&entry(index)));
+    }
+    let mut batch = LogBatch::default();
+    let purged = serde_json::to_vec(&log_id(1, 1, 24)).expect("a log id encodes");
+    db.put_meta(&mut batch, "purged", &purged);
+    db.commit(batch).expect("written");
+    assert_eq!(db.files(), 4);
+    drop(db);
+    let (store, opened, ended) = open(folder.path());
+    assert_eq!((opened.end, opened.lost_up_to), (40, None));
+    close(store, ended).await;
+    assert_eq!(open_db().files(), 2);
+}
+
 /// A log of 30 entries from which a disk forgot some that it once had synced.
 async fn forgetful(folder: &Path, from: u64, to: u64) {
     let (mut store, _, ended) = open(folder);

@@ -28,16 +28,40 @@ pub(super) fn drop_what_the_snapshot_covers(
     let Ok(checked) = check_contiguity(db, snapshot_end, snapshot_end) else {
         return Err(gap);
     };
-    let mut batch = LogBatch::default();
-    db.put_meta(&mut batch, "purged", &serde_json::to_vec(&snapshot)?);
-    db.remove(&mut batch, 0, snapshot_end);
-    db.commit(batch).map_err(io_error)?;
+    drop_up_to(db, &snapshot)?;
     tracing::info!(
         raft.index = snapshot.index,
         "the log has a gap, but the snapshot covers it: what is before is dropped"
     );
     let end = checked.end.max(snapshot_end);
     Ok((Some(snapshot), Checked { end, ..checked }))
+}
+
+/// Finishes the purge that an installed snapshot asks for, where the process ended between the two. Raft does so
+/// itself, but compares terms before indexes: what is left may be of a later term than the snapshot, from a leader whose
+/// entries were never committed. It would stay, and what comes after the snapshot could not be appended to it.
+pub(super) fn begin_behind_the_snapshot(
+    db: &LogDb,
+    snapshot: Option<LogId>,
+    (purged, checked): (Option<LogId>, Checked),
+) -> io::Result<(Option<LogId>, Checked)> {
+    let end = end_of(snapshot.as_ref());
+    let Some(snapshot) = snapshot.filter(|_| end > checked.end) else {
+        return Ok((purged, checked));
+    };
+    drop_up_to(db, &snapshot)?;
+    tracing::info!(
+        raft.index = snapshot.index,
+        "the snapshot goes on behind the end of the log: what is before is dropped"
+    );
+    Ok((Some(snapshot), Checked { end, ..checked }))
+}
+
+fn drop_up_to(db: &LogDb, last: &LogId) -> io::Result<()> {
+    let mut batch = LogBatch::default();
+    db.put_meta(&mut batch, "purged", &serde_json::to_vec(last)?);
+    db.remove(&mut batch, 0, end_of(Some(last)));
+    db.commit(batch).map_err(io_error)
 }
 
 /// An entry missing in the middle is damage that no vote and no replay may be built on. A snapshot stands for what is

@@ -22,7 +22,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use check::{Checked, check_contiguity, drop_what_the_snapshot_covers};
+use check::{Checked, begin_behind_the_snapshot, check_contiguity, drop_what_the_snapshot_covers};
 pub use pace::Pace;
 pub use reader::LogReader;
 pub(super) use reader::MESSAGE_BYTES_MAX;
@@ -125,13 +125,15 @@ impl LogStore {
             Ok(checked) => (purged, checked),
             Err(gap) => drop_what_the_snapshot_covers(&db, snapshot, gap)?,
         };
+        // What is gone of the log itself is noticed also where a snapshot stands for it.
+        let lost_up_to = mark.compare(checked.end);
+        let (purged, checked) = begin_behind_the_snapshot(&db, snapshot, (purged, checked))?;
         let Checked {
             end,
             bytes,
             bytes_covered,
         } = checked;
         let purged_end = end_of(purged.as_ref());
-        let lost_up_to = mark.compare(end);
         let log = Arc::new(Log {
             db,
             tail: Tail::new(end),

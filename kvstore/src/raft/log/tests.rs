@@ -250,6 +250,47 @@ async fn a_purge_that_was_interrupted_after_a_snapshot_is_finished() {
     assert_eq!(store.try_get_log_entries(0..99).await.expect("read").len(), 8);
 }
 
+/// A snapshot of another member was installed, and the process ended before the log was purged for it. What is left of
+/// the log came from a leader of a later term.
+#[tokio::test]
+async fn a_log_that_ends_before_the_snapshot_begins_behind_it() {
+    let of = |term, index| entry::without_proposal(log_id(term, 1, index), None);
+    // Also where the log has lost what it once had, which must still be noticed.
+    for (end, lost_up_to) in [(100, None), (90, Some(100))] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut store, _, ended) = open(folder.path());
+        let entries = (50..100).map(|index| of(3, index));
+        store.blocking_append(entries).await.expect("appended");
+        store.purge(log_id(1, 1, 49)).await.expect("purged");
+        close(store, ended).await;
+        let db = LogDb::open(&folder.path().join("raft/db"), MEMTABLE).expect("opens");
+        let mut batch = LogBatch::default();
+        db.remove(&mut batch, end, u64::MAX);
+        db.commit(batch).expect("removed");
+        drop(db);
+        let snapshot = Some(log_id(2, 1, 200));
+        let reopen = || {
+            let raft = folder.path().join("raft");
+            LogStore::open(&raft, (snapshot, 0), MEMTABLE, Arc::default()).expect("the log opens")
+        };
+        let (mut store, opened, ended) = reopen();
+        assert_eq!((opened.end, opened.lost_up_to), (201, lost_up_to));
+        let state = store.get_log_state().await.expect("state");
+        assert_eq!(
+            (state.last_purged_log_id, state.last_log_id),
+            (snapshot, snapshot)
+        );
+        let entries = (201..205).map(|index| of(4, index));
+        store.blocking_append(entries).await.expect("appended");
+        close(store, ended).await;
+        let (mut store, opened, _ended) = reopen();
+        assert_eq!((opened.end, opened.lost_up_to), (205, None));
+        let state = store.get_log_state().await.expect("state");
+        assert_eq!(state.last_log_id, Some(log_id(4, 1, 204)));
+        assert_eq!(store.try_get_log_entries(0..999).await.expect("read").len(), 4);
+    }
+}
+
 #[tokio::test]
 async fn a_vote_that_the_log_lost_is_remembered() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ pub(crate) mod folder;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -102,7 +102,6 @@ pub async fn run(
         store: store.clone(),
         tasks: inner.clone(),
         folder: settings.data.clone(),
-        collected: AtomicU64::new(0),
     };
     upkeep.start(&settings.config, token_seeds(&settings.secrets));
     tracing::info!(node.name = name, "serving");

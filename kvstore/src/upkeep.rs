@@ -5,17 +5,16 @@
 //! must share go through the log as commands; the rest is local housekeeping.
 
 mod backups;
+mod collector;
 mod health;
 mod snapshots;
 
 pub use backups::newest_backup_ms;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use service::config::{Config, LimitsConfig, StoreConfig};
-use service::planted::{Bug, is_planted};
 use service::tasks::Tasks;
 
 pub(crate) use backups::BackupFolder;
@@ -42,16 +41,12 @@ const EXPIRY_PAUSE: std::ops::RangeInclusive<Duration> =
 const UNFINISHED_MIN: Duration = Duration::from_secs(1);
 /// A full disk, when nobody took over.
 const FLEE_AGAIN: Duration = Duration::from_secs(10);
-const COLLECT_EVERY: Duration = Duration::from_secs(1);
-const COLLECT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Upkeep {
     pub(crate) desk: Arc<Desk>,
     pub(crate) store: Store,
     pub(crate) tasks: Tasks,
     pub(crate) folder: std::path::PathBuf,
-    /// All that was compacted up to there has been removed.
-    pub(crate) collected: AtomicU64,
 }
 
 impl Upkeep {
@@ -266,46 +261,6 @@ impl Upkeep {
         }
     }
 
-    /// A little at a time, so that others get their turn, until nothing is left to remove.
-    async fn collect_regularly(self: Arc<Self>) {
-        let mut pause = COLLECT_EVERY;
-        while self.pause(pause).await {
-            pause = if self.collect().await {
-                COLLECT_PAUSE
-            } else {
-                COLLECT_EVERY
-            };
-        }
-    }
-
-    /// Removes what compaction gave up, unless a live pin still protects it. Whether there is more to remove.
-    async fn collect(&self) -> bool {
-        let machine = Arc::clone(&self.desk.machine);
-        let (before, state) = (self.collected.load(Ordering::Relaxed), machine.state());
-        if before >= state.compacted {
-            return false;
-        }
-        let floor = if is_planted(Bug::CollectsTooMuch) {
-            state.revision
-        } else {
-            state.compacted
-        };
-        let collecting = self
-            .tasks
-            .spawn_blocking("collect", move || machine.generation().db().collect(floor));
-        match collecting.await {
-            Ok(Ok(collected)) => {
-                self.collected.store(collected, Ordering::Relaxed);
-                (before + 1..state.compacted).contains(&collected)
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "given-up history could not be removed");
-                false
-            }
-            Err(_stopping) => false,
-        }
-    }
-
     async fn watch_disk(self: Arc<Self>, limits: LimitsConfig) {
         let mut fled = None::<Instant>;
         while self.pause(Duration::from_secs(1)).await {
@@ -321,6 +276,19 @@ impl Upkeep {
                 Err(error) => tracing::warn!(%error, "the free room on the disk could not be read"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Upkeep {
+    /// Of a node of which nobody takes care: only what a test asks for is done.
+    fn over(node: &crate::raft::bare::Bare) -> Arc<Self> {
+        Arc::new(Self {
+            desk: Arc::clone(&node.desk),
+            store: Store::over(node, &LimitsConfig::default()),
+            tasks: node.tasks.clone(),
+            folder: node.folder.path().to_owned(),
+        })
     }
 }
 

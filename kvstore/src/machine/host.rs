@@ -336,7 +336,7 @@ impl Machine {
     }
 
     /// Replaces the whole state by the verified files in `received`.
-    pub(super) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
+    pub(crate) fn install(&self, received: &std::path::Path) -> anyhow::Result<()> {
         let mut applying = self.applying.lock().expect(APPLYING_POISON);
         let old = self.generation();
         let number = old.number + 1;

@@ -164,36 +164,20 @@ fn make_private(folder: &Path) -> io::Result<()> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::sync::atomic::AtomicU64;
 
     use super::*;
     use crate::raft::bare::{Bare, calm};
-    use crate::store::Store;
 
     #[tokio::test]
     async fn a_backup_that_waits_for_its_turn_is_neither_made_nor_counted() {
         let nodes = Bare::cluster(1).await;
-        let (desk, tasks, data) = (&nodes[0].desk, &nodes[0].tasks, nodes[0].folder.path());
+        let (desk, data) = (&nodes[0].desk, nodes[0].folder.path());
         let mut config = calm();
         config.limits.disk_free_bytes_min = 0;
-        let store = Store::start(
-            "n1".to_owned(),
-            Arc::clone(desk),
-            (tasks.clone(), tasks.clone()),
-            &config.limits,
-            Vec::new(),
-            data.to_owned(),
-        );
-        let upkeep = Upkeep {
-            desk: Arc::clone(desk),
-            store: store.clone(),
-            tasks: tasks.clone(),
-            folder: data.to_owned(),
-            collected: AtomicU64::new(0),
-        };
+        let upkeep = Upkeep::over(&nodes[0]);
         let folder = BackupFolder::of(&data.join("backups"), "one");
         let counted = |what: &str| desk.metrics.snapshots.with_label_values(&[what]).get();
-        let turn = store.backup_turn().unwrap();
+        let turn = upkeep.store.backup_turn().unwrap();
         for _again in 0..2 {
             assert!(!upkeep.back_up_in_turn(&folder, &config).await.unwrap());
         }
@@ -203,7 +187,7 @@ mod tests {
         assert!(upkeep.back_up_in_turn(&folder, &config).await.unwrap());
         assert!(folder.look(now_ms()).newest_ms() > 0);
         assert_eq!((counted("backup"), counted("backup-failed")), (1, 0));
-        drop((upkeep, store));
+        drop(upkeep);
         for node in nodes {
             node.end().await;
         }

@@ -1,4 +1,4 @@
-//! What a node does by itself: lease expiry, snapshots, backups, flushes, compaction,
+//! What a node does by itself: lease expiry, sweeping of answers, snapshots, backups, flushes, compaction,
 //! watching its disk, and comparing itself with the others.
 //!
 //! Each duty is a task that wakes on a clock and does a bounded piece of work. Decisions that all members
@@ -8,6 +8,7 @@ mod backups;
 mod collector;
 mod health;
 mod snapshots;
+mod sweeper;
 
 pub use backups::newest_backup_ms;
 
@@ -93,6 +94,9 @@ impl Upkeep {
         upkeep
             .tasks
             .spawn("collector", Arc::clone(&upkeep).collect_regularly());
+        upkeep
+            .tasks
+            .spawn("sweeper", Arc::clone(&upkeep).sweep_regularly());
         upkeep
             .tasks
             .spawn("lease-expiry", Arc::clone(&upkeep).expire_leases());

@@ -38,7 +38,9 @@ impl Commands {
 
     pub fn are_little_work(&mut self) -> Result<bool, MalformedProposal> {
         let (_at_ms, commands) = self.decoded()?;
-        Ok(commands.iter().all(|command| is_little_work(&command.action)))
+        // One without commands is there to have answers swept, which it does not name.
+        let names_all = !commands.is_empty();
+        Ok(names_all && commands.iter().all(|command| is_little_work(&command.action)))
     }
 }
 

@@ -20,7 +20,8 @@ use crate::command::Record;
 
 /// What a version costs beside its key and value, for the accounts of history.
 const VERSION_OVERHEAD_BYTES: u64 = 48;
-/// Answers swept at most per proposal, so that no batch takes long.
+/// Answers swept at most per proposal, so that no batch takes long. It stays as it is, or members of different versions
+/// would differ; where it is too little, the leader proposes more (`upkeep/sweeper`).
 const SWEEP_MAX: usize = 512;
 const MINUTE_MS: u64 = 60_000;
 

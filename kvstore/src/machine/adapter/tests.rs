@@ -105,6 +105,10 @@ fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
         assert_eq!(queue.try_recv().is_ok(), !in_place, "{said}");
         assert_eq!(adapter.machine.progress_now().applied_end, applied_end, "{said}");
     }
+    // Without commands it is there to sweep.
+    adapter.quick = true;
+    assert!(adapter.run(batch(99, vec![])).now_or_never().is_none());
+    assert!(queue.try_recv().is_ok());
     // After a slow batch the database may be stalling.
     adapter.quick = false;
     assert!(adapter.run(batch(100, vec![put()])).now_or_never().is_none());

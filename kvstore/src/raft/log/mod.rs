@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use check::{Checked, begin_behind_the_snapshot, check_contiguity, drop_what_the_snapshot_covers};
@@ -79,6 +80,11 @@ pub struct Opened {
     pub bytes_covered: u64,
 }
 
+fn read_meta<T: DeserializeOwned>(db: &LogDb, name: &str) -> io::Result<Option<T>> {
+    let stored = db.meta(name).map_err(io_error)?;
+    Ok(stored.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+}
+
 fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
@@ -109,17 +115,9 @@ impl LogStore {
         // A folder that were lost with the power would take the votes with it.
         files::sync_folder(folder)?;
         count_start(folder, starts)?;
-        let read = |name: &str| db.meta(name).map_err(io_error);
-        let vote: Option<Vote> = read("vote")?
-            .map(|bytes| serde_json::from_slice(&bytes))
-            .transpose()?;
-        let vote = latest_vote(vote, mark.marked().vote);
-        let purged: Option<LogId> = read("purged")?
-            .map(|bytes| serde_json::from_slice(&bytes))
-            .transpose()?;
-        let committed: Option<LogId> = read("committed")?
-            .map(|bytes| serde_json::from_slice(&bytes))
-            .transpose()?;
+        let vote = latest_vote(read_meta(&db, "vote")?, mark.marked().vote);
+        let purged: Option<LogId> = read_meta(&db, "purged")?;
+        let committed: Option<LogId> = read_meta(&db, "committed")?;
         let covered = end_of(snapshot.as_ref());
         let (purged, checked) = match check_contiguity(&db, end_of(purged.as_ref()), covered) {
             Ok(checked) => (purged, checked),

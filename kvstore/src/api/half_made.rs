@@ -21,27 +21,27 @@ const REVISION: &str = "/v1/revision";
 /// A route for any token at any level, one for a key, and one for root alone.
 const ROUTES: [&str; 3] = ["/v1/revision?consistency=local", "/v1/kv/key", "/v1/tokens"];
 
-struct Told {
-    status: u16,
-    replayed: bool,
-    body: Value,
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) replayed: bool,
+    pub(super) body: Value,
 }
 
 impl Told {
     #[track_caller]
-    fn refused(self, status: u16, code: &str) {
+    pub(super) fn refused(self, status: u16, code: &str) {
         let told = (self.status, self.body["code"].as_str());
         assert_eq!(told, (status, Some(code)), "{}", self.body);
     }
 }
 
 /// Everything that callers meet of a node.
-fn app(node: &Bare) -> Router {
+pub(super) fn app(node: &Bare) -> Router {
     let limits = LimitsConfig::default();
     service::edge::wrap(router(Api::new(Store::over(node, &limits), limits)), "n1")
 }
 
-fn request(method: &str, target: &str, token: Option<&str>) -> Request<Body> {
+pub(super) fn request(method: &str, target: &str, token: Option<&str>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(target);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -49,7 +49,7 @@ fn request(method: &str, target: &str, token: Option<&str>) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-async fn told(app: &Router, request: Request<Body>) -> Told {
+pub(super) async fn told(app: &Router, request: Request<Body>) -> Told {
     let answer = app.clone().oneshot(request).await.unwrap();
     let replayed = answer.headers().get("idempotent-replayed");
     let (status, replayed) = (answer.status().as_u16(), replayed.is_some());
@@ -62,7 +62,7 @@ async fn told(app: &Router, request: Request<Body>) -> Told {
 }
 
 /// The cluster gets this id, and a token that is its own name.
-async fn seed(node: &Bare, cluster_id: &str, name: &str, rules: Vec<Rule>) {
+pub(super) async fn seed(node: &Bare, cluster_id: &str, name: &str, rules: Vec<Rule>) {
     let action = Action::Seed {
         cluster_id: cluster_id.to_owned(),
         tokens: vec![(name.to_owned(), auth::hash(name.as_bytes()), rules)],

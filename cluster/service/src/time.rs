@@ -14,7 +14,7 @@ const NEVER_STILL: ClockId = ClockId::Monotonic;
 
 /// A moment. What is past since then is told also when this machine slept meanwhile, which `Instant` does not count; of
 /// a virtual machine that was halted nothing inside it can tell.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Since(Duration);
 
 impl Since {

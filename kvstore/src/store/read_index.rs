@@ -5,9 +5,10 @@
 //! since an index asked for before the read began could miss a write it must see.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use service::tasks::Tasks;
+use service::time::Since;
 
 use super::{LEADER_WAIT, ReadError};
 use crate::raft::desk::Desk;
@@ -28,16 +29,24 @@ pub(super) struct ReadIndexes {
     confirmed: Arc<Confirmed>,
 }
 
-/// When a majority last confirmed the leader, and the index it had then.
+/// When a majority last confirmed the leader, and the index it had then. It grows old while the machine sleeps, too.
 #[derive(Default)]
-struct Confirmed(Mutex<Option<(Instant, u64)>>);
+struct Confirmed(Mutex<Option<(Since, u64)>>);
+
+const POISON: &str = "no holder of the confirmation panics";
 
 impl Confirmed {
-    fn note(&self, asked: Instant, index: u64) {
-        let mut latest = self.0.lock().expect("no holder of the confirmation panics");
+    fn note(&self, asked: Since, index: u64) {
+        let mut latest = self.0.lock().expect(POISON);
         if latest.is_none_or(|(before, _)| before < asked) {
             *latest = Some((asked, index));
         }
+    }
+
+    fn within(&self, age: Duration) -> Option<u64> {
+        let latest = *self.0.lock().expect(POISON);
+        let (asked, index) = latest?;
+        (asked.elapsed() <= age).then_some(index)
     }
 }
 
@@ -58,7 +67,7 @@ impl ReadIndexes {
     pub(super) async fn read_index(&self) -> Result<Moment, ReadError> {
         let me = self.desk.peers.trust().identity.id();
         if view::leader(&self.desk.raft) == Some(me) {
-            let asked = Instant::now();
+            let asked = Since::now();
             if let Ok(moment) = self.desk.read_index().await {
                 self.confirmed.note(asked, moment.index);
                 return Ok(moment);
@@ -74,14 +83,7 @@ impl ReadIndexes {
 
     /// The index of a confirmation not older than `age`, if there is one.
     pub(super) fn confirmed_within(&self, age: Duration) -> Option<u64> {
-        let latest = *self
-            .confirmed
-            .0
-            .lock()
-            .expect("no holder of the confirmation panics");
-        latest
-            .filter(|(asked, _)| asked.elapsed() <= age)
-            .map(|(_, index)| index)
+        self.confirmed.within(age)
     }
 }
 
@@ -99,7 +101,7 @@ async fn ask(desk: &Desk, confirmed: &Confirmed) -> Result<Moment, ReadError> {
     let deadline = tokio::time::Instant::now() + LEADER_WAIT;
     loop {
         let leader = view::leader(&desk.raft);
-        let asked = Instant::now();
+        let asked = Since::now();
         let answer = match leader {
             Some(leader) => {
                 let asking = async {
@@ -136,5 +138,24 @@ async fn ask_leader(desk: &Desk, leader: u64) -> Result<Moment, NotNow> {
     match desk.peers.link(leader, &address).ask(&Ask::ReadIndex).await {
         Ok(Told::ReadIndex(answer)) => answer,
         Ok(_) | Err(_) => Err(NotNow::NotLeader),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confirmation_is_as_old_as_it_is_also_where_the_machine_slept() {
+        let confirmed = Confirmed::default();
+        let ten = Duration::from_secs(10);
+        assert_eq!(confirmed.within(ten), None);
+        confirmed.note(Since::now().earlier(ten), 7);
+        assert_eq!(confirmed.within(ten / 2), None);
+        assert_eq!(confirmed.within(ten * 6), Some(7));
+        // Of two answers that overtake each other, that to the later question counts.
+        confirmed.note(Since::now(), 8);
+        confirmed.note(Since::now().earlier(ten), 6);
+        assert_eq!(confirmed.within(ten / 2), Some(8));
     }
 }

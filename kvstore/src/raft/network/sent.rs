@@ -25,7 +25,8 @@ struct Request {
 
 /// An answer to what was sent no longer ago is taken as it comes. Far below any lease: whoever gave it has not voted
 /// for another since, and where leases do not count `super::taken` makes sure of it. Answers mostly take less, so that
-/// few commits wait for a later one; more would make a failover wait.
+/// few commits wait for a later one; more would make a failover wait. A virtual machine that was halted meanwhile does
+/// not know it, and may take one of long before; to leave them all out would starve reads where requests overlap.
 pub(super) const LATE: Duration = Duration::from_millis(10);
 
 /// A stream without an answer for so long is given up. While it lasts, openraft keeps all of the log for it, so

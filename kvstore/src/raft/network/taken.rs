@@ -12,7 +12,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::sent::LATE;
 
-/// A little longer, since the leader counts by a clock of its own.
+/// A little longer, since the leader counts by a clock of its own. One that stood still with its whole machine is not
+/// made up for.
 const QUIET: Duration = LATE.saturating_add(Duration::from_millis(1));
 
 #[derive(Default)]

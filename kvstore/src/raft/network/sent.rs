@@ -7,10 +7,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::entry::RaftEntry;
 use openraft::raft::AppendEntriesRequest;
+use service::time::Since;
 
 use crate::raft::types::{LogId, TypeConfig};
 
@@ -20,7 +21,8 @@ pub(super) struct Sent(Arc<Mutex<VecDeque<Request>>>);
 /// Where the log of the follower ends once it has taken this.
 struct Request {
     last: Option<LogId>,
-    at: Instant,
+    /// By the clock that goes on while the machine sleeps: what was answered before is late.
+    at: Since,
 }
 
 /// An answer to what was sent no longer ago is taken as it comes. Far below any lease: whoever gave it has not voted
@@ -47,7 +49,7 @@ impl Sent {
             .last()
             .map(RaftEntry::log_id)
             .or(request.prev_log_id);
-        let at = Instant::now();
+        let at = Since::now();
         self.lock().push_back(Request { last, at });
     }
 
@@ -72,9 +74,7 @@ mod tests {
     fn sent(requests: &[(u64, Duration)]) -> Sent {
         let sent = Sent::default();
         for (last, age) in requests {
-            let at = Instant::now()
-                .checked_sub(*age)
-                .expect("the machine runs longer than that");
+            let at = Since::now().earlier(*age);
             let last = Some(log_id(1, 1, *last));
             sent.lock().push_back(Request { last, at });
         }

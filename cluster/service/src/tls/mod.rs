@@ -82,9 +82,12 @@ impl Tls {
 
     /// Fails where a process that listens has nothing to show.
     pub fn check_own(&self) -> anyhow::Result<()> {
-        let own = self.current.load().own.is_some();
+        self.check_own_in(&self.current.load())
+    }
+
+    fn check_own_in(&self, material: &Material) -> anyhow::Result<()> {
         anyhow::ensure!(
-            own,
+            material.own.is_some(),
             "{} is missing: `menagerie certs` makes it",
             file_of(&self.folder, &self.name).display()
         );
@@ -119,6 +122,10 @@ impl Tls {
 
     fn reload(&self) -> anyhow::Result<()> {
         let material = Material::read(&self.folder, &self.name, self.clients)?;
+        // Whoever listens would refuse everybody without it.
+        if self.check_own().is_ok() {
+            self.check_own_in(&material)?;
+        }
         self.current.store(Arc::new(material));
         tracing::info!("read the certificates anew");
         Ok(())

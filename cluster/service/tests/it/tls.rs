@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{DEADLINE, Server};
-use crate::heard::listen;
+use crate::heard::{Lines, listen};
 use crate::serve::{ask_and_do_not_read, large, small};
 
 const OPTIONAL: ClientCertificates = ClientCertificates::Optional;
@@ -222,6 +222,21 @@ fn caller(authority: &Authority, name: Option<&str>) -> reqwest::Client {
         .unwrap()
 }
 
+/// Waits until the log says that.
+async fn told(lines: &Lines, what: &str) {
+    let telling = async {
+        while !lines.text().contains(what) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = tokio::time::timeout(DEADLINE, telling).await;
+    assert!(
+        told.is_ok(),
+        "waited for {what:?}; the log says:\n{}",
+        lines.text()
+    );
+}
+
 #[tokio::test]
 async fn a_port_speaks_tls_and_takes_new_certificates_over() {
     let ours = Authority::new();
@@ -245,6 +260,10 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
 
     // Everything moves to the other authority: the files change, and nothing is restarted.
     let (lines, _listening) = listen();
+    // For a moment it has no certificate at all.
+    std::fs::remove_file(tls::file_of(ours.folder.path(), "shell1")).unwrap();
+    told(&lines, "is missing").await;
+    assert_eq!(ask(&stranger, &server).await.unwrap(), "pong");
     let ca = std::fs::read(theirs.folder.path().join(tls::AUTHORITY)).unwrap();
     std::fs::write(ours.folder.path().join(tls::AUTHORITY), ca).unwrap();
     theirs.issue_into(ours.folder.path(), "shell1", "shell1", 30);
@@ -254,14 +273,7 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     };
     allow(0o644);
-    let refusing = async {
-        while !lines.text().contains("chmod 600") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, refusing)
-        .await
-        .expect("the key that others can read was not refused");
+    told(&lines, "chmod 600").await;
     assert_eq!(ask(&stranger, &server).await.unwrap(), "pong");
     allow(0o600);
     let moved = caller(&theirs, None);

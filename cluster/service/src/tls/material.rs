@@ -33,8 +33,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+/// Of the files of a process: which they are, and when they were written.
+pub(super) type Stamp = [Option<(u64, SystemTime)>; 2];
+
 /// Changes when a file of this process is replaced.
-pub(super) fn stamp(folder: &Path, name: &str) -> [Option<(u64, SystemTime)>; 2] {
+pub(super) fn stamp(folder: &Path, name: &str) -> Stamp {
     [folder.join(AUTHORITY), file_of(folder, name)].map(|path| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.ino(), metadata.modified().ok()?))

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::config::ClientCertificates;
 use crate::tasks::Tasks;
-use material::Material;
+use material::{Material, Stamp};
 
 pub(crate) use live::trusting_nobody;
 pub use material::{AUTHORITY, file_of};
@@ -44,6 +44,8 @@ pub struct Tls {
     folder: PathBuf,
     name: String,
     clients: ClientCertificates,
+    /// Of the files that were loaded first.
+    loaded: Stamp,
     current: ArcSwap<Material>,
     calls: OnceLock<ClientConfig>,
 }
@@ -70,11 +72,14 @@ pub fn node_name(id: u64) -> String {
 impl Tls {
     /// The authority and, where there is one, the certificate of the process `name`.
     pub fn load(folder: &Path, name: &str, clients: ClientCertificates) -> anyhow::Result<Arc<Self>> {
+        // Before they are read, and not when somebody begins to look: what changes meanwhile is read once more.
+        let loaded = material::stamp(folder, name);
         let material = Material::read(folder, name, clients)?;
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
             name: name.to_owned(),
             clients,
+            loaded,
             current: ArcSwap::from_pointee(material),
             calls: OnceLock::new(),
         }))
@@ -99,7 +104,7 @@ impl Tls {
     pub fn keep_fresh(self: &Arc<Self>, tasks: &Tasks) {
         let (tls, stop) = (Arc::clone(self), tasks.clone());
         tasks.spawn("certificates", async move {
-            let mut used = material::stamp(&tls.folder, &tls.name);
+            let mut used = tls.loaded;
             let mut told: Option<String> = None;
             while tokio::time::timeout(LOOK_EVERY, stop.stopping()).await.is_err() {
                 // Taken first, so that a file which changes while it is read is read once more.

@@ -293,6 +293,20 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
     assert_eq!(ask(&client, &server).await.unwrap(), "pong");
 }
 
+/// A node opens its folder between the two, and may wait there for long.
+#[tokio::test]
+async fn a_certificate_that_is_renewed_between_loading_and_listening_is_taken_over() {
+    let ours = Authority::new();
+    ours.issue("shell1", "shell1", 30);
+    let tls = ours.load("shell1");
+    ours.issue("shell1", "shell1", 60);
+    let (lines, _listening) = listen();
+    let tasks = Tasks::new();
+    tls.keep_fresh(&tasks);
+    told(&lines, "read the certificates anew").await;
+    tasks.stop();
+}
+
 #[tokio::test]
 async fn clients_may_be_asked_for_certificates() {
     let ours = Authority::new();

@@ -43,6 +43,7 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64, may_lead: impl Fn() -> 
         let Some(member) = view.members.get(&leader) else {
             return;
         };
+        let taken = desk.taken.last().await;
         // Streams end for many reasons; only a refused connection tells that nobody is there any more.
         if !is_gone(&member.peer_address).await {
             return;
@@ -52,6 +53,10 @@ pub async fn on_stream_end(desk: Arc<Desk>, leader: u64, may_lead: impl Fn() -> 
         };
         let courteous = look < LOOKS_COURTEOUS;
         if !another_goes_first(&desk, &view, leader, mine.as_ref(), courteous).await {
+            // The port may be refused on the way to a leader that lives, and whose requests still come.
+            let Some(_quiet) = desk.taken.quiet_since(taken).await else {
+                return;
+            };
             return campaign(&desk, leader, vote, mine).await;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -81,9 +86,8 @@ async fn another_goes_first(
     false
 }
 
+/// While nothing is taken in, since its first voter is this node itself.
 async fn campaign(desk: &Desk, leader: u64, vote: Vote, mine: Option<LogId>) {
-    // Its first voter is this node itself.
-    let _quiet = desk.taken.quiet().await;
     if view::leader(&desk.raft) != Some(leader) {
         return;
     }
@@ -121,9 +125,10 @@ mod tests {
     use service::tasks::Tasks;
 
     use super::*;
-    use crate::raft::bare::{Bare, calm};
+    use crate::raft::bare::{Bare, DEADLINE, calm};
     use crate::raft::led::{FOLLOWER, LEADER, begin_to_lead};
     use crate::raft::network::sent::LATE;
+    use crate::raft::network::taken::Taken;
 
     #[tokio::test]
     async fn whoever_has_just_answered_the_leader_does_not_campaign_yet() {
@@ -137,6 +142,30 @@ mod tests {
         let took = began.elapsed();
         assert_eq!(node.desk.metrics.failovers.get(), 1, "it gave up after {took:?}");
         assert!(took > LATE, "it campaigned after {took:?}");
+        node.end().await;
+    }
+
+    /// Something is taken in so often that no vote would ever be without harm.
+    async fn append_for_ever(taken: &Taken) {
+        loop {
+            taken.note().await;
+            tokio::time::sleep(LATE / 2).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_on_answering_the_leader_does_not_campaign_and_does_not_wait_to() {
+        let node = Bare::start(FOLLOWER, &calm()).await;
+        // Nobody is reached there.
+        begin_to_lead(&node.desk, "127.0.0.1:1").await;
+        node.knows("its leader", |view| view.leader == Some(LEADER)).await;
+        let ending = on_stream_end(Arc::clone(&node.desk), LEADER, || true);
+        tokio::select! {
+            biased;
+            () = append_for_ever(&node.desk.taken) => unreachable!("it goes on"),
+            ended = tokio::time::timeout(DEADLINE, ending) => ended.expect("it waits for the leader to fall silent"),
+        }
+        assert_eq!(node.desk.metrics.failovers.get(), 0);
         node.end().await;
     }
 

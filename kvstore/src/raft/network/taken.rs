@@ -25,17 +25,35 @@ impl Taken {
         *self.0.lock().await = Some(Instant::now());
     }
 
+    /// When the last one came. Cancel-safe.
+    pub(super) async fn last(&self) -> Option<Instant> {
+        *self.0.lock().await
+    }
+
     /// Waits until a vote can do no harm. As long as what this answers is held, nothing is taken in. Cancel-safe.
     ///
     /// That a stream has ended changes nothing: it may have been cut on the way, and the leader still read its answers.
     pub(super) async fn quiet(&self) -> MutexGuard<'_, Option<Instant>> {
         loop {
-            let last = self.0.lock().await;
+            let last = self.last().await;
+            if let Some(quiet) = self.quiet_since(last).await {
+                return quiet;
+            }
+        }
+    }
+
+    /// The same while nothing comes after what was `last`: whoever sends more lives, and `None` says so.
+    pub(super) async fn quiet_since(&self, last: Option<Instant>) -> Option<MutexGuard<'_, Option<Instant>>> {
+        loop {
+            let now = self.0.lock().await;
+            if *now != last {
+                return None;
+            }
             let left = last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
             if left.is_zero() {
-                return last;
+                return Some(now);
             }
-            drop(last);
+            drop(now);
             tokio::time::sleep(left).await;
         }
     }

@@ -175,9 +175,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let every = Duration::from_hours(1);
         let made_ms = 1_700_000_000_000;
+        let id = "0123456789abcdef0123456789abcdef";
         let after = |age: Duration| {
             let age_ms = u64::try_from(age.as_millis()).unwrap();
-            newest(folder.path(), "0123456789abcdef", every, made_ms + age_ms).verdict
+            newest(folder.path(), id, every, made_ms + age_ms).verdict
         };
         let write = |cluster: &str, made_ms: u64| {
             let name = format!("backup-{cluster}-{made_ms:015}.mng");

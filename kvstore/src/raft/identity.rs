@@ -48,6 +48,14 @@ pub fn random_name() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
+/// Whether a name was made like that, and not told by a user.
+pub fn is_random_name(name: &str) -> bool {
+    name.len() == 32
+        && name
+            .bytes()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Identity {
     pub fn load_or_create(folder: &Path, id: u64) -> Result<Self, IdentityError> {
         let path = folder.join("identity.json");

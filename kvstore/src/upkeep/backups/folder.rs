@@ -1,7 +1,7 @@
 //! The folder that one cluster keeps the backups in that it makes by itself. Others may use the same one.
 //! Invariant: only files that are named like backups of this cluster count or are removed, and never the newest ones.
-//! One of a time that has not come counts for nothing. Older versions did not name the cluster: such a file may be
-//! anybody's.
+//! One of a time that has not come counts for nothing. Older versions did not name the cluster, or by what its id begins
+//! with: such a file may be anybody's.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use service::time::now_ms;
+use sha2::{Digest as _, Sha256};
 
 use crate::backup::mark_of;
+use crate::raft::identity::is_random_name;
 
-/// So much of its id tells a cluster from those that share a folder with it.
+/// So much of a random id tells a cluster from those that share a folder with it.
 const CLUSTER_CHARS: usize = 8;
 /// No backup takes so long.
 const LEFT_AFTER: Duration = Duration::from_hours(6);
@@ -43,12 +45,9 @@ impl Found {
 
 impl BackupFolder {
     pub(crate) fn of(path: &Path, cluster_id: &str) -> Self {
-        // The id of a cluster may have been told by a user, and not all that can be told makes a name.
-        let plain = cluster_id.chars().filter(char::is_ascii_alphanumeric);
-        let cluster: String = plain.take(CLUSTER_CHARS).collect();
         Self {
             path: path.to_owned(),
-            prefix: format!("backup-{cluster}-"),
+            prefix: format!("backup-{}-", name_of(cluster_id)),
         }
     }
 
@@ -104,6 +103,20 @@ impl BackupFolder {
     }
 }
 
+/// What stands for a cluster in the names of its backups. An id that was told by a user may begin as another does, and
+/// not all that can be told makes a name.
+fn name_of(cluster_id: &str) -> String {
+    if is_random_name(cluster_id) {
+        return cluster_id[..CLUSTER_CHARS].to_owned();
+    }
+    let is_plain = cluster_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_plain && (1..=CLUSTER_CHARS).contains(&cluster_id.len()) {
+        return cluster_id.to_owned();
+    }
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(cluster_id).into();
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+}
+
 /// Of half a backup the name that it was to get, and the part that tells halves of the same one apart, and whose each
 /// is.
 fn half(name: &str) -> Option<(&str, &str)> {
@@ -124,8 +137,8 @@ pub fn newest_backup_ms(folder: &Path, cluster_id: &str) -> io::Result<Option<u6
 mod tests {
     use super::*;
 
-    const ONE: &str = "0123456789abcdef";
-    const OTHER: &str = "fedcba9876543210";
+    const ONE: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
     fn write_all<const N: usize>(folder: &Path, names: [&str; N]) -> [PathBuf; N] {
         let paths = names.map(|name| folder.join(name));
@@ -206,26 +219,48 @@ mod tests {
 
     #[test]
     fn two_clusters_that_share_a_folder_take_nothing_of_each_other_for_theirs() {
-        let folder = tempfile::tempdir().unwrap();
-        let [one, other] = [ONE, OTHER].map(|id| BackupFolder::of(folder.path(), id));
-        for made_ms in [10, 30] {
-            fs::write(one.file(made_ms), "").unwrap();
+        for ids in [
+            [ONE, OTHER],
+            ["menagerie-eu", "menagerie-us"],
+            ["20261201-eu", "20261201"],
+            ["0123456789abcdef", "01234567fedcba98"],
+            ["eu-1", "eu1"],
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let [one, other] = ids.map(|id| BackupFolder::of(folder.path(), id));
+            for made_ms in [10, 30] {
+                fs::write(one.file(made_ms), "").unwrap();
+            }
+            assert_eq!(other.look(now_ms()).newest_ms(), 0, "it has to make one: {ids:?}");
+            assert_eq!(newest_backup_ms(folder.path(), ids[1]).unwrap(), None, "{ids:?}");
+            for made_ms in [20, 40] {
+                fs::write(other.file(made_ms), "").unwrap();
+            }
+            assert_eq!(one.look(now_ms()).newest_ms(), 30, "{ids:?}");
+            one.remove_old(1).unwrap();
+            let left = [one.file(10), other.file(20), one.file(30), other.file(40)];
+            assert_eq!(
+                left.map(|path| path.exists()),
+                [false, true, true, true],
+                "{ids:?}"
+            );
         }
-        assert_eq!(other.look(now_ms()).newest_ms(), 0, "it has to make one");
-        assert_eq!(newest_backup_ms(folder.path(), OTHER).unwrap(), None);
-        for made_ms in [20, 40] {
-            fs::write(other.file(made_ms), "").unwrap();
+    }
+
+    #[test]
+    fn random_ids_and_short_words_stand_in_names_and_others_by_their_hash() {
+        for (id, name) in [(ONE, "01234567"), ("zoo", "zoo"), ("menagerie-eu", "5b08c504")] {
+            let file = BackupFolder::of(Path::new("backups"), id).file(1);
+            let expected = format!("backups/backup-{name}-000000000000001.mng");
+            assert_eq!(file, Path::new(&expected));
         }
-        assert_eq!(one.look(now_ms()).newest_ms(), 30);
-        one.remove_old(1).unwrap();
-        let left = [one.file(10), other.file(20), one.file(30), other.file(40)];
-        assert_eq!(left.map(|path| path.exists()), [false, true, true, true]);
+        assert!(is_random_name(&crate::raft::identity::random_name()));
     }
 
     #[test]
     fn no_id_leads_out_of_the_folder() {
         let file = BackupFolder::of(Path::new("backups"), "../a b/c").file(1);
-        assert_eq!(file, Path::new("backups/backup-abc-000000000000001.mng"));
+        assert_eq!(file, Path::new("backups/backup-b716564e-000000000000001.mng"));
     }
 
     #[test]

@@ -103,3 +103,29 @@ impl Base for WithRecent<'_> {
         self.db.member_disk(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_written_is_not_copied() {
+        let head = Head {
+            created: 1,
+            modified: 1,
+            version: 1,
+            lease: 0,
+            hash: 0,
+        };
+        let key = Bytes::from(b"key".to_vec());
+        let written = Effects {
+            heads: [(key.clone(), Some(head))].into(),
+            ..Effects::default()
+        };
+        let mut recent = RecentHeads::new(1 << 20);
+        recent.learn(&written);
+        let at_hand = recent.heads.get_mut().remove(key.as_ref());
+        let (at_hand, _head) = at_hand.expect("it is at hand");
+        assert_eq!(at_hand.as_ptr(), key.as_ptr());
+    }
+}

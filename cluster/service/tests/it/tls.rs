@@ -293,6 +293,30 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
     assert_eq!(ask(&client, &server).await.unwrap(), "pong");
 }
 
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_told_of_once() {
+    const LOOKS: Duration = Duration::from_secs(5);
+    let ours = Authority::new();
+    ours.issue("shell1", "shell1", 30);
+    let tls = ours.load("shell1");
+    std::fs::remove_file(tls::file_of(ours.folder.path(), "shell1")).unwrap();
+    let (lines, _listening) = listen();
+    let tasks = Tasks::new();
+    tls.keep_fresh(&tasks);
+    told(&lines, "is missing").await;
+    // Time enough to look twice more, at what is as wrong as before.
+    tokio::time::sleep(LOOKS).await;
+    assert_eq!(
+        lines.text().matches("cannot be used yet").count(),
+        1,
+        "{}",
+        lines.text()
+    );
+    ours.issue("shell1", "shell1", 30);
+    told(&lines, "read the certificates anew").await;
+    tasks.stop();
+}
+
 /// A node opens its folder between the two, and may wait there for long.
 #[tokio::test]
 async fn a_certificate_that_is_renewed_between_loading_and_listening_is_taken_over() {

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
     let output = output::Output {
         json: cli.global.json,
     };
+    service::open_files::raise();
     match check_processor().and_then(|()| cli.run(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output.failure(&error),

@@ -27,6 +27,7 @@ use tower::Service as _;
 use crate::config::LimitsConfig;
 use crate::edge::Refused;
 use crate::impatient::Impatient;
+use crate::open_files;
 use crate::problem::{self, Problem};
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
@@ -81,9 +82,31 @@ impl From<&LimitsConfig> for Limits {
     }
 }
 
+impl Limits {
+    /// The same with fewer connections, where so many would take away what the process needs for its files. Of its ports
+    /// one takes many; the few that the others take, such as that for peers, are counted among the files.
+    fn within_open_files(self) -> Self {
+        let files = open_files::limit();
+        let connections_max = open_files::connections(files, self.connections_max);
+        if connections_max < self.connections_max {
+            tracing::warn!(
+                connections = connections_max,
+                files,
+                "fewer connections are taken than limits.connections_max says, since the limit of open files leaves no \
+                 room for more: raise it (ulimit -Hn, LimitNOFILE=)"
+            );
+        }
+        Self {
+            connections_max,
+            ..self
+        }
+    }
+}
+
 /// Serves until `tasks` is stopping, then lets open requests end and returns. The app is one that `edge::wrap` made: what
 /// is refused whatever it asks for is only marked here, and the edge answers it.
 pub async fn serve(listener: TcpListener, app: Router, limits: Limits, tasks: Tasks) -> io::Result<()> {
+    let limits = limits.within_open_files();
     let server = Server {
         app: app.with_state(()),
         limits: limits.clone(),

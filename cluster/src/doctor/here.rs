@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
 use service::config::NodeConfig;
-use service::tls;
+use service::{open_files, tls};
 use time::OffsetDateTime;
 
 use super::Finding;
@@ -20,8 +19,6 @@ const BLOCK: [u8; 4096] = [0x5a; 4096];
 /// An acknowledgement waits for one sync, at least.
 const SYNC_WARNING: Duration = Duration::from_millis(10);
 const SYNC_BAD: Duration = Duration::from_millis(100);
-/// Files of the databases, and connections to other processes.
-const FILES_BESIDE_CONNECTIONS: u64 = 1024;
 
 pub(super) fn examine(context: &Context) -> Vec<Finding> {
     let mut findings = vec![configuration(context)];
@@ -39,7 +36,7 @@ pub(super) fn examine(context: &Context) -> Vec<Finding> {
             ),
         ));
     }
-    findings.push(open_files(context));
+    findings.push(files(open_files::limit(), context.config.limits.connections_max));
     findings.push(addresses(context));
     findings.extend(certificate(context));
     findings
@@ -165,19 +162,29 @@ fn damage(place: &Place, nodes: &[NodeConfig]) -> Vec<Finding> {
     damaged.collect()
 }
 
-fn open_files(context: &Context) -> Finding {
-    let limit = getrlimit(Resource::Nofile).maximum;
-    let needed = context.config.limits.connections_max as u64 + FILES_BESIDE_CONNECTIONS;
-    let said = limit.map_or_else(
-        || "no limit".to_owned(),
-        |limit| format!("{limit} allowed, {needed} may be needed"),
+/// What this command may open is what processes get that are started from here: all of them raise their limit as far as
+/// they may.
+fn files(limit: Option<u64>, connections_max: usize) -> Finding {
+    let Some(allowed) = limit else {
+        return Finding::good("open files", "no limit");
+    };
+    let beside = open_files::BESIDE_CLIENTS;
+    let said = format!(
+        "{allowed} for each process that is started from here, {} may be needed",
+        connections_max + beside
     );
-    if limit.is_some_and(|limit| limit < needed) {
-        Finding::warning(
-            "open files",
-            said,
-            "A process cannot hold as many connections as limits.connections_max allows: raise the limit (ulimit -Hn, LimitNOFILE=).",
-        )
+    let taken = open_files::connections(limit, connections_max);
+    let advice = "raise the hard limit (ulimit -Hn, LimitNOFILE=), and start the processes again";
+    if allowed < beside as u64 {
+        let advice = format!(
+            "A node of much data may need {beside} beside the connections of its clients, and ends when it has none left: {advice}."
+        );
+        Finding::bad("open files", said, advice)
+    } else if taken < connections_max {
+        let advice = format!(
+            "A process takes {taken} connections, and not as many as limits.connections_max says: {advice}."
+        );
+        Finding::warning("open files", said, advice)
     } else {
         Finding::good("open files", said)
     }
@@ -271,6 +278,17 @@ mod tests {
         assert_eq!(verdict(365), Verdict::Good);
         assert_eq!(verdict(29), Verdict::Warning);
         assert_eq!(verdict(-1), Verdict::Bad);
+    }
+
+    #[test]
+    fn a_limit_of_open_files_is_judged_by_what_it_leaves_to_the_databases() {
+        let found = |limit| files(limit, 10_000);
+        assert_eq!(found(None).verdict, Verdict::Good);
+        assert_eq!(found(Some(65_536)).verdict, Verdict::Good);
+        let few = found(Some(4096));
+        assert_eq!(few.verdict, Verdict::Warning);
+        assert!(few.advice.unwrap().contains("takes 2048 connections"));
+        assert_eq!(found(Some(1024)).verdict, Verdict::Bad);
     }
 
     #[test]

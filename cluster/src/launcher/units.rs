@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use service::config::Step;
+use service::open_files::BESIDE_CLIENTS;
 
 use super::plan::{self, Process};
 use crate::context::Context;
 use crate::output::Usage;
+
+/// Enough for many more connections than are taken where nothing is configured.
+const OPEN_FILES_MIN: usize = 65_536;
 
 #[derive(Args)]
 pub(crate) struct Units {
@@ -59,9 +63,10 @@ impl Units {
         if !self.names.is_empty() {
             processes.retain(|process| self.names.contains(&process.name));
         }
+        let files = context.config.limits.connections_max + BESIDE_CLIENTS;
         let units: Vec<(String, String)> = processes
             .iter()
-            .map(|process| self.unit(process, backups))
+            .map(|process| self.unit(process, backups, files.max(OPEN_FILES_MIN)))
             .collect();
         if context.output.json {
             let units = units
@@ -95,7 +100,7 @@ impl Units {
         Ok(Some(plain))
     }
 
-    fn unit(&self, process: &Process, backups: Option<&str>) -> (String, String) {
+    fn unit(&self, process: &Process, backups: Option<&str>, files: usize) -> (String, String) {
         let (name, kind, arguments) = (&process.name, process.kind, process.arguments.join(" "));
         let Self {
             program,
@@ -128,7 +133,7 @@ Restart=always
 RestartSec=1
 # SIGTERM hands over what the process leads before it ends.
 TimeoutStopSec=30
-LimitNOFILE=65536
+LimitNOFILE={files}
 {made}ReadWritePaths={state}
 {backups}ProtectSystem=strict
 ProtectHome=true

@@ -12,7 +12,7 @@ async fn findings(cluster: &Cluster, code: i32) -> Vec<Value> {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-fn verdict(findings: &[Value], what: &str) -> String {
+pub(crate) fn verdict(findings: &[Value], what: &str) -> String {
     let found = findings.iter().find(|finding| finding["what"] == what);
     let found = found.unwrap_or_else(|| panic!("nothing about {what}: {findings:?}"));
     if found["verdict"] != "good" {

@@ -28,6 +28,7 @@ mod launcher;
 mod logs;
 mod mirror;
 mod mirror_catalogue;
+mod open_files;
 mod outlived;
 mod payment;
 mod predictors;

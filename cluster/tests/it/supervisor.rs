@@ -169,6 +169,7 @@ async fn units_run_what_the_launcher_runs() {
         // Of the section before; in another one systemd ignores it.
         "\nStartLimitIntervalSec=0\n\n[Service]\n",
         "User=menagerie",
+        "\nLimitNOFILE=65536\n",
     ] {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
@@ -205,6 +206,13 @@ async fn units_run_what_the_launcher_runs() {
         .await
         .fails(2);
     assert!(told.contains("--user"), "{told}");
+}
+
+#[tokio::test]
+async fn units_allow_the_files_that_the_configured_connections_need() {
+    let cluster = Cluster::with(1, |config| config.limits.connections_max = 100_000);
+    let told = cluster.run(&["units", "n1"]).await.ok();
+    assert!(told.contains("\nLimitNOFILE=102048\n"), "{told}");
 }
 
 #[tokio::test]

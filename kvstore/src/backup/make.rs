@@ -26,13 +26,16 @@ use crate::storage::machine_db::{MachineDb, MachineMemory, TABLES_OF_STATE};
 pub struct Source {
     pub head: Head,
     beginning: Option<Vec<u8>>,
-    files: VecDeque<(ManifestFile, File)>,
-    /// Bytes and checksum of what was read of the first of `files`.
+    files: VecDeque<ManifestFile>,
+    /// The first of `files`, once something of it was read. No other is open: there may be very many, and whoever takes
+    /// the backup may take it slowly.
+    open: Option<File>,
+    /// Bytes and checksum of what was read of it.
     read: (u64, u32),
     all: Sha256,
     ended: bool,
     damage: Arc<Damage>,
-    _checkpoint: Checkpoint,
+    checkpoint: Checkpoint,
 }
 
 /// A folder that goes when nobody reads from it any more.
@@ -67,8 +70,6 @@ impl Source {
         let last_log = db.applied().context("nothing was ever applied here")?;
         drop(db);
         let described = snapshot::describe(&checkpoint.0).context("read the checkpoint")?;
-        let open = |file: &ManifestFile| Ok((file.clone(), File::open(checkpoint.0.join(&file.name))?));
-        let files: io::Result<VecDeque<(ManifestFile, File)>> = described.iter().map(open).collect();
         let head = Head {
             cluster_id: state.cluster_id,
             revision: state.revision,
@@ -81,13 +82,14 @@ impl Source {
         };
         Ok(Self {
             beginning: Some(head.encode()?),
-            files: files?,
+            files: head.files.clone().into(),
+            open: None,
             read: (0, 0),
             all: Sha256::new(),
             ended: false,
             damage: Arc::clone(&machine.damage),
             head,
-            _checkpoint: checkpoint,
+            checkpoint,
         })
     }
 
@@ -102,7 +104,11 @@ impl Source {
             self.all.update(&beginning);
             return Ok(Some(beginning));
         }
-        while let Some((described, file)) = self.files.front_mut() {
+        while let Some(described) = self.files.front() {
+            let file = match &mut self.open {
+                Some(file) => file,
+                none => none.insert(File::open(self.checkpoint.0.join(&described.name))?),
+            };
             let mut piece = Vec::with_capacity(PIECE_BYTES);
             file.take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
             let (bytes, crc) = self.read;
@@ -113,6 +119,7 @@ impl Source {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
                 self.files.pop_front();
+                self.open = None;
                 self.read = (0, 0);
                 continue;
             }
@@ -205,20 +212,46 @@ mod tests {
     use crate::machine::small::{entry, opened};
     use crate::raft::start::root_rules;
 
-    #[test]
-    fn a_backup_that_may_not_go_on_leaves_nothing_behind() {
-        let above = tempfile::tempdir().unwrap();
-        let [node, folder] = ["node", "backups"].map(|name| above.path().join(name));
-        for made in [&node, &folder] {
-            std::fs::create_dir(made).unwrap();
-        }
-        let machine = opened(&node);
+    /// A member that has a token, and so something to back up.
+    fn member(node: &Path) -> Arc<Machine> {
+        std::fs::create_dir(node).unwrap();
+        let machine = opened(node);
         let token = Action::TokenPut {
             name: "guest".to_owned(),
             hash: [7; 32],
             rules: root_rules(),
         };
         machine.apply(vec![entry(1, 1, [token])]).unwrap();
+        machine
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_backup_holds_one_file_at_a_time_however_many_there_are() {
+        let above = tempfile::tempdir().unwrap();
+        let node = above.path().join("node");
+        let machine = member(&node);
+        let mut source = Source::of(&machine, &node).unwrap();
+        assert!(source.head.files.len() > 1, "there is nothing to see");
+        let checkpoint = source.checkpoint.0.clone();
+        let held = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let files = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+            files.filter(|file| file.starts_with(&checkpoint)).count()
+        };
+        let mut most = held();
+        while source.next_piece().unwrap().is_some() {
+            most = most.max(held());
+        }
+        assert_eq!(most, 1);
+    }
+
+    #[test]
+    fn a_backup_that_may_not_go_on_leaves_nothing_behind() {
+        let above = tempfile::tempdir().unwrap();
+        let [node, folder] = ["node", "backups"].map(|name| above.path().join(name));
+        std::fs::create_dir(&folder).unwrap();
+        let machine = member(&node);
         let path = folder.join("all.mng");
         let names = || {
             let entries = std::fs::read_dir(&folder).unwrap();

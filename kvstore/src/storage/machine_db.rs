@@ -97,7 +97,7 @@ impl MachineDb {
         })
     }
 
-    /// Opens a checkpoint without changing a byte of it.
+    /// Opens a checkpoint without changing a byte of it, nor opening all of its tables at once, however many there are.
     pub(crate) fn open_read_only(
         path: &Path,
         memory: MachineMemory,
@@ -106,6 +106,7 @@ impl MachineDb {
         let cache = Cache::new_lru_cache(memory.cache_bytes);
         let mut options = Options::default();
         options.set_keep_log_file_num(1);
+        options.set_max_open_files(64);
         let tables =
             TABLES.map(|name| ColumnFamilyDescriptor::new(name, table_options(name, memory, &cache)));
         let db = DB::open_cf_descriptors_read_only(&options, path, tables, false)?;

@@ -15,6 +15,7 @@ mod client;
 mod console;
 mod console_guard;
 mod demo;
+mod deployed;
 mod doctor;
 mod faults;
 mod interrupted;

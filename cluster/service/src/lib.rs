@@ -1,10 +1,11 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, as many as `open_files` leaves room for, `impatient`
-//! ends those that take nothing, `tls` guards them, `edge` wraps every answer, `body`, `fields`, `query`, `bearer`, `peer` and `idempotency` read requests
-//! strictly, `browser` guards pages, `problem` is the only way an error becomes an answer, `docs` shows a contract to
-//! people, `card_like` keeps card numbers out of names and logs. `currency`, `money` and `catalogue` are what several
-//! services must read alike. Of stores, shops and payments it knows nothing else, and it imports no other crate of ours.
+//! ends those that take nothing, `tls` guards them, `edge` wraps every answer, `body`, `fields`, `query`, `bearer`,
+//! `peer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way an error becomes an
+//! answer, `docs` shows a contract to people, `card_like` keeps card numbers out of names and logs, and `private` others
+//! out of folders. `currency`, `money` and `catalogue` are what several services must read alike. Of stores, shops and
+//! payments it knows nothing else, and it imports no other crate of ours.
 
 pub mod bearer;
 pub mod body;
@@ -31,6 +32,7 @@ pub mod money;
 pub mod open_files;
 pub mod peer;
 pub mod planted;
+pub mod private;
 pub mod problem;
 pub mod query;
 mod request_id;

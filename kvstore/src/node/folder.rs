@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use service::private;
 
 use crate::machine::adapter;
 use crate::machine::host::Machine;
@@ -12,9 +13,10 @@ use crate::raft::identity::Identity;
 use crate::raft::log::Opened;
 use crate::raft::types::LogId;
 
-/// Two processes on one folder would each believe to be this node.
+/// Two processes on one folder would each believe to be this node. It is for its owner alone: all that the store holds is
+/// in it.
 pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    private::make_folder(folder).with_context(|| format!("make {}", folder.display()))?;
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -64,4 +66,25 @@ pub(super) fn log_is_no_older(
         advice(folder)
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_nodes_folder_is_its_owners_alone_wherever_it_lies() {
+        let around = tempfile::tempdir().unwrap();
+        fs::set_permissions(around.path(), Permissions::from_mode(0o755)).unwrap();
+        let node = around.path().join("n1");
+        let mode = || fs::metadata(&node).unwrap().permissions().mode() & 0o777;
+        drop(lock(&node).unwrap());
+        assert_eq!(mode(), 0o700);
+        fs::set_permissions(&node, Permissions::from_mode(0o755)).unwrap();
+        drop(lock(&node).unwrap());
+        assert_eq!(mode(), 0o700, "one that was there already");
+    }
 }

@@ -17,13 +17,14 @@ mod sqlite;
 mod tables;
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use kvstore_client::wire::mirror::KeptAnswer;
 use serde_json::{Map, Value};
 use service::config::{MirrorEngine, MirrorMode};
+use service::private;
 
 use crate::row::{Batch, Row};
 use crate::shape::{Cell, Table};
@@ -274,11 +275,7 @@ fn new_incarnation() -> String {
 
 /// For its owner alone, and on the disk before anything in it counts as being there.
 pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("make the folder {}", folder.display()))?;
+    private::make_folder(folder).with_context(|| format!("make the folder {}", folder.display()))?;
     match folder.parent() {
         Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
         Some(parent) => sync_folder(parent),

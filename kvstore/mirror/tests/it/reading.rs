@@ -30,6 +30,10 @@ fn sqlite3(database: &std::path::Path, sql: &str) -> String {
 async fn a_program_of_sqlite_reads_while_it_is_written() {
     let system = System::start(MirrorEngine::Sqlite, MirrorMode::Sync).await;
     let store = system.store();
+    // Made by hand, so that everybody may look into it.
+    std::fs::create_dir(system.folder()).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(system.folder(), open).unwrap();
     let mirror = system.mirror().await;
     mirror.reaches(write_goods(&store, 1..5).await).await;
     let stop = Arc::new(AtomicBool::new(false));

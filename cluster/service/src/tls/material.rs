@@ -102,9 +102,7 @@ impl Listening {
         let of_clients = of_clients.build().context("prepare to judge clients")?;
         let mut for_clients = own.server(of_clients)?;
         for_clients.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut for_peers = own.server(of_peers)?;
-        // A ticket would let a certificate outlive its end.
-        for_peers.send_tls13_tickets = 0;
+        let for_peers = own.server(of_peers)?;
         let mut to_peers = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(Arc::clone(roots))
@@ -125,11 +123,14 @@ struct Own {
 
 impl Own {
     fn server(&self, judge: Arc<dyn ClientCertVerifier>) -> anyhow::Result<ServerConfig> {
-        ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(judge)
             .with_single_cert(self.certified.cert.clone(), self.key.clone_key())
-            .context("use the certificate")
+            .context("use the certificate")?;
+        // Who comes back with a ticket shows no certificate, so that one would outlive its end.
+        config.send_tls13_tickets = 0;
+        Ok(config)
     }
 }
 

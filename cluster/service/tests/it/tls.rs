@@ -21,6 +21,7 @@ use crate::heard::{Lines, listen};
 use crate::serve::{ask_and_do_not_read, large, small};
 
 const OPTIONAL: ClientCertificates = ClientCertificates::Optional;
+const MONTH: time::Duration = time::Duration::days(30);
 
 /// An authority with a folder of its own.
 struct Authority {
@@ -45,15 +46,15 @@ impl Authority {
 
     /// A certificate in the file of `file` that stands for the process `name`, and ended or ends so many days from now.
     fn issue(&self, file: &str, name: &str, days: i64) {
-        self.issue_into(self.folder.path(), file, name, days);
+        self.issue_into(self.folder.path(), file, name, time::Duration::days(days));
     }
 
-    fn issue_into(&self, folder: &Path, file: &str, name: &str, days: i64) {
+    fn issue_into(&self, folder: &Path, file: &str, name: &str, left: time::Duration) {
         let key = KeyPair::generate().unwrap();
         let names = ["127.0.0.1".to_owned(), format!("{name}.menagerie")];
         let mut params = CertificateParams::new(names).unwrap();
         params.not_before = OffsetDateTime::now_utc() - time::Duration::days(30);
-        params.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
+        params.not_after = OffsetDateTime::now_utc() + left;
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -143,7 +144,7 @@ async fn peers_let_in_a_member_and_nobody_else() {
     }
     // Its own authority vouches for it, and it trusts ours.
     let theirs = Authority::new();
-    theirs.issue_into(ours.folder.path(), "foreign", "n1", 30);
+    theirs.issue_into(ours.folder.path(), "foreign", "n1", MONTH);
     let foreign = lets_in(&node_2, &ours.load("foreign")).await.unwrap_err();
     assert!(
         ["UnknownCA", "UnknownIssuer", "BadSignature"]
@@ -266,7 +267,7 @@ async fn a_port_speaks_tls_and_takes_new_certificates_over() {
     assert_eq!(ask(&stranger, &server).await.unwrap(), "pong");
     let ca = std::fs::read(theirs.folder.path().join(tls::AUTHORITY)).unwrap();
     std::fs::write(ours.folder.path().join(tls::AUTHORITY), ca).unwrap();
-    theirs.issue_into(ours.folder.path(), "shell1", "shell1", 30);
+    theirs.issue_into(ours.folder.path(), "shell1", "shell1", MONTH);
     // At first others may read the key. What mends that changes neither the file nor its time.
     let allow = |mode| {
         let path = tls::file_of(ours.folder.path(), "shell1");
@@ -352,6 +353,29 @@ async fn clients_may_be_asked_for_certificates() {
         ask(&caller(&ours, Some("client")), &server).await.unwrap(),
         "pong"
     );
+}
+
+/// Also not for who was let in before and could come back with what he got then in place of a certificate.
+#[tokio::test]
+async fn nobody_is_let_in_once_his_certificate_has_ended() {
+    let ours = Authority::new();
+    ours.issue("shell1", "shell1", 30);
+    let tls = Tls::load(ours.folder.path(), "shell1", ClientCertificates::Required).unwrap();
+    tls::install(tls).unwrap();
+    let server = Server::start(ping()).await;
+    let left = time::Duration::seconds(3);
+    ours.issue_into(ours.folder.path(), "client", "client", left);
+    // Each of its requests goes over a connection of its own.
+    let caller = caller(&ours, Some("client"));
+    assert_eq!(ask(&caller, &server).await.unwrap(), "pong");
+    let ending = async {
+        while ask(&caller, &server).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, ending)
+        .await
+        .expect("it is let in although its certificate has ended");
 }
 
 /// A handshake that never comes holds no place for ever.

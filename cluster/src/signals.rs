@@ -1,7 +1,9 @@
-//! Signals as this process finds them: which it was begun not to hear, the one of a terminal that has gone, and who is
-//! there to take back the one that makes it stand still.
+//! Signals as this process finds them: which it was begun not to hear, the one of a terminal that has gone, who is there to
+//! take back the one that makes it stand still, and whether another one stands still.
 //! Invariant: what is ignored here stays so, as under `nohup`, and for all that is started from here too.
 //! It must not know what becomes of whoever hears one.
+
+use std::fmt::Display;
 
 use rustix::process::{Pid, Signal, getpgid, getppid, getsid};
 use tokio::signal::unix::{self, SignalKind, signal};
@@ -66,6 +68,16 @@ fn parent_in(status: &str) -> Option<Pid> {
     Pid::from_raw(parent.trim().parse().ok()?)
 }
 
+/// Whether a process was made to stand still, as by Ctrl-Z. Where the kernel cannot be asked, it was not.
+pub(crate) fn stands_still(process: impl Display) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| says_stopped(&status))
+}
+
+fn says_stopped(status: &str) -> bool {
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| state.trim_start().starts_with('T'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +97,14 @@ mod tests {
         assert_eq!(parent("5"), Pid::from_raw(5));
         assert_eq!(parent("0"), None);
         assert_eq!(parent_in("Name:\tmenagerie\n"), None);
+    }
+
+    #[test]
+    fn who_stands_still_is_read_from_what_the_kernel_tells() {
+        let stopped = |state: &str| says_stopped(&format!("Name:\tmenagerie\nState:\t{state}\nTgid:\t7\n"));
+        assert!(stopped("T (stopped)"));
+        // A debugger holds it, and lets it go on.
+        assert!(!stopped("t (tracing stop)"));
+        assert!(!stopped("S (sleeping)") && !says_stopped("Name:\tmenagerie\n"));
     }
 }

@@ -16,9 +16,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::keeper::STOP_DEADLINE;
 use super::place::Place;
 use super::supervisor::Supervisor;
 use super::{Action, Status, View};
+use crate::signals;
 
 const REQUEST_BYTES_MAX: u64 = 4096;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -28,6 +30,12 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// after it has listened.
 const MOMENT_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A supervisor asks the nodes who leads, none of them for long, and everything else it knows.
+const STATUS_MAX: Duration = Duration::from_secs(5);
+/// The process may have to be killed in the end, and may be about to end at somebody else's word before.
+const ACT_MAX: Duration = Duration::from_secs(3 * STOP_DEADLINE.as_secs());
+/// While something else takes its time.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
@@ -47,11 +55,59 @@ pub(crate) enum Answer {
     Error(String),
 }
 
-/// Sends one request. None: no supervisor runs on this data folder.
+/// Sends one request. None: no supervisor runs on this data folder. One that does not answer fails it: it may stand still
+/// (Ctrl-Z), for as long as it likes.
 pub(crate) async fn ask(place: &Place, request: &Request) -> anyhow::Result<Option<Answer>> {
-    let Some(mut stream) = connect(place, MOMENT_MAX).await? else {
+    let Some(stream) = connect(place, MOMENT_MAX).await? else {
         return Ok(None);
     };
+    // Of whoever listens, by the word of the kernel.
+    let pid = stream.peer_cred().ok().and_then(|supervisor| supervisor.pid());
+    let patience = match request {
+        Request::Status => STATUS_MAX,
+        Request::Act { .. } => ACT_MAX,
+        // Each process may take its time to stop, one after the other.
+        Request::Down => Duration::MAX,
+    };
+    tokio::select! {
+        answer = exchange(stream, request) => answer.map(Some),
+        () = tokio::time::sleep(patience) => bail!(unanswered(pid, request)),
+        () = silence(place), if !matches!(request, Request::Status) => bail!(unanswered(pid, request)),
+    }
+}
+
+/// Returns when the supervisor no longer says how it stands. That it cannot be reached is no silence: it has ended, and so
+/// has what it was asked for.
+async fn silence(place: &Place) {
+    loop {
+        tokio::time::sleep(STATUS_EVERY).await;
+        let asking = async {
+            match connect(place, Duration::ZERO).await? {
+                Some(stream) => exchange(stream, &Request::Status).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        if tokio::time::timeout(STATUS_MAX, asking).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn unanswered(pid: Option<i32>, request: &Request) -> String {
+    let mut told = match pid {
+        Some(pid) if signals::stands_still(pid) => {
+            format!("the launcher (process {pid}) stands still: `kill -CONT {pid}` lets it go on")
+        }
+        Some(pid) => format!("the launcher (process {pid}) does not answer"),
+        None => "the launcher does not answer".to_owned(),
+    };
+    if !matches!(request, Request::Status) {
+        told.push_str("; what it was asked for may still be done");
+    }
+    told
+}
+
+async fn exchange(mut stream: UnixStream, request: &Request) -> anyhow::Result<Answer> {
     let mut line = serde_json::to_vec(request).context("write the request")?;
     line.push(b'\n');
     stream.write_all(&line).await.context("ask the launcher")?;
@@ -63,9 +119,7 @@ pub(crate) async fn ask(place: &Place, request: &Request) -> anyhow::Result<Opti
     if answer.is_empty() {
         bail!("the launcher ended before it answered");
     }
-    serde_json::from_slice(&answer)
-        .map(Some)
-        .context("understand the launcher's answer")
+    serde_json::from_slice(&answer).context("understand the launcher's answer")
 }
 
 /// None: nobody listens, and nobody holds the folder either. All else that is in the way is told.

@@ -21,7 +21,7 @@ use super::journal::{Journal, Tone};
 use super::plan::Process;
 use super::{Action, State, View, log_file};
 
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_millis(30);
 
 /// What to run.

@@ -322,6 +322,31 @@ async fn while_one_is_slow_to_stop_the_launcher_still_answers() {
 }
 
 #[tokio::test]
+async fn a_launcher_that_stands_still_is_named_and_waited_for_no_longer() {
+    let cluster = Cluster::start(1).await;
+    let supervisor = supervisor(&cluster.status().await);
+    let told = async |arguments: &[&str]| {
+        let ran = tokio::time::timeout(Duration::from_secs(10), cluster.run(arguments)).await;
+        let told = ran.expect("it is waited for").fails(1);
+        assert!(told.contains(&format!("process {supervisor}")), "{told}");
+        if cfg!(target_os = "linux") {
+            assert!(told.contains(&format!("`kill -CONT {supervisor}`")), "{told}");
+        }
+        told
+    };
+    signal(supervisor, "STOP");
+    told(&["status"]).await;
+    assert!(told(&["start", "n1"]).await.contains("may still be done"));
+    signal(supervisor, "CONT");
+    assert_eq!(cluster.state("n1").await, "running");
+    signal(supervisor, "STOP");
+    told(&["down"]).await;
+    // It has heard that all the same.
+    signal(supervisor, "CONT");
+    wait_for_ends(&[supervisor]).await;
+}
+
+#[tokio::test]
 async fn the_data_folder_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let cluster = Cluster::start(1).await;

@@ -11,6 +11,7 @@ use crate::arena::{SERVERS, wait_for};
 use crate::chaos::ground::Ground;
 use crate::chaos::lives;
 use crate::chaos::random::Random;
+use crate::signals;
 
 const STEP_DEADLINE: Duration = Duration::from_secs(40);
 
@@ -56,12 +57,7 @@ pub(super) async fn pause(ground: &mut Ground, victim: usize, time: Duration) ->
     server.signal(Signal::STOP)?;
     let pid = server.pid().context("a paused process has a number")?;
     let stopped = wait_for("a process to stop", STEP_DEADLINE, async || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?
-            .1
-            .trim_start()
-            .starts_with('T')
-            .then_some(())
+        signals::stands_still(pid).then_some(())
     })
     .await;
     tokio::time::sleep(time).await;

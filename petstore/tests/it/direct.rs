@@ -22,6 +22,8 @@ mod forms;
 mod hostile;
 #[path = "idempotency.rs"]
 mod idempotency;
+#[path = "keyed_forms.rs"]
+mod keyed_forms;
 #[path = "kills.rs"]
 mod kills;
 #[path = "looks.rs"]

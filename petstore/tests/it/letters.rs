@@ -243,9 +243,13 @@ async fn send_again(system: &System, page: &str) {
     let request = request
         .header("content-type", "application/x-www-form-urlencoded")
         .header("sec-fetch-site", "same-origin")
+        .header("idempotency-key", "again")
         .body(format!("action=send-again&id={id}"));
-    let answer = client.send(request).await;
-    assert_eq!(answer.status, 303, "{}", answer.text());
+    let repeated = request.try_clone().unwrap();
+    client.send(request).await.expect(303);
+    // Under its key it is not refused for being done already.
+    let answer = client.send(repeated).await.expect(303);
+    assert_eq!(answer.header("idempotent-replayed"), "true");
 }
 
 /// A shelf that cannot be read fails the letter ten times; repaired, the letter is sent again and the order is paid.

@@ -19,8 +19,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Where the form of a checkout is sent. A form cannot carry a header: this one has the key of its order in its body,
-/// and the shop takes none without.
+/// Where the form of a checkout is sent. A browser sends forms without this header: this one has the key of its order in
+/// its body, and the shop takes none without.
 const KEYED_FORM: &str = "/shop/checkout";
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -70,7 +70,7 @@ pub(super) fn back(headers: &mut HeaderMap) {
     headers.remove(REQUEST_ID);
 }
 
-/// Whether doing it twice is the same as doing it once.
+/// Whether doing it twice is the same as doing it once, with the headers that go on.
 pub(super) fn is_repeatable(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     let keyed_form = *method == Method::POST && path == KEYED_FORM;
     method.is_safe() || keyed_form || headers.contains_key(IDEMPOTENCY_KEY)

@@ -147,9 +147,10 @@ impl Outgoing {
         // `OPTIONS *` is about a server as a whole. Behind the address of an instance it would make no URL at all, and
         // the instances would be blamed for that.
         let path = if path.starts_with('/') { path } else { "/" };
-        let repeatable = headers::is_repeatable(&parts.method, parts.uri.path(), &parts.headers);
         let mut onward = parts.headers;
         headers::onward(&mut onward, peer, service::http::scheme(), &edge::request_id());
+        // As an instance sees it: a key that a caller names as one of the connection ends here.
+        let repeatable = headers::is_repeatable(&parts.method, parts.uri.path(), &onward);
         Self {
             method: parts.method,
             path: path.to_owned(),

@@ -71,6 +71,23 @@ async fn a_write_that_may_have_been_done_is_sent_again_only_with_a_key() {
     );
 }
 
+/// An instance never sees such a key, and would do it each time.
+#[tokio::test]
+async fn a_key_that_goes_no_further_makes_nothing_safe_to_send_again() {
+    let system = System::start(2).await;
+    for shop in &system.shops {
+        shop.set(Mode::BreaksOff);
+    }
+    let client = system.client();
+    let bare = client
+        .request(Method::POST, "/orders")
+        .header("connection", "keep-alive, Idempotency-Key")
+        .header("idempotency-key", "k")
+        .body("{}");
+    client.send(bare).await.refused(503, "outcome-unknown");
+    assert_eq!(seen(&system, "POST /orders"), 1);
+}
+
 /// A page cannot send the header, but its checkout has a key of its own.
 #[tokio::test]
 async fn the_form_of_a_checkout_is_sent_again_and_no_other() {

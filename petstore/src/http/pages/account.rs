@@ -75,7 +75,7 @@ async fn signed(app: &Shared, request: Request, up: bool) -> Page {
     let form = Form::of(&read);
     let (username, next) = (form.text("username")?, form.text("next")?);
     let password = Zeroizing::new(form.text("password")?);
-    match begin(app, shop, &username, password, up).await {
+    match begin(app, shop, &read, (up, &username), password).await {
         Ok(cookie) => {
             let mut response = see(own_place(&next));
             response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -91,13 +91,15 @@ async fn signed(app: &Shared, request: Request, up: bool) -> Page {
 async fn begin(
     app: &App,
     shop: &Shop,
-    username: &str,
+    read: &Read,
+    (up, username): (bool, &str),
     password: Zeroizing<String>,
-    up: bool,
 ) -> Result<axum::http::HeaderValue> {
     if up {
         let new = checked_new_user(username, password.clone())?;
-        shop.sign_up(new, None).await?;
+        let caller = app.caller(&Method::POST, &read.parts.headers).await?;
+        let once = read.once(shop, &caller, Some(new.name.as_str()))?;
+        shop.sign_up(new, once.as_ref()).await?;
     }
     let account = shop
         .check_password(Username::typed(username).ok(), password)

@@ -10,11 +10,12 @@ use service::config::ShopConfig;
 use service::problem::{self, Problem};
 use service::time::now_ms;
 
-use super::{Card, Form, Frame, Page, Shared, minute, render, see, sign_in_first, told};
+use super::{Card, Form, Frame, Page, Shared, minute, render, see_again, sign_in_first, told};
 use crate::domain::{Product, Texts, check_text};
 use crate::http::Result;
 use crate::http::caller::Caller;
 use crate::shop::{Change, DeadLetter, NewProduct, Shop, StockChange};
+use crate::store::{Once, Reply};
 
 /// The texts of a product; only the first can be edited later.
 pub(super) const NAMES: [(&str, Texts); 4] = [
@@ -93,19 +94,20 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
     let (shop, read) = (app.shop()?, app.form(request).await?);
     let visit = app.visit(shop, &Method::POST, &read.parts.headers).await?;
     app.must_be_admin(&visit.caller)?;
-    let form = Form::of(&read);
+    let (form, once) = (Form::of(&read), read.once(shop, &visit.caller, None)?);
+    let once = once.as_ref();
     let done = match form.text("action")?.as_str() {
-        "create" => create(shop, &form).await,
-        "change" => edit(shop, &form).await,
-        "delete" => shop.remove(&form.text("id")?, None, None).await.map(drop),
-        "send-again" => shop.send_again(&form.text("id")?).await,
+        "create" => create(shop, &form, once).await,
+        "change" => edit(shop, &form, once).await,
+        "delete" => shop.remove(&form.text("id")?, None, once).await,
+        "send-again" => shop.send_again(&form.text("id")?, once).await,
         _ => Err(Problem::new(
             problem::INVALID_REQUEST,
             "The form asks for nothing that is known.",
         )),
     };
     match done {
-        Ok(()) => Ok(see("/shop/admin")),
+        Ok(reply) => Ok(see_again("/shop/admin", reply.replayed)),
         Err(refused) if refused.kind.status < 500 => Ok(page(shop, visit.frame, Some(&refused)).await?),
         Err(problem) => Err(problem.into()),
     }
@@ -160,7 +162,7 @@ fn bound(max: u64) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
 }
 
-async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
+async fn create(shop: &Shop, form: &Form<'_>, once: Option<&Once>) -> Result<Reply> {
     let change = read_change((&shop.config, shop.currency), form, &NAMES)?;
     let new = NewProduct {
         product: Product {
@@ -173,15 +175,15 @@ async fn create(shop: &Shop, form: &Form<'_>) -> Result<()> {
         },
         stock: change.stock.map_or(0, |stock| stock.after(0)),
     };
-    shop.create(&new, false, None).await.map(drop)
+    shop.create(&new, false, once).await
 }
 
 /// Only if nobody sold or edited it since the page was laid out: the form sets the stock it shows.
-async fn edit(shop: &Shop, form: &Form<'_>) -> Result<()> {
+async fn edit(shop: &Shop, form: &Form<'_>, once: Option<&Once>) -> Result<Reply> {
     let change = read_change((&shop.config, shop.currency), form, &NAMES[..1])?;
     let tag = format!("\"{}\"", form.text("tag")?);
-    let done = shop.change(&form.text("id")?, &change, Some(&tag), None).await;
-    done.map(drop).map_err(|refused| {
+    let done = shop.change(&form.text("id")?, &change, Some(&tag), once).await;
+    done.map_err(|refused| {
         if refused.kind == problem::PRECONDITION_FAILED {
             let detail = "It was sold or edited since you saw it; here is how it is now.";
             Problem::new(problem::PRECONDITION_FAILED, detail)

@@ -11,7 +11,7 @@ use payment_client::{Currency, Money};
 use service::problem::{self, Problem};
 use zeroize::Zeroizing;
 
-use super::{Form, Frame, Page, Shared, Visit, money, render, see, sign_in_first, stock_text};
+use super::{Form, Frame, Page, Shared, Visit, money, render, see, see_again, sign_in_first, stock_text};
 use crate::domain::UserId;
 use crate::http::Result;
 use crate::shop::{Card, CartChange, Ended, QUANTITY_MAX, Shop, Wanted, Wish};
@@ -169,8 +169,9 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
         Ok(change) => change,
         Err(refused) => return Ok(page(shop, visit.frame, &user, None, Some(&refused)).await?),
     };
-    match shop.change_cart(&user, &change, None).await {
-        Ok(_) => Ok(see("/shop/cart")),
+    let once = read.once(shop, &visit.caller, Some(user.as_str()))?;
+    match shop.change_cart(&user, &change, once.as_ref()).await {
+        Ok(reply) => Ok(see_again("/shop/cart", reply.replayed)),
         Err(refused) if refused.kind.status < 500 => {
             Ok(page(shop, visit.frame, &user, None, Some(&refused)).await?)
         }

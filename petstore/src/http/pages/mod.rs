@@ -1,6 +1,7 @@
 //! The shop's web pages: laid out here, complete without scripts, and kept live by one small module.
 //! Invariant: templates escape everything; changes are forms that come from our own pages; what a page cannot do is
-//! said on a page. They ask the same use cases as the other routes, and know no more than those.
+//! said on a page. They ask the same use cases as the other routes, and know no more than those. A browser sends forms
+//! without an `Idempotency-Key`; whoever else sends one with a key has it done once, as on those routes.
 
 mod account;
 mod admin;
@@ -19,6 +20,7 @@ use kvstore_client::Freshness;
 use payment_client::Currency;
 use payment_client::Money;
 use service::browser;
+use service::idempotency::REPLAYED;
 use service::problem::{self, Problem};
 use service::query::Query;
 
@@ -224,6 +226,16 @@ fn render(status: StatusCode, page: &impl Template) -> Response {
 fn see(place: &str) -> Response {
     let location = HeaderValue::try_from(place).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+}
+
+/// The same after a form that may have come before, with the same key.
+fn see_again(place: &str, replayed: bool) -> Response {
+    let mut response = see(place);
+    if replayed {
+        let headers = response.headers_mut();
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
 }
 
 /// To signing in, and from there back to where one wanted to go.

@@ -8,7 +8,7 @@ use payment_client::Currency;
 use service::problem::{self, Problem};
 use service::query::{Query, next_page};
 
-use super::{Frame, Page, Shared, minute, money, render, see, sign_in_first};
+use super::{Frame, Page, Shared, minute, money, render, see_again, sign_in_first};
 use crate::domain::{OrderId, Status};
 use crate::http::Result;
 use crate::store::OrderRecord;
@@ -162,8 +162,9 @@ pub(super) async fn cancel(State(app): State<Shared>, Path(order): Path<String>,
         return Ok(sign_in_first(&format!("/shop/orders/{order}")));
     };
     let id = parse(&order)?;
-    match shop.cancel(user, &id, None).await {
-        Ok(_) => Ok(see(&format!("/shop/orders/{order}"))),
+    let once = read.once(shop, &visit.caller, Some(user.as_str()))?;
+    match shop.cancel(user, &id, once.as_ref()).await {
+        Ok(checkout) => Ok(see_again(&format!("/shop/orders/{order}"), checkout.replayed)),
         Err(refused) if refused.kind == problem::ORDER_NOT_CANCELABLE => {
             let found = shop.found_order(user, &id).await?;
             Ok(page(visit.frame, &order, &found.record, Some(&refused)))

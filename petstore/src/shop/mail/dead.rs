@@ -8,7 +8,8 @@ use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 
 use crate::shop::Shop;
-use crate::store::{DeadRecord, Keys, Post, read, write};
+use crate::shop::products::replayed;
+use crate::store::{DeadRecord, Kept, Keys, Once, Post, Reply, Store, read, write};
 
 /// A person looks at them; more than this would not be read.
 const SHOWN_MAX: u32 = 100;
@@ -70,7 +71,12 @@ impl Shop {
     }
 
     /// Puts a letter back into its mailbox, as if it had never failed.
-    pub(crate) async fn send_again(&self, id: &str) -> Result<()> {
+    pub(crate) async fn send_again(&self, id: &str, once: Option<&Once>) -> Result<Reply> {
+        let work = Box::pin(self.try_to_send_again(id, once));
+        self.once(once, |kept| Ok(replayed(kept)), work).await
+    }
+
+    async fn try_to_send_again(&self, id: &str, once: Option<&Once>) -> Result<Reply> {
         let gone = || Problem::new(problem::KEY_NOT_FOUND, "This letter is no longer laid aside.");
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(gone());
@@ -93,10 +99,18 @@ impl Shop {
             .when(Condition::absent(&record.key))
             .then(Op::delete(&key))
             .then(Op::put(&record.key, post));
-        if self.store.commit(txn).await?.branch == Branch::Then {
-            Ok(())
-        } else {
-            Err(gone())
+        let kept = Kept::json(
+            200,
+            &serde_json::json!({"message": "Letter sent again", "id": id}),
+        );
+        let txn = self.store.keep(txn, once, &kept);
+        let answer = self.store.commit(self.store.guard(txn, once)).await?;
+        if answer.branch == Branch::Then {
+            return Ok(Reply::first(kept));
+        }
+        match Store::replay_of(once, answer.got(0))? {
+            Some(kept) => Ok(replayed(kept)),
+            None => Err(gone()),
         }
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::certificates::{self, CONSOLE, Identity};
 use crate::context::Context;
 use crate::instance::{Instance, Service};
+use crate::launcher::place::Place;
 use crate::output::Output;
 use crate::{
     bench, chaos, check, completion, demo, doctor, kv, launcher, leash, node, predictor, predictors, token,
@@ -158,6 +159,8 @@ impl Cli {
         // Who signs in over TLS must not send the cookie without it.
         context.config.shop.secure_cookies |= context.config.tls.enabled;
         if let Command::Up(_) = self.command {
+            // Before anything is written into it.
+            launcher::supervisor::make(&context, &Place::new(&context.data))?;
             certificates::make_missing(&context)?;
         }
         let spoken = certificates::speak(&context, &self.command.identity());

@@ -18,7 +18,11 @@ impl Folder {
 
     /// Inside the data folder, which need not be there yet.
     pub(crate) fn inside(data: &Path, name: &str) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .with_context(|| format!("make {}", data.display()))?;
         Self::make(data.join(format!("{name}-{}", std::process::id())))
     }
 

@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
+use service::secrets;
 
 /// What the kernel allows for the path of a Unix socket on the strictest of our systems, with its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// Of folders in which everybody has things, such as `/tmp`: the sticky bit.
+const SHARED: u32 = 0o1000;
 
 /// Far longer than a look at the lock takes, unless its process is put aside just then.
 const LOOK_MAX: Duration = Duration::from_millis(200);
@@ -73,9 +77,36 @@ impl Place {
                 .create(&self.data)
                 .with_context(|| format!("make the data folder {}", self.data.display()))?;
         }
-        fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("make {} private", self.data.display()))?;
+        self.make_private()?;
         fs::create_dir_all(self.logs()).with_context(|| format!("make {}", self.logs().display()))
+    }
+
+    /// Only what is a data folder, or is empty and so becomes one, is taken away from others: `--data /tmp` would take
+    /// from everybody what everybody needs.
+    fn make_private(&self) -> anyhow::Result<()> {
+        let shown = self.data.display();
+        let found = fs::metadata(&self.data).with_context(|| format!("look at {shown}"))?;
+        let mode = found.permissions().mode();
+        let for_others = mode & 0o077;
+        if for_others == 0 {
+            return Ok(());
+        }
+        let is_ours = self.data.join(secrets::FILE_NAME).is_file();
+        if mode & SHARED != 0 || !(is_ours || self.is_empty()?) {
+            bail!(
+                "{shown} is open to others and no data folder of ours: name one that is empty, or not there yet; or, if \
+                 nobody else needs this one, run: chmod 700 {shown}"
+            );
+        }
+        fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("make {shown} private"))
+    }
+
+    /// But for what every new disk has.
+    fn is_empty(&self) -> anyhow::Result<bool> {
+        let entries = fs::read_dir(&self.data).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let entries = entries.with_context(|| format!("look into {}", self.data.display()))?;
+        Ok(entries.iter().all(|entry| entry.file_name() == "lost+found"))
     }
 
     /// Takes the lock, or says who has it.

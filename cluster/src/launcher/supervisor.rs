@@ -52,7 +52,6 @@ pub(crate) fn start(
     tasks: &Tasks,
 ) -> anyhow::Result<(Arc<Supervisor>, Option<TcpListener>)> {
     let place = Place::new(&context.data);
-    make(context, &place)?;
     let lock = place.lock()?;
     let processes = plan::processes(&context.config);
     let mut faults = ports::taken(context, &processes);

@@ -1,7 +1,7 @@
 //! `menagerie up`: starts everything, waits until it is ready, and stays as its supervisor.
 //! Invariant: with `--detach` the work is done by a second run of this program in a session of its own; this one
 //! returns only when that one has all ready, or goes on with most of it, which fails with what is missing; else it says
-//! why not and leaves nothing running.
+//! why not and leaves nothing running. The data folder has been made before.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -221,7 +221,6 @@ fn greet(context: &Context, status: &Status) -> anyhow::Result<()> {
 /// has started.
 async fn detach(context: &Context) -> anyhow::Result<()> {
     let place = Place::new(&context.data);
-    supervisor::make(context, &place)?;
     // Taken and let go again: a second `up` shall hear at once who is there.
     drop(place.lock()?);
     let tasks = Tasks::new();

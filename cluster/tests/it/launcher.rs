@@ -1,6 +1,8 @@
 //! The launcher: up, status, kill, pause, resume, start, restart, down, and what becomes of its processes.
 //! Invariant: after every test nothing of its data folder runs.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -243,7 +245,7 @@ async fn in_the_foreground_ctrl_c_stops_everything() {
 async fn a_process_that_cannot_start_fails_up_with_its_reason() {
     let cluster = Cluster::new(1);
     // The store needs a folder of this name; a file is in the way.
-    std::fs::create_dir_all(cluster.data()).unwrap();
+    DirBuilder::new().mode(0o700).create(cluster.data()).unwrap();
     std::fs::write(cluster.data().join("n1"), "in the way").unwrap();
     let told = cluster.run(&["up", "--detach"]).await.fails(1);
     assert!(told.contains("n1 fails"), "{told}");

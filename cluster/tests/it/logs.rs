@@ -39,10 +39,11 @@ async fn before_the_first_start_there_is_nothing_to_read() {
 
 #[tokio::test]
 async fn a_log_that_has_grown_too_large_makes_room() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let cluster = Cluster::new(1);
     let logs = cluster.data().join("logs");
-    std::fs::create_dir_all(&logs).unwrap();
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(&logs).unwrap();
     let line = format!("{}\n", "x".repeat(1023));
     std::fs::write(logs.join("n1.log"), line.repeat(8 * 1024)).unwrap();
     std::fs::write(logs.join("n1.log.1"), "older").unwrap();

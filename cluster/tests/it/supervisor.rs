@@ -1,6 +1,8 @@
 //! What the launcher refuses to begin, and what it does with processes that do not stay up.
 //! Invariant: a refusal names the line, ends with 2, and leaves nothing started.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use crate::harness::{Cluster, SOON, signal, wait_until};
@@ -69,6 +71,40 @@ async fn a_data_folder_that_cannot_be_had_is_refused_with_its_setting() {
         told.starts_with("menagerie: --data: make the data folder "),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn a_folder_that_is_nobodys_data_is_left_as_it_is() {
+    let cluster = Cluster::with(1, |config| config.tls.enabled = true);
+    let data = cluster.data();
+    let open = |mode| std::fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+    let mode = || std::fs::metadata(&data).unwrap().permissions().mode() & 0o7777;
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("letter"), "dear").unwrap();
+    open(0o755);
+    let told = refused(&cluster, &[]).await;
+    let line = cluster.line_of(&format!("data = \"{}\"", data.display()));
+    let expected = format!(
+        "menagerie: cluster.toml:{line}: {} is open to others",
+        data.display()
+    );
+    assert!(
+        told.starts_with(&expected) && told.contains("chmod 700"),
+        "{told}"
+    );
+    assert_eq!((mode(), std::fs::read_dir(&data).unwrap().count()), (0o755, 1));
+    // Everybody has things in it, though not just now.
+    std::fs::remove_file(data.join("letter")).unwrap();
+    open(0o1777);
+    refused(&cluster, &[]).await;
+    assert_eq!((mode(), std::fs::read_dir(&data).unwrap().count()), (0o1777, 0));
+    // One that is empty becomes ours, and stays it.
+    for _ in 0..2 {
+        open(0o755);
+        cluster.up().await;
+        assert_eq!(mode(), 0o700);
+        cluster.down().await;
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
     reason = "in a test a failed unwrap is a failed test, with its place"
 )]
 
+mod authority;
 mod bent;
 mod bent_requests;
 mod body;
@@ -19,6 +20,7 @@ mod harness;
 mod heard;
 mod metrics;
 mod problem;
+mod renewed;
 mod secrets;
 mod serve;
 mod tasks;

@@ -109,6 +109,10 @@ impl Roster {
         self.asked.pick(service, &sound)
     }
 
+    pub(crate) fn has(&self, service: &str) -> bool {
+        self.services.load().contains_key(service)
+    }
+
     /// The one of this name, whether it failed lately or not.
     pub(crate) fn instance(&self, service: &str, name: &str) -> Option<Arc<Registration>> {
         let mut instances = self.registered(service, &[]).into_iter();

@@ -14,7 +14,7 @@ pub struct GatewayConfig {
     pub read_ms_max: u64,
     /// The same for a write that carries an idempotency key: more than a shop takes for an order.
     pub write_ms_max: u64,
-    /// All that a request may take.
+    /// All that a request may take at the shops. A mirror that is asked after them has a second of its own.
     pub request_ms_max: u64,
     /// The largest body of a request, held to be sent again.
     pub body_bytes_max: usize,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{App, headers};
 
 const MIRROR: &str = "mirror";
-/// A mirror answers from its own disk.
+/// A mirror answers from its own disk. It has this time also where the shops have used up all that a request has.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Begins every cursor that a mirror gives out, and none of a shop.
@@ -56,6 +56,10 @@ pub(super) fn source(method: &Method, target: &str) -> Source {
     }
 }
 
+pub(super) fn is_there(app: &App) -> bool {
+    app.roster.has(MIRROR)
+}
+
 pub(super) fn gone() -> Problem {
     let detail =
         "The mirror that began this list does not answer to go on with it. Begin again with the first page.";
@@ -63,27 +67,22 @@ pub(super) fn gone() -> Problem {
 }
 
 /// Goes on with a walk where it began: the copy of another mirror may be older, and its page would not fit.
-pub(super) async fn walk(
-    app: &App,
-    name: Option<&str>,
-    path: &str,
-    deadline: Instant,
-) -> Option<Response<Body>> {
+pub(super) async fn walk(app: &App, name: Option<&str>, path: &str) -> Option<Response<Body>> {
     match name {
         Some(name) => {
             let mirror = app.roster.instance(MIRROR, name)?;
-            counted(app, &mirror, path, deadline).await
+            counted(app, &mirror, path).await
         }
-        None => catalogue(app, path, deadline).await,
+        None => catalogue(app, path).await,
     }
 }
 
 /// Asks each mirror once, until one answers.
-pub(super) async fn catalogue(app: &App, path: &str, deadline: Instant) -> Option<Response<Body>> {
+pub(super) async fn catalogue(app: &App, path: &str) -> Option<Response<Body>> {
     let mut tried = Vec::new();
     while let Some(mirror) = app.roster.next_or_any(MIRROR, &tried) {
         tried.push(mirror.address.clone());
-        let response = counted(app, &mirror, path, deadline).await;
+        let response = counted(app, &mirror, path).await;
         if response.is_some() {
             return response;
         }
@@ -91,8 +90,8 @@ pub(super) async fn catalogue(app: &App, path: &str, deadline: Instant) -> Optio
     None
 }
 
-async fn counted(app: &App, mirror: &Registration, path: &str, deadline: Instant) -> Option<Response<Body>> {
-    let response = ask(app, mirror, path, deadline).await;
+async fn counted(app: &App, mirror: &Registration, path: &str) -> Option<Response<Body>> {
+    let response = ask(app, mirror, path).await;
     let counter = match &response {
         Some(_) => &app.counters.passed,
         None => &app.counters.failed,
@@ -101,8 +100,8 @@ async fn counted(app: &App, mirror: &Registration, path: &str, deadline: Instant
     response
 }
 
-async fn ask(app: &App, mirror: &Registration, path: &str, deadline: Instant) -> Option<Response<Body>> {
-    let until = deadline.min(Instant::now() + DEADLINE);
+async fn ask(app: &App, mirror: &Registration, path: &str) -> Option<Response<Body>> {
+    let until = Instant::now() + DEADLINE;
     let sent = app
         .pooled
         .get(format!("{}{path}", http::base(&mirror.address)))

@@ -31,6 +31,8 @@ enum Failure {
     NotSent,
     /// It may have done what was asked.
     Lost,
+    /// The same, and it had all the time that it was given.
+    Late,
     /// It has only just started, and says so.
     NotReady(Response<Body>),
 }
@@ -60,31 +62,43 @@ pub(super) async fn pass(
     let outgoing = Outgoing::of(parts, body);
     let source = mirror::source(&outgoing.method, &outgoing.path);
     if let Source::Mirror(name) = &source {
-        let copy = mirror::walk(&app, name.as_deref(), &outgoing.path, deadline).await;
+        let copy = mirror::walk(&app, name.as_deref(), &outgoing.path).await;
         return copy.ok_or_else(mirror::gone);
     }
     let copied = source == Source::ShopsOrMirror;
     // Shops ask the store too, and would only be waited for in vain.
     if copied
         && app.roster.is_stale()
-        && let Some(copy) = mirror::catalogue(&app, &outgoing.path, deadline).await
+        && let Some(copy) = mirror::catalogue(&app, &outgoing.path).await
     {
         return Ok(copy);
     }
-    let answer = from_shops(&app, &outgoing, deadline).await;
+    let answer = from_shops(&app, &outgoing, copied, deadline).await;
     // That a shop cannot read the store is told before the gateway notices itself.
     let able = matches!(&answer, Ok(response) if response.status() != StatusCode::SERVICE_UNAVAILABLE);
     if copied
         && !able
-        && let Some(copy) = mirror::catalogue(&app, &outgoing.path, deadline).await
+        && let Some(copy) = mirror::catalogue(&app, &outgoing.path).await
     {
         return Ok(copy);
     }
     answer
 }
 
-async fn from_shops(app: &App, outgoing: &Outgoing, deadline: Instant) -> problem::Result<Response<Body>> {
+/// Of what there are copies, two shops that are late are enough to ask a mirror: they wait longer for a store without a
+/// leader than whoever reads would. One alone may be late for a reason of its own, and the next one knows better than a
+/// copy.
+async fn from_shops(
+    app: &App,
+    outgoing: &Outgoing,
+    copied: bool,
+    deadline: Instant,
+) -> problem::Result<Response<Body>> {
     let mut tried: Vec<String> = Vec::new();
+    // Until one was asked in vain.
+    let mut mirror_may_answer = copied && mirror::is_there(app);
+    let mut late = false;
+    let path = outgoing.path.split('?').next().unwrap_or_default();
     // Once somebody may have carried a write out, nobody's silence makes that undone.
     let mut may_be_done = false;
     let mut not_ready = None;
@@ -93,7 +107,13 @@ async fn from_shops(app: &App, outgoing: &Outgoing, deadline: Instant) -> proble
         && let Some(instance) = next(app, &mut tried, deadline).await
     {
         attempts += 1;
-        match attempt(app, &instance, outgoing, deadline).await {
+        let time = if late && mirror_may_answer {
+            app.times.before_a_mirror()
+        } else {
+            app.times.each(&outgoing.method, path, outgoing.repeatable)
+        };
+        let until = deadline.min(Instant::now() + time);
+        match attempt(app, &instance, outgoing, until).await {
             // It speaks for itself; an earlier one may have done what this one could not.
             Ok(response) if may_be_done && response.status().is_server_error() => {
                 return Err(lost(outgoing));
@@ -106,9 +126,17 @@ async fn from_shops(app: &App, outgoing: &Outgoing, deadline: Instant) -> proble
             Err(failure) => {
                 let failed = &app.counters.failed;
                 failed.with_label_values(&[instance.name.as_str()]).inc();
+                let late_too = late && matches!(failure, Failure::Late);
+                if mirror_may_answer && (late_too || app.roster.is_stale()) {
+                    if let Some(copy) = mirror::catalogue(app, &outgoing.path).await {
+                        return Ok(copy);
+                    }
+                    mirror_may_answer = false;
+                }
+                late |= matches!(failure, Failure::Late);
                 match failure {
                     Failure::NotSent => {}
-                    Failure::Lost => may_be_done |= !outgoing.method.is_safe(),
+                    Failure::Lost | Failure::Late => may_be_done |= !outgoing.method.is_safe(),
                     Failure::NotReady(response) => not_ready = Some(response),
                 }
                 if may_be_done && !outgoing.repeatable {
@@ -165,11 +193,8 @@ async fn attempt(
     app: &App,
     instance: &Registration,
     outgoing: &Outgoing,
-    deadline: Instant,
+    until: Instant,
 ) -> Result<Response<Body>, Failure> {
-    let path = outgoing.path.split('?').next().unwrap_or_default();
-    let time = app.times.each(&outgoing.method, path, outgoing.repeatable);
-    let until = deadline.min(Instant::now() + time);
     let http = if outgoing.repeatable {
         &app.pooled
     } else {
@@ -233,7 +258,7 @@ async fn late(app: &App, instance: &Registration) -> Failure {
     if !refresh::is_ready(&app.pooled, instance).await {
         app.roster.leave_out(instance, "did not answer in time");
     }
-    Failure::Lost
+    Failure::Late
 }
 
 /// What an instance may still fail to finish is held back: another one may do it instead, or the caller is told in

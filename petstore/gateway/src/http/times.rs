@@ -12,6 +12,8 @@ const EVENTS: &str = "/events";
 /// A shop begins a stream once its watch of the store has begun, and once it has what the page has missed; each may
 /// take five seconds.
 const EVENTS_BEGIN_IN: Duration = Duration::from_secs(10);
+/// What there are copies of, a shop that is well tells from memory.
+const BEFORE_A_MIRROR: Duration = Duration::from_millis(500);
 
 /// What the settings say.
 #[derive(Clone, Debug)]
@@ -56,6 +58,11 @@ impl Times {
             // Nobody else may be asked, so it gets all the time there is.
             (false, false) => self.request,
         }
+    }
+
+    /// Of a shop, where another one was late and a mirror can answer too.
+    pub(super) fn before_a_mirror(&self) -> Duration {
+        self.read.min(BEFORE_A_MIRROR)
     }
 }
 

@@ -1,7 +1,76 @@
 //! The catalogue while shops cannot answer: a mirror stands in for them, but not within a walk that they began.
 
+use std::time::{Duration, Instant};
+
+use crate::harness::wait_for;
 use crate::instance::Mode;
 use crate::system::System;
+
+/// The store may have lost its leader a moment ago, which nobody knows yet: the shops wait for it in silence.
+#[tokio::test]
+async fn what_shops_do_not_tell_in_time_is_read_from_a_mirror() {
+    let mut system = System::start(2).await;
+    let mirror = system.start_mirror().await;
+    for shop in &system.shops {
+        shop.set(Mode::Hangs);
+    }
+    let began = Instant::now();
+    let answer = system.client().get("/products").await.expect(418);
+    assert_eq!(answer.json()["instance"], "mirror1");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(mirror.seen(), ["GET /products"]);
+    // Of what there is no copy, no mirror is asked.
+    system.shops[1].set(Mode::Well);
+    let answer = system.client().get("/cart/7").await.expect(418);
+    assert_eq!(answer.json()["instance"], "shop2");
+}
+
+#[tokio::test]
+async fn one_shop_that_stands_still_is_no_reason_for_a_copy() {
+    let mut system = System::start_with(2, |config| config.read_ms_max = 500).await;
+    let mirror = system.start_mirror().await;
+    system.shops[0].set(Mode::Slow);
+    for _ in 0..2 {
+        let answer = system.client().get("/products").await.expect(418);
+        assert_eq!(answer.json()["instance"], "shop2");
+    }
+    assert!(!system.shops[0].seen().is_empty(), "it was asked too");
+    assert!(mirror.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_mirror_has_time_of_its_own() {
+    let mut system = System::start_with(1, |config| {
+        config.read_ms_max = 600;
+        config.request_ms_max = 400;
+    })
+    .await;
+    system.start_mirror().await;
+    system.shops[0].set(Mode::Hangs);
+    let answer = system.client().get("/products/7").await.expect(418);
+    assert_eq!(answer.json()["instance"], "mirror1");
+}
+
+/// It may have gone a moment ago, and then a shop is waited for as long as ever.
+#[tokio::test]
+async fn a_mirror_that_is_gone_leaves_it_to_the_shops() {
+    let mut system = System::start_with(2, |config| config.read_ms_max = 200).await;
+    system.start_mirror().await.die().await;
+    for shop in &system.shops {
+        shop.set(Mode::Hangs);
+    }
+    let client = system.client();
+    let mends = async {
+        wait_for("both to be asked", async || {
+            let seen = system.shops.iter().map(|shop| shop.seen().len()).sum::<usize>();
+            (seen >= 2).then_some(()).ok_or(seen)
+        })
+        .await;
+        system.shops[1].set(Mode::Well);
+    };
+    let (answer, ()) = tokio::join!(client.get("/products"), mends);
+    assert_eq!(answer.expect(418).json()["instance"], "shop2");
+}
 
 #[tokio::test]
 async fn a_walk_through_the_catalogue_goes_on_where_it_began() {

@@ -200,6 +200,39 @@ async fn a_paid_order_is_canceled_and_the_money_comes_back() {
     system.stop().await;
 }
 
+/// As an operator may do at the payment service, out of goodwill; or who gave back the rest, and was not heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_back_by_hand_is_not_given_back_again() {
+    let system = System::start().await;
+    let (ada, client) = system.user("ada").await;
+    let product = system.product("Thing", 3.5, 10).await;
+    let before = system.balance(VISA).await;
+    for by_hand in [&[("a", 0.01)][..], &[("a", 3.5)], &[("a", 0.01), ("all", 3.49)]] {
+        let made = client.post("/orders", &order(&product, 1, VISA)).await;
+        let made = made.expect(201).json();
+        let (merchant, payment) = (system.merchant(), made["payment"]["id"].as_str().unwrap());
+        for (name, amount) in by_hand {
+            let target = format!("/v1/payments/{payment}/refunds/{name}");
+            let given = ask(&merchant, Method::PUT, &target, &json!({"amount": amount})).await;
+            given.expect(201);
+        }
+        let target = format!("/orders/{ada}/{}/cancel", made["order_id"].as_str().unwrap());
+        let canceled = client.post(&target, &json!({})).await.expect(200).json();
+        assert_eq!(canceled["status"], "refunded", "{by_hand:?}");
+        let shown = merchant.get(&format!("/v1/payments/{payment}")).await;
+        let shown = shown.expect(200).json();
+        assert_eq!(
+            (&shown["captured_minor"], &shown["refunded_minor"]),
+            (&json!(350), &json!(350)),
+            "{by_hand:?}"
+        );
+        assert_eq!(system.balance(VISA).await, before, "{by_hand:?}");
+        assert_eq!(system.stock(&product).await, 10);
+        system.settled().await;
+    }
+    system.stop().await;
+}
+
 /// Each time the order was read to be canceled it is written once more, as if it moved on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_changes_all_the_time_is_no_fault_of_the_shop() {

@@ -89,10 +89,7 @@ impl Shop {
             },
             Step::Capture => self.payment.capture(&payment.id, None).await.map(drop),
             Step::CancelPayment => return (self.cancel_payment(bill, payment).await, None),
-            Step::Refund => {
-                let amount = self.total_of(bill);
-                self.payment.refund(&payment.id, REFUND, amount).await.map(drop)
-            }
+            Step::Refund => self.refund(bill, payment).await,
         };
         (
             answer.map_or_else(|error| meaning(&error, bill, step), |()| Paid::Done),
@@ -132,6 +129,23 @@ impl Shop {
             capture: Capture::Manual,
         };
         self.payment.pay(&payment.id, &wanted).await
+    }
+
+    /// Gives back what is left of the money: somebody may have given a part of it back by hand.
+    async fn refund(&self, bill: &Bill<'_>, payment: &PaymentOf) -> payment_client::Result<()> {
+        let give_back = async |amount| self.payment.refund(&payment.id, REFUND, amount).await.map(drop);
+        let total = self.total_of(bill);
+        let refused = match give_back(total).await {
+            Err(error) if is_less_left(&error) => error,
+            told => return told,
+        };
+        let Some(paid) = self.payment.payment(&payment.id).await? else {
+            return Err(refused);
+        };
+        match paid.captured_minor - paid.refunded_minor {
+            0 => Ok(()),
+            left => give_back(Money::new(left, total.currency)).await,
+        }
     }
 
     fn total_of(&self, bill: &Bill<'_>) -> Money {
@@ -175,6 +189,15 @@ fn is_final(error: &Error) -> bool {
 /// no refusal of this order: that one stands.
 fn is_refusal(told: &Told) -> bool {
     matches!(told.status, 413 | 422) && told.code != problem::PAYMENT_ID_REUSED.code
+}
+
+/// Whether a part of the money was given back before: by hand, or by whoever gave back the rest, and was not heard of.
+fn is_less_left(error: &Error) -> bool {
+    [
+        problem::REFUND_EXCEEDS_CAPTURE.code,
+        problem::REFUND_ID_REUSED.code,
+    ]
+    .contains(&error.code())
 }
 
 /// Of all that an authorization says, the buyer chose the token, and nobody has checked it before.

@@ -48,5 +48,7 @@ mod shelves;
 mod still;
 #[path = "system.rs"]
 mod system;
+#[path = "waits.rs"]
+mod waits;
 #[path = "wire.rs"]
 mod wire;

@@ -205,7 +205,8 @@ fn is_about_token(told: &Told) -> bool {
     told.errors.iter().all(|fault| fault.pointer == "/token") && !told.errors.is_empty()
 }
 
-/// What no sound payment service answers. It is asked again, and a person finds why in the log.
+/// What no sound payment service answers. It is asked again, and a person finds why in the log. A letter that asks is
+/// laid aside after a few of these, but not where it may be over soon.
 fn puzzled(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
     tracing::error!(
         order.id = bill.order.as_str(),
@@ -213,7 +214,23 @@ fn puzzled(error: &Error, bill: &Bill<'_>, step: Step) -> Paid {
         ?step,
         "the payment service gave an answer that does not fit"
     );
-    Paid::Odd
+    if is_passing(error) {
+        Paid::Unknown
+    } else {
+        Paid::Odd
+    }
+}
+
+/// Whether it says nothing about the payment: so answers whoever has other tokens while they are changed, or does not
+/// know the route, such as a proxy or another version.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Protocol(_) => true,
+        Error::Problem(told) => {
+            matches!(told.status, 401 | 403 | 404 | 405) && told.code != problem::PAYMENT_NOT_FOUND.code
+        }
+        _ => false,
+    }
 }
 
 /// The faults of a card number, at the place where our own contract has it.
@@ -305,5 +322,25 @@ mod tests {
         // Where money is held already, a refusal ends nothing.
         let refused = told(422, "invalid-request", &["/amount"]);
         assert_eq!(meaning(&refused, &bill, Step::Capture), Paid::Odd);
+        let gone = told(404, "payment-not-found", &[]);
+        assert_eq!(meaning(&gone, &bill, Step::Capture), Paid::Odd);
+        // What is none of its answers says nothing, whatever was asked.
+        let unreadable = serde_json::from_str::<Capture>("<html>").unwrap_err();
+        for passing in [
+            told(401, "unauthorized", &[]),
+            told(403, "forbidden", &[]),
+            told(404, "", &[]),
+            told(405, "method-not-allowed", &[]),
+            Error::Protocol(unreadable),
+        ] {
+            for step in [Step::Authorize, Step::Capture, Step::CancelPayment, Step::Refund] {
+                assert_eq!(
+                    meaning(&passing, &bill, step),
+                    Paid::Unknown,
+                    "{}",
+                    passing.code()
+                );
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::{Condition, Op};
 use kvstore_client::wire::watch::Change;
 use kvstore_client::{EventKind, RangeRequest, Txn, WatchBatch, WatchRequest, problem_of};
-use service::problem::Result;
+use service::problem::{Problem, Result};
 use service::time::now_ms;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
@@ -131,11 +131,13 @@ impl Shop {
                 self.wake(item);
                 Ok(())
             }
-            Err(problem) => {
-                let error = format!("it cannot be read: {problem}");
-                self.bury(&kv.key, kv.mod_revision, &kv.bytes(), &error).await
-            }
+            Err(problem) => self.bury_unreadable(kv, &problem).await,
         }
+    }
+
+    async fn bury_unreadable(&self, kv: &KeyValue, problem: &Problem) -> Result<()> {
+        let error = format!("it cannot be read: {problem}");
+        self.bury(&kv.key, kv.mod_revision, &kv.bytes(), &error).await
     }
 
     /// Tells the actor, which is begun if it is not there. Without room the letter is found again later.
@@ -172,7 +174,14 @@ impl Shop {
         };
         let page = self.store.client.range(range).await.map_err(problem_of)?;
         for kv in &page.kvs {
-            let post: Post = read(&kv.key, &kv.bytes())?;
+            let post: Post = match read(&kv.key, &kv.bytes()) {
+                Ok(post) => post,
+                // Nobody knows whose it is, and all that is due later would wait for it, on every instance.
+                Err(problem) => {
+                    self.bury_unreadable(kv, &problem).await?;
+                    continue;
+                }
+            };
             if !self.office.is_mine(post.to.shard()) {
                 continue;
             }

@@ -28,8 +28,8 @@ impl Points {
     }
 
     /// Waits for what `reached` gives back at each point of each step: `pay`, `decline`, `capture`, `cancel`,
-    /// `expire`, `refund`, `card`, `sweep`, `check` for each page of the proof, and `answer` for the look at what an
-    /// idempotency key was answered.
+    /// `expire`, `refund`, `card`, `sweep`, `check` for each page of the proof, and `answer` for what an idempotency
+    /// key was answered: a look at it, or keeping it where the work was done before.
     pub fn each(
         reached: impl Fn(&'static str, Moment) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {

@@ -119,7 +119,7 @@ impl Ledger {
             {
                 let detail = format!("This card is kept in {}.", state.record.currency);
                 let refusal = Problem::new(problem::CARD_CURRENCY_FIXED, detail);
-                return self.answered_or(once, Err(refusal)).await;
+                return self.answered_or(once, refusal).await;
             }
             let change = Change::from(opening, present.as_ref(), now_ms());
             let status = if present.is_some() { 200 } else { 201 };

@@ -1,5 +1,6 @@
 //! Idempotency keys: the first answer to one is written in the same transaction as what it answers.
-//! Invariant: of twins that arrive together one commits, and the other reads its answer.
+//! Invariant: of twins that arrive together one commits, and the other reads its answer. That holds also where the work
+//! was done before, without this key.
 //! Keys belong to whoever sent them; neither they nor the requests can be read from what is stored.
 
 use kvstore_client::Txn;
@@ -8,6 +9,7 @@ use kvstore_client::wire::txn::{Condition, Op};
 use payment_client::wire::DeclineCode;
 use serde_json::value::RawValue;
 use service::problem::{self, Problem, Result};
+use service::time::now_ms;
 
 use super::records::{self, AnswerRecord};
 use super::{Ledger, Reply, answers, keys};
@@ -70,13 +72,29 @@ impl Once {
 }
 
 impl Ledger {
-    /// The kept answer to this key, or else `told`, which follows from what was read and writes nothing.
+    /// The kept answer to this key, or else the refusal, which follows from what was read and writes nothing.
     /// It is looked for after that reading: what a twin has done is then never seen without its answer.
-    pub(super) async fn answered_or(&self, once: Option<&Once>, told: Result<Reply>) -> Result<Reply> {
-        let Some(once) = once else { return told };
+    pub(super) async fn answered_or(&self, once: Option<&Once>, refusal: Problem) -> Result<Reply> {
+        let Some(once) = once else { return Err(refusal) };
         match self.read("answer", &once.key()).await? {
             Some(kv) => once.replay(&kv),
-            None => told,
+            None => Err(refusal),
+        }
+    }
+
+    /// Tells of work that was done before this request came. That is the first answer to its key then, unless a twin
+    /// was faster, or the key was used for something else.
+    pub(super) async fn tell_again(&self, once: Option<&Once>, kept: &Kept<'_>) -> Result<Reply> {
+        if once.is_some() {
+            let txn = self.keep(Txn::new(), once, kept, now_ms());
+            let answer = self.commit("answer", Self::guard(txn, once)).await?;
+            if let Some(reply) = Self::replay_of(once, answer.got(0))? {
+                return Ok(reply);
+            }
+        }
+        match *kept {
+            Kept::Body(status, body) => Ok(Reply::again(status, body.to_owned())),
+            Kept::Declined(code) => Err(answers::declined(code, true)),
         }
     }
 

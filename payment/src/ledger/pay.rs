@@ -239,7 +239,7 @@ impl Ledger {
             if purchase.named == Named::Key && key_ends_ms <= now_ms {
                 return Ok(None);
             }
-            return replay(purchase, &known).map(Some);
+            return self.tell_known(purchase, &known, once).await.map(Some);
         }
         let code = if (2..answer_op).any(|mark| answer.got(mark).is_some()) {
             DeclineCode::TokenUsed
@@ -288,7 +288,27 @@ impl Ledger {
         let kv = answer
             .got(0)
             .ok_or_else(|| inconsistent("a record is neither absent nor there"))?;
-        replay(purchase, &records::read(&kv.key, &kv.bytes())?)
+        let known = records::read(&kv.key, &kv.bytes())?;
+        self.tell_known(purchase, &known, once).await
+    }
+
+    /// The answer to a request whose id is known already.
+    async fn tell_known(
+        &self,
+        purchase: &Purchase,
+        record: &PaymentRecord,
+        once: Option<&Once>,
+    ) -> Result<Reply> {
+        must_be_same(purchase, record)?;
+        if let Some(code) = record.decline {
+            return self.tell_again(once, &Kept::Declined(code)).await;
+        }
+        let status = match purchase.named {
+            Named::Caller => 200,
+            Named::Key | Named::Chance => 201,
+        };
+        let body = purchase.body(record);
+        self.tell_again(once, &Kept::Body(status, &body)).await
     }
 }
 
@@ -305,32 +325,25 @@ fn marks(token: &OpenedToken) -> [String; 2] {
     [keys::due_token, keys::due_token_at_end].map(|mark| mark(token.expires_ms, &token.nonce))
 }
 
-/// The answer to a request whose id is known already.
-fn replay(purchase: &Purchase, record: &PaymentRecord) -> Result<Reply> {
+/// An id that is known is this payment's only if that was asked for with the same content.
+fn must_be_same(purchase: &Purchase, record: &PaymentRecord) -> Result<()> {
     let Some(known) = &record.order else {
         return Err(Problem::new(
             problem::PAYMENT_CANCELED,
             "This payment was canceled before it arrived.",
         ));
     };
-    if known.fingerprint != purchase.fingerprint {
-        return Err(match purchase.named {
-            Named::Caller => Problem::new(
-                problem::PAYMENT_ID_REUSED,
-                "This id belongs to a payment with other content.",
-            ),
-            Named::Key | Named::Chance => Problem::new(
-                problem::IDEMPOTENCY_KEY_REUSED,
-                "This Idempotency-Key was used for another request.",
-            ),
-        });
+    if known.fingerprint == purchase.fingerprint {
+        return Ok(());
     }
-    if let Some(code) = record.decline {
-        return Err(answers::declined(code, true));
-    }
-    let status = match purchase.named {
-        Named::Caller => 200,
-        Named::Key | Named::Chance => 201,
-    };
-    Ok(Reply::again(status, purchase.body(record)))
+    Err(match purchase.named {
+        Named::Caller => Problem::new(
+            problem::PAYMENT_ID_REUSED,
+            "This id belongs to a payment with other content.",
+        ),
+        Named::Key | Named::Chance => Problem::new(
+            problem::IDEMPOTENCY_KEY_REUSED,
+            "This Idempotency-Key was used for another request.",
+        ),
+    })
 }

@@ -33,7 +33,7 @@ impl Ledger {
             amount,
         } = match refundable(read.as_ref(), amount) {
             Ok(refundable) => refundable,
-            Err(refusal) => return self.answered_or(once, Err(refusal)).await,
+            Err(refusal) => return self.answered_or(once, refusal).await,
         };
         let card = CardId::stored(order.card.clone());
         let merchant = merchant_of(&order);
@@ -83,7 +83,8 @@ impl Ledger {
                         "This payment has a refund with this id and another amount.",
                     ));
                 }
-                Ok(Reply::again(200, answers::refund(id, refund, &known)))
+                let told = answers::refund(id, refund, &known);
+                self.tell_again(once, &Kept::Body(200, &told)).await
             }
         }
     }

@@ -162,10 +162,10 @@ impl Ledger {
             let decided = decide(present.as_ref().map(|found| &found.record), wish);
             let step = match (decided, &present) {
                 (Ok(Step::Replay), Some(found)) => {
-                    let told = Reply::again(200, answers::resolved(id, &found.record));
-                    return self.answered_or(once, Ok(told)).await;
+                    let told = answers::resolved(id, &found.record);
+                    return self.tell_again(once, &Kept::Body(200, &told)).await;
                 }
-                (Err(refusal), _) => return self.answered_or(once, Err(refusal)).await,
+                (Err(refusal), _) => return self.answered_or(once, refusal).await,
                 (Ok(step), _) => step,
             };
             let revision = present.as_ref().map_or(0, |found| found.revision);

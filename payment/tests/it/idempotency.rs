@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use payment::Moment::BeforeCommit;
 
 use crate::harness::{Answer, Client, wait_for};
-use crate::system::{EMPTY, System, VISA, cancel, order, pay, told};
+use crate::system::{EMPTY, STRANGER, System, VISA, cancel, order, pay, told};
 
 async fn keyed(client: &Client, method: Method, target: &str, body: &Value, key: &str) -> Answer {
     let request = client.request(method, target).json(body);
@@ -92,6 +92,60 @@ async fn every_write_answers_again_what_it_answered() {
         .refused(404, "payment-not-found");
     refuses_the_keys_of_other_routes(&here).await;
     assert_eq!(system.balance(VISA).await, (7500, 0));
+    system.stop().await;
+}
+
+/// Whoever finds it done is answered too, and for the first time with this key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_counts_also_where_the_work_was_done_without_it() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (here, there) = (system.at(0, "merchant"), system.at(1, "merchant"));
+    let refund = json!({"amount": 1});
+    let writes = [
+        (
+            Method::PUT,
+            "/v1/payments/p",
+            order(VISA, 10.0, "manual"),
+            201,
+            200,
+        ),
+        (Method::POST, "/v1/payments/p/capture", json!({}), 200, 200),
+        (Method::PUT, "/v1/payments/p/refunds/r", refund, 201, 200),
+        (Method::POST, "/v1/payments/c/cancel", json!({}), 200, 200),
+        (
+            Method::PUT,
+            "/v1/payments/d",
+            order(EMPTY, 10.0, "manual"),
+            402,
+            402,
+        ),
+        (
+            Method::PUT,
+            "/v1/payments/u",
+            order(STRANGER, 10.0, "manual"),
+            402,
+            402,
+        ),
+    ];
+    for (n, (method, target, body, first, known)) in writes.into_iter().enumerate() {
+        let done = here.send(here.request(method.clone(), target).json(&body)).await;
+        done.expect(first);
+        let key = format!("key-{n}");
+        for client in [&here, &there] {
+            let again = keyed(client, method.clone(), target, &body, &key).await;
+            let again = again.expect(known);
+            assert_eq!(again.header("idempotent-replayed"), "true", "{target}");
+        }
+        for (target, body) in [
+            ("/v1/payments/q", order(VISA, 7.0, "automatic")),
+            ("/v1/payments/p/refunds/q", json!({"amount": 2})),
+        ] {
+            let other = keyed(&there, Method::PUT, target, &body, &key).await;
+            other.refused(422, "idempotency-key-reused");
+        }
+    }
+    here.get("/v1/payments/q").await.refused(404, "payment-not-found");
+    assert_eq!(system.balance(VISA).await, (999_100, 0));
     system.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! `GET /admin/audit`: everything the shop and the ledger have written down, as of one revision.
-//! Invariant: shop, payments and ledger are read at the same revision, which a pin keeps readable meanwhile; and in
-//! memory there are never more than a part of the orders, a few bytes of each, however many were ever made.
+//! Invariant: shop, payments and ledger are read at the same revision, or all of it anew at a newer one where
+//! compaction gives that up in between; and in memory there are never more than a part of the orders, a few bytes of
+//! each, however many were ever made.
 
 use kvstore_client::wire::Revision;
 use kvstore_client::{KvClient, RangeRequest, ReadOptions, problem_of};
@@ -19,6 +20,9 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// So many orders are held against their payments at a time, which takes some 20 MB. When there are more, everything
 /// is read once for each part of them.
 const ORDERS_AT_ONCE: u64 = 100_000;
+/// A walk that has begun keeps what it reads, but none begins at a revision that was given up meanwhile, and an audit
+/// is many, some of them the payment service's. So it begins anew then, so often at the most.
+const BEGINNINGS_MAX: usize = 5;
 
 #[derive(Serialize)]
 pub(crate) struct Audit {
@@ -40,13 +44,28 @@ impl Shop {
             .retry_after_ms(1000));
         };
         let time = Duration::from_millis(self.config.audit_ms_max);
-        match timeout(time, self.audit_now()).await {
+        match timeout(time, self.audit_anew()).await {
             Ok(audit) => audit,
             Err(_elapsed) => Err(Problem::new(
                 problem::TIMEOUT,
                 "The shop is too large to be audited in this time.",
             )),
         }
+    }
+
+    async fn audit_anew(&self) -> Result<Audit> {
+        for _ in 0..BEGINNINGS_MAX {
+            match self.audit_now().await {
+                Err(problem) if problem.kind == problem::COMPACTED => {
+                    tracing::debug!("an audit begins anew, since its revision was given up");
+                }
+                told => return told,
+            }
+        }
+        Err(Problem::new(
+            problem::OVERLOADED,
+            "The store gives up its history faster than the shop can be audited.",
+        ))
     }
 
     async fn audit_now(&self) -> Result<Audit> {
@@ -63,6 +82,7 @@ impl Shop {
         ] {
             self.walk(&client, &mut tally, &prefix, revision).await?;
         }
+        self.points.reach("audited the shelves").await;
         let orders = client.range(RangeRequest {
             count_only: true,
             ..at(&keys.all_orders(), revision)
@@ -76,6 +96,7 @@ impl Shop {
             self.walk(&client, &mut tally, &keys.all_orders(), revision)
                 .await?;
             self.walk(&client, &mut tally, &keys.todos(), revision).await?;
+            self.points.reach("audited the orders").await;
             self.walk_payments(&payment, &mut tally, revision).await?;
             tally.close_part();
         }
@@ -185,6 +206,12 @@ fn parts_of(orders: u64) -> u64 {
 }
 
 fn not_told(error: &payment_client::Error) -> Problem {
+    if error.code() == problem::COMPACTED.code {
+        return Problem::new(
+            problem::COMPACTED,
+            "The payments of that revision are no longer kept.",
+        );
+    }
     tracing::warn!(code = error.code(), "the ledger cannot be asked");
     Problem::new(
         problem::NOT_READY,
@@ -195,6 +222,20 @@ fn not_told(error: &payment_client::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_payment_no_longer_keeps_is_told_apart() {
+        let told = |code: &str| {
+            let code = code.to_owned();
+            let problem = kvstore_client::wire::problem::Problem {
+                code,
+                ..Default::default()
+            };
+            not_told(&payment_client::Error::Problem(Box::new(problem))).kind
+        };
+        assert_eq!(told("compacted"), problem::COMPACTED);
+        assert_eq!(told("unauthorized"), problem::NOT_READY);
+    }
 
     #[test]
     fn there_is_always_a_part_and_none_is_too_large() {

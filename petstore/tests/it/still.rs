@@ -1,9 +1,10 @@
-//! Orders that stand still for longer than the store remembers what came before.
-//! Invariant: whoever asks again waits for them and is told how they are, as if the store remembered everything.
+//! What stands still for longer than the store remembers what came before: orders, and an audit between its walks.
+//! Invariant: whoever waits is told how things are, as if the store remembered everything.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use service::tasks::Tasks;
 
 use super::system::{System, VISA, keyed, order};
 use crate::harness::{Answer, wait_for};
@@ -64,5 +65,28 @@ async fn what_stands_still_is_told_as_it_is() {
         (told.status == 200).then_some(()).ok_or(told.text())
     })
     .await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_does_not_end_where_the_store_forgets() {
+    let system = System::start().await;
+    let (_, client) = system.user("ada").await;
+    let made = client.post("/orders", &order("6", 1, VISA)).await;
+    made.expect(201);
+    for point in ["audited the shelves", "audited the orders"] {
+        system.traps[0].arm(point);
+        let operator = system.operator();
+        let audit = Tasks::new().spawn("audit", async move { operator.get("/admin/audit").await });
+        system.traps[0].caught().await;
+        forget(&system).await;
+        system.traps[0].release();
+        let audit = audit.await.unwrap().expect(200).json();
+        assert_eq!(
+            (&audit["ok"], &audit["orders"]),
+            (&json!(true), &json!(1)),
+            "{point}: {audit}"
+        );
+    }
     system.stop().await;
 }

@@ -6,6 +6,7 @@
 use kvstore_client::wire::kv::KeyValue;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{RangeRequest, Txn};
+use service::config::TXN_OPS_MIN;
 use service::problem::Result;
 use service::time::now_ms;
 
@@ -18,6 +19,7 @@ use crate::domain::PaymentId;
 const ROWS_MAX: u32 = 500;
 /// Entries are removed together, up to so many in one transaction: at most two operations each.
 const TOGETHER_MAX: usize = 64;
+const _: () = assert!(2 * TOGETHER_MAX <= TXN_OPS_MIN);
 /// Whatever is then still in the way is left to the next time.
 const ROUNDS_MAX: usize = 4;
 

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use kvstore_client::problem_of;
 use payment_client::{Currency, PaymentClient};
 use prometheus::IntCounterVec;
-use service::config::{Checkout as Mode, ShopAuth, ShopConfig};
+use service::config::{Checkout as Mode, ShopAuth, ShopConfig, TXN_OPS_MIN};
 use service::problem::Result;
 use service::secrets::Secret;
 use service::tasks::Tasks;
@@ -55,6 +55,10 @@ use checkout::Active;
 /// How many pieces of a product one cart or order can hold, and how many lines.
 pub(crate) const QUANTITY_MAX: i64 = 1000;
 pub(crate) const LINES_MAX: usize = 100;
+/// To place an order and to end it takes an operation for each line, and never so many more: for the order, its `todo`,
+/// its timer, its answer and when that is due, and a cart or a letter.
+const OF_AN_ORDER: usize = 6;
+const _: () = assert!(LINES_MAX + OF_AN_ORDER <= TXN_OPS_MIN);
 
 /// Cheap to clone.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
 use kvstore_client::{Freshness, Txn, problem_of};
+use service::config::TXN_OPS_MIN;
 use service::problem::{self, Problem, Result};
 use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
@@ -26,6 +27,7 @@ const TOKEN_BYTES: usize = 32;
 const SESSIONS_MAX: usize = 20;
 /// Two keys are removed for each.
 const MARKS_AT_ONCE: usize = 50;
+const _: () = assert!(2 * MARKS_AT_ONCE <= TXN_OPS_MIN);
 
 /// A session that has just begun; the token is told once.
 pub(crate) struct NewSession {

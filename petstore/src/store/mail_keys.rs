@@ -3,6 +3,7 @@
 //! Invariant: the id of a letter follows from the letter it answers, so that a step done twice writes it once.
 
 use kvstore_client::wire::Revision;
+use service::config::TXN_OPS_MIN;
 use sha2::{Digest as _, Sha256};
 
 use super::{Actor, Keys};
@@ -10,6 +11,8 @@ use crate::domain::{OrderId, UserId, hex, segment};
 
 /// Small enough to be read at once, and many enough to be shared evenly.
 pub(crate) const SHARDS: u8 = 64;
+// One instance may take all of them at once.
+const _: () = assert!(SHARDS as usize <= TXN_OPS_MIN);
 
 impl Actor {
     pub(crate) fn shard(&self) -> u8 {

@@ -8,6 +8,7 @@ use kvstore_client::wire::txn::{Condition, Op};
 use kvstore_client::{RangeRequest, Txn, problem_of};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use service::config::TXN_OPS_MIN;
 use service::problem::{self, Problem, Result};
 use service::secrets::Secret;
 use service::time::now_ms;
@@ -18,6 +19,7 @@ use super::{Keys, Store, records};
 /// What has run out is removed in portions: so many rows are looked at, so many removed in one transaction.
 const SWEEP_ROWS: u32 = 500;
 const SWEEP_AT_ONCE: usize = 50;
+const _: () = assert!(2 * SWEEP_AT_ONCE <= TXN_OPS_MIN);
 
 /// One request that carries an idempotency key.
 #[derive(Clone, Debug)]

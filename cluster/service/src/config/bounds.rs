@@ -14,8 +14,13 @@ pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// refuses that.
 pub const RANGE_ROWS_MIN: usize = 2000;
 
+/// The least that `limits.txn_ops_max` may be. No transaction of a service has more conditions or operations, since a
+/// store that takes fewer refuses it; that each fits is made sure of where it is put together.
+pub const TXN_OPS_MIN: usize = 128;
+
 const REQUEST: u64 = REQUEST_BYTES_MAX as u64;
 const ROWS: u64 = RANGE_ROWS_MIN as u64;
+const OPS: u64 = TXN_OPS_MIN as u64;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -91,7 +96,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         key_bytes_max 16, 4 KIB;
         value_bytes_max 1 KIB, 1 REQUEST;
         request_bytes_max 4 KIB, 1 REQUEST;
-        txn_ops_max 1, 10_000;
+        txn_ops_max 1 OPS, 10_000: "with less, the store would refuse transactions that the services send";
         delete_keys_max 1, 10_000_000;
         range_rows_max 1 ROWS, 100_000: "with less, the store would refuse pages that the services ask for";
         range_bytes_max 4 KIB, 256 MIB;

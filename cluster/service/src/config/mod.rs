@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 pub use backup::BackupConfig;
-pub use bounds::{RANGE_ROWS_MIN, REQUEST_BYTES_MAX};
+pub use bounds::{RANGE_ROWS_MIN, REQUEST_BYTES_MAX, TXN_OPS_MIN};
 pub use console::ConsoleConfig;
 pub use gateway::GatewayConfig;
 pub use mirror::{MirrorConfig, MirrorEngine, MirrorMode, OnLoss};

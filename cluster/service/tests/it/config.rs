@@ -267,12 +267,15 @@ fn addresses_can_be_dialled() {
 #[test]
 fn numbers_have_bounds_and_relations() {
     assert_snapshot!(refused("[store]\nheartbeat_ms = 150\nelection_max_ms = 199\n[limits]\ntxn_ops_max = 0\n"), @r"
-    cluster.toml:5: limits.txn_ops_max = 0 must be between 1 and 10000
+    cluster.toml:5: limits.txn_ops_max = 0 must be between 128 and 10000: with less, the store would refuse transactions that the services send
     cluster.toml:1: store.election_min_ms = 200 must be more than twice store.heartbeat_ms = 150, or one lost heartbeat begins an election
     cluster.toml:3: store.election_max_ms = 199 must not be less than store.election_min_ms = 200
     ");
     assert_snapshot!(refused("[limits]\nrange_rows_max = 1999\n"), @"cluster.toml:2: limits.range_rows_max = 1999 must be between 2000 and 100000: with less, the store would refuse pages that the services ask for");
     let least = format!("[limits]\nrange_rows_max = {}\n", config::RANGE_ROWS_MIN);
+    assert!(config::parse(&least, "cluster.toml").is_ok(), "{least}");
+    assert_snapshot!(refused("[limits]\ntxn_ops_max = 127\n"), @"cluster.toml:2: limits.txn_ops_max = 127 must be between 128 and 10000: with less, the store would refuse transactions that the services send");
+    let least = format!("[limits]\ntxn_ops_max = {}\n", config::TXN_OPS_MIN);
     assert!(config::parse(&least, "cluster.toml").is_ok(), "{least}");
     assert_snapshot!(refused("[limits]\nleases_max = 15\n"), @"cluster.toml:2: limits.leases_max = 15 must be between 16 and 10000000");
     // What no frame between nodes takes.

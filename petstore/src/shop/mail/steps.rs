@@ -4,6 +4,7 @@
 
 use kvstore_client::Txn;
 use kvstore_client::wire::txn::{Condition, Op};
+use service::config::TXN_OPS_MIN;
 use service::problem::Result;
 use service::time::now_ms;
 
@@ -12,8 +13,8 @@ use super::life::Life;
 use super::wait::News;
 use super::{BY_MAIL, Item};
 use crate::domain::{Line, OrderId, Paid, Status, Step, UserId};
-use crate::shop::QUANTITY_MAX;
 use crate::shop::checkout::{Bill, Found};
+use crate::shop::{LINES_MAX, OF_AN_ORDER, QUANTITY_MAX};
 use crate::store::{
     Actor, CartRecord, GoodsPart, Keys, Letter, OrderRecord, Phase, TodoRecord, inconsistent, read, read_int,
     write,
@@ -22,6 +23,9 @@ use crate::store::{
 /// So many letters of one mailbox in one step: together with what they bring about they fit into a transaction.
 const ORDER_BATCH: usize = 16;
 const INVENTORY_BATCH: usize = 48;
+const _: () = assert!(ORDER_BATCH + LINES_MAX + OF_AN_ORDER <= TXN_OPS_MIN);
+// Each is taken and answered, and the stock is written.
+const _: () = assert!(2 * INVENTORY_BATCH < TXN_OPS_MIN);
 /// How long it is told why there is no order.
 const NOTICE_MS: u64 = 900_000;
 

@@ -188,6 +188,9 @@ impl Shop {
             Since::Now => begins.revision,
             Since::Revision(revision) => revision,
         };
+        if seen > begins.revision {
+            self.must_have_been(seen).await?;
+        }
         let past = if seen < begins.revision {
             let watch = follow(&self.store.client, &self.store.keys, seen)
                 .await
@@ -208,6 +211,20 @@ impl Shop {
             seen,
             _place: place,
         })
+    }
+
+    /// Another instance may have told more than is broadcast here. What the store itself has not come to was told
+    /// before it was restored to an earlier moment, and whoever waited for more would hear nothing until it gets there
+    /// again.
+    async fn must_have_been(&self, seen: Revision) -> Result<()> {
+        let newest = self.store.client.revision().await.map_err(problem_of)?;
+        if seen > newest {
+            return Err(Problem::new(
+                problem::COMPACTED,
+                "The store is not as far as this page has seen: it went back to an earlier moment. Load the page anew.",
+            ));
+        }
+        Ok(())
     }
 }
 

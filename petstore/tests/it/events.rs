@@ -140,6 +140,26 @@ async fn a_page_goes_on_at_another_instance() {
     system.stop().await;
 }
 
+/// As a page asks that was open while the store was restored to an earlier moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_has_not_come_to_is_refused() {
+    let system = System::start().await;
+    let (client, root) = (system.operator(), system.cluster.client(0));
+    // What is broadcast begins with this one.
+    let _page = Page::open(&client, "/events", "").await;
+    let newest = root.put("elsewhere", "x").await.number("x-kv-revision");
+    Page::open(&client, "/events", &newest.to_string()).await;
+    let ahead = newest + 1_000_000;
+    client
+        .get(&format!("/events?since={ahead}"))
+        .await
+        .refused(410, "compacted");
+    let again = client.request(Method::GET, "/events");
+    let again = again.header("last-event-id", ahead.to_string());
+    client.send(again).await.refused(410, "compacted");
+    system.stop().await;
+}
+
 /// Whoever signs out, or is signed out, on any instance hears no more of their carts and orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_with_its_session() {

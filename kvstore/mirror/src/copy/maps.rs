@@ -48,6 +48,27 @@ impl Maps {
         under.map(|(key, row)| record(table, key, row)).collect()
     }
 
+    /// The same, but the last so many before the row of this next cell, the last first.
+    pub(crate) fn last(
+        &self,
+        table: &'static Table,
+        key: &[Cell],
+        before: Option<&Cell>,
+        limit: usize,
+    ) -> Vec<Record> {
+        let Some(rows) = self.tables.get(table.name) else {
+            return Vec::new();
+        };
+        let mut end = key.to_vec();
+        match (before, end.last_mut()) {
+            (Some(before), _) => end.push(before.clone()),
+            (None, Some(last)) => *last = last.successor(),
+            (None, None) => return Vec::new(),
+        }
+        let under = rows.range(key.to_vec()..end).rev().take(limit);
+        under.map(|(key, row)| record(table, key, row)).collect()
+    }
+
     pub(crate) fn documents(&self) -> impl Iterator<Item = (&'static str, Vec<Record>)> {
         TABLES.iter().map(|table| (table.name, self.select(table, &[])))
     }

@@ -266,6 +266,21 @@ impl View {
             Self::Json(view) => Ok(view.maps.select(table, key)),
         }
     }
+
+    /// Of the rows whose key begins with these cells, the last so many before the one of this next cell, the last
+    /// first. No others are read.
+    pub(crate) fn last(
+        &self,
+        table: &'static Table,
+        key: &[Cell],
+        before: Option<&Cell>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<Record>> {
+        match self {
+            Self::Sqlite(view) => view.last(table, key, before, limit),
+            Self::Json(view) => Ok(view.maps.last(table, key, before, limit)),
+        }
+    }
 }
 
 fn new_incarnation() -> String {

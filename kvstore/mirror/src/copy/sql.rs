@@ -123,11 +123,28 @@ pub(super) fn edit(edit: &Edit) -> String {
 }
 
 pub(super) fn select(table: &Table, key_cells: usize) -> String {
-    let columns = quoted(table.columns.iter().map(|(name, _)| *name));
-    let (name, keys) = (table.name, quoted(table.key_names()));
+    let (all, keys) = (all_of(table), quoted(table.key_names()));
     let of = match key_cells {
         0 => String::new(),
         count => format!(" WHERE {}", by_key(table, count)),
     };
-    format!("SELECT {columns} FROM \"{name}\"{of} ORDER BY {keys}")
+    format!("{all}{of} ORDER BY {keys}")
+}
+
+/// The parameters are the cells of the key, the next one where rows before that are wanted, and how many.
+pub(super) fn last(table: &Table, key_cells: usize, before: bool) -> String {
+    let (all, of) = (all_of(table), by_key(table, key_cells));
+    let next = table.key_names().nth(key_cells);
+    let next = next.map(|name| format!(" AND \"{name}\" < ?")).filter(|_| before);
+    let keys: Vec<String> = table.key_names().map(|name| format!("\"{name}\" DESC")).collect();
+    format!(
+        "{all} WHERE {of}{} ORDER BY {} LIMIT ?",
+        next.unwrap_or_default(),
+        keys.join(", ")
+    )
+}
+
+fn all_of(table: &Table) -> String {
+    let columns = quoted(table.columns.iter().map(|(name, _)| *name));
+    format!("SELECT {columns} FROM \"{}\"", table.name)
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use kvstore_client::wire::mirror::{Granted, KeptAnswer};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Rows, params, params_from_iter};
 use serde_json::Value;
 use service::config::MirrorMode;
 
@@ -326,6 +326,16 @@ impl View {
     pub(super) fn select(&self, table: &'static Table, key: &[Cell]) -> anyhow::Result<Vec<Record>> {
         select(&self.connection, table, key)
     }
+
+    pub(super) fn last(
+        &self,
+        table: &'static Table,
+        key: &[Cell],
+        before: Option<&Cell>,
+        limit: usize,
+    ) -> anyhow::Result<Vec<Record>> {
+        last(&self.connection, table, key, before, limit)
+    }
 }
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -354,7 +364,23 @@ pub(super) fn select(
     key: &[Cell],
 ) -> anyhow::Result<Vec<Record>> {
     let mut statement = connection.prepare_cached(&sql::select(table, key.len()))?;
-    let mut rows = statement.query(params_from_iter(key))?;
+    records(table, statement.query(params_from_iter(key))?)
+}
+
+pub(super) fn last(
+    connection: &Connection,
+    table: &'static Table,
+    key: &[Cell],
+    before: Option<&Cell>,
+    limit: usize,
+) -> anyhow::Result<Vec<Record>> {
+    let mut statement = connection.prepare_cached(&sql::last(table, key.len(), before.is_some()))?;
+    let limit = Cell::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+    let given = key.iter().chain(before).chain([&limit]);
+    records(table, statement.query(params_from_iter(given))?)
+}
+
+fn records(table: &'static Table, mut rows: Rows<'_>) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         let mut record = Record::new();

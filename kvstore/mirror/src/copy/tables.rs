@@ -107,7 +107,9 @@ pub(super) fn make_anew(connection: &Connection) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copy::Maps;
+    use crate::copy::sqlite::last;
+    use crate::copy::{Maps, Record};
+    use crate::shape::ORDERS;
 
     fn database() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
@@ -172,6 +174,44 @@ mod tests {
             after(&[delete("pay/card/c/holds"), delete("pay/card/c/record")]),
             ""
         );
+    }
+
+    /// Of one user among others whose names begin alike, and however many there are, no more than is asked for.
+    #[test]
+    fn the_last_rows_are_found_from_the_end() {
+        let (connection, mut maps) = (database(), Maps::default());
+        for user in ["a", "a%00", "ab", "%41"] {
+            for id in ["3", "20", "1", "100"] {
+                let order = r#"{"status":"paid","created_ms":5,"lines":[]}"#;
+                let order = put(&format!("shop/one/live/order/{user}/{id}"), order);
+                change(&connection, &order).unwrap();
+                for edit in shape::effect(&order).edits {
+                    maps.edit(edit);
+                }
+            }
+        }
+        let key = [Cell::text("one"), Cell::text("a")];
+        let ids = |before: Option<&str>, limit| {
+            let before = before.map(Cell::text);
+            let found = last(&connection, &ORDERS, &key, before.as_ref(), limit).unwrap();
+            assert_eq!(maps.last(&ORDERS, &key, before.as_ref(), limit), found);
+            let user = |row: &Record| row["user_id"] == "a" && row["status"] == "paid";
+            assert!(found.iter().all(user), "{found:?}");
+            let ids = found.iter().map(|row| row["id"].as_str().unwrap().to_owned());
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids(None, 9), ["3", "20", "100", "1"]);
+        assert_eq!(ids(None, 2), ["3", "20"]);
+        assert_eq!(ids(Some("20"), 2), ["100", "1"]);
+        assert_eq!(ids(Some("1"), 2), [""; 0]);
+        for before in [false, true] {
+            let plan = format!("EXPLAIN QUERY PLAN {}", sql::last(&ORDERS, 2, before));
+            let mut statement = connection.prepare(&plan).unwrap();
+            let given = params_from_iter(vec![Cell::Integer(1); 3 + usize::from(before)]);
+            let steps = statement.query_map(given, |row| row.get::<_, String>(3)).unwrap();
+            let steps = steps.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+            assert!(steps.contains("SEARCH") && !steps.contains("B-TREE"), "{steps}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::writer::Orders;
 const NAME: &str = "mirror-one";
 const OF_PRODUCTS: &str =
     r#"{"sort":"price-down","number":-29999,"text":"","created_ms":5,"id_bytes":1,"id":"7"}"#;
-const OF_ORDERS: &str = r#"{"created_ms":5,"id":"7"}"#;
+const OF_ORDERS: &str = r#"{"id":"7"}"#;
 
 /// Of an empty copy, which nobody brings up to date; and the token of the operator.
 pub(super) fn mirror(folder: &Path, config: Config) -> (Router, String) {
@@ -174,7 +174,7 @@ fn show(record: &Record) {
     };
     asked.takes(&goods::offer(record));
     let two = vec![record.clone(), record.clone()];
-    let (page, last) = orders::newest(two, None, 1);
+    let (page, last) = orders::shown(two, 1);
     assert!(page.len() == 1 && last.is_some());
     assert!(serde_json::to_vec(&views).is_ok());
 }

@@ -8,6 +8,7 @@ mod orders;
 mod paging;
 mod pass;
 mod products;
+mod reads;
 mod standing;
 mod state;
 

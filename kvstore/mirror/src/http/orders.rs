@@ -22,11 +22,10 @@ use super::{App, Shared, paging};
 use crate::copy::Record;
 use crate::shape::{Cell, ORDER_LINES, ORDERS};
 
-/// Where an order stands among those of its user.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Where an order stands among those of its user: ids grow with time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
-    created_ms: i64,
     id: String,
 }
 
@@ -54,7 +53,10 @@ pub(super) async fn list(
         .read(move |reader| {
             // All of one revision.
             let view = reader.view()?;
-            let (orders, last) = newest(view.select(&ORDERS, &key)?, after.as_ref(), limit);
+            let before = after.map(|after| Cell::Text(after.id));
+            // One more than is shown tells whether others follow.
+            let orders = view.last(&ORDERS, &key, before.as_ref(), limit + 1)?;
+            let (orders, last) = shown(orders, limit);
             let mut page = Page {
                 orders: Vec::with_capacity(orders.len()),
                 last,
@@ -79,26 +81,14 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// The newest first, beginning after the last that was shown.
-pub(super) fn newest(
-    orders: Vec<Record>,
-    after: Option<&Place>,
-    limit: usize,
-) -> (Vec<Record>, Option<Place>) {
-    let orders = orders.into_iter().map(|order| {
-        let place = Place {
-            created_ms: integer(&order, "created_ms"),
-            id: text(&order, "id").to_owned(),
-        };
-        (place, order)
+/// Those that are shown, and the last of them if there are more.
+pub(super) fn shown(mut orders: Vec<Record>, limit: usize) -> (Vec<Record>, Option<Place>) {
+    let more = orders.len() > limit;
+    orders.truncate(limit);
+    let last = orders.last().filter(|_| more).map(|order| Place {
+        id: text(order, "id").to_owned(),
     });
-    let older = orders.filter(|(place, _)| after.is_none_or(|after| place < after));
-    let mut rows: Vec<(Place, Record)> = older.collect();
-    rows.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let last = rows.last().filter(|_| more).map(|(place, _)| place.clone());
-    (rows.into_iter().map(|(_, order)| order).collect(), last)
+    (orders, last)
 }
 
 pub(super) fn view(order: &Record, lines: &[Record]) -> Value {
@@ -163,35 +153,4 @@ async fn may_see(app: &App, user: &str, headers: &HeaderMap) -> Result<()> {
         problem::FORBIDDEN,
         "These are the orders of somebody else.",
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(created_ms: i64, id: u32) -> Record {
-        let Value::Object(record) = json!({"id": id.to_string(), "created_ms": created_ms}) else {
-            unreachable!("it is an object");
-        };
-        record
-    }
-
-    #[test]
-    fn pages_go_from_the_newest_to_the_oldest() {
-        let mut orders: Vec<Record> = (0..5).map(|n| order(100 + i64::from(n / 2), n)).collect();
-        let mut shown = Vec::new();
-        let mut after = None;
-        loop {
-            let (page, last) = newest(orders.clone(), after.as_ref(), 2);
-            assert!((1..=2).contains(&page.len()));
-            shown.extend(page.iter().map(|order| text(order, "id").to_owned()));
-            // What is ordered meanwhile is newer than all of the walk.
-            orders.push(order(200, 9));
-            after = last;
-            if after.is_none() {
-                break;
-            }
-        }
-        assert_eq!(shown, ["4", "3", "2", "1", "0"]);
-    }
 }

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::goods::{Place, integer, offer, text};
-use super::{App, Shared, paging};
+use super::{Shared, paging};
 use crate::copy::Record;
 use crate::shape::{Cell, PRODUCTS};
 
@@ -57,12 +57,39 @@ pub(super) fn view(record: &Record, currency: &str) -> Value {
     })
 }
 
-async fn all(app: &App) -> Result<Vec<Record>> {
-    let shop = Cell::text(&app.config.shop.name);
-    let mut records = app.read(move |reader| reader.select(&PRODUCTS, &[shop])).await?;
-    // A stock without its product is no product.
-    records.retain(|record| record.get("name").is_some_and(Value::is_string));
-    Ok(records)
+/// Some of what fits.
+struct Page {
+    records: Vec<Record>,
+    /// Of all pages.
+    count: usize,
+    /// Of the last of them, if others follow.
+    last: Option<Place>,
+}
+
+/// A stock without its product is no product.
+fn is_product(record: &Record) -> bool {
+    record.get("name").is_some_and(Value::is_string)
+}
+
+impl Page {
+    fn of(records: Vec<Record>, asked: &Asked, after: Option<&Place>, limit: usize) -> Self {
+        let taken = records
+            .into_iter()
+            .filter(|record| is_product(record) && asked.takes(&offer(record)));
+        let placed = taken.map(|record| (Place::of(&record, asked.sort), record));
+        let mut rows: Vec<(Place, Record)> = placed.collect();
+        rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let count = rows.len();
+        let shown = after.map_or(0, |after| rows.partition_point(|(place, _)| place <= after));
+        let mut rows = rows.split_off(shown);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Self {
+            count,
+            last: rows.last().filter(|_| more).map(|(place, _)| place.clone()),
+            records: rows.into_iter().map(|(_, record)| record).collect(),
+        }
+    }
 }
 
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response> {
@@ -73,19 +100,18 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response
     if after.as_ref().is_some_and(|after| after.sort != asked.sort) {
         return Err(paging::foreign());
     }
-    let records = all(&app).await?;
-    let taken = records.iter().filter(|record| asked.takes(&offer(record)));
-    let placed = taken.map(|record| (Place::of(record, asked.sort), record));
-    let mut rows: Vec<(Place, &Record)> = placed.collect();
-    rows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let shown = after.map_or(0, |after| rows.partition_point(|(place, _)| *place <= after));
-    let page: Vec<&(Place, &Record)> = rows.iter().skip(shown).take(limit).collect();
-    let views: Vec<Value> = page.iter().map(|(_, record)| view(record, currency)).collect();
-    let mut response = Json(views).into_response();
-    let total = HeaderValue::from(rows.len());
+    let shop = Cell::text(&app.config.shop.name);
+    // All of it is in memory while it is looked through, so that is done where not many do it at the same time.
+    let page = app.read(move |reader| {
+        let records = reader.select(&PRODUCTS, &[shop])?;
+        Ok(Page::of(records, &asked, after.as_ref(), limit))
+    });
+    let page = page.await?;
+    let views = page.records.iter().map(|record| view(record, currency));
+    let mut response = Json(views.collect::<Vec<_>>()).into_response();
+    let total = HeaderValue::from(page.count);
     response.headers_mut().insert("x-total-count", total);
-    let more = shown + page.len() < rows.len();
-    if let Some((last, _)) = page.last().filter(|_| more) {
+    if let Some(last) = &page.last {
         paging::link_next(&mut response, &uri, &app.name, last);
     }
     Ok(response)
@@ -94,9 +120,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response
 pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>> {
     let key = vec![Cell::text(&app.config.shop.name), Cell::Text(id)];
     let records = app.read(move |reader| reader.select(&PRODUCTS, &key)).await?;
-    let found = records
-        .first()
-        .filter(|record| record.get("name").is_some_and(Value::is_string));
+    let found = records.first().filter(|record| is_product(record));
     let found = found.ok_or_else(|| Problem::new(problem::NOT_FOUND, "The copy has no such product."))?;
     Ok(Json(view(found, &app.config.shop.currency)))
 }

@@ -12,11 +12,12 @@ use kvstore_client::KvClient;
 use prometheus::IntGauge;
 use service::config::{Config, MirrorConfig};
 use service::metrics::{Metrics, Requests};
-use service::problem::{self, Problem};
+use service::problem;
 use service::secrets::Secret;
 use service::{bearer, http};
 use tokio::sync::Semaphore;
 
+use super::reads::Reads;
 use crate::copy::Reader;
 use crate::progress::Progress;
 use crate::run::Settings;
@@ -27,7 +28,7 @@ pub(crate) struct App {
     pub(super) config: Config,
     pub(super) mirror: MirrorConfig,
     pub(super) client: KvClient,
-    pub(super) reader: Arc<Reader>,
+    reads: Reads,
     pub(super) progress: Arc<Progress>,
     pub(super) orders: Orders,
     pub(super) http: reqwest::Client,
@@ -89,7 +90,7 @@ impl App {
             config: settings.config.clone(),
             mirror,
             client,
-            reader,
+            reads: Reads::of(reader),
             progress,
             orders,
             http: http::client(most),
@@ -106,10 +107,7 @@ impl App {
         &self,
         read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
     ) -> problem::Result<T> {
-        let reader = Arc::clone(&self.reader);
-        let reading = tokio::task::spawn_blocking(move || read(&reader));
-        let read = reading.await.map_err(anyhow::Error::from).flatten();
-        read.map_err(|error| Problem::internal("read the copy", error))
+        self.reads.read(read).await
     }
 
     pub(super) fn is_operator(&self, headers: &HeaderMap) -> bool {

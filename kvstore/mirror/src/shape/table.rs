@@ -106,6 +106,17 @@ impl Cell {
         Self::Text(text.into())
     }
 
+    /// The least that is greater.
+    pub(crate) fn successor(&self) -> Self {
+        match self {
+            Self::Null => Self::Integer(i64::MIN),
+            Self::Integer(number) => number
+                .checked_add(1)
+                .map_or_else(|| Self::text(""), Self::Integer),
+            Self::Text(text) => Self::Text(format!("{text}\0")),
+        }
+    }
+
     /// A plain value of JSON; anything else is kept as text.
     pub(crate) fn of(value: Option<&Value>) -> Self {
         match value {

@@ -156,3 +156,41 @@ async fn a_crowd_that_signs_in_is_bounded() {
         .expect(200);
     system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_goes_through_the_shelves_page_by_page() {
+    let system = System::start().await;
+    for n in 0..40 {
+        system.product(&format!("Thing {n}"), 1.0, 1).await;
+    }
+    let client = system.operator();
+    let shown = async |target: &str| {
+        let text = client.get(target).await.expect(200).text();
+        let goods = text.matches("name=\"action\" value=\"delete\"").count();
+        let before = text.contains("rel=\"prev\" href=\"/shop/admin\"");
+        let next = text.contains("rel=\"next\" href=\"/shop/admin?page=2\"");
+        (goods, before, next)
+    };
+    assert_eq!(shown("/shop/admin").await, (50, false, true));
+    for last in ["/shop/admin?page=2", "/shop/admin?page=99"] {
+        assert_eq!(shown(last).await, (2, true, false), "{last}");
+    }
+    assert_eq!(client.get("/shop/admin?page=x").await.status, 400);
+    let send = async |body: &str| {
+        let form = client
+            .request(Method::POST, "/shop/admin?page=2")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin");
+        client.send(form.body(body.to_owned())).await
+    };
+    // Whoever edits stays on the page, done or refused.
+    let done = send("action=delete&id=52").await.expect(303);
+    assert_eq!(done.header("location"), "/shop/admin?page=2");
+    assert_eq!(shown(done.header("location")).await, (1, true, false));
+    let refused = send("action=nothing").await.expect(422).text();
+    assert!(
+        refused.contains("asks for nothing") && refused.contains("Thing 38"),
+        "{refused}"
+    );
+    system.stop().await;
+}

@@ -2,12 +2,13 @@
 
 use askama::Template;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use kvstore_client::Freshness;
 use payment_client::{Currency, Money};
 use service::config::ShopConfig;
 use service::problem::{self, Problem};
+use service::query::Query;
 use service::time::now_ms;
 
 use super::{Card, Form, Frame, Page, Shared, minute, render, see_again, sign_in_first, told};
@@ -25,10 +26,37 @@ pub(super) const NAMES: [(&str, Texts); 4] = [
     ("description", Texts::Description),
 ];
 
+/// So many products are on a page, each with forms of its own.
+const ROWS: usize = 50;
+
+/// Which page of the shelves: the first is 1. What is on it is as it is now, since it is to be edited.
+#[derive(Clone, Copy)]
+struct Part(usize);
+
+impl Part {
+    fn of(uri: &Uri) -> Result<Self> {
+        let number = Query::of(uri).number("page")?.unwrap_or(1).max(1);
+        Ok(Self(usize::try_from(number).unwrap_or(usize::MAX)))
+    }
+
+    fn address(self) -> String {
+        match self.0 {
+            1 => "/shop/admin".to_owned(),
+            number => format!("/shop/admin?page={number}"),
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "admin.html")]
 struct Shelves {
     frame: Frame,
+    /// Where this page is.
+    here: String,
+    before: Option<String>,
+    next: Option<String>,
+    /// On all pages.
+    count: usize,
     error: Option<String>,
     faults: Vec<String>,
     cards: Vec<Card>,
@@ -57,15 +85,25 @@ impl From<DeadLetter> for DeadView {
     }
 }
 
-async fn page(shop: &Shop, frame: Frame, refused: Option<&Problem>) -> Result<Response> {
+async fn page(shop: &Shop, frame: Frame, part: Part, refused: Option<&Problem>) -> Result<Response> {
     let shelf = shop.catalogue.shelf(Freshness::Linearizable).await?;
+    let count = shelf.goods.len();
+    let last = count.div_ceil(ROWS).max(1);
+    // The last of a page may have been taken off just now.
+    let part = Part(part.0.min(last));
     let page = Shelves {
         frame,
+        here: part.address(),
+        before: (part.0 > 1).then(|| Part(part.0 - 1).address()),
+        next: (part.0 < last).then(|| Part(part.0 + 1).address()),
+        count,
         error: refused.map(|refused| refused.detail.clone()),
         faults: refused.map(told).unwrap_or_default(),
         cards: shelf
             .goods
             .iter()
+            .skip((part.0 - 1) * ROWS)
+            .take(ROWS)
             .map(|good| Card::of(good, shop.currency))
             .collect(),
         dead: shop
@@ -79,14 +117,14 @@ async fn page(shop: &Shop, frame: Frame, refused: Option<&Problem>) -> Result<Re
 }
 
 /// `GET /shop/admin`
-pub(super) async fn show(State(app): State<Shared>, headers: HeaderMap) -> Page {
+pub(super) async fn show(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Page {
     let shop = app.shop()?;
     let visit = app.visit(shop, &Method::GET, &headers).await?;
     if matches!(visit.caller, Caller::Nobody) && !shop.is_open() {
         return Ok(sign_in_first("/shop/admin"));
     }
     app.must_be_admin(&visit.caller)?;
-    Ok(page(shop, visit.frame, None).await?)
+    Ok(page(shop, visit.frame, Part::of(&uri)?, None).await?)
 }
 
 /// `POST /shop/admin`
@@ -94,6 +132,7 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
     let (shop, read) = (app.shop()?, app.form(request).await?);
     let visit = app.visit(shop, &Method::POST, &read.parts.headers).await?;
     app.must_be_admin(&visit.caller)?;
+    let part = Part::of(&read.parts.uri)?;
     let (form, once) = (Form::of(&read), read.once(shop, &visit.caller, None)?);
     let once = once.as_ref();
     let done = match form.text("action")?.as_str() {
@@ -107,8 +146,8 @@ pub(super) async fn change(State(app): State<Shared>, request: Request) -> Page 
         )),
     };
     match done {
-        Ok(reply) => Ok(see_again("/shop/admin", reply.replayed)),
-        Err(refused) if refused.kind.status < 500 => Ok(page(shop, visit.frame, Some(&refused)).await?),
+        Ok(reply) => Ok(see_again(&part.address(), reply.replayed)),
+        Err(refused) if refused.kind.status < 500 => Ok(page(shop, visit.frame, part, Some(&refused)).await?),
         Err(problem) => Err(problem.into()),
     }
 }

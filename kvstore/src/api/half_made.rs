@@ -1,5 +1,5 @@
-//! What callers are told of what is only half made: a cluster that has no id yet, and a removal of a member whose caller
-//! went away between its two steps.
+//! What callers are told of what is only half made: a cluster that has no id yet, a removal of a member whose caller
+//! went away between its two steps, and a delete whose caller did before it was done.
 
 use std::slice;
 
@@ -7,13 +7,15 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, Request, header};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use service::config::LimitsConfig;
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{Api, auth, router};
-use crate::command::{Access, Action, Rule};
-use crate::raft::bare::{Bare, calm};
+use crate::command::{Access, Action, Expect, Rule};
+use crate::raft::bare::{Bare, DEADLINE, calm};
 use crate::raft::start::root_rules;
 use crate::store::Store;
 
@@ -157,4 +159,46 @@ async fn a_repeat_knows_its_removal_that_somebody_else_has_finished() {
     for node in nodes {
         node.end().await;
     }
+}
+
+/// All deletes by prefixes that are under way may take no more keys than one may.
+#[tokio::test]
+async fn a_delete_keeps_its_room_until_it_is_done() {
+    const KEYS_MAX: usize = 3;
+    let node = Bare::cluster(1).await.remove(0);
+    seed(&node, "an id", "root", root_rules()).await;
+    for key in ["a/1", "a/2"] {
+        let put = Action::Put {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Bytes::new(),
+            lease: 0,
+            expect: Expect::Any,
+        };
+        node.desk.propose_own(put).await.unwrap();
+    }
+    let limits = LimitsConfig {
+        delete_keys_max: KEYS_MAX,
+        ..LimitsConfig::default()
+    };
+    let api = Api::new(Store::over(&node, &limits), limits);
+    let root = request("DELETE", "/v1/kv", Some("root"));
+    let caller = api.caller(root.headers()).await.unwrap();
+    let prefix = Bytes::from_static(b"a/");
+    let mut deleting = Box::pin(api.delete(&caller, Action::DeletePrefix { prefix }, None));
+    while api.deletes.available_permits() == KEYS_MAX {
+        let done = deleting.as_mut().now_or_never();
+        assert!(done.is_none(), "it is done without any room");
+        tokio::task::yield_now().await;
+    }
+    // Its caller leaves.
+    drop(deleting);
+    assert!(api.room_for_deletes(1).now_or_never().is_some());
+    assert!(
+        api.room_for_deletes(2).now_or_never().is_none(),
+        "for more there is no room"
+    );
+    let room = timeout(DEADLINE, api.room_for_deletes(2)).await;
+    assert!(room.expect("its room is given back").is_ok());
+    assert_eq!(node.desk.machine.state().keys, 0);
+    node.end().await;
 }

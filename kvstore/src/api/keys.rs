@@ -278,8 +278,7 @@ pub(super) async fn delete_prefix(State(api): State<Shared>, request: Request) -
     let body = api.json_body(&parts.headers, body).await?;
     let once = once(&api, &parts, &body)?;
     let prefix = Bytes::copy_from_slice(prefix.as_bytes());
-    api.bound_deletes(&caller, once.as_ref(), &[&prefix]).await?;
-    let reply = api.write(&caller, Action::DeletePrefix { prefix }, once).await?;
+    let reply = api.delete(&caller, Action::DeletePrefix { prefix }, once).await?;
     Ok(deleted(&api, &reply))
 }
 

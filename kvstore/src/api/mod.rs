@@ -59,6 +59,8 @@ pub struct Api {
     limits: LimitsConfig,
     lookups: Semaphore,
     pins: Pins,
+    /// Keys that all deletes by prefixes together may still take.
+    deletes: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     /// Streams end when these are told to stop.
     streams: Tasks,
@@ -69,6 +71,7 @@ type Shared = Arc<Api>;
 impl Api {
     pub fn new(store: Store, limits: LimitsConfig) -> Self {
         let watchers = Arc::new(Semaphore::new(limits.watchers_max));
+        let deletes = Arc::new(Semaphore::new(limits.delete_keys_max));
         let streams = store.edge().clone();
         let lookups = Semaphore::new(LOOKUPS_MAX);
         let pins = Pins::start(&store, &limits);
@@ -77,6 +80,7 @@ impl Api {
             limits,
             lookups,
             pins,
+            deletes,
             watchers,
             streams,
         }

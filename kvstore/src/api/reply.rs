@@ -15,7 +15,7 @@ use service::problem::{self, Problem, Result};
 
 use super::Api;
 use super::auth::Caller;
-use crate::command::{Action, Actor, Answer, Command, MirrorsWere, Once, Refusal, Reply};
+use crate::command::{Action, Answer, Command, MirrorsWere, Once, Refusal, Reply};
 use crate::machine::access;
 use crate::store::{Level, MemberError, ReadError, ReadPoint, WriteError};
 
@@ -36,15 +36,22 @@ const MIRROR_RETRY_MS: u64 = 1000;
 impl Api {
     /// Proposes on behalf of the caller; a refusal by the state it met is an error here.
     pub(super) async fn write(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Reply> {
+        let command = self.command(caller, action, once)?;
+        self.decided(self.store.write(command).await)
+    }
+
+    pub(super) fn command(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Command> {
         if is_planted(Bug::RulesAtTheEdge)
             && let Some(refusal) = access::refuse(&*caller.present(self)?, &action)
         {
             return Err(refusal_problem(&refusal));
         }
-        let reply = self
-            .propose(caller.actor(), action, once)
-            .await
-            .map_err(write_problem)?;
+        let actor = caller.actor();
+        Ok(Command { actor, action, once })
+    }
+
+    pub(super) fn decided(&self, written: std::result::Result<Reply, WriteError>) -> Result<Reply> {
+        let reply = written.map_err(write_problem)?;
         let Answer::Refused(refusal) = &reply.answer else {
             return Ok(reply);
         };
@@ -60,15 +67,6 @@ impl Api {
             refused = refused.header(name.expect("each header stands there once"), value);
         }
         refused
-    }
-
-    pub(super) async fn propose(
-        &self,
-        actor: Actor,
-        action: Action,
-        once: Option<Once>,
-    ) -> std::result::Result<Reply, WriteError> {
-        self.store.write(Command { actor, action, once }).await
     }
 
     /// What every answer to a write says.

@@ -3,7 +3,6 @@
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use bytes::Bytes;
 use kvstore_client::wire::txn::{Branch as WireBranch, OpResult as WireResult, TxnAnswer};
 use service::problem::Result;
 
@@ -12,7 +11,7 @@ use super::keys::unexpected;
 use super::once::once;
 use super::range::row;
 use super::txn_parse::parse;
-use crate::command::{Action, Answer, Branch, Op, OpResult};
+use crate::command::{Action, Answer, Branch, OpResult};
 
 pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
@@ -21,17 +20,8 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;
     let txn = parse(&document, &api.limits)?;
-    let branches = [Some(&txn.then), Some(&txn.otherwise), txn.failed.as_ref()];
-    for branch in branches.into_iter().flatten() {
-        let prefixes = branch.iter().filter_map(|op| match op {
-            Op::DeletePrefix { prefix } => Some(prefix),
-            _ => None,
-        });
-        let prefixes: Vec<&Bytes> = prefixes.collect();
-        api.bound_deletes(&caller, once.as_ref(), &prefixes).await?;
-    }
     let has_failed = txn.failed.is_some();
-    let mut reply = api.write(&caller, Action::Txn(txn), once).await?;
+    let mut reply = api.delete(&caller, Action::Txn(txn), once).await?;
     let Answer::Txn {
         branch,
         failed_op,

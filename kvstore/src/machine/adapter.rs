@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::vec::IntoIter;
 
 use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
@@ -34,7 +35,9 @@ const IN_PLACE_ENTRIES_MAX: usize = 8;
 const IN_PLACE_BYTES_MAX: usize = 16 << 10;
 const QUICK: Duration = Duration::from_millis(3);
 
-type Job = (Vec<Item>, oneshot::Sender<anyhow::Result<Vec<Vec<Reply>>>>);
+/// What the first of some entries were answered, and the other ones.
+type Applied = (Vec<Vec<Reply>>, IntoIter<Item>);
+type Job = (IntoIter<Item>, oneshot::Sender<anyhow::Result<Applied>>);
 
 pub struct MachineAdapter {
     machine: Arc<Machine>,
@@ -74,9 +77,10 @@ impl MachineAdapter {
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
         let applying = Arc::clone(&machine);
         let thread = Joined::spawn("apply", move || {
-            while let Some((items, done)) = queue.blocking_recv() {
+            while let Some((mut items, done)) = queue.blocking_recv() {
+                let replies = applying.apply_some(&mut items);
                 // The asker is gone only when the node is stopping.
-                done.send(applying.apply(items)).ok();
+                done.send(replies.map(|replies| (replies, items))).ok();
             }
         })?;
         Ok(Self {
@@ -88,11 +92,11 @@ impl MachineAdapter {
         })
     }
 
-    async fn on_thread(&self, items: Vec<Item>) -> io::Result<Vec<Vec<Reply>>> {
-        let (done, replies) = oneshot::channel();
+    async fn on_thread(&self, items: IntoIter<Item>) -> io::Result<Applied> {
+        let (done, applied) = oneshot::channel();
         let sent = self.jobs.send((items, done)).await;
         sent.map_err(|_closed| io_error("the apply thread has ended"))?;
-        replies.await.map_err(io_error)?.map_err(io_error)
+        applied.await.map_err(io_error)?.map_err(io_error)
     }
 
     async fn run(&mut self, mut batch: Batch) -> io::Result<()> {
@@ -100,17 +104,23 @@ impl MachineAdapter {
             return Ok(());
         };
         self.flushed.wait_for(|end| *end > last).await.map_err(io_error)?;
-        let started = Instant::now();
-        let in_place = self.quick && batch.is_little_work().map_err(io_error)?;
-        let replies = if in_place {
-            self.machine.apply(batch.items).map_err(io_error)?
-        } else {
-            self.on_thread(batch.items).await?
-        };
-        self.quick = started.elapsed() < QUICK;
-        for (responder, replies) in batch.responders.into_iter().zip(replies) {
-            if let Some(responder) = responder {
-                responder.send(Replies(replies));
+        let mut in_place = self.quick && batch.is_little_work().map_err(io_error)?;
+        let (mut items, mut responders) = (batch.items.into_iter(), batch.responders.into_iter());
+        while !items.as_slice().is_empty() {
+            let started = Instant::now();
+            let replies;
+            if in_place {
+                replies = self.machine.apply_some(&mut items).map_err(io_error)?;
+            } else {
+                (replies, items) = self.on_thread(items).await?;
+            }
+            self.quick = started.elapsed() < QUICK;
+            in_place &= self.quick;
+            // What is answered goes before more is applied, since the answers may be large.
+            for (replies, responder) in replies.into_iter().zip(responders.by_ref()) {
+                if let Some(responder) = responder {
+                    responder.send(Replies(replies));
+                }
             }
         }
         Ok(())

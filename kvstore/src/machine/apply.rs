@@ -82,6 +82,7 @@ fn apply_once<B: Base>(
             return reply(draft, Answer::Refused(Refusal::KeyReused));
         }
         let first: Reply = postcard::from_bytes(&kept.reply).expect("a kept answer was encoded by this code");
+        draft.weight += kept.reply.len();
         return Reply {
             replayed: true,
             ..first

@@ -2,11 +2,15 @@
 
 use bytes::Bytes;
 
-use super::host::{Content, Item};
+use super::adapter::applied_end;
+use super::draft::{CHANGE_BYTES, WEIGHT_MAX};
+use super::host::{Content, Item, Machine};
 use super::shares::Shares;
 use super::small::{self, opened};
 use super::state::State;
-use crate::command::{Access, Action, Actor, Command, Expect, Once, Proposal, Rule, encode_commands};
+use crate::command::{
+    Access, Action, Actor, Command, Expect, Once, Op, Proposal, Rule, Txn, encode_commands,
+};
 use crate::raft::entry::log_id;
 use crate::storage::machine_db::ANSWERS;
 
@@ -127,4 +131,90 @@ fn the_state_does_not_depend_on_the_batches() {
         assert_eq!(applied_in(batch, false), one_by_one, "in batches of {batch}");
     }
     assert_eq!(applied_in(3, true), one_by_one, "after an upgrade");
+}
+
+/// Applies all of them, and tells after how many each batch ended.
+fn batches(machine: &Machine, items: Vec<Item>) -> Vec<usize> {
+    let mut items = items.into_iter();
+    let mut ended = Vec::new();
+    while !items.as_slice().is_empty() {
+        let replies = machine.apply_some(&mut items).expect("it applies");
+        ended.push(replies.len());
+        // All that tells how far it has come tells the same.
+        let (progress, state) = (machine.progress_now(), machine.state());
+        assert_eq!(progress.applied_end, applied_end(machine.generation().db()));
+        assert_eq!(progress.revision, state.revision);
+        assert_eq!(state, machine.generation().db().state());
+    }
+    ended
+}
+
+/// Entries that put as many keys as an eighth of a batch may change, each under a prefix of its own; and behind a change
+/// of the members others that delete them.
+fn puts_and_deletes() -> Vec<Item> {
+    const PREFIXES: u64 = 9;
+    let keys = WEIGHT_MAX / CHANGE_BYTES / 8;
+    let put = |prefix: u64, key: usize| Action::Put {
+        key: Bytes::from(format!("{prefix}/{key}")),
+        value: Bytes::new(),
+        lease: 0,
+        expect: Expect::Any,
+    };
+    let puts = (1..=PREFIXES).map(|prefix| {
+        small::entry(
+            prefix,
+            1,
+            (0..keys).map(|key| put(prefix, key)).collect::<Vec<_>>(),
+        )
+    });
+    let members = Item {
+        content: Content::Membership(b"members".to_vec()),
+        ..small::entry(PREFIXES + 1, 1, [])
+    };
+    let deletes = (1..=PREFIXES).map(|prefix| {
+        let prefix_of = Bytes::from(format!("{prefix}/"));
+        let delete = Action::DeletePrefix { prefix: prefix_of };
+        small::entry(PREFIXES + 1 + prefix, 1, [delete])
+    });
+    puts.chain([members]).chain(deletes).collect()
+}
+
+#[test]
+fn a_batch_ends_between_two_entries_where_it_takes_much_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [one, other] = ["n1", "n2"].map(|name| opened(&folder.path().join(name)));
+    let mut items = puts_and_deletes();
+    let rest = items.split_off(8);
+    assert_eq!(batches(&one, items), [8]);
+    assert_eq!(one.generation().db().membership(), None);
+    // The last puts, the members, and as many deletes as there is room for.
+    assert_eq!(batches(&one, rest), [9, 2]);
+    assert_eq!(one.generation().db().membership(), Some(b"members".to_vec()));
+    for item in puts_and_deletes() {
+        other.apply(vec![item]).expect("it applies");
+    }
+    assert_eq!(one.state(), other.state());
+    assert_eq!((one.state().keys, one.progress_now()), (0, other.progress_now()));
+}
+
+#[test]
+fn a_batch_ends_where_its_answers_are_large() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let machine = opened(folder.path());
+    let keys = ["a", "b", "c", "d"].map(Bytes::from);
+    // Four of them, with what a row counts beside its value, are not yet too much for one answer.
+    let value = Bytes::from(vec![7; (1 << 20) - 128]);
+    let puts = keys.clone().map(|key| Action::Put {
+        key,
+        value: value.clone(),
+        lease: 0,
+        expect: Expect::Any,
+    });
+    machine.apply(vec![small::entry(1, 1, puts)]).expect("it applies");
+    let all = Action::Txn(Txn {
+        then: keys.map(|key| Op::Get { key }).to_vec(),
+        ..Txn::default()
+    });
+    let reads = (2..42).map(|index| small::entry(index, 1, [all.clone()]));
+    assert_eq!(batches(&machine, reads.collect()), [17, 17, 6]);
 }

@@ -24,6 +24,10 @@ const VERSION_OVERHEAD_BYTES: u64 = 48;
 /// would differ; where it is too little, the leader proposes more (`upkeep/sweeper`).
 const SWEEP_MAX: usize = 512;
 const MINUTE_MS: u64 = 60_000;
+/// What a changed key, or an answer that is kept or dropped, takes here and where the batch is written.
+pub(super) const CHANGE_BYTES: usize = 1 << 10;
+/// A batch that takes so much memory takes in no further entry.
+pub(super) const WEIGHT_MAX: usize = 64 << 20;
 
 /// Everything one batch changes. `None` removes.
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ pub struct Draft<'a, B> {
     pub tokens: Arc<Tokens>,
     pub mirrors: Arc<Mirrors>,
     pub effects: Effects,
+    /// Roughly the bytes that the batch and its answers take, beside what its entries brought.
+    pub weight: usize,
 }
 
 impl<'a, B: Base> Draft<'a, B> {
@@ -69,7 +75,13 @@ impl<'a, B: Base> Draft<'a, B> {
             tokens,
             mirrors: Arc::default(),
             effects: Effects::default(),
+            weight: 0,
         }
+    }
+
+    /// Whether it is to be written before another entry is looked at.
+    pub fn is_full(&self) -> bool {
+        self.weight >= WEIGHT_MAX
     }
 
     #[must_use]
@@ -133,6 +145,7 @@ impl<'a, B: Base> Draft<'a, B> {
     }
 
     fn change(&mut self, key: Bytes, old: Option<Head>, new: Option<Record>, revision: u64) {
+        self.weight += CHANGE_BYTES;
         let head = new.as_ref().map(|record| Head::of(&key, record));
         self.account(
             &key,
@@ -231,6 +244,7 @@ impl<'a, B: Base> Draft<'a, B> {
                 .insert((ended.expires_ms, id.clone()), None);
         }
         let bytes = kept.bytes(&id);
+        self.weight += CHANGE_BYTES + kept.reply.len();
         self.state.answers_bytes += bytes;
         self.effects.shares.grow(&id.owner, bytes);
         self.effects
@@ -257,6 +271,7 @@ impl<'a, B: Base> Draft<'a, B> {
         } else {
             ended.last().map_or(to_ms, |((ms, _), _)| *ms)
         };
+        self.weight += ended.len() * CHANGE_BYTES;
         for ((expires_ms, id), bytes) in ended {
             self.count_out(&id.owner, bytes);
             self.effects.kept.insert(id.clone(), None);

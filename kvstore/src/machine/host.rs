@@ -6,14 +6,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use std::vec::IntoIter;
 
 use arc_swap::ArcSwap;
 use service::planted::{Bug, is_planted};
 use tokio::sync::watch;
 
 use super::agreement::Agreement;
-use super::apply::apply;
 use super::commands::Commands;
+use super::decide::decide;
 use super::draft::Draft;
 use super::generation::Generation;
 use super::hub::Hub;
@@ -81,9 +82,9 @@ pub struct Lead {
 
 /// Whose blank entry was applied last, with which a leader begins, and which revision came before it.
 #[derive(Clone, Copy)]
-struct Begun {
-    lead: Lead,
-    revision: u64,
+pub(super) struct Begun {
+    pub(super) lead: Lead,
+    pub(super) revision: u64,
 }
 
 /// One log entry as the machine sees it.
@@ -252,8 +253,19 @@ impl Machine {
         *self.begun.lock().expect(BEGUN_POISON) = begun;
     }
 
-    /// Applies committed entries, in order, as one atomic batch.
+    /// Applies committed entries, in order.
     pub fn apply(&self, items: Vec<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
+        let mut items = items.into_iter();
+        let mut replies = Vec::with_capacity(items.len());
+        while !items.as_slice().is_empty() {
+            replies.append(&mut self.apply_some(&mut items)?);
+        }
+        Ok(replies)
+    }
+
+    /// Applies the first of these entries as one atomic batch: all of them, unless that takes much memory.
+    pub fn apply_some(&self, items: &mut IntoIter<Item>) -> anyhow::Result<Vec<Vec<Reply>>> {
+        assert!(!items.as_slice().is_empty(), "a batch ends with some entry");
         let started = Instant::now();
         let generation = self.generation();
         let mut applying = self.applying.lock().expect(APPLYING_POISON);
@@ -261,30 +273,8 @@ impl Machine {
         let Applying { state, recent } = &mut *applying;
         let base = recent.over(generation.db());
         let mut draft = Draft::new(&base, state.clone(), Arc::clone(&tokens)).with_mirrors(self.mirrors());
-        let (mut membership, mut begun) = (None, None);
-        let Some((last_index, last_id)) = items.last().map(|item| (item.index, item.id.clone())) else {
-            return Ok(Vec::new());
-        };
-        let mut replies = Vec::with_capacity(items.len());
-        for item in items {
-            replies.push(match item.content {
-                Content::Nothing { lead } => {
-                    let revision = draft.state.revision;
-                    begun = Some(Begun { lead, revision });
-                    Vec::new()
-                }
-                Content::Membership(encoded) => {
-                    membership = Some(encoded);
-                    Vec::new()
-                }
-                Content::Proposal(mut commands) => {
-                    let bytes = commands.bytes();
-                    self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
-                    let (at_ms, commands) = commands.decoded()?;
-                    apply(&mut draft, at_ms, commands)
-                }
-            });
-        }
+        let decided = decide(&mut draft, items)?;
+        self.applied_bytes.fetch_add(decided.bytes, Ordering::Relaxed);
         let Draft {
             state: new_state,
             tokens: new_tokens,
@@ -295,9 +285,10 @@ impl Machine {
         for (id, lease) in &effects.leases {
             self.leases.changes(*id, lease.as_ref());
         }
+        let membership = decided.membership.as_deref();
         generation
             .db()
-            .write(&effects, &new_state, &last_id, membership.as_deref())?;
+            .write(&effects, &new_state, &decided.id, membership)?;
         self.shares.lock().expect(SHARES_POISON).learn(&effects.shares);
         if !Arc::ptr_eq(&tokens, &new_tokens) {
             self.tokens.store(new_tokens);
@@ -312,15 +303,15 @@ impl Machine {
         self.agreement.learn(&effects.met);
         let concerned = self.hub.publish(effects.events);
         self.published.store(Arc::new(new_state.clone()));
-        begun.inspect(|begun| self.note_begun(Some(*begun)));
-        begun.inspect(|begun| self.leases.begin_anew(begun.lead));
-        self.publish_progress(last_index + 1, &new_state);
+        decided.begun.inspect(|begun| self.note_begun(Some(*begun)));
+        decided.begun.inspect(|begun| self.leases.begin_anew(begun.lead));
+        self.publish_progress(decided.index + 1, &new_state);
         concerned.wake();
         *state = new_state;
         self.metrics
             .apply_seconds
             .observe(started.elapsed().as_secs_f64());
-        Ok(replies)
+        Ok(decided.replies)
     }
 
     fn publish_progress(&self, applied_end: u64, state: &State) {

@@ -266,7 +266,8 @@ fn run_branch<B: Base>(draft: &mut Draft<'_, B>, ops: &[Op]) -> Result<Vec<OpRes
             }
         }
     }
-    let changes = writes.changes;
+    let (changes, answer_bytes) = (writes.changes, writes.answer_bytes);
+    draft.weight += answer_bytes;
     draft.commit(changes);
     Ok(results)
 }

@@ -114,7 +114,7 @@ pub struct LimitsConfig {
     pub value_bytes_max: usize,
     pub request_bytes_max: usize,
     pub txn_ops_max: usize,
-    /// By prefixes; every member gathers them in memory.
+    /// By prefixes, in one command and in all that a node has under way; every member gathers them in memory.
     pub delete_keys_max: usize,
     pub range_rows_max: usize,
     pub range_bytes_max: usize,

@@ -158,13 +158,16 @@ impl Batch {
         if let EntryPayload::Normal(proposal) = &entry.payload {
             self.bytes += proposal.0.len();
         }
-        self.items.push(item_of(entry)?);
+        self.items.push(Item {
+            awaited: responder.is_some(),
+            ..item_of(entry)?
+        });
         self.responders.push(responder);
         Ok(())
     }
 }
 
-/// An entry as the machine sees it.
+/// An entry as the machine sees it. Nobody waits for what it is answered.
 pub(crate) fn item_of(entry: Entry) -> io::Result<Item> {
     let log_id = entry.log_id();
     let content = match entry.payload {
@@ -183,6 +186,7 @@ pub(crate) fn item_of(entry: Entry) -> io::Result<Item> {
         index: log_id.index,
         id: serde_json::to_vec(&log_id)?,
         content,
+        awaited: false,
     })
 }
 

@@ -15,13 +15,21 @@ use super::mirrors;
 use super::state::{Head, Kept, KeptId, Lease, Token};
 use super::txn::{self, Writes};
 use crate::command::{
-    Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Record, Refusal, Reply, Rule,
+    Access, Action, Actor, Answer, Command, Expect, MirrorsWere, Once, Record, Refusal, Reply, Rule,
 };
 
-/// Applies the commands of one proposal, made at `at_ms` by the leader's clock, in order.
-pub fn apply<B: Base>(draft: &mut Draft<'_, B>, at_ms: u64, commands: &[Command]) -> Vec<Reply> {
+/// Applies the commands of one proposal, made at `at_ms` by the leader's clock, in order. Each answer is given away before
+/// the next command is looked at: together they may be large, and where nobody waits for them none need be held.
+pub fn apply<B: Base>(
+    draft: &mut Draft<'_, B>,
+    at_ms: u64,
+    commands: &[Command],
+    mut answer: impl FnMut(Reply),
+) {
     draft.advance_clock(at_ms);
-    commands.iter().map(|command| apply_one(draft, command)).collect()
+    for command in commands {
+        answer(apply_one(draft, command));
+    }
 }
 
 fn apply_one<B: Base>(draft: &mut Draft<'_, B>, command: &Command) -> Reply {
@@ -372,9 +380,7 @@ fn delete_token<B: Base>(draft: &mut Draft<'_, B>, name: &str) -> Answer {
 /// Nobody could ever change a token again if the last root went.
 fn rules_keep_a_root<B: Base>(draft: &Draft<'_, B>, name: &str, rules: &[Rule]) -> bool {
     let others = draft.tokens.by_name.values().filter(|token| token.name != name);
-    rules
-        .iter()
-        .any(|rule| rule.access == crate::command::Access::Root)
+    rules.iter().any(|rule| rule.access == Access::Root)
         || others.into_iter().any(|token| access::is_root(token))
 }
 

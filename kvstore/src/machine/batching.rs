@@ -80,6 +80,7 @@ fn entry(index: u64) -> Item {
         index,
         id,
         content: Content::Proposal(Proposal::new(at_ms, &encode_commands(&commands)).into()),
+        awaited: true,
     }
 }
 
@@ -131,6 +132,21 @@ fn the_state_does_not_depend_on_the_batches() {
         assert_eq!(applied_in(batch, false), one_by_one, "in batches of {batch}");
     }
     assert_eq!(applied_in(3, true), one_by_one, "after an upgrade");
+}
+
+#[test]
+fn the_state_does_not_depend_on_who_waits_for_answers() {
+    let applied = |awaited| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = opened(folder.path());
+        let items = entries().map(|item| Item { awaited, ..item });
+        let replies = machine.apply(items.collect()).expect("it applies");
+        let held: usize = replies.iter().map(Vec::len).sum();
+        (held, machine.state(), machine.generation().db().rows(ANSWERS))
+    };
+    let (held, state, answers) = applied(true);
+    assert!(held > 0 && !answers.is_empty());
+    assert_eq!(applied(false), (0, state, answers));
 }
 
 /// Applies all of them, and tells after how many each batch ended.

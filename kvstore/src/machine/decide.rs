@@ -22,7 +22,7 @@ pub(super) struct Decided {
     pub(super) begun: Option<Begun>,
     /// Of proposals.
     pub(super) bytes: u64,
-    /// One for each entry: what its commands were answered.
+    /// One for each entry: what its commands were answered, if somebody waits for that.
     pub(super) replies: Vec<Vec<Reply>>,
 }
 
@@ -36,22 +36,26 @@ pub(super) fn decide<B: Base>(
         ..Decided::default()
     };
     for item in items {
-        let replies = match item.content {
+        let mut replies = Vec::new();
+        match item.content {
             Content::Nothing { lead } => {
                 let revision = draft.state.revision;
                 decided.begun = Some(Begun { lead, revision });
-                Vec::new()
             }
-            Content::Membership(encoded) => {
-                decided.membership = Some(encoded);
-                Vec::new()
-            }
+            Content::Membership(encoded) => decided.membership = Some(encoded),
             Content::Proposal(mut commands) => {
                 decided.bytes += commands.bytes();
                 let (at_ms, commands) = commands.decoded()?;
-                apply(draft, at_ms, commands)
+                if item.awaited {
+                    replies.reserve_exact(commands.len());
+                }
+                apply(draft, at_ms, commands, |reply| {
+                    if item.awaited {
+                        replies.push(reply);
+                    }
+                });
             }
-        };
+        }
         decided.replies.push(replies);
         (decided.index, decided.id) = (item.index, item.id);
         if draft.is_full() {

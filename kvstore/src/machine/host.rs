@@ -93,6 +93,8 @@ pub struct Item {
     /// The encoded log id, stored with the effects.
     pub id: Vec<u8>,
     pub content: Content,
+    /// Whether somebody waits here for what its commands are answered.
+    pub awaited: bool,
 }
 
 pub enum Content {

@@ -31,5 +31,6 @@ pub(crate) fn entry(index: u64, at_ms: u64, actions: impl IntoIterator<Item = Ac
         index,
         id: serde_json::to_vec(&log_id(1, 1, index)).expect("a log id is plain data"),
         content: Content::Proposal(Proposal::new(at_ms, &encode_commands(&commands)).into()),
+        awaited: true,
     }
 }

@@ -106,7 +106,9 @@ fn run(base: &Counting, then: Vec<Op>) -> Answer {
         action,
         once: None,
     };
-    apply(&mut draft, 1, &[command]).remove(0).answer
+    let mut answers = Vec::new();
+    apply(&mut draft, 1, &[command], |reply| answers.push(reply.answer));
+    answers.remove(0)
 }
 
 fn get(limit: u32) -> Op {

@@ -59,8 +59,8 @@ fn applied(base: &Counting, actions: &[Action]) -> (State, String, Vec<Answer>) 
         once: None,
     };
     let commands: Vec<Command> = actions.iter().map(command).collect();
-    let replies = apply(&mut draft, 90_000, &commands);
-    let answers = replies.into_iter().map(|reply| reply.answer).collect();
+    let mut answers = Vec::new();
+    apply(&mut draft, 90_000, &commands, |reply| answers.push(reply.answer));
     (draft.state, format!("{:#?}", draft.effects), answers)
 }
 

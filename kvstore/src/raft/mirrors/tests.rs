@@ -49,6 +49,7 @@ impl Leader {
             index: self.next,
             id: serde_json::to_vec(&id).unwrap(),
             content,
+            awaited: true,
         };
         self.next += 1;
         self.machine.apply(vec![item]).unwrap();

@@ -1,6 +1,7 @@
 //! Leases: keys that end with them, and pins on old revisions.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -159,13 +160,17 @@ fn status(machine: &Machine, id: u64, lease: &Lease, keys: Vec<bytes::Bytes>) ->
 }
 
 pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<Response> {
+    api.in_time(shown(&api, request)).await
+}
+
+async fn shown(api: &Api, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
     let caller = api.caller(&parts.headers).await?;
     let id = id_of(&parts.uri)?;
-    let level = Params::of(&parts.uri).level()?;
+    let params = Params::of(&parts.uri);
+    let (level, keyless) = (params.level()?, params.flag("keyless")?);
     let point = api.read_point(level).await?;
-    let token = caller.present(&api)?;
-    let machine = api.store.machine();
+    let token = caller.present(api)?;
     let Some(lease) = point.generation.db().lease(id) else {
         let problem = Problem::new(problem::LEASE_NOT_FOUND, format!("There is no lease {id}."));
         return Err(reply::stamp_absent(problem, point.revision, level));
@@ -174,12 +179,19 @@ pub(super) async fn show(State(api): State<Shared>, request: Request) -> Result<
         let detail = format!("The lease {id} belongs to another token.");
         return Err(Problem::new(problem::FORBIDDEN, detail));
     }
-    let keys = point.generation.db().lease_keys(id);
-    Ok(reply::found(
-        point.revision,
-        level,
-        &status(machine, id, &lease, keys),
-    ))
+    let machine = Arc::clone(api.store.machine());
+    // Very many keys would hold up everything else on this thread, to be found and to be put into JSON.
+    let reading = api.store.edge().spawn_blocking("lease", move || {
+        let keys = if keyless {
+            Vec::new()
+        } else {
+            point.generation.db().lease_keys(id)
+        };
+        reply::found(point.revision, level, &status(&machine, id, &lease, keys))
+    });
+    reading
+        .await
+        .map_err(|error| Problem::internal("show a lease", error))
 }
 
 /// Leases of one page.
@@ -227,7 +239,7 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
     let (asker, _waiting) = Asker::new();
-    let machine = std::sync::Arc::clone(api.store.machine());
+    let machine = Arc::clone(api.store.machine());
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
         let db = point.generation.db();
         let mut leases: Vec<LeaseStatus> = Vec::new();
@@ -243,17 +255,47 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
                 ControlFlow::Break(())
             }
         });
-        (leases, point.revision)
+        let more = leases.len() > limit;
+        leases.truncate(limit);
+        let last = leases.last().filter(|_| more).map(|lease| lease.id);
+        (reply::found(point.revision, level, &leases), last)
     });
-    let (mut leases, revision) = reading
+    let (mut response, last) = reading
         .await
         .map_err(|error| Problem::internal("list the leases", error))?;
-    let more = leases.len() > limit;
-    leases.truncate(limit);
-    let mut response = reply::found(revision, level, &leases);
-    if let Some(last) = leases.last().filter(|_| more) {
-        let link = reply::next_link(&parts.uri, &last.id.to_string());
+    if let Some(last) = last {
+        let link = reply::next_link(&parts.uri, &last.to_string());
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::super::half_made::{request, seed};
+    use super::*;
+    use crate::raft::bare::Bare;
+    use crate::raft::start::root_rules;
+
+    #[tokio::test]
+    async fn the_keys_of_a_lease_are_looked_up_on_another_thread() {
+        let node = Bare::cluster(1).await.remove(0);
+        seed(&node, "an id", "root", root_rules()).await;
+        let grant = Action::LeaseGrant {
+            id: 7,
+            ttl_ms: TTL_MS_MAX,
+            pin: None,
+        };
+        node.desk.propose_own(grant).await.unwrap();
+        let limits = LimitsConfig::default();
+        let api = Arc::new(Api::new(Store::over(&node, &limits), limits));
+        // Which waits for nobody else.
+        let ask = request("GET", "/v1/leases/7?consistency=local", Some("root"));
+        let mut showing = Box::pin(show(State(api), ask));
+        assert!(showing.as_mut().now_or_never().is_none(), "it was done here");
+        assert_eq!(showing.await.unwrap().status(), StatusCode::OK);
+        node.end().await;
+    }
 }

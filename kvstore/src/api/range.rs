@@ -22,8 +22,8 @@ use crate::command::Record;
 use crate::machine::state::prefix_end;
 use crate::store::{Direction, RangePage, RangeQuery, ReadPoint, Span, With};
 
-/// Pages with more bytes than this are put into JSON on another thread.
-const INLINE_BYTES_MAX: usize = 32 << 10;
+/// Pages and changes with more bytes than this are put into JSON on another thread.
+pub(super) const INLINE_BYTES_MAX: usize = 32 << 10;
 
 /// What a request asks for, parsed.
 struct Asked {

@@ -29,10 +29,16 @@ use super::auth::Caller;
 use super::keys::text_of;
 use super::once::single;
 use super::params::{self, Params, malformed};
-use super::range::row;
+use super::range::{INLINE_BYTES_MAX, row};
 use super::{Api, Shared, answers, reply};
+use crate::machine::found::{Delivery, Noted, Turn};
+use crate::machine::host::Machine;
 use crate::machine::interest::Selector;
-use crate::machine::watcher::{self, Delivery, Noted, Step, Watcher};
+use crate::machine::watcher::{self, Step, Watcher};
+use crate::store::Store;
+
+/// What an event says beside key and value.
+const EVENT_BYTES: usize = 128;
 
 pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
@@ -200,7 +206,7 @@ impl Stream {
             }
             match step {
                 Step::Idle => {}
-                Step::Changes(deliveries) => return Some(self.changes(deliveries)),
+                Step::Changes(deliveries, turn) => return changes(&self.api.store, deliveries, turn).await,
                 // A node that is cut off has nothing to tell, and whoever watches it must notice and go elsewhere.
                 Step::Progress(_) | Step::Waiting(_) if !self.api.store.is_in_touch() => {}
                 Step::Progress(revision) => return Some(progress(revision)),
@@ -217,40 +223,61 @@ impl Stream {
         }
         None
     }
+}
 
-    fn changes(&self, deliveries: Vec<Delivery>) -> Bytes {
-        let mut text = String::new();
-        for Delivery {
-            revision,
-            events,
-            mut kept,
-        } in deliveries
-        {
-            self.api
-                .store
-                .metrics()
-                .events_delivered
-                .inc_by(events.len() as u64);
-            let last = events.len() - 1;
-            for (n, noted) in events.into_iter().enumerate() {
-                let id = (n == last).then_some(revision);
-                let name = if noted.event.record.is_tombstone() {
-                    EVENT_DELETE
-                } else {
-                    EVENT_PUT
-                };
-                let mut change = change(noted);
-                if n == last {
-                    let now_ms = || self.api.store.machine().now_ms();
-                    let kept = kept.take().map(|(id, kept)| answers::wire(now_ms(), id, kept));
-                    // The key may have been used again since: what is kept now then tells of a later revision.
-                    change.kept = kept.filter(|kept| kept.revision == revision);
-                }
-                write_event(&mut text, name, id, &change);
-            }
-        }
-        Bytes::from(text)
+/// What of changes is sent; nothing more if the node is stopping.
+async fn changes(store: &Store, deliveries: Vec<Delivery>, turn: Turn) -> Option<Bytes> {
+    let events = deliveries.iter().map(|delivery| delivery.events.len() as u64);
+    store.metrics().events_delivered.inc_by(events.sum());
+    let machine = Arc::clone(store.machine());
+    if deliveries.iter().map(bytes).sum::<usize>() <= INLINE_BYTES_MAX {
+        return Some(changes_text(&machine, deliveries));
     }
+    // Megabytes of JSON would hold up everything else on this thread.
+    let writing = store.edge().spawn_blocking("watch-json", move || {
+        let _turn = turn;
+        changes_text(&machine, deliveries)
+    });
+    writing.await.ok()
+}
+
+/// Roughly, as JSON.
+fn bytes(delivery: &Delivery) -> usize {
+    let kept = delivery.kept.as_ref().map_or(0, |(_, kept)| kept.reply.len());
+    let events = delivery.events.iter().map(|Noted { event, previous, .. }| {
+        let previous = previous.as_ref().map_or(0, |record| record.value.len());
+        event.key.len() + event.record.value.len() + previous + EVENT_BYTES
+    });
+    kept + events.sum::<usize>()
+}
+
+fn changes_text(machine: &Machine, deliveries: Vec<Delivery>) -> Bytes {
+    let mut text = String::new();
+    for Delivery {
+        revision,
+        events,
+        mut kept,
+    } in deliveries
+    {
+        let last = events.len() - 1;
+        for (n, noted) in events.into_iter().enumerate() {
+            let id = (n == last).then_some(revision);
+            let name = if noted.event.record.is_tombstone() {
+                EVENT_DELETE
+            } else {
+                EVENT_PUT
+            };
+            let mut change = change(noted);
+            if n == last {
+                let kept = kept.take();
+                let kept = kept.map(|(id, kept)| answers::wire(machine.now_ms(), id, kept));
+                // The key may have been used again since: what is kept now then tells of a later revision.
+                change.kept = kept.filter(|kept| kept.revision == revision);
+            }
+            write_event(&mut text, name, id, &change);
+        }
+    }
+    Bytes::from(text)
 }
 
 fn change(noted: Noted) -> Change {
@@ -295,4 +322,53 @@ fn write_event(text: &mut String, name: &str, id: Option<u64>, data: &impl Seria
     }
     // JSON holds no raw line ends, so it is one line of the event.
     writeln!(text, "event: {name}\ndata: {data}\n").expect("writing to memory does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use service::config::LimitsConfig;
+
+    use super::*;
+    use crate::command::Record;
+    use crate::machine::state::Event;
+    use crate::raft::bare::Bare;
+
+    /// Of one revision.
+    fn deletes(count: usize) -> Vec<Delivery> {
+        let event = |n: usize| Event {
+            key: Bytes::from(format!("k/{n}")),
+            record: Record::tombstone(7),
+        };
+        let noted = (0..count).map(|n| Noted {
+            event: event(n),
+            previous: None,
+            lease: None,
+        });
+        vec![Delivery {
+            revision: 7,
+            events: noted.collect(),
+            kept: None,
+        }]
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_put_into_words_on_another_thread() {
+        let node = Bare::cluster(1).await.remove(0);
+        let store = Store::over(&node, &LimitsConfig::default());
+        let few = changes(&store, deletes(3), Turn::default()).now_or_never();
+        let few = few.expect("it is done at once").unwrap();
+        let mut writing = Box::pin(changes(&store, deletes(1000), Turn::default()));
+        assert!(writing.as_mut().now_or_never().is_none(), "it was done here");
+        let many = writing.await.unwrap();
+        for (text, count) in [(few, 3), (many, 1000)] {
+            let text = std::str::from_utf8(&text).unwrap();
+            let events: Vec<&str> = text.split_terminator("\n\n").collect();
+            assert_eq!(events.len(), count);
+            let (last, others) = events.split_last().unwrap();
+            assert!(last.starts_with("id: 7\nevent: delete\n"), "{last}");
+            assert!(others.iter().all(|event| event.starts_with("event: delete\n")));
+        }
+        node.end().await;
+    }
 }

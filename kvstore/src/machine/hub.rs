@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
+use tokio::sync::Semaphore;
+
+use super::found::Turn;
 use super::interest::{Concerned, Interest, Interests, Selector};
 use super::state::Event;
 
@@ -23,12 +26,15 @@ pub struct Change {
 const UNWATCHED_BYTES_MAX: usize = 1 << 20;
 /// Changes that go at once, beside as many as came, when nobody watches any more: applying waits meanwhile.
 const UNWATCHED_STEP: usize = 64;
+/// Watchers that go through very many events at the same time. Each has all of them in memory.
+const TURNS: usize = 2;
 
 pub struct Hub {
     ring: RwLock<Ring>,
     /// While somebody watches.
     bytes_max: usize,
     interests: Arc<Interests>,
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -52,7 +58,15 @@ impl Hub {
             }),
             bytes_max,
             interests: Arc::new(Interests::new(revision)),
+            turns: Arc::new(Semaphore::new(TURNS)),
         }
+    }
+
+    /// Waits for one of the few who have very many events in memory. Cancel-safe.
+    pub(super) async fn turn(&self) -> Turn {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
+        Turn { _held: Some(turn) }
     }
 
     /// To be told of changes of these keys from now on.

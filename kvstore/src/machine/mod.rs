@@ -2,8 +2,9 @@
 //!
 //! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `commands` (of an entry), `decide` (of a batch),
-//! `adapter` (openraft's side), `snapshot`, `hub`, `interest` and `watcher` (watches), `leases` (the leader's clock), `agreement`
-//! (with the other members), `shares` (of the room for kept answers) and `gaps` (what a lost cluster may have written).
+//! `adapter` (openraft's side), `snapshot`, `hub`, `interest`, `found` and `watcher` (watches), `leases` (the leader's
+//! clock), `agreement` (with the other members), `shares` (of the room for kept answers) and `gaps` (what a lost
+//! cluster may have written).
 
 pub mod access;
 pub mod adapter;
@@ -13,6 +14,7 @@ pub mod base;
 pub mod commands;
 mod decide;
 pub mod draft;
+pub mod found;
 pub mod gaps;
 pub mod generation;
 pub mod host;

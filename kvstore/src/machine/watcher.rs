@@ -10,16 +10,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::base::Base as _;
+use super::found::{Delivery, Found, STEP_BYTES, STEP_REVISIONS, Turn, are_many};
 use super::generation::Generation;
 use super::host::Machine;
 use super::hub::Change;
 use super::interest::{Interest, Selector};
-use super::state::{Event, Kept, KeptId, Lease};
-use crate::command::Record;
 
-/// Revisions and bytes of one step, so that one busy watcher does not hold up the others.
-const STEP_REVISIONS: usize = 64;
-const STEP_BYTES: usize = 256 << 10;
 /// How often the caller gets to look around.
 const TICK: Duration = Duration::from_millis(400);
 /// Revisions without an event of this watcher are told this long after the first of them, unless the caller says
@@ -28,36 +24,9 @@ pub const QUIET: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
-pub struct Noted {
-    pub event: Event,
-    /// The key before this change, where that was asked for, existed, and can still be read.
-    pub previous: Option<Record>,
-    /// The lease of the key, where that was asked for and it still lives.
-    pub lease: Option<Lease>,
-}
-
-impl Noted {
-    fn plain(event: Event) -> Self {
-        Self {
-            event,
-            previous: None,
-            lease: None,
-        }
-    }
-}
-
-/// All changes of one revision that the watcher asked for; never empty.
-#[derive(Debug)]
-pub struct Delivery {
-    pub revision: u64,
-    pub events: Vec<Noted>,
-    /// The answer that was kept for it, where that was asked for and it has not ended.
-    pub kept: Option<(KeptId, Kept)>,
-}
-
-#[derive(Debug)]
 pub enum Step {
-    Changes(Vec<Delivery>),
+    /// The turn is to be kept for as long as they are in memory.
+    Changes(Vec<Delivery>, Turn),
     /// Everything up to this revision was delivered.
     Progress(u64),
     /// The first revision is still to come; the present one is this.
@@ -142,8 +111,8 @@ impl Watcher {
             }
             if self.next <= present {
                 match self.read(present).await {
-                    Ok(deliveries) if deliveries.is_empty() => {}
-                    Ok(deliveries) => return Step::Changes(deliveries),
+                    Ok((deliveries, _)) if deliveries.is_empty() => {}
+                    Ok((deliveries, turn)) => return Step::Changes(deliveries, turn),
                     Err(end) => return end,
                 }
             }
@@ -196,7 +165,7 @@ impl Watcher {
         Some(Step::Progress(delivered))
     }
 
-    async fn read(&mut self, upto: u64) -> Result<Vec<Delivery>, Step> {
+    async fn read(&mut self, upto: u64) -> Result<(Vec<Delivery>, Turn), Step> {
         let generation = self.machine.generation();
         let (epoch, found) = self.machine.hub.read(self.next, upto, STEP_REVISIONS);
         if epoch != self.epoch {
@@ -207,7 +176,7 @@ impl Watcher {
         let changes = match found {
             Some(changes) => {
                 self.live = true;
-                Found::in_ring(&changes, upto, self.interest.selector())
+                self.in_ring(changes, upto).await
             }
             None if self.live => return Err(Step::Lagging(self.next)),
             None => self.catch_up(&generation, upto).await?,
@@ -215,6 +184,7 @@ impl Watcher {
         let Found {
             mut deliveries,
             reached,
+            turn,
         } = changes;
         if self.with_previous && !deliveries.is_empty() {
             deliveries = with_previous(generation, deliveries).await;
@@ -232,7 +202,23 @@ impl Watcher {
             }
         }
         self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
-        Ok(deliveries)
+        Ok((deliveries, turn))
+    }
+
+    /// A revision may have very many events, and each watcher goes through them: that is done on another thread, and by
+    /// few at a time, since each has what it finds in memory.
+    async fn in_ring(&self, changes: Vec<Arc<Change>>, upto: u64) -> Found {
+        let selector = self.interest.selector();
+        if !are_many(&changes) {
+            return Found::in_ring(&changes, upto, selector);
+        }
+        let turn = self.machine.hub.turn().await;
+        let selector = selector.clone();
+        let read = tokio::task::spawn_blocking(move || Found {
+            turn,
+            ..Found::in_ring(&changes, upto, &selector)
+        });
+        read.await.expect("looking through events does not panic")
     }
 
     /// Notes what has been looked at, and what the caller will know of it.
@@ -254,13 +240,15 @@ impl Watcher {
 
     async fn catch_up(&self, generation: &Arc<Generation>, upto: u64) -> Result<Found, Step> {
         let (from, reading) = (self.next, Arc::clone(generation));
+        let selector = self.interest.selector().clone();
         let read = tokio::task::spawn_blocking(move || {
             let events = reading.db().events_from(from, upto, STEP_BYTES);
             // Only now: what was compacted while it was read may be missing from it.
-            (events, reading.db().state().compacted)
+            let compacted = reading.db().state().compacted;
+            (Found::in_database(events, &selector), compacted)
         });
         let lost = generation.gaps.watch_floor();
-        let (events, compacted) = read
+        let (found, compacted) = read
             .await
             .expect("reading events does not panic, or the disk is lost");
         let compacted = compacted.max(self.machine.progress_now().compacted).max(lost);
@@ -268,72 +256,10 @@ impl Watcher {
             return Err(Step::Compacted(compacted));
         }
         assert!(
-            !events.is_empty(),
+            found.reached >= from,
             "every revision that was not compacted has events: {from}..={upto}"
         );
-        Ok(Found::in_database(events, self.interest.selector()))
-    }
-}
-
-/// What one read found: the matching changes, and the last revision it looked at.
-struct Found {
-    deliveries: Vec<Delivery>,
-    reached: u64,
-}
-
-impl Found {
-    fn in_ring(changes: &[Arc<Change>], upto: u64, selector: &Selector) -> Self {
-        let mut deliveries = Vec::new();
-        let mut bytes = 0;
-        for change in changes {
-            let matching = change.events.iter().filter(|event| selector.matches(&event.key));
-            let events: Vec<Noted> = matching.cloned().map(Noted::plain).collect();
-            bytes += events
-                .iter()
-                .map(|noted| noted.event.key.len() + noted.event.record.value.len())
-                .sum::<usize>();
-            if !events.is_empty() {
-                deliveries.push(Delivery {
-                    revision: change.revision,
-                    events,
-                    kept: None,
-                });
-            }
-            if bytes > STEP_BYTES {
-                return Self {
-                    deliveries,
-                    reached: change.revision,
-                };
-            }
-        }
-        let last = changes.last().map_or(upto, |change| change.revision);
-        let reached = if changes.len() < STEP_REVISIONS {
-            upto
-        } else {
-            last
-        };
-        Self { deliveries, reached }
-    }
-
-    fn in_database(events: Vec<Event>, selector: &Selector) -> Self {
-        let reached = events.last().map_or(0, |event| event.record.modified);
-        let mut deliveries: Vec<Delivery> = Vec::new();
-        for event in events.into_iter().filter(|event| selector.matches(&event.key)) {
-            let revision = event.record.modified;
-            let noted = Noted::plain(event);
-            match deliveries
-                .last_mut()
-                .filter(|delivery| delivery.revision == revision)
-            {
-                Some(delivery) => delivery.events.push(noted),
-                None => deliveries.push(Delivery {
-                    revision,
-                    events: vec![noted],
-                    kept: None,
-                }),
-            }
-        }
-        Self { deliveries, reached }
+        Ok(found)
     }
 }
 
@@ -378,4 +304,52 @@ async fn with_previous(generation: Arc<Generation>, mut deliveries: Vec<Delivery
     });
     read.await
         .expect("reading versions does not panic, or the disk is lost")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::command::{Action, Expect};
+    use crate::machine::small::{entry, opened};
+
+    #[tokio::test]
+    async fn very_many_events_of_a_revision_are_gone_through_on_another_thread() {
+        const KEYS: usize = 2000;
+        let folder = tempfile::tempdir().unwrap();
+        let machine = opened(folder.path());
+        let prefix = Bytes::from_static(b"k/");
+        let selector = Selector::Prefix(prefix.clone());
+        let mut watcher = Watcher::open(Arc::clone(&machine), selector, 1, false);
+        let puts = (0..KEYS).map(|key| Action::Put {
+            key: Bytes::from(format!("k/{key}")),
+            value: Bytes::new(),
+            lease: 0,
+            expect: Expect::Any,
+        });
+        machine.apply(vec![entry(1, 1, puts)]).unwrap();
+        // Some revisions at a time, of an event each.
+        let mut seen = 0;
+        while seen < KEYS {
+            let Some(Step::Changes(deliveries, _)) = watcher.next().now_or_never() else {
+                panic!("{seen} were told, and more are at hand");
+            };
+            seen += deliveries.len();
+        }
+        let delete = Action::DeletePrefix { prefix };
+        machine.apply(vec![entry(2, 1, [delete])]).unwrap();
+        assert!(watcher.next().now_or_never().is_none(), "it was done here");
+        let Step::Changes(deliveries, turn) = watcher.next().await else {
+            panic!("there is a change");
+        };
+        let told: Vec<usize> = deliveries.iter().map(|delivery| delivery.events.len()).collect();
+        assert_eq!(told, [KEYS]);
+        // While two have so much in memory, others wait.
+        let other = machine.hub.turn().await;
+        assert!(machine.hub.turn().now_or_never().is_none());
+        drop((turn, other));
+        assert!(machine.hub.turn().now_or_never().is_some());
+    }
 }

@@ -206,6 +206,15 @@ async fn leases_are_listed_page_by_page(client: &Client) {
         without.header("link").contains("&keyless=1&"),
         "so is the next page"
     );
+    let alone = format!("/v1/leases/{}", granted[0]);
+    let without = own.get(&format!("{alone}?keyless=1")).await.expect(200).json();
+    assert_eq!(
+        (&without["id"], &without["keys"]),
+        (&json!(granted[0]), &json!([]))
+    );
+    own.get(&format!("{alone}?keyless=2"))
+        .await
+        .refused(400, "malformed-parameter");
     for bad in ["limit=0", "limit=201", "limit=x", "cursor=-1", "keyless=2"] {
         own.get(&format!("/v1/leases?{bad}"))
             .await

@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::storage::walk::{Direction, Span};
 pub use backup::Turn;
+pub use fair_room::fair_part;
 pub use membership::{Keyed, MemberError};
 pub use mirrors::HearError;
 pub use range::{Asker, RangePage, RangeQuery, With};
@@ -37,7 +38,7 @@ pub use read::{Got, Level, ReadError, ReadPoint};
 pub use sending::KEPT_S_MIN;
 pub use standing::{ClusterView, MemberView, Role, StatusView};
 
-use crate::command::{Command, Reply};
+use crate::command::{Action, Command, Reply};
 use crate::machine::host::Machine;
 use crate::machine::state::Tokens;
 use crate::metrics::NodeMetrics;
@@ -118,13 +119,19 @@ impl Store {
 
     /// Runs a command through the log; the answer is what applying it answered.
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
-        if self.inner.desk.disk_full.load(Ordering::Relaxed) && command.action.grows() {
+        if self.inner.desk.disk_full.load(Ordering::Relaxed) && self.needs_room(&command.action) {
             return Err(WriteError::DiskFull);
         }
         if self.passes_mirrors(&command.action) {
             return self.inner.proposals.propose_unheld(command).await;
         }
         self.inner.proposals.propose(command).await
+    }
+
+    /// Also a pin does that is renewed: history that it keeps cannot be given up.
+    fn needs_room(&self, action: &Action) -> bool {
+        let pins = |id| self.machine().leases.has_pin(id);
+        action.grows() || matches!(action, Action::LeaseRenew { id } if pins(*id))
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {
@@ -191,5 +198,37 @@ impl Store {
             b"a key".to_vec(),
             node.folder.path().to_owned(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Actor;
+    use crate::raft::bare::Bare;
+
+    #[tokio::test]
+    async fn a_full_disk_lets_pins_end_and_keeps_other_leases() {
+        let node = Bare::cluster(1).await.remove(0);
+        let store = Store::over(&node, &LimitsConfig::default());
+        let write = |action| {
+            let actor = Actor::System;
+            store.write(Command {
+                actor,
+                action,
+                once: None,
+            })
+        };
+        for (id, pin) in [(1, None), (2, Some(0))] {
+            let ttl_ms = 60_000;
+            write(Action::LeaseGrant { id, ttl_ms, pin }).await.unwrap();
+        }
+        for (full, told) in [(true, Some(WriteError::DiskFull)), (false, None)] {
+            store.set_disk_full(full);
+            write(Action::LeaseRenew { id: 1 }).await.unwrap();
+            let renewed = write(Action::LeaseRenew { id: 2 }).await;
+            assert_eq!(renewed.err(), told, "full: {full}");
+        }
+        node.end().await;
     }
 }

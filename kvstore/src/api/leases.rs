@@ -16,13 +16,13 @@ use super::fields::Fields;
 use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
 use super::params::{Params, malformed, parse_number, segment};
-use super::{Api, Shared, reply};
+use super::{Api, Shared, pins, reply};
 use crate::command::{Access, Action, Answer, Once, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
 use crate::machine::host::Machine;
 use crate::machine::state::{KeptId, Lease, Token};
-use crate::store::{Asker, Store};
+use crate::store::{Asker, Store, fair_part};
 
 const TTL_MS_MIN: u64 = 500;
 const TTL_MS_MAX: u64 = 24 * 3600 * 1000;
@@ -68,10 +68,14 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
     let once = once(&api, &parts, &body)?;
     let document = api.json(&parts.headers, &body)?;
     let Wish { ttl_ms, pin } = parse(&document, &api.limits)?;
-    if !has_room(&api.store, api.limits.leases_max) && !is_repeated(&api, &caller, once.as_ref()) {
+    let (owner, leases_max) = (caller.name(), api.limits.leases_max);
+    let has_room = has_room(&api.store, owner, leases_max)
+        && (pin.is_none() || pins::has_room(&api.store, owner, leases_max));
+    if !has_room && !is_repeated(&api, &caller, once.as_ref()) {
         let detail = format!(
-            "The store has {} leases already, as many as it may; this one was not granted. Let others end.",
-            api.limits.leases_max
+            "There is no room for another lease of this token, and this one was not granted; let others end. The store \
+             has {leases_max} leases at most and a quarter as many pins, and a token that has more than a quarter of \
+             either leaves the last one to others."
         );
         return Err(Problem::new(problem::OVERLOADED, detail));
     }
@@ -97,8 +101,9 @@ pub(super) async fn grant(State(api): State<Shared>, request: Request) -> Result
 
 /// Every node keeps all leases in memory. Decided here and not where it is applied, since nodes of other versions know no
 /// such limit; so those that are granted at the same time may pass it a little.
-pub(super) fn has_room(store: &Store, leases_max: usize) -> bool {
-    store.machine().leases.len() < leases_max
+pub(super) fn has_room(store: &Store, owner: &str, leases_max: usize) -> bool {
+    let leases = &store.machine().leases;
+    (leases.len() as u64) < fair_part(leases_max as u64, leases.of(owner) as u64)
 }
 
 /// A lease that was granted under this key takes no more room, and is told again.

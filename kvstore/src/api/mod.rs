@@ -24,6 +24,7 @@ mod mirrors;
 mod once;
 mod params;
 mod pins;
+mod places;
 mod range;
 mod reply;
 mod snapshot;
@@ -50,6 +51,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::store::Store;
 use pins::Pins;
+use places::Places;
 
 /// Unknown tokens that may be looked up at the leader at the same time.
 const LOOKUPS_MAX: usize = 16;
@@ -61,7 +63,7 @@ pub struct Api {
     pins: Pins,
     /// Keys that all deletes by prefixes together may still take.
     deletes: Arc<Semaphore>,
-    watchers: Arc<Semaphore>,
+    watchers: Arc<Places>,
     /// Streams end when these are told to stop.
     streams: Tasks,
 }
@@ -70,7 +72,7 @@ type Shared = Arc<Api>;
 
 impl Api {
     pub fn new(store: Store, limits: LimitsConfig) -> Self {
-        let watchers = Arc::new(Semaphore::new(limits.watchers_max));
+        let watchers = Places::new(limits.watchers_max, store.metrics().watchers.clone());
         let deletes = Arc::new(Semaphore::new(limits.delete_keys_max));
         let streams = store.edge().clone();
         let lookups = Semaphore::new(LOOKUPS_MAX);

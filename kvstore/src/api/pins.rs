@@ -12,9 +12,9 @@ use service::config::LimitsConfig;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::leases::{has_room, new_id};
+use super::leases::{self, new_id};
 use crate::command::{Action, Actor, Answer, Command};
-use crate::store::Store;
+use crate::store::{Store, fair_part};
 
 /// Not longer, since for each walk a pin keeps what was written before it began, too.
 const SHARED_FOR: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ const WAITING_MAX: usize = 1024;
 const LATELY_MAX: usize = 4;
 /// Pins take this part of the room for leases at most: a walk can do without, who asks for a lease cannot.
 const PART: usize = 4;
+/// Who owns the leases of the nodes themselves.
+const OWN: &str = "";
 
 const POISON: &str = "no holder of the pins panics";
 
@@ -127,6 +129,13 @@ impl Pins {
     }
 }
 
+/// Whether there may be one more pin. The nodes' own serve the walks of all, so no share of theirs is too large.
+pub(super) fn has_room(store: &Store, owner: &str, leases_max: usize) -> bool {
+    let leases = &store.machine().leases;
+    let held = if owner == OWN { 0 } else { leases.pins_of(owner) };
+    (leases.pins_len() as u64) < fair_part((leases_max / PART) as u64, held as u64)
+}
+
 fn own(action: Action) -> Command {
     Command {
         actor: Actor::System,
@@ -195,8 +204,8 @@ impl Maker {
             .iter()
             .filter(|pin| pin.of_past == of_past && pin.is_recent());
         alike.count() < LATELY_MAX
-            && has_room(&self.store, self.leases_max)
-            && self.store.machine().leases.pins_len() < self.leases_max / PART
+            && leases::has_room(&self.store, OWN, self.leases_max)
+            && has_room(&self.store, OWN, self.leases_max)
     }
 
     async fn make(&self, revision: u64, of_past: bool) -> Option<u64> {

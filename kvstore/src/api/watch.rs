@@ -19,16 +19,15 @@ use kvstore_client::wire::mirror::Granted;
 use kvstore_client::wire::watch::{
     Change, Compacted, EVENT_COMPACTED, EVENT_DELETE, EVENT_LAGGING, EVENT_PROGRESS, EVENT_PUT, Position,
 };
-use prometheus::IntGauge;
 use serde::Serialize;
 use service::planted::{Bug, is_planted};
 use service::problem::{self, Problem, Result};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::Caller;
 use super::keys::text_of;
 use super::once::single;
 use super::params::{self, Params, malformed};
+use super::places::Place;
 use super::range::{INLINE_BYTES_MAX, row};
 use super::{Api, Shared, answers, reply};
 use crate::machine::found::{Delivery, Noted, Turn};
@@ -65,7 +64,7 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     if next <= point.revision && is_planted(Bug::WatchRepeats) {
         next = next.max(2) - 1;
     }
-    let place = Place::take(&api)?;
+    let place = api.watchers.take(caller.name()).ok_or_else(|| no_place(&api))?;
     let machine = Arc::clone(api.store.machine());
     let cluster_id = machine.state().cluster_id;
     let watcher = Watcher::open(machine, selector.clone(), next, with_previous)
@@ -152,31 +151,13 @@ fn may_watch(api: &Api, caller: &Caller, selector: &Selector) -> Result<()> {
     }
 }
 
-/// One of the bounded number of watches, given back when the stream is dropped.
-struct Place {
-    open: IntGauge,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn take(api: &Api) -> Result<Self> {
-        let Ok(permit) = Arc::clone(&api.watchers).try_acquire_owned() else {
-            let detail = format!("This node serves {} watches already.", api.limits.watchers_max);
-            return Err(Problem::new(problem::TOO_MANY_WATCHERS, detail));
-        };
-        let open = api.store.metrics().watchers.clone();
-        open.inc();
-        Ok(Self {
-            open,
-            _permit: permit,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
+fn no_place(api: &Api) -> Problem {
+    let detail = format!(
+        "This node has no place for another watch of this token: it serves {} at most, and a token that has more than a \
+         quarter of them leaves the last one to others.",
+        api.limits.watchers_max
+    );
+    Problem::new(problem::TOO_MANY_WATCHERS, detail)
 }
 
 struct Stream {

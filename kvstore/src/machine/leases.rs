@@ -16,18 +16,30 @@ use super::state::Lease;
 
 #[derive(Default)]
 pub struct LeaseClock {
-    running: Mutex<HashMap<u64, Running>>,
+    running: Mutex<All>,
     /// Revisions that leases pin; few leases do.
-    pins: Mutex<HashMap<u64, u64>>,
+    pins: Mutex<HashMap<u64, Pin>>,
     /// The lead of this node under which all leases began anew last.
     led: Mutex<Option<Lead>>,
 }
 
-#[derive(Clone, Copy)]
+/// All leases by their ids, and how many each owner has.
+#[derive(Default)]
+struct All {
+    by_id: HashMap<u64, Running>,
+    by_owner: HashMap<String, usize>,
+}
+
 struct Running {
+    owner: String,
     ttl: Duration,
     renewals: u64,
     since: Instant,
+}
+
+struct Pin {
+    owner: String,
+    revision: u64,
 }
 
 const POISON: &str = "no holder of the lease clock panics";
@@ -36,12 +48,14 @@ impl LeaseClock {
     /// Starts over with what the state holds.
     pub fn reset(&self, leases: Vec<(u64, Lease)>) {
         let since = Instant::now();
-        let pins = leases.iter().filter_map(|(id, lease)| Some((*id, lease.pin?)));
+        let pins = leases
+            .iter()
+            .filter_map(|(id, lease)| Some((*id, Pin::of(lease)?)));
         *self.pins.lock().expect(POISON) = pins.collect();
-        let running = leases
-            .into_iter()
-            .map(|(id, lease)| (id, Running::new(&lease, since)))
-            .collect();
+        let mut running = All::default();
+        for (id, lease) in leases {
+            running.put(id, &lease, since);
+        }
         *self.running.lock().expect(POISON) = running;
     }
 
@@ -54,20 +68,20 @@ impl LeaseClock {
 
     /// After it has changed.
     pub fn changed(&self, id: u64, lease: Option<&Lease>) {
-        if let Some(pin) = lease.and_then(|lease| lease.pin) {
+        if let Some(pin) = lease.and_then(Pin::of) {
             self.pins.lock().expect(POISON).insert(id, pin);
         }
         let mut running = self.running.lock().expect(POISON);
         let mut since = Instant::now();
         if is_planted(Bug::RenewalsForgotten)
-            && let Some(began) = running.get(&id)
+            && let Some(began) = running.by_id.get(&id)
         {
             since = began.since;
         }
         match lease {
-            Some(lease) => running.insert(id, Running::new(lease, since)),
-            None => running.remove(&id),
-        };
+            Some(lease) => running.put(id, lease, since),
+            None => running.remove(id),
+        }
     }
 
     /// The first entry of a leader is applied. Where this node has led since, or is that leader and has asked what ended,
@@ -79,7 +93,7 @@ impl LeaseClock {
         let now = Instant::now();
         let mut running = self.running.lock().expect(POISON);
         if self.led.lock().expect(POISON).is_none_or(|led| led < lead) {
-            for lease in running.values_mut() {
+            for lease in running.by_id.values_mut() {
                 lease.since = now;
             }
         }
@@ -92,14 +106,14 @@ impl LeaseClock {
         let mut running = self.running.lock().expect(POISON);
         if self.led.lock().expect(POISON).replace(lead) != Some(lead) {
             if is_planted(Bug::LeasesForgotten) {
-                running.clear();
+                *running = All::default();
             }
-            for lease in running.values_mut() {
+            for lease in running.by_id.values_mut() {
                 lease.since = now;
             }
         }
         let (mut ended, mut next) = (Vec::new(), None);
-        for (id, lease) in running.iter() {
+        for (id, lease) in &running.by_id {
             let left = lease.ttl.saturating_sub(now.duration_since(lease.since));
             if !left.is_zero() {
                 next = Some(next.map_or(left, |next: Duration| next.min(left)));
@@ -113,7 +127,7 @@ impl LeaseClock {
     /// Whether some lease keeps this revision readable.
     pub fn pins(&self, revision: u64) -> bool {
         let pins = self.pins.lock().expect(POISON);
-        pins.values().any(|pin| *pin <= revision)
+        pins.values().any(|pin| pin.revision <= revision)
     }
 
     /// Whether this lease keeps a revision readable.
@@ -125,15 +139,27 @@ impl LeaseClock {
         self.pins.lock().expect(POISON).len()
     }
 
+    pub fn pins_of(&self, owner: &str) -> usize {
+        let pins = self.pins.lock().expect(POISON);
+        pins.values().filter(|pin| pin.owner == owner).count()
+    }
+
     pub fn remaining(&self, id: u64) -> Option<Duration> {
         let running = self.running.lock().expect(POISON);
         running
+            .by_id
             .get(&id)
             .map(|lease| lease.ttl.saturating_sub(lease.since.elapsed()))
     }
 
     pub fn len(&self) -> usize {
-        self.running.lock().expect(POISON).len()
+        self.running.lock().expect(POISON).by_id.len()
+    }
+
+    /// How many this owner has.
+    pub fn of(&self, owner: &str) -> usize {
+        let running = self.running.lock().expect(POISON);
+        running.by_owner.get(owner).copied().unwrap_or_default()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -141,13 +167,46 @@ impl LeaseClock {
     }
 }
 
-impl Running {
-    fn new(lease: &Lease, since: Instant) -> Self {
-        Self {
-            ttl: Duration::from_millis(lease.ttl_ms),
+impl All {
+    fn put(&mut self, id: u64, lease: &Lease, since: Instant) {
+        let ttl = Duration::from_millis(lease.ttl_ms);
+        // Most often it is renewed.
+        if let Some(running) = self.by_id.get_mut(&id)
+            && running.owner == lease.owner
+        {
+            (running.ttl, running.renewals, running.since) = (ttl, lease.renewals, since);
+            return;
+        }
+        self.remove(id);
+        *self.by_owner.entry(lease.owner.clone()).or_default() += 1;
+        let running = Running {
+            owner: lease.owner.clone(),
+            ttl,
             renewals: lease.renewals,
             since,
+        };
+        self.by_id.insert(id, running);
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some(Running { owner, .. }) = self.by_id.remove(&id) else {
+            return;
+        };
+        let count = self.by_owner.get_mut(&owner);
+        let count = count.expect("an owner is counted until its last lease ends");
+        *count -= 1;
+        // Its token may be gone for good.
+        if *count == 0 {
+            self.by_owner.remove(&owner);
         }
+    }
+}
+
+impl Pin {
+    fn of(lease: &Lease) -> Option<Self> {
+        let revision = lease.pin?;
+        let owner = lease.owner.clone();
+        Some(Self { owner, revision })
     }
 }
 
@@ -174,7 +233,7 @@ mod tests {
 
     /// As if so much time had gone by.
     fn pass(clock: &LeaseClock, time: Duration) {
-        for lease in clock.running.lock().unwrap().values_mut() {
+        for lease in clock.running.lock().unwrap().by_id.values_mut() {
             lease.since -= time;
         }
     }
@@ -246,5 +305,36 @@ mod tests {
         }
         pass(&clock, second);
         assert_eq!(clock.ended(SECOND, 10).0, [(1, 7)]);
+    }
+
+    #[test]
+    fn each_owner_is_counted_for_what_it_has() {
+        let clock = LeaseClock::default();
+        let lease = |owner: &str, renewals, pin| Lease {
+            ttl_ms: 1000,
+            owner: owner.to_owned(),
+            renewals,
+            pin,
+        };
+        let counted = |owner| (clock.of(owner), clock.pins_of(owner));
+        for (id, owner, pin) in [(1, "one", None), (2, "one", Some(5)), (3, "two", Some(6))] {
+            clock.changed(id, Some(&lease(owner, 0, pin)));
+        }
+        assert_eq!(
+            (counted("one"), counted("two"), counted("")),
+            ((2, 1), (1, 1), (0, 0))
+        );
+        clock.changed(2, Some(&lease("one", 1, Some(5))));
+        assert_eq!(counted("one"), (2, 1), "renewed");
+        // A batch may end a lease and give its number to another.
+        clock.changed(1, Some(&lease("two", 0, None)));
+        assert_eq!((counted("one"), counted("two")), ((1, 1), (2, 1)));
+        for id in 1..=3 {
+            clock.changes(id, None);
+            clock.changed(id, None);
+        }
+        assert_eq!((counted("one"), counted("two"), clock.len()), ((0, 0), (0, 0), 0));
+        clock.reset(vec![(4, lease("one", 3, Some(7)))]);
+        assert_eq!((counted("one"), clock.len(), clock.pins_len()), ((1, 1), 1, 1));
     }
 }

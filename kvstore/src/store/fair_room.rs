@@ -75,12 +75,14 @@ impl Drop for Given {
 
 /// What of the whole room is for one who holds so much, and has so much under way from here.
 fn part(whole: u64, holds: u64, under_way: u64) -> u64 {
+    fair_part(whole, holds.saturating_add(under_way.saturating_mul(NODES)))
+}
+
+/// What of something that all share is for one who holds so much of it: who has more than a quarter leaves the last one
+/// to the others, so that it cannot stop them.
+pub fn fair_part(whole: u64, holds: u64) -> u64 {
     let quarter = whole / 4;
-    if holds.saturating_add(under_way.saturating_mul(NODES)) > quarter {
-        whole - quarter
-    } else {
-        whole
-    }
+    if holds > quarter { whole - quarter } else { whole }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use service::config::REQUEST_BYTES_MAX;
 
+use crate::events::Events;
 use crate::harness::{Client, Cluster, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,24 +100,31 @@ async fn leases_are_as_many_as_are_configured() {
     const LEASES_MAX: usize = 16;
     let cluster = Cluster::start_with(1, |config| config.limits.leases_max = LEASES_MAX).await;
     let client = cluster.client(0);
+    let greedy = client.token("greedy", &[]).await;
+    // The last quarter is not for who has more than one.
     let mut granted = Vec::new();
-    for n in 0..LEASES_MAX {
-        let answer = grant(&client, &client.key(&n.to_string())).await;
+    for n in 0..LEASES_MAX / 4 * 3 {
+        let answer = grant(&greedy, &client.key(&n.to_string())).await;
         granted.push(answer.expect(201).json());
+    }
+    grant(&greedy, "more").await.refused(503, "overloaded");
+    for n in 0..LEASES_MAX / 4 {
+        let once = client.key(&n.to_string());
+        grant(&client, &once).await.expect(201);
     }
     let refused = grant(&client, &client.key("more"))
         .await
         .refused(503, "overloaded");
     assert!(!refused.header("retry-after").is_empty());
     // What was granted is told again, and goes on.
-    let again = grant(&client, &client.key("3")).await.expect(201);
+    let again = grant(&greedy, &client.key("3")).await.expect(201);
     assert_eq!(
         (again.header("idempotent-replayed"), again.json()),
         ("true", granted[3].clone())
     );
     let id = &granted[0]["id"];
     let keepalive = format!("/v1/leases/{id}/keepalive");
-    client.post(&keepalive, &json!({})).await.expect(200);
+    greedy.post(&keepalive, &json!({})).await.expect(200);
     // A walk over pages goes without a pin.
     for name in ["a", "b"] {
         client.put(name, "v").await;
@@ -155,6 +163,50 @@ async fn walks_that_go_no_further_leave_room_for_leases() {
     let leases = leases.as_array().unwrap().iter();
     let pins = leases.filter(|lease| !lease["pin"].is_null()).count();
     assert!((1..=LEASES_MAX / 4).contains(&pins), "{pins}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_cannot_take_all_the_room_for_pins() {
+    let cluster = Cluster::start_with(1, |config| config.limits.leases_max = 16).await;
+    let root = cluster.client(0);
+    let revision = root.put("k", "v").await.number("x-kv-revision");
+    let greedy = &root.token("greedy", &[]).await;
+    let modest = &root.token("modest", &[]).await;
+    let pin = json!({"ttl_ms": 60_000, "pin": revision});
+    let pin = async |client: &Client| client.post("/v1/leases", &pin).await;
+    // A quarter of all leases may be pins, and of those the last quarter is not for who has more than one.
+    for _ in 0..3 {
+        pin(greedy).await.expect(201);
+    }
+    pin(greedy).await.refused(503, "overloaded");
+    pin(modest).await.expect(201);
+    pin(&root).await.refused(503, "overloaded");
+    grant(greedy, "no-pin").await.expect(201);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_cannot_take_all_places_of_watches() {
+    const WATCHERS_MAX: usize = 8;
+    let cluster = Cluster::start_with(1, |config| config.limits.watchers_max = WATCHERS_MAX).await;
+    let root = cluster.client(0);
+    let modest = &root.token("modest", &[("", "read")]).await;
+    let mut open = Vec::new();
+    for n in 0..WATCHERS_MAX {
+        // Whoever has more than a quarter of them leaves the last one to others.
+        let client = if n < 6 { &root } else { modest };
+        open.push(Events::of_space(client, "").await);
+        if n >= 5 {
+            let refused = root.get("/v1/watch").await;
+            refused.refused(503, "too-many-watchers");
+        }
+    }
+    let refused = modest
+        .get(&format!("/v1/watch?prefix={}", root.key("")))
+        .await
+        .refused(503, "too-many-watchers");
+    assert!(refused.text().contains("8 at most"), "{}", refused.text());
     cluster.stop().await;
 }
 
@@ -230,8 +282,10 @@ async fn one_token_cannot_take_all_the_room_for_answers() {
 async fn a_walk_without_room_for_a_pin_is_kept_by_that_of_its_caller() {
     let cluster = Cluster::start_with(1, |config| config.limits.leases_max = 16).await;
     let client = cluster.client(0);
+    let other = client.token("other", &[]).await;
     for n in 0..16 {
-        grant(&client, &client.key(&n.to_string())).await.expect(201);
+        let owner = if n < 12 { &other } else { &client };
+        grant(owner, &client.key(&n.to_string())).await.expect(201);
     }
     let walk = async |name: &str| {
         for n in 0..3 {

@@ -118,6 +118,7 @@ pub struct LimitsConfig {
     pub delete_keys_max: usize,
     pub range_rows_max: usize,
     pub range_bytes_max: usize,
+    /// The last quarter is for tokens that have few.
     pub watchers_max: usize,
     pub watch_buffer_bytes_max: usize,
     pub proposals_bytes_max: usize,
@@ -128,7 +129,7 @@ pub struct LimitsConfig {
     pub connections_per_address_max: usize,
     /// What the remembered answers to idempotency keys may take; the last quarter is for tokens that have few.
     pub answers_bytes_max: usize,
-    /// All of them are in the memory of every node.
+    /// All of them are in the memory of every node; the last quarter is for tokens that have few.
     pub leases_max: usize,
     pub json_depth_max: usize,
     /// Below this much free disk a node refuses writes.

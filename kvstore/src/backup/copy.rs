@@ -52,11 +52,15 @@ impl Copy {
         self.work.path()
     }
 
+    /// The log, and the state with the snapshot that the member had received last.
     pub(super) fn open(&self) -> anyhow::Result<(LogDb, Arc<Machine>)> {
         let log =
             LogDb::open(&self.path().join("raft").join("db"), LOG_MEMTABLE_BYTES).context("open the log")?;
         let machine = Machine::open(&self.path(), MachineSettings::OF_A_TOOL, Arc::default())
             .context("open the state")?;
+        machine
+            .finish_install()
+            .context("install the snapshot that it had received")?;
         Ok((log, machine))
     }
 }

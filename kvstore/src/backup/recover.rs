@@ -1,8 +1,8 @@
 //! What is left of a cluster whose majority is lost for good, made into a backup.
 //! Invariant: nothing of what the survivors hold is changed: the work is done on a copy.
-//! The longest log is taken as it is. What was acknowledged is in the log of a majority; so it is all there if
-//! enough of the members survive, and the end of it may be missing if not (`survivor`). Entries that were never
-//! acknowledged may be taken along.
+//! The longest log is taken as it is, behind a snapshot that the member had received but not installed yet. What was
+//! acknowledged is in the log of a majority; so it is all there if enough of the members survive, and the end of it may be
+//! missing if not (`survivor`). Entries that were never acknowledged may be taken along.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -67,19 +67,37 @@ pub fn inspect(folder: &Path) -> anyhow::Result<Survivor> {
 pub fn recover(from: &Survivor, to: &Path, progress: Progress<'_>) -> anyhow::Result<Head> {
     let copy = Copy::of(&from.folder)?;
     let (log, machine) = copy.open()?;
-    let end = applied_end(machine.generation().db());
-    each_batch(&log, end, |items| machine.apply(items).map(drop))?;
+    each_batch(&log, &machine, |items| machine.apply(items).map(drop))?;
     let source = Source::of(&machine, &copy.path())?;
     write_to_file(source, to, progress)
 }
 
 fn last_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Option<LogId>> {
-    let begin = end_of(purged_of(log)?);
-    let in_log = match log.last()?.filter(|(index, _)| *index >= begin) {
-        Some((_, bytes)) => Some(entry::log_id_of(&entry::decode(&bytes)?)),
-        None => None,
+    let applied = applied_of(machine.generation().db());
+    // What ends before the state says nothing, be it of a later term: it was never acknowledged then.
+    let begin = end_of(purged_of(log)?).max(end_of(applied));
+    match log.last()?.filter(|(index, _)| *index >= begin) {
+        Some((_, bytes)) if goes_on(log, machine)? => Ok(Some(entry::log_id_of(&entry::decode(&bytes)?))),
+        _ => Ok(applied),
+    }
+}
+
+/// Whether the log is that which the state has come from. Where the snapshot of a later leader was installed, the log may
+/// still have what was never acknowledged in its place, and behind it.
+fn goes_on(log: &LogDb, machine: &Machine) -> anyhow::Result<bool> {
+    let Some(applied) = applied_of(machine.generation().db()) else {
+        return Ok(true);
     };
-    Ok(in_log.max(applied_of(machine.generation().db())))
+    if applied.index < end_of(purged_of(log)?) {
+        return Ok(true);
+    }
+    let entries = log.entries(applied.index, applied.index + 1, READ_BYTES)?;
+    let Some((_, bytes)) = entries.first() else {
+        return Ok(true);
+    };
+    // A damaged one is not missed, since the state has it.
+    let entry = entry::decode(bytes);
+    Ok(entry.map_or(true, |entry| entry::log_id_of(&entry) == applied))
 }
 
 /// The last entry that the log has given up. It and those before may still be on the disk.
@@ -122,7 +140,7 @@ fn lost_up_to(copy: &Copy, log: &LogDb, machine: &Machine) -> anyhow::Result<Opt
 /// A change of the voters counts from the moment it is in the log.
 fn voters_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Vec<BTreeSet<u64>>> {
     let mut membership = membership_of(machine.generation().db());
-    each_batch(log, applied_end(machine.generation().db()), |items| {
+    each_batch(log, machine, |items| {
         for item in items {
             if let Content::Membership(encoded) = item.content {
                 let changed: StoredMembership = serde_json::from_slice(&encoded)?;
@@ -134,12 +152,16 @@ fn voters_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Vec<BTreeSet<u64>
     Ok(membership.get_joint_config().clone())
 }
 
-/// Hands on all that the log has from there, and refuses one that leaves something out.
+/// Hands on all that the log has behind the state, and refuses one that leaves something out.
 fn each_batch(
     log: &LogDb,
-    mut from: u64,
+    machine: &Machine,
     mut take: impl FnMut(Vec<Item>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    if !goes_on(log, machine)? {
+        return Ok(());
+    }
+    let mut from = applied_end(machine.generation().db());
     let begin = end_of(purged_of(log)?);
     loop {
         let entries = log.entries(from.max(begin), u64::MAX, READ_BYTES)?;
@@ -168,10 +190,13 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::command::{Action, Expect};
     use crate::machine::small::{self, opened};
     use crate::raft::entry::log_id;
-    use crate::raft::types::{Member, Membership};
+    use crate::raft::types::{Member, Membership, SnapshotMeta};
     use crate::storage::damage::advise;
     use crate::storage::log_db::LogBatch;
 
@@ -199,6 +224,30 @@ mod tests {
         log.commit(batch).unwrap();
         mark_end(&node, 4);
         node
+    }
+
+    /// As if the node had ended after a leader's snapshot was kept there, and before it was installed.
+    fn receive(node: &Path, last: LogId) {
+        let folder = tempfile::tempdir().unwrap();
+        let (leader, here) = (opened(folder.path()), opened(node));
+        let put = Action::Put {
+            key: Bytes::from_static(b"key"),
+            value: Bytes::from_static(b"value"),
+            lease: 0,
+            expect: Expect::Any,
+        };
+        let entry = Item {
+            id: serde_json::to_vec(&last).unwrap(),
+            ..small::entry(last.index, 1, [put])
+        };
+        leader.apply(vec![entry]).unwrap();
+        let beside = here.snapshots.beside(last.index).unwrap();
+        leader.generation().db().checkpoint(&beside).unwrap();
+        let meta = SnapshotMeta {
+            last_log_id: Some(last),
+            last_membership: StoredMembership::default(),
+        };
+        here.snapshots.adopt(&beside, meta, 2).unwrap();
     }
 
     fn mark_end(node: &Path, end: u64) {
@@ -253,6 +302,28 @@ mod tests {
         let told = inspect(&node).unwrap();
         assert_eq!(told.index(), 7);
         assert!(told.doubts[0].contains("went on to entry 7"), "{told:?}");
+    }
+
+    /// The log ends with entry 3 of term 1: before the snapshot, which may be of an earlier term, or behind it, where it may
+    /// have something else in its place.
+    #[test]
+    fn a_snapshot_that_was_received_counts_before_it_is_installed() {
+        for (last, end) in [
+            (log_id(2, 1, 1000), log_id(2, 1, 1000)),
+            (log_id(0, 1, 1000), log_id(0, 1, 1000)),
+            (log_id(1, 1, 2), log_id(1, 1, 3)),
+            (log_id(2, 1, 2), log_id(2, 1, 2)),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let node = member(folder.path(), None);
+            receive(&node, last);
+            let told = inspect(&node).unwrap();
+            assert_eq!(told.last, end, "behind {last}");
+            assert!(told.doubts.is_empty(), "{told:?}");
+            let file = folder.path().join("all.mng");
+            let head = recover(&told, &file, &mut |_done, _all| ()).unwrap();
+            assert_eq!((head.last_log, head.keys), (end, 1));
+        }
     }
 
     /// What was given up may be on the disk still, but nothing counts on it.

@@ -245,6 +245,17 @@ impl Machine {
         self.snapshots.current()?.0.last_log_id
     }
 
+    /// Installs a snapshot that another member has sent and that was kept, but not installed any more, as Raft does when
+    /// it starts.
+    pub(crate) fn finish_install(&self) -> anyhow::Result<()> {
+        match self.snapshots.current() {
+            Some((meta, path)) if meta.last_log_id > applied_of(self.generation().db()) => {
+                self.install_received(meta, &SnapshotFolder(path))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn install_received(&self, meta: SnapshotMeta, data: &SnapshotFolder) -> anyhow::Result<()> {
         let current = self.snapshots.current();
         let manifest = snapshot::read_manifest(&data.0)?;

@@ -111,10 +111,10 @@ impl MachineDb {
             batch.delete_cf(self.table(EVENTS), at);
             cursor.next();
         }
-        cursor.status()?;
+        self.intact(cursor.status());
         let more = looked_at >= COLLECT_STEP && reached < floor;
         self.put_collected(&mut batch, if more { reached } else { floor });
-        self.db.write_opt(batch, &without_wal())?;
+        self.noted(self.db.write_opt(batch, &without_wal()))?;
         Ok(more)
     }
 
@@ -156,5 +156,25 @@ impl MachineDb {
             batch.delete_cf(versions, at);
         }
         self.intact(cursor.status());
+    }
+}
+
+#[cfg(test)]
+impl MachineDb {
+    /// As if a disk had changed what it was given of this table.
+    pub(crate) fn flip_a_bit(&self, table: &str) {
+        use std::os::unix::fs::FileExt as _;
+
+        self.flush().expect("it is flushed");
+        let files = self.db.live_files().expect("it knows its files");
+        let mut files = files.iter().filter(|file| file.column_family_name == table);
+        let file = files.next().expect("the table has a file");
+        let path = self.db.path().join(file.name.trim_start_matches('/'));
+        let opened = std::fs::File::options().read(true).write(true).open(path);
+        let file = opened.expect("it opens");
+        // In its first row.
+        let (mut byte, at) = ([0], 10);
+        file.read_exact_at(&mut byte, at).expect("it is read");
+        file.write_all_at(&[byte[0] ^ 1], at).expect("it is written");
     }
 }

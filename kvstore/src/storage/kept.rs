@@ -82,11 +82,13 @@ impl MachineDb {
         let (first, end) = (keys::kept_of(0), keys::kept_of(floor.saturating_add(1)));
         let mut cursor = self.db.raw_iterator_cf(table);
         cursor.seek(&first);
-        if cursor.key().is_none_or(|row| row >= end.as_slice()) {
-            return cursor.status();
+        let there_are_none = cursor.key().is_none_or(|row| row >= end.as_slice());
+        self.intact(cursor.status());
+        if there_are_none {
+            return Ok(());
         }
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(table, &first, &end);
-        self.db.write_opt(batch, &without_wal())
+        self.noted(self.db.write_opt(batch, &without_wal()))
     }
 }

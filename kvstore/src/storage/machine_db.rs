@@ -128,7 +128,7 @@ impl MachineDb {
     }
 
     /// The result of a write, which fails when something was found damaged in the background.
-    fn noted<T>(&self, written: Result<T, rocksdb::Error>) -> Result<T, rocksdb::Error> {
+    pub(super) fn noted<T>(&self, written: Result<T, rocksdb::Error>) -> Result<T, rocksdb::Error> {
         written.inspect_err(|error| {
             if is_corruption(error) {
                 self.damage.report(TABLES_OF_STATE, error);
@@ -307,7 +307,7 @@ impl MachineDb {
         for number in numbers {
             batch.delete_cf(self.table(META), keys::minute(*number));
         }
-        self.db.write_opt(batch, &without_wal())
+        self.noted(self.db.write_opt(batch, &without_wal()))
     }
 
     fn meta(&self, key: &[u8]) -> Option<Vec<u8>> {

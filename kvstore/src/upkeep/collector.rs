@@ -48,7 +48,8 @@ impl Upkeep {
                 tracing::error!(%error, "given-up history could not be removed");
                 false
             }
-            Err(_stopping) => false,
+            // The node is stopping, or ends since damage was met.
+            Err(_ended) => false,
         }
     }
 }
@@ -57,11 +58,15 @@ impl Upkeep {
 mod tests {
     use bytes::Bytes;
 
+    use tokio::time::timeout;
+
     use super::*;
     use crate::command::{Action, Expect};
     use crate::machine::host::{Item, Machine};
     use crate::machine::small::{entry, opened};
-    use crate::raft::bare::{Bare, calm};
+    use crate::raft::bare::{Bare, DEADLINE, calm};
+    use crate::storage::damage::damage_in;
+    use crate::storage::machine_db::EVENTS;
 
     /// Writes a key three times and gives up what was before the last.
     fn history() -> Vec<Item> {
@@ -96,6 +101,20 @@ mod tests {
         assert_eq!(collected(machine), 0);
         upkeep.collect().await;
         assert_eq!(collected(machine), 3);
+        node.end().await;
+    }
+
+    #[tokio::test]
+    async fn damage_that_is_met_ends_the_node() {
+        let node = Box::pin(Bare::start(1, &calm())).await;
+        let (upkeep, machine) = (Upkeep::over(&node), &node.desk.machine);
+        machine.apply(history()).unwrap();
+        machine.generation().db().flip_a_bit(EVENTS);
+        assert!(!upkeep.collect().await);
+        assert_eq!(collected(machine), 0);
+        let said = timeout(DEADLINE, machine.damage.found()).await;
+        let said = said.expect("the node goes on");
+        assert_eq!(damage_in(node.folder.path()).unwrap(), Some(said));
         node.end().await;
     }
 }

@@ -8,6 +8,7 @@ use service::problem::Result;
 
 use super::fields::{Fields, place};
 use crate::command::{Condition, Op, Order, Test, Txn};
+use crate::machine::txn::ROWS_MAX;
 
 const OPS: [&str; 4] = ["put", "delete", "get", "add"];
 
@@ -160,9 +161,9 @@ fn selects_prefix(fields: &mut Fields<'_>, map: &Map<String, Value>, at: &str) -
     }
 }
 
-/// 0 stands for as many as a page may have.
+/// 0 stands for as many as there may be. More than that a transaction does not answer, however large pages may be.
 fn limit(fields: &mut Fields<'_>, map: &Map<String, Value>, at: &str, limits: &LimitsConfig) -> u32 {
-    let max = limits.range_rows_max;
+    let max = limits.range_rows_max.min(ROWS_MAX);
     let Some(limit) = fields.optional_number(map, at, "limit") else {
         return 0;
     };
@@ -266,6 +267,27 @@ mod tests {
         invalid-request
         : must be an object
         "#);
+    }
+
+    #[test]
+    fn a_get_asks_for_no_more_rows_than_it_may_answer() {
+        let get = |limit: usize| json!({"then": [{"get": {"prefix": "p", "limit": limit}}]});
+        for (range_rows_max, max) in [(2000, 2000), (ROWS_MAX, ROWS_MAX), (100_000, ROWS_MAX)] {
+            let limits = LimitsConfig {
+                range_rows_max,
+                ..LimitsConfig::default()
+            };
+            assert!(parse(&get(max), &limits).is_ok());
+            let refused = parse(&get(max + 1), &limits).unwrap_err();
+            let [fault] = refused.errors.as_slice() else {
+                panic!("{refused:?}")
+            };
+            let told = (fault.pointer.as_str(), fault.detail.as_str());
+            assert_eq!(
+                told,
+                ("/then/0/get/limit", format!("must be 1 to {max}").as_str())
+            );
+        }
     }
 
     #[test]

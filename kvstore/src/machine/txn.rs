@@ -16,8 +16,8 @@ use crate::command::{Answer, Branch, Condition, Op, OpResult, Order, Record, Ref
 
 /// Bytes of rows that one transaction may answer.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Rows that one `get` by prefix may answer.
-const ROWS_MAX: usize = 10_000;
+/// Rows that one `get` by prefix may answer. It stays as it is, or members of different versions would differ.
+pub const ROWS_MAX: usize = 10_000;
 
 /// Why a branch stopped.
 enum Stop {

@@ -29,7 +29,10 @@ impl Upkeep {
     /// Removes what compaction gave up, unless a live pin still protects it. Whether there is more to remove.
     async fn collect(&self) -> bool {
         let machine = &self.desk.machine;
-        let (generation, state) = (machine.generation(), machine.state());
+        // The state first, so that the database is at least as far: one that was installed in between brings a later
+        // one. What the database alone says was given up may not have been told yet to those who read.
+        let state = machine.state();
+        let generation = machine.generation();
         let before = generation.db().collected();
         if before >= state.compacted {
             return false;

@@ -162,26 +162,32 @@ impl Store {
             self.check_still_there(revision)?;
             return Ok(Got { record, revision });
         }
+        let mut later = None;
+        loop {
+            if let Some(got) = self.get_present(later.as_ref().unwrap_or(point), key) {
+                return Ok(got);
+            }
+            // Compaction has passed that moment while it was looked at.
+            later = Some(present(self.machine()));
+        }
+    }
+
+    /// The key as it is now, or its absence at the read point; `None` if nothing can be told of that any more.
+    fn get_present(&self, point: &ReadPoint, key: &[u8]) -> Option<Got> {
+        let db = point.generation.db();
         // The newest version may be newer than what was published; then it speaks for its own revision.
         if let Some(record) = db.record_now(key) {
             let revision = point.revision.max(record.modified);
-            return Ok(Got {
+            return Some(Got {
                 record: Some(record),
                 revision,
             });
         }
         // Absent now: it may have been there at the revision that this answer would name.
-        let record = db.record_at(key, point.revision);
-        if self.check_still_there(point.revision).is_err() {
-            return Ok(Got {
-                record: None,
-                revision: self.machine().progress_now().revision,
-            });
-        }
-        Ok(Got {
-            record,
-            revision: point.revision,
-        })
+        let revision = point.revision;
+        let record = db.record_at(key, revision);
+        self.check_still_there(revision).ok()?;
+        Some(Got { record, revision })
     }
 
     /// Compaction may have passed while the past was read.
@@ -222,10 +228,12 @@ pub(super) fn check_not_lost(point: &ReadPoint, revision: u64) -> Result<(), Rea
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use service::config::LimitsConfig;
 
     use super::*;
     use crate::command::{Action, Expect};
     use crate::machine::small::{entry, opened};
+    use crate::raft::bare::{Bare, calm};
     use crate::raft::types::StoredMembership;
 
     /// Writes twice, and gives up what was before the first of these.
@@ -270,5 +278,24 @@ mod tests {
             assert_eq!(point.check_watch(from), Err(ReadError::Compacted { compacted }));
         }
         assert_eq!(point.check_watch(compacted + 1), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_absent_before_the_floor_is_looked_for_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Box::pin(Bare::start(1, &calm())).await;
+        let store = Store::over(&node, &LimitsConfig::default());
+        let machine = store.machine();
+        let before = present(machine);
+        // Meanwhile a snapshot is installed.
+        let other = opened(folder.path());
+        write_and_compact(&other);
+        let incoming = machine.incoming_folder();
+        other.generation().db().checkpoint(&incoming).unwrap();
+        machine.install(&incoming).unwrap();
+        let got = store.get(&before, b"key", None).unwrap();
+        let modified = got.record.map(|record| record.modified);
+        assert_eq!((modified, got.revision), (Some(2), 2));
+        node.end().await;
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::keys;
 use super::machine_db::{
-    ANSWERS, HEADS, LEASES, META, MachineDb, VERSIONS, decode, decode_record, encode, to_bytes, without_wal,
+    ANSWERS, HEADS, LEASES, META, MachineDb, TABLES_OF_STATE, VERSIONS, decode, decode_record, encode,
+    to_bytes, without_wal,
 };
 use super::records::Row;
 use crate::command::Record;
@@ -27,13 +28,24 @@ impl MachineDb {
     }
 
     fn row_now(&self, key: &[u8]) -> Option<Row> {
+        let mut missed = None;
         loop {
             let head = self.stored_head(key)?;
             if let Some(version) = self.get(VERSIONS, &keys::version(key, head.modified)) {
                 let value = decode_record(&version).value;
                 return Some(Row { head, value });
             }
+            if missed.replace(head.modified) == Some(head.modified) {
+                self.lacks_a_value();
+            }
         }
+    }
+
+    /// Compaction keeps the newest version of a living key.
+    fn lacks_a_value(&self) -> ! {
+        let said = "a key has no value";
+        self.damage.report_corruption(TABLES_OF_STATE, &said);
+        panic!("{TABLES_OF_STATE} are damaged: {said}")
     }
 
     fn stored_head(&self, key: &[u8]) -> Option<Head> {
@@ -93,8 +105,10 @@ impl Base for MachineDb {
         if let Some(row) = at_hand.filter(|row| row.head.modified == modified) {
             return row.value;
         }
-        let version = self.get(VERSIONS, &keys::version(key, modified));
-        decode_record(&version.expect("compaction keeps the newest version of a live key")).value
+        match self.get(VERSIONS, &keys::version(key, modified)) {
+            Some(version) => decode_record(&version).value,
+            None => self.lacks_a_value(),
+        }
     }
 
     fn range(&self, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], Head) -> ControlFlow<()>) {
@@ -156,5 +170,48 @@ impl Base for MachineDb {
     fn member_disk(&self, id: u64) -> Option<String> {
         let bytes = self.get(META, &keys::member(id))?;
         Some(String::from_utf8(bytes.to_vec()).expect("a disk's name was written as text"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::command::{Action, Expect};
+    use crate::machine::small::{entry, opened};
+    use crate::storage::damage::damage_in;
+
+    #[test]
+    fn a_living_key_without_a_value_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let machine = opened(folder.path());
+            let put = Action::Put {
+                key: Bytes::from_static(b"key"),
+                value: Bytes::from_static(b"value"),
+                lease: 0,
+                expect: Expect::Any,
+            };
+            machine.apply(vec![entry(1, 1, [put])]).unwrap();
+            let generation = machine.generation();
+            let db = generation.db();
+            let version = keys::version(b"key", 1);
+            db.db
+                .delete_cf_opt(db.table(VERSIONS), version, &without_wal())
+                .unwrap();
+            db.flush().unwrap();
+        }
+        // One that does not have it in memory.
+        let machine = opened(folder.path());
+        let generation = machine.generation();
+        let read = catch_unwind(AssertUnwindSafe(|| generation.db().record_now(b"key")));
+        assert!(read.is_err());
+        let said = damage_in(folder.path()).unwrap();
+        assert!(
+            said.as_ref()
+                .is_some_and(|said| said.contains("a key has no value")),
+            "{said:?}"
+        );
     }
 }

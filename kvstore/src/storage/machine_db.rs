@@ -53,7 +53,7 @@ pub(crate) struct MachineMemory {
 
 pub(crate) struct MachineDb {
     pub(crate) db: DB,
-    damage: Arc<Damage>,
+    pub(super) damage: Arc<Damage>,
     /// Of all reads of single keys: made anew, they are an object of the other language each time.
     pub(super) read_options: ReadOptions,
     pub(crate) records: Records,

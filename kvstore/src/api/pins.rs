@@ -115,6 +115,11 @@ impl Pins {
         timeout(self.maker.wait, waiting).await.ok()?
     }
 
+    /// One that keeps what was read at `revision` readable. Those of tokens do not count, whose owners end them.
+    pub(super) fn living(&self, revision: u64) -> Option<u64> {
+        self.maker.store.machine().leases.pin_of(OWN, revision)
+    }
+
     /// Nobody waits for this: a pin that is not renewed ends by itself.
     pub(super) fn renew(&self, pin: u64) {
         if pin == 0 {

@@ -246,10 +246,16 @@ async fn next_page(api: &Api, caller: &Caller, asked: &Asked, cursor: &Cursor) -
     let more = page.more && !page.rows.is_empty();
     let mut pin = cursor.pin;
     if more && pin != 0 {
-        if machine.leases.has_pin(pin) {
+        // Where somebody has ended it, what it kept is still there, as this page has just shown.
+        let living = if machine.leases.has_pin(pin) {
+            Some(pin)
+        } else {
+            api.pins.living(cursor.revision)
+        };
+        if let Some(living) = living {
+            pin = living;
             api.pins.renew(pin);
         } else if !is_pinned(api, cursor) {
-            // Somebody has ended it. What it kept is still there, as this page has just shown.
             let of_past = cursor.revision < point.revision;
             pin = api.pins.take(cursor.revision, of_past).await;
         }

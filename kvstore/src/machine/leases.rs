@@ -135,6 +135,14 @@ impl LeaseClock {
         self.pins.lock().expect(POISON).contains_key(&id)
     }
 
+    /// That of this owner which keeps this revision readable, and the least before it.
+    pub fn pin_of(&self, owner: &str, revision: u64) -> Option<u64> {
+        let pins = self.pins.lock().expect(POISON);
+        let keeps = |pin: &Pin| pin.owner == owner && pin.revision <= revision;
+        let keeping = pins.iter().filter(|(_, pin)| keeps(pin));
+        keeping.max_by_key(|(_, pin)| pin.revision).map(|(id, _)| *id)
+    }
+
     pub fn pins_len(&self) -> usize {
         self.pins.lock().expect(POISON).len()
     }
@@ -324,6 +332,8 @@ mod tests {
             (counted("one"), counted("two"), counted("")),
             ((2, 1), (1, 1), (0, 0))
         );
+        let pins = [4, 5, 7].map(|revision| clock.pin_of("one", revision));
+        assert_eq!(pins, [None, Some(2), Some(2)]);
         clock.changed(2, Some(&lease("one", 1, Some(5))));
         assert_eq!(counted("one"), (2, 1), "renewed");
         // A batch may end a lease and give its number to another.

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::events::Events;
-use crate::harness::Client;
+use crate::harness::{Client, Cluster, wait_for};
 
 cases! {
     the_past_stays_readable
@@ -180,4 +180,53 @@ async fn all_members_have_one_hash(client: &Client) {
         .get("/v1/hash?revision=99999999")
         .await
         .refused(422, "future-revision");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_renews_the_pin_that_it_lives_by() {
+    /// Of the 61 seconds of a pin.
+    const MOST_MS: u64 = 60_500;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    let mut revision = 0;
+    for name in ["a", "b", "c"] {
+        revision = client.put(name, "v").await.number("x-kv-revision");
+    }
+    // Its first page, and the pin of it, which is made at once where the machine is not too busy.
+    let begin = async |at: u64| {
+        let first = format!("/v1/kv?prefix={}&limit=1&revision={at}", client.key(""));
+        wait_for("a walk to have a pin", async || {
+            let page = client.get(&first).await.expect(200).json();
+            let leases = client.get("/v1/leases").await.expect(200).json();
+            let mut pins = leases.as_array().unwrap().iter();
+            let pin = pins.find(|lease| lease["pin"] == at);
+            pin.map(|pin| (page, pin["id"].clone())).ok_or(leases)
+        })
+        .await
+    };
+    let (walk, own) = begin(revision).await;
+    let (_, other) = begin(revision - 1).await;
+    // Somebody ends its own, and that of another walk keeps as much.
+    client.delete(&format!("/v1/leases/{own}")).await.expect(200);
+    let left_ms = async || {
+        let shown = client.get(&format!("/v1/leases/{other}")).await;
+        shown.expect(200).json()["remaining_ms"].as_u64().unwrap()
+    };
+    wait_for("some of its time to be over", async || {
+        let left = left_ms().await;
+        if left < MOST_MS { Ok(()) } else { Err(left) }
+    })
+    .await;
+    let next = format!("/v1/kv?limit=1&cursor={}", walk["cursor"].as_str().unwrap());
+    wait_for("it to be renewed", async || {
+        let page = client.get(&next).await.expect(200).json();
+        assert_eq!(
+            (&page["revision"], &page["more"]),
+            (&json!(revision), &json!(true))
+        );
+        let left = left_ms().await;
+        if left > MOST_MS { Ok(()) } else { Err(left) }
+    })
+    .await;
+    cluster.stop().await;
 }

@@ -104,7 +104,7 @@ impl Place {
 
     /// But for what every new disk has.
     fn is_empty(&self) -> anyhow::Result<bool> {
-        let entries = fs::read_dir(&self.data).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let entries = fs::read_dir(&self.data).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let entries = entries.with_context(|| format!("look into {}", self.data.display()))?;
         Ok(entries.iter().all(|entry| entry.file_name() == "lost+found"))
     }

@@ -35,7 +35,6 @@ pub use membership::{Keyed, MemberError};
 pub use mirrors::HearError;
 pub use range::{Asker, RangePage, RangeQuery, With};
 pub use read::{Got, Level, ReadError, ReadPoint};
-pub use sending::KEPT_S_MIN;
 pub use standing::{ClusterView, MemberView, Role, StatusView};
 
 use crate::command::{Action, Command, Reply};

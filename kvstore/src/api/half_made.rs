@@ -23,22 +23,22 @@ const REVISION: &str = "/v1/revision";
 /// A route for any token at any level, one for a key, and one for root alone.
 const ROUTES: [&str; 3] = ["/v1/revision?consistency=local", "/v1/kv/key", "/v1/tokens"];
 
-pub(super) struct Told {
-    pub(super) status: u16,
-    pub(super) replayed: bool,
-    pub(super) body: Value,
+struct Told {
+    status: u16,
+    replayed: bool,
+    body: Value,
 }
 
 impl Told {
     #[track_caller]
-    pub(super) fn refused(self, status: u16, code: &str) {
+    fn refused(self, status: u16, code: &str) {
         let told = (self.status, self.body["code"].as_str());
         assert_eq!(told, (status, Some(code)), "{}", self.body);
     }
 }
 
 /// Everything that callers meet of a node.
-pub(super) fn app(node: &Bare) -> Router {
+fn app(node: &Bare) -> Router {
     let limits = LimitsConfig::default();
     service::edge::wrap(router(Api::new(Store::over(node, &limits), limits)), "n1")
 }
@@ -51,7 +51,7 @@ pub(super) fn request(method: &str, target: &str, token: Option<&str>) -> Reques
     request.body(Body::empty()).unwrap()
 }
 
-pub(super) async fn told(app: &Router, request: Request<Body>) -> Told {
+async fn told(app: &Router, request: Request<Body>) -> Told {
     let answer = app.clone().oneshot(request).await.unwrap();
     let replayed = answer.headers().get("idempotent-replayed");
     let (status, replayed) = (answer.status().as_u16(), replayed.is_some());

@@ -5,8 +5,6 @@
 //! allowed is decided where it is applied. It must not know Raft, nor write to the database.
 
 mod answers;
-#[cfg(test)]
-mod answers_end;
 mod auth;
 #[cfg(test)]
 mod bent;

@@ -14,7 +14,6 @@ use sha2::Sha256;
 use super::Api;
 use super::params::malformed;
 use crate::command::Once;
-use crate::store::KEPT_S_MIN;
 
 const TTL_S_MAX: u64 = 86_400;
 
@@ -44,7 +43,7 @@ pub(super) fn once(api: &Api, parts: &Parts, body: &[u8]) -> Result<Option<Once>
     Ok(Some(Once {
         key: key.to_owned(),
         fingerprint: fingerprint(api.store.fingerprint_key(), parts, body),
-        ttl_ms: ttl_s(&parts.headers)?.max(KEPT_S_MIN) * 1000,
+        ttl_ms: ttl_s(&parts.headers)? * 1000,
         // Whoever holds much of it is given less when the command leaves this node.
         room_bytes: api.limits.answers_bytes_max as u64,
     }))

@@ -296,7 +296,7 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::AnswersFull => Problem::new(
             problem::OVERLOADED,
             "No further answer can be kept for a key of this token until older ones have ended; nothing was written. \
-             A shorter `Idempotency-Ttl` has them end sooner, after 30 seconds at the earliest.",
+             A shorter `Idempotency-Ttl` has them end sooner.",
         ),
         Refusal::AnswerTooLarge => Problem::new(
             problem::INVALID_REQUEST,

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::events::Events;
-use crate::harness::{Answer, Client, Cluster};
+use crate::harness::{Answer, Client, Cluster, wait_for};
 use crate::mirrors::{put, send};
 
 async fn keyed(client: &Client, target: &str, key: &str, value: &'static str) -> Answer {
@@ -148,5 +148,32 @@ async fn many_kept_answers_come_in_pages() {
     let wanted: Vec<String> = (10..22).map(|n| format!("key-{n}")).collect();
     assert_eq!(found, wanted);
     assert!(pages > 1, "{pages}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_used_again_tells_of_its_last_use_alone() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client(0);
+    let write = async |value: &'static str| {
+        let request = client
+            .request(Method::PUT, "/v1/kv/k")
+            .header("idempotency-key", "again")
+            .header("idempotency-ttl", "1");
+        client.send(request.body(value)).await
+    };
+    let first = write("one").await.expect(200).number("x-kv-revision");
+    // Another write under this key is refused until the first answer has ended.
+    let second = wait_for("the first answer to end", async || {
+        let answer = write("two").await;
+        (answer.status == 200)
+            .then(|| answer.number("x-kv-revision"))
+            .ok_or(answer.text())
+    })
+    .await;
+    let mut events = Events::open(&client, &format!("aside=1&from={first}")).await;
+    assert_eq!(aside(&mut events).await, (first, Value::Null, Value::Null));
+    let (revision, _, kept) = aside(&mut events).await;
+    assert_eq!((revision, &kept["revision"]), (second, &json!(second)));
     cluster.stop().await;
 }

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Client};
+use crate::harness::{Answer, Client, wait_for};
 
 cases! {
     a_repeated_write_is_answered_and_not_done
@@ -14,6 +14,7 @@ cases! {
     every_kind_of_write_is_repeated
     twins_at_the_same_time_are_one
     keys_belong_to_their_token
+    answers_end_after_their_time
     malformed_keys_are_refused
 }
 
@@ -200,6 +201,32 @@ async fn keys_belong_to_their_token(client: &Client) {
         .expect(200);
     assert_eq!(other.header("idempotent-replayed"), "");
     assert_eq!(client.read("k").await.text(), "two");
+}
+
+async fn answers_end_after_their_time(client: &Client) {
+    let put = async || {
+        let request = client
+            .request(Method::PUT, &client.path("k"))
+            .header("idempotency-ttl", "1")
+            .body("v");
+        client
+            .send(request.header("idempotency-key", client.key("short").replace('/', "-")))
+            .await
+            .expect(200)
+    };
+    let first = put().await.json();
+    wait_for("the answer to end", async || {
+        // The clock of the store moves with its writes.
+        client.put("tick", "v").await;
+        let again = put().await;
+        if again.header("idempotent-replayed") == "true" {
+            Err(again)
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    assert_ne!(put().await.json(), first);
 }
 
 async fn malformed_keys_are_refused(client: &Client) {

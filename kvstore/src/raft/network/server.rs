@@ -30,8 +30,8 @@ use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
 /// Members, their several connections, and reconnects that overlap.
 const CONNECTIONS_MAX: usize = 256;
 /// Askers say something more often than this. What comes after a longer silence may be as old as that, and is not
-/// listened to; the asker connects anew. Answers are kept for three times as long at least (`crate::store`).
-pub const SILENT_MAX: Duration = Duration::from_secs(10);
+/// listened to; the asker connects anew. It is far less than answers to repeatable writes are kept.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 
 pub struct PeerServer {
     pub desk: Arc<Desk>,

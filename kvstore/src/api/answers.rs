@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
 use kvstore_client::wire::mirror::{KeptAnswer, KeptAnswers};
@@ -52,23 +53,36 @@ pub(super) async fn list(State(api): State<Shared>, request: Request) -> Result<
     let point = api.read_point(level).await?;
     caller.may_read_prefix(&api, b"")?;
     let generation = Arc::clone(&point.generation);
+    let machine = Arc::clone(api.store.machine());
+    // Finding them, and a MiB of JSON, would hold up everything else on this thread.
     let reading = api.store.edge().spawn_blocking("answers", move || {
-        generation.db().kept_after(after.as_ref(), BYTES_MAX)
+        let found = generation.db().kept_after(after.as_ref(), BYTES_MAX);
+        page(found, machine.now_ms())
     });
     let found = reading
         .await
         .map_err(|error| Problem::internal("list the kept answers", error))?;
+    if api.is_newer(&point, found.newest).await? {
+        caller.may_read_prefix(&api, b"")?;
+    }
+    let mut response = reply::json_text(StatusCode::OK, found.text);
+    reply::stamp_read(point.revision, level, response.headers_mut());
+    Ok(response)
+}
+
+/// A page, and the highest revision that it tells of.
+struct Found {
+    newest: u64,
+    text: Vec<u8>,
+}
+
+fn page(found: Vec<(KeptId, Kept)>, now_ms: u64) -> Found {
     let more = found.iter().map(|(id, kept)| kept.bytes(id)).sum::<u64>() >= BYTES_MAX;
-    let now_ms = api.store.machine().state().now_ms;
     let answers = found.into_iter().map(|(id, kept)| wire(now_ms, id, kept));
     let answers: Vec<KeptAnswer> = answers.collect();
     let newest = answers.iter().map(|answer| answer.revision).max();
-    if api.is_newer(&point, newest.unwrap_or(0)).await? {
-        caller.may_read_prefix(&api, b"")?;
+    Found {
+        newest: newest.unwrap_or(0),
+        text: reply::text(&KeptAnswers { answers, more }),
     }
-    Ok(reply::found(
-        point.revision,
-        level,
-        &KeptAnswers { answers, more },
-    ))
 }

@@ -3,6 +3,7 @@
 //! Invariant: only what this cluster signed is believed, since a cursor names a lease that the node renews
 //! in its own name. It holds the whole question, so that every page of a walk asks the same one.
 
+use axum::http::{HeaderValue, Uri};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -36,6 +37,23 @@ pub(super) struct Cursor {
     pub(super) pin: u64,
     /// All keys of the range at that revision.
     pub(super) count: u64,
+}
+
+/// Where the next page is: the same question with another cursor. The path is one that is routed as it stands.
+pub(super) fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
+    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !name.is_empty() && name != "cursor"
+    });
+    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
+    query.push_str("cursor=");
+    query.push_str(cursor);
+    // What would end the link or the header early cannot stand in it raw.
+    let query = query
+        .replace('>', "%3E")
+        .replace(|character: char| !character.is_ascii_graphic(), "");
+    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
+    HeaderValue::try_from(link).expect("visible ASCII is a header value")
 }
 
 fn seal(secret: &[u8], body: &[u8]) -> [u8; SEAL_BYTES] {

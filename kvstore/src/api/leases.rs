@@ -16,7 +16,7 @@ use super::fields::Fields;
 use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
 use super::params::{Params, malformed, parse_number, segment};
-use super::{Api, Shared, pins, reply};
+use super::{Api, Shared, cursor, pins, reply};
 use crate::command::{Access, Action, Answer, Once, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
@@ -269,7 +269,7 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
         .await
         .map_err(|error| Problem::internal("list the leases", error))?;
     if let Some(last) = last {
-        let link = reply::next_link(&parts.uri, &last.to_string());
+        let link = cursor::next_link(&parts.uri, &last.to_string());
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)

@@ -16,6 +16,7 @@ mod fields;
 #[cfg(test)]
 mod half_made;
 mod keys;
+mod large;
 mod leases;
 mod maintenance;
 mod mirrors;

@@ -14,16 +14,16 @@ use service::planted::{Bug, is_planted};
 use service::problem::{Problem, Result};
 
 use super::auth::Caller;
-use super::cursor::{Cursor, Question};
+use super::cursor::{self, Cursor, Question};
 use super::keys::text_of;
 use super::params::{self, Params, malformed};
-use super::{Api, Shared, reply};
+use super::{Api, Shared, large, reply};
 use crate::command::Record;
 use crate::machine::state::prefix_end;
 use crate::store::{Direction, RangePage, RangeQuery, ReadPoint, Span, With};
 
-/// Pages and changes with more bytes than this are put into JSON on another thread.
-pub(super) const INLINE_BYTES_MAX: usize = 32 << 10;
+/// What a row says beside key and value.
+const ROW_BYTES: usize = 64;
 
 /// What a request asks for, parsed.
 struct Asked {
@@ -291,24 +291,15 @@ async fn page_response(
     revision: u64,
     found: Found,
 ) -> Result<Response> {
-    let link = found.next.as_ref().map(|cursor| reply::next_link(uri, cursor));
-    let bytes: usize = found
+    let link = found.next.as_ref().map(|cursor| cursor::next_link(uri, cursor));
+    let bytes = found
         .rows
         .iter()
-        .map(|(key, record)| key.len() + record.value.len() + 64)
+        .map(|(key, record)| row_bytes(key, record))
         .sum();
-    let text = if bytes <= INLINE_BYTES_MAX {
-        page_json(revision, found)
-    } else {
-        // Megabytes of JSON would hold up everything else on this thread.
-        let writing = api
-            .store
-            .edge()
-            .spawn_blocking("range-json", move || page_json(revision, found));
-        writing
-            .await
-            .map_err(|error| Problem::internal("write a page", error))?
-    };
+    let text = large::written(api.store.edge(), bytes, move || page_json(revision, found))
+        .await
+        .map_err(|error| Problem::internal("write a page", error))?;
     let mut response = reply::json_text(StatusCode::OK, text);
     reply::stamp_read(revision, level, response.headers_mut());
     if let Some(link) = link {
@@ -330,7 +321,12 @@ fn page_json(revision: u64, found: Found) -> Vec<u8> {
             .map(|(key, record)| row(&key, record, !keys_only))
             .collect(),
     };
-    serde_json::to_vec(&page).expect("wire types have text keys, so they always encode")
+    reply::text(&page)
+}
+
+/// Roughly, as JSON.
+pub(super) fn row_bytes(key: &[u8], record: &Record) -> usize {
+    key.len() + record.value.len() + ROW_BYTES
 }
 
 pub(super) fn row(key: &[u8], record: Record, with_value: bool) -> KeyValue {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use kvstore_client::wire::{headers, level::Consistency};
 use serde::Serialize;
@@ -90,7 +90,11 @@ impl Api {
     }
 
     pub(super) fn written(&self, status: StatusCode, reply: &Reply, body: &impl Serialize) -> Response {
-        let mut response = json(status, body);
+        self.written_text(status, reply, text(body))
+    }
+
+    pub(super) fn written_text(&self, status: StatusCode, reply: &Reply, text: Vec<u8>) -> Response {
+        let mut response = json_text(status, text);
         self.stamp_write(reply, response.headers_mut());
         response
     }
@@ -150,11 +154,12 @@ pub(super) fn found(revision: u64, level: Consistency, body: &impl Serialize) ->
     response
 }
 
+pub(super) fn text(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("wire types have text keys, so they always encode")
+}
+
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    json_text(
-        status,
-        serde_json::to_vec(body).expect("wire types have text keys, so they always encode"),
-    )
+    json_text(status, text(body))
 }
 
 pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
@@ -173,23 +178,6 @@ pub(super) fn etag(revision: u64) -> HeaderValue {
     write!(free, "\"{revision}\"").expect("there is room for every revision");
     let length = ETAG_BYTES_MAX - free.len();
     HeaderValue::from_bytes(&bytes[..length]).expect("digits in quotes are a header value")
-}
-
-/// Where the next page is: the same question with another cursor. The path is one that is routed as it stands.
-pub(super) fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !name.is_empty() && name != "cursor"
-    });
-    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
-    query.push_str("cursor=");
-    query.push_str(cursor);
-    // What would end the link or the header early cannot stand in it raw.
-    let query = query
-        .replace('>', "%3E")
-        .replace(|character: char| !character.is_ascii_graphic(), "");
-    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
-    HeaderValue::try_from(link).expect("visible ASCII is a header value")
 }
 
 pub(super) fn outcome_unknown() -> Problem {

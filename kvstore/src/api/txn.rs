@@ -6,11 +6,11 @@ use axum::response::Response;
 use kvstore_client::wire::txn::{Branch as WireBranch, OpResult as WireResult, TxnAnswer};
 use service::problem::Result;
 
-use super::Shared;
 use super::keys::unexpected;
 use super::once::once;
-use super::range::row;
+use super::range::{row, row_bytes};
 use super::txn_parse::parse;
+use super::{Shared, large, reply};
 use crate::command::{Action, Answer, Branch, OpResult};
 
 pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<Response> {
@@ -30,6 +30,7 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
     else {
         unexpected(&reply)
     };
+    let bytes = results.iter().map(bytes).sum();
     let answer = TxnAnswer {
         revision: reply.revision,
         succeeded: *branch == Branch::Then,
@@ -43,7 +44,18 @@ pub(super) async fn run(State(api): State<Shared>, request: Request) -> Result<R
         failed_op: *failed_op,
         results: std::mem::take(results).into_iter().map(result).collect(),
     };
-    Ok(api.written(StatusCode::OK, &reply, &answer))
+    let text = large::written(api.store.edge(), bytes, move || reply::text(&answer)).await;
+    // It has been done, but whoever lost the answer to it can say no more than this.
+    let text = text.map_err(|_lost| reply::outcome_unknown())?;
+    Ok(api.written_text(StatusCode::OK, &reply, text))
+}
+
+/// Roughly, as JSON.
+fn bytes(result: &OpResult) -> usize {
+    match result {
+        OpResult::Got { rows, .. } => rows.iter().map(|(key, record)| row_bytes(key, record)).sum(),
+        OpResult::Put { .. } | OpResult::Deleted { .. } | OpResult::Added { .. } => 0,
+    }
 }
 
 fn result(result: OpResult) -> WireResult {

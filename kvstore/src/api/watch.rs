@@ -28,8 +28,8 @@ use super::keys::text_of;
 use super::once::single;
 use super::params::{self, Params, malformed};
 use super::places::Place;
-use super::range::{INLINE_BYTES_MAX, row};
-use super::{Api, Shared, answers, reply};
+use super::range::row;
+use super::{Api, Shared, answers, large, reply};
 use crate::machine::found::{Delivery, Noted, Turn};
 use crate::machine::host::Machine;
 use crate::machine::interest::Selector;
@@ -211,11 +211,8 @@ async fn changes(store: &Store, deliveries: Vec<Delivery>, turn: Turn) -> Option
     let events = deliveries.iter().map(|delivery| delivery.events.len() as u64);
     store.metrics().events_delivered.inc_by(events.sum());
     let machine = Arc::clone(store.machine());
-    if deliveries.iter().map(bytes).sum::<usize>() <= INLINE_BYTES_MAX {
-        return Some(changes_text(&machine, deliveries));
-    }
-    // Megabytes of JSON would hold up everything else on this thread.
-    let writing = store.edge().spawn_blocking("watch-json", move || {
+    let bytes = deliveries.iter().map(bytes).sum();
+    let writing = large::written(store.edge(), bytes, move || {
         let _turn = turn;
         changes_text(&machine, deliveries)
     });

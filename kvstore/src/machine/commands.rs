@@ -1,9 +1,12 @@
 //! The commands of one log entry: decoded once, by whoever first has to look at them, and whether they are little work.
 //!
-//! Invariant: what is called little work looks at no more keys than it names, so that the bytes of an entry bound what
-//! applying it takes. It must not know where an entry is applied.
+//! Invariant: what is called little work looks at no more keys than it names, and at few values, so that the bytes of an
+//! entry bound what applying it takes. It must not know where an entry is applied.
 
-use crate::command::{Action, Command, MalformedProposal, Op, Proposal};
+use crate::command::{Action, Command, Condition, MalformedProposal, Op, Proposal, Test};
+
+/// Values that little work looks at. A few bytes ask for one, and it may be a MiB.
+const VALUES_MAX: usize = 32;
 
 /// Not decoded before somebody asks: what is large is left to the thread that applies it.
 pub struct Commands {
@@ -40,7 +43,10 @@ impl Commands {
         let (_at_ms, commands) = self.decoded()?;
         // One without commands is there to have answers swept, which it does not name.
         let names_all = !commands.is_empty();
-        Ok(names_all && commands.iter().all(|command| is_little_work(&command.action)))
+        let values: usize = commands.iter().map(|command| values(&command.action)).sum();
+        Ok(names_all
+            && values <= VALUES_MAX
+            && commands.iter().all(|command| is_little_work(&command.action)))
     }
 }
 
@@ -67,6 +73,13 @@ fn is_little_work(action: &Action) -> bool {
         | Action::TokenDelete { .. }
         | Action::Seed { .. } => false,
     }
+}
+
+fn values(action: &Action) -> usize {
+    let Action::Txn(txn) = action else { return 0 };
+    let looks = |condition: &&Condition| matches!(condition.test, Test::Int(_) | Test::Value(_));
+    let gets = |op: &&Op| matches!(op, Op::Get { .. } | Op::Add { .. });
+    txn.conditions.iter().filter(looks).count() + txn.ops().filter(gets).count()
 }
 
 /// Also for a single row: the answer tells how many there are.

@@ -16,6 +16,22 @@ cases! {
     concurrent_adds_lose_nothing
     what_writes_nothing_uses_no_revision
     any_bytes_travel_as_base64
+    a_large_answer_is_whole
+}
+
+/// They are put into JSON elsewhere than what is short.
+async fn a_large_answer_is_whole(client: &Client) {
+    let value = "it is \"quoted\"\n".repeat(50_000);
+    client.put("large", value.clone().into_bytes()).await.expect(200);
+    let body =
+        json!({"then": [{"get": {"key": client.key("large")}}, {"add": {"key": client.key("n"), "by": 1}}]});
+    let told = client.txn(&body).await.expect(200);
+    assert_eq!(
+        told.number("x-kv-revision"),
+        told.json()["revision"].as_u64().unwrap()
+    );
+    assert_eq!(told.json()["results"][0]["get"]["kvs"][0]["value"], json!(value));
+    assert_eq!(told.json()["results"][1], json!({"add": {"value": 1}}));
 }
 
 async fn all_or_nothing_under_conditions(client: &Client) {

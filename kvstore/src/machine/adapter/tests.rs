@@ -66,13 +66,22 @@ fn txns(op: &Op) -> [Txn; 3] {
     [then, otherwise, failed]
 }
 
+fn gets(key: &Bytes, count: usize) -> Action {
+    let key = key.clone();
+    Action::Txn(Txn {
+        then: vec![Op::Get { key }; count],
+        ..Txn::default()
+    })
+}
+
 #[test]
 fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
     let folder = tempfile::tempdir().unwrap();
     let (mut adapter, mut queue) = with_queue(folder.path());
     let (key, prefix) = (Bytes::from_static(b"pets/1"), Bytes::from_static(b"pets/"));
     let mut little = vec![put(), Action::LeaseRenew { id: 1 }];
-    little.extend(txns(&Op::Get { key }).map(Action::Txn));
+    little.extend(txns(&Op::Get { key: key.clone() }).map(Action::Txn));
+    little.push(gets(&key, 32));
     let all_of = Op::GetPrefix {
         prefix: prefix.clone(),
         limit: 1,
@@ -84,6 +93,8 @@ fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
         Action::DeletePrefix { prefix },
         Action::LeaseRevoke { id: 1 },
         Action::LeaseExpire { leases: vec![(1, 0)] },
+        // A few bytes, and up to a MiB for each of them.
+        gets(&key, 33),
     ];
     much.extend(txns(&all_of).map(Action::Txn));
     much.extend(txns(&none_of).map(Action::Txn));

@@ -4,6 +4,8 @@
 //! to the followers and to the state machine. Formats are versioned: variants and fields are only
 //! ever appended. These are not the wire types of the HTTP edge, which may change on their own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,13 @@ pub struct Once {
     pub ttl_ms: u64,
     /// How many bytes of kept answers the proposing node allows; in the entry, so that all agree.
     pub room_bytes: u64,
+}
+
+impl Once {
+    /// For so long one node may hold a copy back; the other half is the caller's, to give others to other nodes.
+    pub fn half(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms / 2)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

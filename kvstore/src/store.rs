@@ -118,13 +118,18 @@ impl Store {
 
     /// Runs a command through the log; the answer is what applying it answered.
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
+        self.write_after(command, Duration::ZERO).await
+    }
+
+    /// What has `waited` in this node before, as for room.
+    pub async fn write_after(&self, command: Command, waited: Duration) -> Result<Reply, WriteError> {
         if self.inner.desk.disk_full.load(Ordering::Relaxed) && self.needs_room(&command.action) {
             return Err(WriteError::DiskFull);
         }
         if self.passes_mirrors(&command.action) {
             return self.inner.proposals.propose_unheld(command).await;
         }
-        self.inner.proposals.propose(command).await
+        self.inner.proposals.propose(command, waited).await
     }
 
     /// Also a pin does that is renewed: history that it keeps cannot be given up.

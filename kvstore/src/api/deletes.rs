@@ -5,12 +5,14 @@
 //! are written meanwhile pass it. A key below two prefixes of one branch counts twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvstore_client::wire::level::Consistency;
 use service::problem::{self, Problem, Result};
+use service::time::Since;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::auth::Caller;
 use super::leases::is_repeated;
@@ -42,29 +44,43 @@ fn branches(action: &Action) -> [Vec<Bytes>; 3] {
 impl Api {
     /// Proposes what may delete keys by prefixes. It keeps its room until it is decided, also when its caller leaves.
     pub(super) async fn delete(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Reply> {
+        let came = Since::now();
         let mut most = 0;
         for prefixes in branches(&action) {
             let count = self.bound_deletes(caller, once.as_ref(), &prefixes).await?;
             most = most.max(count);
         }
         if most == 0 {
-            return self.write(caller, action, once).await;
+            let command = self.command(caller, action, once)?;
+            return self.decided(self.store.write_after(command, came.elapsed()).await);
         }
-        let room = self.room_for_deletes(most).await?;
+        // Later than this it could meet a store that has forgotten what another copy of it did.
+        let within = once
+            .as_ref()
+            .map(|once| once.half().saturating_sub(came.elapsed()));
+        let room = self.room_for_deletes(most, within).await?;
         let command = self.command(caller, action, once)?;
         let store = self.store.clone();
         let writing = self.store.edge().spawn("delete", async move {
             let _room = room;
-            store.write(command).await
+            store.write_after(command, came.elapsed()).await
         });
         // Whoever loses sight of it, as when the node ends, does not know whether it was done.
         self.decided(writing.await.unwrap_or(Err(WriteError::OutcomeUnknown)))
     }
 
-    /// Waits until all that is under way leaves room for so many more.
-    pub(super) async fn room_for_deletes(&self, keys: u32) -> Result<OwnedSemaphorePermit> {
+    /// Waits, as long as a request may and no longer than `within`, until all that is under way leaves room for so many
+    /// more.
+    pub(super) async fn room_for_deletes(
+        &self,
+        keys: u32,
+        within: Option<Duration>,
+    ) -> Result<OwnedSemaphorePermit> {
         let room = Arc::clone(&self.deletes).acquire_many_owned(keys);
-        let Ok(room) = timeout_at(self.deadline(), room).await else {
+        let deadline = within.map_or(self.deadline(), |within| {
+            self.deadline().min(Instant::now() + within)
+        });
+        let Ok(room) = timeout_at(deadline, room).await else {
             let detail = "Other deletes of very many keys are under way; this one was not done.";
             return Err(Problem::new(problem::OVERLOADED, detail));
         };

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use service::config::LimitsConfig;
+use service::problem;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::{Api, auth, router};
-use crate::command::{Access, Action, Expect, Rule};
+use crate::command::{Access, Action, Expect, Once, Rule};
 use crate::raft::bare::{Bare, DEADLINE, calm};
 use crate::raft::start::root_rules;
 use crate::store::Store;
@@ -178,13 +179,31 @@ async fn a_delete_keeps_its_room_until_it_is_done() {
     }
     let limits = LimitsConfig {
         delete_keys_max: KEYS_MAX,
+        request_ms_max: 600_000,
         ..LimitsConfig::default()
     };
     let api = Api::new(Store::over(&node, &limits), limits);
     let root = request("DELETE", "/v1/kv", Some("root"));
     let caller = api.caller(root.headers()).await.unwrap();
-    let prefix = Bytes::from_static(b"a/");
-    let mut deleting = Box::pin(api.delete(&caller, Action::DeletePrefix { prefix }, None));
+    let delete = || Action::DeletePrefix {
+        prefix: Bytes::from_static(b"a/"),
+    };
+    let all = api.room_for_deletes(3, None).await.unwrap();
+    // Its key is forgotten soon, so it may not wait until then.
+    let once = Once {
+        key: "a key".to_owned(),
+        fingerprint: [0; 16],
+        ttl_ms: 200,
+        room_bytes: 1 << 20,
+    };
+    let told = timeout(DEADLINE, api.delete(&caller, delete(), Some(once))).await;
+    let refused = told
+        .expect("it does not wait for room that never comes")
+        .unwrap_err();
+    assert_eq!(refused.kind, problem::OVERLOADED);
+    assert_eq!(node.desk.machine.state().keys, 2, "it was not done");
+    drop(all);
+    let mut deleting = Box::pin(api.delete(&caller, delete(), None));
     while api.deletes.available_permits() == KEYS_MAX {
         let done = deleting.as_mut().now_or_never();
         assert!(done.is_none(), "it is done without any room");
@@ -192,12 +211,12 @@ async fn a_delete_keeps_its_room_until_it_is_done() {
     }
     // Its caller leaves.
     drop(deleting);
-    assert!(api.room_for_deletes(1).now_or_never().is_some());
+    assert!(api.room_for_deletes(1, None).now_or_never().is_some());
     assert!(
-        api.room_for_deletes(2).now_or_never().is_none(),
+        api.room_for_deletes(2, None).now_or_never().is_none(),
         "for more there is no room"
     );
-    let room = timeout(DEADLINE, api.room_for_deletes(2)).await;
+    let room = timeout(DEADLINE, api.room_for_deletes(2, None)).await;
     assert!(room.expect("its room is given back").is_ok());
     assert_eq!(node.desk.machine.state().keys, 0);
     node.end().await;

@@ -96,7 +96,9 @@ async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
     let proposals = Arc::new(Proposals::start(Arc::clone(desk), tasks, &config.limits));
     for number in 0..WRITERS {
         let proposals = Arc::clone(&proposals);
-        tasks.spawn("writer", async move { proposals.propose(put(number)).await });
+        tasks.spawn("writer", async move {
+            proposals.propose(put(number), Duration::ZERO).await
+        });
         // So each is a batch of its own.
         until("one more batch to be refused", || leader.refused() > number).await;
     }

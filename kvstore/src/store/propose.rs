@@ -30,6 +30,8 @@ pub(super) struct Waiting {
     pub(super) command: Command,
     pub(super) bytes: usize,
     pub(super) since: Since,
+    /// In this node, before that.
+    pub(super) waited: Duration,
     pub(super) answer: oneshot::Sender<Result<Reply, WriteError>>,
 }
 
@@ -85,7 +87,7 @@ impl Proposals {
         weigh(&command)?;
         let _given = self.room.give(&mut command);
         let repeatable = self.alone.is_repeatable(&command);
-        let leaving = Leaving::of(&command, Since::now(), self.alone.age_max);
+        let leaving = Leaving::of(&command, Since::now(), Duration::ZERO, self.alone.age_max);
         let encoded = encode_commands(&[command]).into();
         let mut permit = Permit::none();
         let sent = self.alone.send(encoded, (repeatable, leaving), &mut permit);
@@ -94,7 +96,8 @@ impl Proposals {
         settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)
     }
 
-    pub(super) async fn propose(&self, command: Command) -> Result<Reply, WriteError> {
+    /// `waited` is for how long this node has had it already.
+    pub(super) async fn propose(&self, command: Command, waited: Duration) -> Result<Reply, WriteError> {
         let bytes = weigh(&command)?;
         let queued = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The largest request, whose key and parts weigh more than its bytes, must find room when nothing else waits.
@@ -107,6 +110,7 @@ impl Proposals {
             command,
             bytes,
             since: Since::now(),
+            waited,
             answer,
         };
         if let Err(refused) = self.queue.try_send(waiting) {
@@ -175,7 +179,7 @@ impl Batcher {
         let (mut batch, mut bytes, mut reading, mut next) = (VecDeque::new(), 0, 0, Some(first));
         for round in 0..=YIELDS {
             while let Some(waiting) = next.take().or_else(|| self.queue.try_recv().ok()) {
-                if waiting.since.elapsed() > held_at_most(&waiting.command, self.age_max) {
+                if waiting.since.elapsed() > held_at_most(&waiting.command, waiting.waited, self.age_max) {
                     finish(&self.bytes, waiting, Err(WriteError::Overloaded));
                     continue;
                 }
@@ -206,7 +210,7 @@ impl Batcher {
 
 /// First those that have to leave soon, in a batch of their own: one that cannot be sent in time is given up whole.
 fn apart(batch: VecDeque<Waiting>, age_max: Duration) -> [VecDeque<Waiting>; 2] {
-    let hurries = |waiting: &Waiting| is_hurried(&waiting.command, age_max);
+    let hurries = |waiting: &Waiting| is_hurried(&waiting.command, waiting.waited, age_max);
     if !batch.iter().any(hurries) {
         return [VecDeque::new(), batch];
     }

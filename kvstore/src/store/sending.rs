@@ -20,7 +20,7 @@ use super::fair_room::Given;
 use super::permit::Permit;
 use super::propose::Waiting;
 use super::tries::Tries;
-use crate::command::{Answer, Command, Refusal, Reply, encode_commands};
+use crate::command::{Answer, Command, Once, Refusal, Reply, encode_commands};
 use crate::raft::desk::Desk;
 use crate::raft::network::link::AskError;
 use crate::raft::network::message::{Ask, NotNow, Proposed, Told};
@@ -41,10 +41,10 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    pub(super) fn of(command: &Command, since: Since, age_max: Duration) -> Self {
+    pub(super) fn of(command: &Command, since: Since, waited: Duration, age_max: Duration) -> Self {
         Self {
             since,
-            within: held_at_most(command, too_late(age_max)),
+            within: held_at_most(command, waited, too_late(age_max)),
         }
     }
 
@@ -59,15 +59,17 @@ fn too_late(age_max: Duration) -> Duration {
 }
 
 /// For half of the time that its answer is kept, if that is less: a copy that the caller gave to another node within the
-/// other half, after the first was done, still meets its answer.
-pub(super) fn held_at_most(command: &Command, most: Duration) -> Duration {
-    let once = command.once.as_ref();
-    once.map_or(most, |once| most.min(Duration::from_millis(once.ttl_ms / 2)))
+/// other half, after the first was done, still meets its answer. What it `waited` in this node before is part of that.
+pub(super) fn held_at_most(command: &Command, waited: Duration, most: Duration) -> Duration {
+    let Some(half) = command.once.as_ref().map(Once::half) else {
+        return most;
+    };
+    most.min(half.saturating_sub(waited))
 }
 
 /// Whether it has to leave sooner than one without a key.
-pub(super) fn is_hurried(command: &Command, age_max: Duration) -> bool {
-    held_at_most(command, too_late(age_max)) < too_late(age_max)
+pub(super) fn is_hurried(command: &Command, waited: Duration, age_max: Duration) -> bool {
+    held_at_most(command, waited, too_late(age_max)) < too_late(age_max)
 }
 
 pub(super) struct Sending {
@@ -83,7 +85,7 @@ impl Sending {
     pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit, given: Vec<Given>) {
         let each = batch
             .iter()
-            .map(|waiting| Leaving::of(&waiting.command, waiting.since, self.age_max));
+            .map(|waiting| Leaving::of(&waiting.command, waiting.since, waiting.waited, self.age_max));
         let soonest = each.min_by_key(|leaving| leaving.left());
         let leaving = soonest.expect("a batch has a command");
         let (commands, askers): (Vec<Command>, Vec<_>) = batch
@@ -246,7 +248,7 @@ mod tests {
 
     use super::super::propose::Proposals;
     use super::*;
-    use crate::command::{Action, Actor, Expect, Once};
+    use crate::command::{Action, Actor, Expect};
     use crate::raft::bare::{Bare, DEADLINE, calm};
 
     const AGE_MAX: Duration = Duration::from_secs(2);
@@ -278,17 +280,24 @@ mod tests {
             bytes: Arc::default(),
             held: false,
         };
-        let send = async |ttl_ms: u64, age: Duration| {
+        let send = async |ttl_ms: u64, waited: Duration, age: Duration| {
             let command = keyed(ttl_ms);
-            let leaving = Leaving::of(&command, Since::now().earlier(age), AGE_MAX);
+            let leaving = Leaving::of(&command, Since::now().earlier(age), waited, AGE_MAX);
             let (encoded, mut permit) = (encode_commands(&[command]), Permit::none());
             sending.send(encoded.into(), (true, leaving), &mut permit).await
         };
-        assert_eq!(send(60_000, AGE_MAX * 2).await.err(), Some(WriteError::NoLeader));
+        let none = Duration::ZERO;
+        let late = Some(WriteError::NoLeader);
+        assert_eq!(send(60_000, none, AGE_MAX * 2).await.err(), late);
         // By now another copy may have been done, and its answer forgotten.
-        assert_eq!(send(4_000, AGE_MAX).await.err(), Some(WriteError::NoLeader));
+        assert_eq!(send(4_000, none, AGE_MAX).await.err(), late);
+        assert_eq!(
+            send(4_000, AGE_MAX, none).await.err(),
+            late,
+            "it waited for room before"
+        );
         assert_eq!(nodes[0].desk.machine.state().revision, 0);
-        assert!(send(60_000, AGE_MAX).await.is_ok());
+        assert!(send(60_000, AGE_MAX, AGE_MAX).await.is_ok());
         assert_eq!(nodes[0].desk.machine.state().revision, 1);
         // What may wait for longer must be remembered for longer.
         for (age_max, ttl_ms, repeatable) in [
@@ -327,12 +336,12 @@ mod tests {
             once: None,
             ..keyed(1)
         };
-        let mut lasting = pin!(proposals.propose(lasting));
+        let mut lasting = pin!(proposals.propose(lasting, Duration::ZERO));
         let both = async {
             tokio::select! {
                 biased;
                 told = &mut lasting => panic!("it may wait for long: {told:?}"),
-                told = proposals.propose(keyed(200)) => told,
+                told = proposals.propose(keyed(200), Duration::ZERO) => told,
             }
         };
         let told = tokio::time::timeout(DEADLINE, both).await.unwrap();

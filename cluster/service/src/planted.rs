@@ -32,6 +32,8 @@ pub enum Bug {
     MembersCountApart,
     /// A new leader knows nothing of leases that were given before, so that it never ends those that nobody renews.
     LeasesForgotten,
+    /// A leader ends leases before their time is over.
+    LeasesShort,
     /// A lease is renewed, and ends as if it had not been.
     RenewalsForgotten,
     /// When a leader begins, nobody knows any more which revisions are pinned.

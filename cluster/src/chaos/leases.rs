@@ -1,6 +1,7 @@
-//! Keys on leases: while a lease is renewed in time its key must be there, and when nobody renews it the key must go.
+//! Keys on leases: while a lease is renewed in time its key must be there, and when nobody renews it the key must go, but
+//! not before its time is over.
 //! Invariant: "in time" counts from before a renewal that succeeded was sent, so that the store had no right to end it,
-//! nor to know nothing of it.
+//! nor to know nothing of it. Nobody else ends these leases, or deletes their keys.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +21,15 @@ const HOLDERS: u64 = 3;
 const TTL: Duration = Duration::from_secs(2);
 const RENEW_EVERY: Duration = Duration::from_millis(300);
 const RENEWALS_MAX: u64 = 10;
+/// How often a key is looked at whose lease nobody renews any more.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Who was there this long after the last renewal has been watched to the end, but for what a busy machine may miss.
+const LATE: Duration = Duration::from_millis(1600);
 /// Leases run out in full after the last change of leader; on a busy machine the next leader takes its time.
 pub(super) const GONE: Duration = Duration::from_secs(20);
+
+/// By which those are counted whose keys were there for as long as they had to.
+pub(super) const WATCHED: &str = "leases watched to their end";
 
 pub(super) fn start(client: &KvClient, tasks: &Tasks, book: &Arc<Book>, seed: u64) {
     for number in 0..HOLDERS {
@@ -85,21 +93,25 @@ impl Holder {
             }
             let key = format!("{PREFIX}{}/{round:05}", self.number);
             let renewals = 1 + random.below(RENEWALS_MAX);
-            tokio::select! {
-                () = self.hold(&key, renewals) => {}
-                () = self.tasks.stopping() => return,
-            }
+            let renewed = self.hold(&key, renewals).await;
             self.book.given_up(&key);
+            // Not in each round: meanwhile nothing is renewed. But always the last one, when nothing is broken any more,
+            // so that the shortest run has watched some.
+            if let Some(renewed) = renewed.filter(|_| round.is_multiple_of(2) || self.tasks.is_stopping()) {
+                self.watch_to_the_end(&key, renewed).await;
+            }
         }
     }
 
-    async fn hold(&self, key: &str, renewals: u64) {
+    /// Answers when the last renewal was sent, where the lease has time left.
+    async fn hold(&self, key: &str, renewals: u64) -> Option<Instant> {
         let mut sent = Instant::now();
         let lease = match self.client.lease_grant(TTL).await {
             Ok(lease) => lease,
             Err(error) => {
                 self.failed(&error, None);
-                return tokio::time::sleep(RENEW_EVERY).await;
+                self.pause().await;
+                return None;
             }
         };
         self.book.must_go(key);
@@ -108,11 +120,15 @@ impl Holder {
             ..PutOptions::default()
         };
         if let Err(error) = self.client.put_with(key, "held", options).await {
-            return self.failed(&error, Some(sent.elapsed()));
+            self.failed(&error, Some(sent.elapsed()));
+            return None;
         }
         self.book.count("leases");
         for _ in 0..renewals {
-            tokio::time::sleep(RENEW_EVERY).await;
+            self.pause().await;
+            if self.tasks.is_stopping() {
+                break;
+            }
             let asked = Instant::now();
             match self.client.lease_keepalive(lease.id).await {
                 Ok(_) => {
@@ -123,17 +139,54 @@ impl Holder {
                 }
                 Err(error) => self.failed(&error, Some(sent.elapsed())),
             }
-            match self.client.get(key).await {
-                // Only what was read while the lease surely lived says anything.
-                Ok(None) if sent.elapsed() < TTL => self.book.violation(format!(
-                    "{key} is gone {:?} after its lease of {TTL:?} was renewed",
-                    sent.elapsed()
-                )),
-                Ok(_) => {}
-                Err(error) => self.failed(&error, None),
-            }
+            self.look(key, sent).await;
             if sent.elapsed() >= TTL {
-                return;
+                return None;
+            }
+        }
+        Some(sent)
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = self.tasks.stopping() => {}
+        }
+    }
+
+    /// Nobody renews it any more, and until its time is over it must be there all the same.
+    async fn watch_to_the_end(&self, key: &str, sent: Instant) {
+        let mut seen = Duration::ZERO;
+        while sent.elapsed() < TTL {
+            let age = sent.elapsed();
+            match self.look(key, sent).await {
+                Some(true) => seen = age,
+                Some(false) => return,
+                None => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if seen >= LATE {
+            self.book.count(WATCHED);
+        }
+    }
+
+    /// Whether the key is there, if somebody says so. Absent, it has gone too early where that was read while the lease
+    /// surely lived.
+    async fn look(&self, key: &str, sent: Instant) -> Option<bool> {
+        match self.client.get(key).await {
+            Ok(found) => {
+                let age = sent.elapsed();
+                if found.is_none() && age < TTL {
+                    self.book.violation(format!(
+                        "{key} is gone {age:?} after its lease of {TTL:?} was renewed"
+                    ));
+                }
+                Some(found.is_some())
+            }
+            Err(error) => {
+                self.failed(&error, None);
+                None
             }
         }
     }
@@ -158,7 +211,9 @@ fn may_be_told(error: &Error, age: Option<Duration>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::extract::State;
+    use axum::extract::{Path, State};
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
     use axum::routing::get;
     use axum::{Json, Router};
     use kvstore_client::Trouble;
@@ -216,6 +271,50 @@ mod tests {
         // In the end all must go, those too that were held until then.
         assert_eq!(book.given_up_by(u64::MAX).len(), 2);
         tasks.stop();
+    }
+
+    /// What is found when the end of the lease of this key is watched, whose last renewal was sent so long ago; and how
+    /// many leases have been watched to their end.
+    async fn watched(key: &str, age: Duration) -> (Vec<String>, usize) {
+        let (tasks, book) = (Tasks::new(), Arc::new(Book::new()));
+        let held = get(async |Path(key): Path<String>| {
+            if key == HELD {
+                return ([("etag", "\"7\""), ("x-kv-revision", "7")], "held").into_response();
+            }
+            let absent = Json(serde_json::json!({"code": "key-not-found"}));
+            (StatusCode::NOT_FOUND, [("x-kv-revision", "7")], absent).into_response()
+        });
+        let app = Router::new().route("/v1/kv/{*key}", held);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tasks.spawn("node", serve(listener, app, Limits::default(), tasks.clone()));
+        let holder = Holder {
+            name: "lease holder 0".to_owned(),
+            number: 0,
+            client: KvClient::builder([address]).build().unwrap(),
+            tasks: tasks.clone(),
+            book: Arc::clone(&book),
+        };
+        let sent = Instant::now().checked_sub(age).unwrap();
+        holder.watch_to_the_end(key, sent).await;
+        tasks.stop();
+        let pages = book.pages();
+        (pages.violations.clone(), pages.counts.len())
+    }
+
+    #[tokio::test]
+    async fn a_key_that_goes_before_the_time_of_its_lease_is_over_is_named() {
+        let (told, watched_to_the_end) = watched(GIVEN_UP, TTL / 2).await;
+        assert!(told.len() == 1 && told[0].contains(GIVEN_UP), "{told:?}");
+        assert!(told[0].contains("after its lease of 2s was renewed"), "{told:?}");
+        assert_eq!(watched_to_the_end, 0);
+        // When it is over, it may be gone.
+        assert_eq!(watched(GIVEN_UP, TTL).await, (Vec::new(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_there_to_the_end_is_counted() {
+        assert_eq!(watched(HELD, LATE).await, (Vec::new(), 1));
     }
 
     fn problem(code: &str) -> Box<Problem> {

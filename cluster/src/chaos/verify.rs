@@ -24,7 +24,7 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 21] = [
+const NEEDED: [&str; 22] = [
     "reads",
     "scans",
     "transactions of gets",
@@ -42,6 +42,7 @@ const NEEDED: [&str; 21] = [
     "additions",
     "transfers",
     "renewals",
+    leases::WATCHED,
     "checkouts",
     "plain reads",
     "plain writes",

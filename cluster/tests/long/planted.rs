@@ -240,6 +240,12 @@ async fn chaos_finds_leases_that_end_early() {
     chaos_finds(Bug::RenewalsForgotten, MILD, &early).await;
 }
 
+/// Nobody renews them any more, and between then and the end that they should have somebody looks.
+#[tokio::test]
+async fn chaos_finds_leases_that_end_before_their_time_is_over() {
+    chaos_finds(Bug::LeasesShort, MILD, &["after its lease of 2s was renewed"]).await;
+}
+
 /// A walk mostly waits for its second page when the leader is killed, and goes on when history was given up behind it
 /// under the next one.
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) use etcd::Etcd;
 pub(crate) use folder::Folder;
 pub(crate) use links::{Links, Narrow, Weather};
 pub(crate) use network::Network;
-pub(crate) use server::{ENDED, Server, Start};
+pub(crate) use server::{ENDED, Lives, Server, Start};
 pub(crate) use store::Store;
 pub(crate) use usage::Usage;
 

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -31,15 +33,39 @@ pub(crate) struct Start {
 pub(crate) struct Server {
     pub(crate) start: Start,
     child: Option<Child>,
+    lives: Lives,
+}
+
+/// How often a server was started, for whoever must know whether the one it hears is still the one it heard before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lives(Arc<AtomicU64>);
+
+impl Lives {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// To be called once the last life is over, and before the next can say anything.
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Server {
     pub(crate) fn new(start: Start) -> Self {
-        Self { start, child: None }
+        Self {
+            start,
+            child: None,
+            lives: Lives::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.start.name
+    }
+
+    pub(crate) fn lives(&self) -> Lives {
+        self.lives.clone()
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -67,6 +93,7 @@ impl Server {
         }
         words.push(self.start.program.display().to_string());
         words.extend(self.start.arguments.iter().cloned());
+        self.lives.begin();
         let child = Command::new(&words[0])
             .args(&words[1..])
             .envs(self.start.environment.iter().cloned())

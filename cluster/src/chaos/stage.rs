@@ -13,6 +13,7 @@ use super::checkouts::Checkouts;
 use super::ground::Ground;
 use super::watchers::Watcher;
 use super::{clients, floor, leases, looks, money, past, plain, scans, walks};
+use crate::arena::{Lives, Server};
 
 pub(super) struct Stage {
     pub(super) book: Arc<Book>,
@@ -48,9 +49,11 @@ impl Stage {
             .await
             .context("open the shop")?;
         let endpoints = ground.store.endpoints();
+        let lives: Vec<Lives> = ground.store.servers.iter().map(Server::lives).collect();
         set_to_work(
             &ground.client,
             &endpoints,
+            &lives,
             ground.store.token(),
             workers,
             &book,
@@ -69,13 +72,14 @@ impl Stage {
 fn set_to_work(
     client: &KvClient,
     endpoints: &[String],
+    lives: &[Lives],
     token: &str,
     workers: &Tasks,
     book: &Arc<Book>,
     seed: u64,
 ) -> kvstore_client::Result<()> {
     clients::start(endpoints, token, workers, book, seed)?;
-    looks::start(endpoints, token, workers, book)?;
+    looks::start(endpoints, lives, token, workers, book)?;
     scans::start(endpoints, token, workers, book)?;
     walks::start(endpoints, token, workers, book)?;
     past::start(endpoints, token, workers, book, seed)?;
@@ -99,7 +103,8 @@ mod tests {
         // Nobody is there; who is expected must not depend on anybody's answer.
         let nodes: Vec<String> = (0..3).map(|_| free_address().unwrap()).collect();
         let client = clients::client(&nodes, "token", &tasks).unwrap();
-        set_to_work(&client, &nodes, "token", &tasks, &book, 1).unwrap();
+        let lives = [(); 3].map(|()| Lives::default());
+        set_to_work(&client, &nodes, &lives, "token", &tasks, &book, 1).unwrap();
         floor::start(&client, &[], &tasks, &book);
         let market = Market {
             shop: free_address().unwrap(),
@@ -140,6 +145,9 @@ mod tests {
                 "lease holder 0",
                 "lease holder 1",
                 "lease holder 2",
+                "local reads of n1",
+                "local reads of n2",
+                "local reads of n3",
                 "plain additions at n1",
                 "plain additions at n2",
                 "plain additions at n3",

@@ -24,7 +24,7 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 22] = [
+const NEEDED: [&str; 23] = [
     "reads",
     "scans",
     "transactions of gets",
@@ -36,6 +36,7 @@ const NEEDED: [&str; 22] = [
     "reads before the floor",
     "reads at least",
     "bounded reads",
+    "local reads",
     "writes",
     "swaps",
     "deletions",

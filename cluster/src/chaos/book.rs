@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kvstore_client::Error;
+use kvstore_client::wire::problem::Problem;
+use kvstore_client::{Error, Trouble};
 
 use super::added::Added;
 use super::floor::Floors;
@@ -15,6 +16,8 @@ use super::order::{Acknowledged, Look, Told};
 use super::sent::{Fate, Sent};
 use super::shown::Shown;
 
+/// The status of an answer that says that something is wrong inside of who gives it.
+const INTERNAL: u16 = 500;
 /// So many violations are told; more of them say nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -52,6 +55,9 @@ pub(super) struct Pages {
     served: BTreeMap<String, Served>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<String>,
+    /// By who was told so, the ids of the requests that were answered only with that something is wrong inside. Whether
+    /// that has an excuse is judged by `lives`.
+    pub(super) internal: BTreeMap<String, Vec<String>>,
     /// Keys on leases, which must go, and since when nobody renews them.
     must_go: BTreeMap<String, u64>,
 }
@@ -174,9 +180,20 @@ impl Book {
         Some((newest.key.clone(), newest.revision))
     }
 
+    /// Somebody was told that something is wrong inside of whom they asked, which is known there by this id.
+    pub(super) fn internal(&self, who: &str, request: &str) {
+        let mut pages = self.pages();
+        let requests = pages.internal.entry(who.to_owned()).or_default();
+        requests.push(request.to_owned());
+    }
+
     /// What a write that failed has come to; an error that no fault may cause is a violation.
     pub(super) fn failed(&self, error: &Error, what: &'static str) -> Fate {
         self.count(what);
+        if let Some(problem) = internal(error) {
+            self.internal(what, &problem.request_id);
+            return Fate::Open;
+        }
         Fate::told_by(error).unwrap_or_else(|| {
             self.violation(format!("no fault may be answered like this: {error:?}"));
             Fate::Open
@@ -188,5 +205,43 @@ impl Book {
         if pages.violations.len() < VIOLATIONS_MAX {
             pages.violations.push(what);
         }
+    }
+}
+
+fn internal(error: &Error) -> Option<&Problem> {
+    let (Error::Problem(problem)
+    | Error::Unknown {
+        source: Trouble::Problem(problem),
+        ..
+    }) = error
+    else {
+        return None;
+    };
+    (problem.status == INTERNAL).then_some(problem.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_something_is_wrong_inside_is_open_and_noted() {
+        let problem = Problem {
+            code: "internal".to_owned(),
+            status: INTERNAL,
+            request_id: "a-1".to_owned(),
+            ..Problem::default()
+        };
+        let unknown = Error::Unknown {
+            idempotency_key: None,
+            source: Trouble::Problem(Box::new(problem.clone())),
+        };
+        let book = Book::new();
+        for error in [Error::Problem(Box::new(problem)), unknown] {
+            assert_eq!(book.failed(&error, "reads that failed"), Fate::Open);
+        }
+        let pages = book.pages();
+        assert_eq!(pages.internal["reads that failed"], ["a-1", "a-1"]);
+        assert_eq!(pages.violations, [""; 0]);
     }
 }

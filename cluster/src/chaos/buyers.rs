@@ -74,7 +74,8 @@ impl Market {
         }
     }
 
-    async fn send(&self, http: &reqwest::Client, errand: &Errand) -> End {
+    /// What is wrong inside of the shop is noted; the order is open all the same, and is sent again.
+    async fn send(&self, http: &reqwest::Client, errand: &Errand, book: &Book) -> End {
         let request = http.post(format!("http://{}/orders", self.shop));
         let request = request
             .bearer_auth(&self.token)
@@ -85,6 +86,10 @@ impl Market {
         let told: Value = answer.json().await.unwrap_or_default();
         if status == StatusCode::CREATED && told["status"] == "paid" {
             return Some(Ok(told["order_id"].as_str().unwrap_or_default().to_owned()));
+        }
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            let request = told["request_id"].as_str().unwrap_or_default();
+            book.internal(&format!("buyer {}", errand.user), request);
         }
         let is_passing =
             status.is_server_error() || status.is_success() || status == StatusCode::TOO_MANY_REQUESTS;
@@ -149,7 +154,9 @@ impl Buyers {
         let open = std::mem::take(&mut lock(&self.bought).open);
         for errand in open {
             let what = format!("the order under the key {} to be answered", errand.key);
-            let answered = wait_for(&what, ANSWERED, async || self.market.send(&http, &errand).await);
+            let answered = wait_for(&what, ANSWERED, async || {
+                self.market.send(&http, &errand, book).await
+            });
             let answered = answered.await;
             match answered {
                 Ok(Ok(order)) => lock(&self.bought).paid.push((errand.user, order)),
@@ -208,7 +215,7 @@ impl Buyer {
         let errand = self.market.errand(&self.user, n);
         lock(&self.bought).keys += 1;
         while !tasks.is_stopping() {
-            match self.market.send(&http, &errand).await {
+            match self.market.send(&http, &errand, &self.book).await {
                 Some(Ok(order)) => {
                     lock(&self.bought).paid.push((errand.user, order));
                     self.book.success();
@@ -279,6 +286,10 @@ mod tests {
             *tried += 1;
             let (status, order) = match (key.as_str(), *tried) {
                 ("u-2", _) => (StatusCode::PAYMENT_REQUIRED, json!({"code": "card-declined"})),
+                ("u-1", 1) => (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    json!({"code": "internal", "request_id": "a-1"}),
+                ),
                 (_, 1) => (StatusCode::SERVICE_UNAVAILABLE, json!({})),
                 (_, TWICE) => (StatusCode::ACCEPTED, json!({"status": "pending"})),
                 _ => (StatusCode::CREATED, json!({"status": "paid", "order_id": key})),
@@ -312,7 +323,9 @@ mod tests {
         let paid = ["u-0", "u-1"].map(|order| ("u".to_owned(), order.to_owned()));
         assert_eq!(buyers.paid(), paid);
         assert_eq!(tries.lock().unwrap()["u-0"], TWICE + 1);
-        let told = book.pages().violations.clone();
+        let pages = book.pages();
+        let told = &pages.violations;
         assert!(told.len() == 1 && told[0].contains("card-declined"), "{told:?}");
+        assert_eq!(pages.internal["buyer u"], ["a-1"]);
     }
 }

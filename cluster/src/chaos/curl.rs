@@ -39,23 +39,35 @@ pub(super) struct Failed {
     pub(super) fate: Fate,
     /// What was answered, where no fault may have a node answer like that.
     pub(super) wrong: Option<String>,
+    /// Under which id a node said that something is wrong inside of it, and nothing more.
+    pub(super) internal: Option<String>,
 }
 
 impl Failed {
     fn known(fate: Fate) -> Self {
-        Self { fate, wrong: None }
+        Self {
+            fate,
+            wrong: None,
+            internal: None,
+        }
     }
 
     fn refused(status: StatusCode, body: &[u8]) -> Self {
-        told_by(status, &code(body)).map_or_else(|| Self::wrong(status, body), Self::known)
+        let problem = problem(body);
+        let told = told_by(status, &problem.code).map_or_else(|| Self::wrong(status, body), Self::known);
+        let is_internal = status == StatusCode::INTERNAL_SERVER_ERROR;
+        Self {
+            internal: is_internal.then_some(problem.request_id),
+            ..told
+        }
     }
 
     /// Whatever such an answer means, nobody was told what became of the request.
     fn wrong(status: StatusCode, body: &[u8]) -> Self {
         let body = String::from_utf8_lossy(body);
         Self {
-            fate: Fate::Open,
             wrong: Some(format!("{status} {body}")),
+            ..Self::known(Fate::Open)
         }
     }
 }
@@ -72,7 +84,7 @@ impl Node {
     pub(super) async fn read(&self, key: &str) -> Result<Held, Failed> {
         match self.hear(self.http.get(self.url(key))).await? {
             (StatusCode::OK, body) => Ok(Some(clients::number(&body))),
-            (StatusCode::NOT_FOUND, body) if code(&body) == "key-not-found" => Ok(None),
+            (StatusCode::NOT_FOUND, body) if problem(&body).code == "key-not-found" => Ok(None),
             (status, body) => Err(Failed::refused(status, &body)),
         }
     }
@@ -132,9 +144,8 @@ impl Node {
     }
 }
 
-fn code(body: &[u8]) -> String {
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-    problem.code
+fn problem(body: &[u8]) -> Problem {
+    serde_json::from_slice(body).unwrap_or_default()
 }
 
 /// What an answer that says no tells of a write; none when no fault may have one answered like that which is small and

@@ -1,7 +1,11 @@
-//! Whether nodes and services live for as long as nobody ends them, and nothing in them panics.
+//! Whether nodes and services live for as long as nobody ends them, nothing in them panics, and none finds its own books
+//! wrong.
 //! Invariant: an end that nobody caused is a violation with the last words before it, also of a node that was to be
-//! killed next: that kill has not happened, and would hide it. So is a panic, which need not end a process. Only what a
-//! fault does to a disk may be answered like that, by the process to which it does it.
+//! killed next: that kill has not happened, and would hide it. So is a panic, which need not end a process, and an answer
+//! that something is wrong inside. Only what a fault does to a disk may be answered like that, by the process to which it
+//! does it: all other trouble is below a service, which says so.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::join_all;
@@ -13,6 +17,16 @@ use crate::arena::{ENDED, Server, elsewhere};
 /// What stands in the log of a node from where its disk is made to fail.
 const EXCUSED: &str = "---- its disk fails, so it may panic";
 const PANIC: &str = "panicked";
+/// What a service says that has found what no sequence of requests can lead to, nor any trouble with the store. That the
+/// store's answer does not fit is not among that: a node whose disk fails may answer anything that is no promise.
+const UNSOUND: [&str; 5] = [
+    r#""message":"failed to keep the "#,
+    // What it has written itself.
+    r#""message":"failed to read "#,
+    r#""message":"the ledger is not balanced""#,
+    r#""message":"the shop is not sound""#,
+    r#""message":"the payment service gave an answer that does not fit""#,
+];
 /// A panic can tell a long story.
 const SHOWN_CHARS_MAX: usize = 600;
 
@@ -62,8 +76,9 @@ pub(super) async fn stop(server: &mut Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// After all faults everybody lives, and nothing has panicked without an excuse.
+/// After all faults everybody lives, and nothing has panicked without an excuse, nor was anything wrong inside of anybody.
 pub(super) async fn judge<'run>(servers: impl IntoIterator<Item = &'run mut Server>, book: &Book) {
+    let mut logs = Vec::new();
     for server in servers {
         if let Err(ended) = ensure_lives(server) {
             book.violation(format!("{ended:#}"));
@@ -71,31 +86,79 @@ pub(super) async fn judge<'run>(servers: impl IntoIterator<Item = &'run mut Serv
         let log = server.start.log.clone();
         let said = elsewhere(move || std::fs::read(log).context("read what a process has said")).await;
         match said {
-            Ok(said) => book_panics(server.name(), &String::from_utf8_lossy(&said), book),
+            Ok(said) => {
+                let said = String::from_utf8_lossy(&said).into_owned();
+                book_lines(server.name(), &said, book);
+                logs.push(said);
+            }
             Err(error) => book.violation(format!("the end could not be judged: {error:#}")),
+        }
+    }
+    book_internal(&logs, book);
+}
+
+fn book_lines(name: &str, said: &str, book: &Book) {
+    for (did, words) in [
+        ("panicked", &[PANIC][..]),
+        ("found its books wrong", &UNSOUND[..]),
+    ] {
+        let lines = without_excuse(said).filter(|line| words.iter().any(|word| line.contains(word)));
+        let lines: Vec<&str> = lines.collect();
+        if let Some(first) = lines.first() {
+            let (count, first) = (lines.len(), beginning(first));
+            book.violation(format!("{name} {did}, as {count} lines tell, the first: {first}"));
         }
     }
 }
 
-fn book_panics(name: &str, said: &str, book: &Book) {
-    let panics = panics(said);
-    if let Some(first) = panics.first() {
-        let first: String = first.chars().take(SHOWN_CHARS_MAX).collect();
-        let count = panics.len();
-        book.violation(format!(
-            "{name} panicked, as {count} lines tell, the first: {first}"
-        ));
+/// Answers that something is wrong inside, of processes whose disks were well. Each has left a line in the log of who
+/// gave it, which tells when that was.
+fn book_internal(logs: &[String], book: &Book) {
+    let excused: BTreeSet<&str> = logs
+        .iter()
+        .flat_map(|said| with_excuse(said))
+        .filter_map(request_of)
+        .collect();
+    let told = std::mem::take(&mut book.pages().internal);
+    for (who, requests) in told {
+        let requests = requests
+            .iter()
+            .filter(|request| !excused.contains(request.as_str()));
+        let requests: Vec<&String> = requests.collect();
+        if let Some(first) = requests.first() {
+            let mut lines = logs.iter().flat_map(|said| said.lines());
+            let line = lines.find(|line| request_of(line) == Some(first.as_str()));
+            let line = line.map_or_else(|| "of which no log tells".to_owned(), beginning);
+            book.violation(format!(
+                "{who}: {} answers were that something is wrong inside, the first to request {first:?}: {line}",
+                requests.len()
+            ));
+        }
     }
 }
 
-/// Lines that tell of a panic for which there is no excuse.
-fn panics(said: &str) -> Vec<&str> {
+fn beginning(line: &str) -> String {
+    line.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+/// Of each life, what was said before its disk was made to fail, if it was.
+fn without_excuse(said: &str) -> impl Iterator<Item = &str> {
     let lives = said.split(ENDED);
     let judged = lives.map(|life| life.split_once(EXCUSED).map_or(life, |(before, _)| before));
-    judged
-        .flat_map(str::lines)
-        .filter(|line| line.contains(PANIC))
-        .collect()
+    judged.flat_map(str::lines)
+}
+
+/// What was said from then on.
+fn with_excuse(said: &str) -> impl Iterator<Item = &str> {
+    let lives = said.split(ENDED);
+    let excused = lives.filter_map(|life| life.split_once(EXCUSED).map(|(_, behind)| behind));
+    excused.flat_map(str::lines)
+}
+
+/// The id of the request that a line tells of.
+fn request_of(line: &str) -> Option<&str> {
+    let (_, id) = line.split_once(r#""request.id":""#)?;
+    id.split_once('"').map(|(id, _)| id)
 }
 
 #[cfg(test)]
@@ -188,5 +251,61 @@ mod tests {
         says(&server);
         judge([&mut server], &book).await;
         assert_eq!(book.pages().violations.len(), 1);
+    }
+
+    /// What is found of a service that has said these lines, each followed by the next.
+    async fn found(lines: &[&str], book: &Book) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = started(&folder, LIVES_ON, |_| true).await;
+        for line in lines {
+            server.remark(line).unwrap();
+        }
+        judge([&mut server], book).await;
+        book.pages().violations.clone()
+    }
+
+    #[tokio::test]
+    async fn a_service_that_finds_its_books_wrong_is_named() {
+        for line in [
+            r#"{"error":"a hold is larger than all holds of its card","message":"failed to keep the ledger"}"#,
+            r#"{"error":"an order is gone","message":"failed to keep the shop"}"#,
+            r#"{"error":"expected value","message":"failed to read pay/p/1"}"#,
+            r#"{"first":"debits","message":"the ledger is not balanced"}"#,
+            r#"{"first":"stock","message":"the shop is not sound"}"#,
+            r#"{"code":"conflict","message":"the payment service gave an answer that does not fit"}"#,
+        ] {
+            let told = found(&["serving", line], &Book::new()).await;
+            let begin = format!("shell found its books wrong, as 1 lines tell, the first: {line}");
+            assert_eq!(told, [begin]);
+        }
+        // What a broken store leads to.
+        let passing = [
+            r#"{"message":"the store cannot be reached"}"#,
+            r#"{"message":"the store gave an answer that does not fit"}"#,
+            r#"{"message":"what failed to keep the ledger busy"}"#,
+        ];
+        assert_eq!(found(&passing, &Book::new()).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_something_is_wrong_inside_has_no_excuse_but_a_disk_that_failed() {
+        const SAID: &str = r#"{"message":"a handler failed","request.id":"a-1"}"#;
+        let cases: [(&[&str], Option<&str>); 5] = [
+            (&[SAID], Some(SAID)),
+            (&[SAID, EXCUSED], Some(SAID)),
+            (&[EXCUSED, ENDED, SAID], Some(SAID)),
+            (&[EXCUSED], Some("no log tells")),
+            (&[EXCUSED, SAID, ENDED], None),
+        ];
+        for (lines, words) in cases {
+            let book = Book::new();
+            book.internal("buyer chaos-0", "a-1");
+            let told = found(lines, &book).await;
+            assert_eq!(told.len(), usize::from(words.is_some()), "{lines:?}: {told:?}");
+            if let Some(words) = words {
+                let is_said = told[0].starts_with("buyer chaos-0: 1 answers") && told[0].contains(words);
+                assert!(is_said, "{told:?}");
+            }
+        }
     }
 }

@@ -200,6 +200,9 @@ impl Plain {
                 "no fault may be answered like this, which {name} were: {wrong}"
             ));
         }
+        if let Some(request) = &failed.internal {
+            self.book.internal(&self.name, request);
+        }
     }
 }
 
@@ -262,6 +265,8 @@ mod tests {
             (503, refusal("overloaded"), sums, Fate::Denied),
             (503, refusal("outcome-unknown"), values, Fate::Open),
             (503, refusal("outcome-unknown"), sums, Fate::Open),
+            // What that says of the node is another matter.
+            (500, refusal("internal"), sums, Fate::Open),
         ] {
             let parrot = Parrot::saying(status, says).await;
             let client = client(&parrot.address, writes);
@@ -289,6 +294,18 @@ mod tests {
             let expected = format!("which {} were: {status} ", client.name);
             assert!(told.contains(&expected), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn that_something_is_wrong_inside_of_a_node_is_noted_with_who_was_told() {
+        let says = json!({"code": "internal", "request_id": "a-1"});
+        let parrot = Parrot::saying(500, says).await;
+        let client = client(&parrot.address, Writes::Values);
+        assert!(!client.write("k").await && !client.read("k").await);
+        parrot.tasks.stop();
+        let pages = client.book.pages();
+        assert_eq!(pages.internal[&client.name], ["a-1", "a-1"]);
+        assert_eq!(pages.violations, [""; 0]);
     }
 
     #[test]

@@ -207,7 +207,14 @@ async fn what_was_given_back_by_hand_is_not_given_back_again() {
     let (ada, client) = system.user("ada").await;
     let product = system.product("Thing", 3.5, 10).await;
     let before = system.balance(VISA).await;
-    for by_hand in [&[("a", 0.01)][..], &[("a", 3.5)], &[("a", 0.01), ("all", 3.49)]] {
+    for by_hand in [
+        &[("a", 0.01)][..],
+        &[("a", 3.5)],
+        &[("a", 0.01), ("rest-1", 3.49)],
+        // The shop's own name for the whole, given to half of it, and to a part that is not the rest.
+        &[("all", 1.75)],
+        &[("all", 0.01)],
+    ] {
         let made = client.post("/orders", &order(&product, 1, VISA)).await;
         let made = made.expect(201).json();
         let (merchant, payment) = (system.merchant(), made["payment"]["id"].as_str().unwrap());

@@ -37,8 +37,15 @@ impl Found {
     }
 }
 
-/// The name of the one refund that an order can have.
+/// The name of the refund that gives everything back.
 const REFUND: &str = "all";
+
+/// What is left after a part was given back goes under a name that follows from that part: two who read the same send
+/// the same. It is never the name of the whole, which somebody may have used for a part, and whose repetition would
+/// move nothing. In hexadecimal digits it is too short to be taken for a card number.
+fn name_of_rest(refunded_minor: i64) -> String {
+    format!("rest-{refunded_minor:x}")
+}
 
 impl Shop {
     /// Everything about the payment of an order but its name.
@@ -133,9 +140,10 @@ impl Shop {
 
     /// Gives back what is left of the money: somebody may have given a part of it back by hand.
     async fn refund(&self, bill: &Bill<'_>, payment: &PaymentOf) -> payment_client::Result<()> {
-        let give_back = async |amount| self.payment.refund(&payment.id, REFUND, amount).await.map(drop);
+        let give_back =
+            async |name: &str, amount| self.payment.refund(&payment.id, name, amount).await.map(drop);
         let total = self.total_of(bill);
-        let refused = match give_back(total).await {
+        let refused = match give_back(REFUND, total).await {
             Err(error) if is_less_left(&error) => error,
             told => return told,
         };
@@ -144,7 +152,10 @@ impl Shop {
         };
         match paid.captured_minor - paid.refunded_minor {
             0 => Ok(()),
-            left => give_back(Money::new(left, total.currency)).await,
+            left => {
+                let rest = name_of_rest(paid.refunded_minor);
+                give_back(&rest, Money::new(left, total.currency)).await
+            }
         }
     }
 

@@ -106,6 +106,28 @@ async fn the_shop_dies_at_each_step_of_giving_back() {
     }
 }
 
+/// Whoever looks for orders that nobody carries on comes to that one first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_cannot_be_read_holds_up_no_other() {
+    let mut system = system(1).await;
+    let root = system.cluster.client(0);
+    let unreadable = format!("/v1/kv/shop/menagerie/todo/{}", "0".repeat(32));
+    let written = root.request(Method::PUT, &unreadable).body("{}");
+    root.send(written).await.expect(200);
+    let purchase = Purchase::begin(&system).await;
+    let _first = purchase.held_at(&system, "after authorize").await;
+    system.shops[0].kill();
+    let elsewhere = system.at(1, &purchase.client);
+    let orders = format!("/orders/{}", purchase.buyer);
+    let listed = elsewhere.get(&orders).await.expect(200).json();
+    let order = format!("{orders}/{}", listed[0]["order_id"].as_str().unwrap());
+    becomes(&elsewhere, &order, "paid").await;
+    // It is there all the time, and no order is behind it, of which the audit would tell.
+    root.delete(&unreadable).await.expect(200);
+    purchase.judge(&system, true).await;
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payment_dies_at_each_step() {
     for point in PAYING {

@@ -180,6 +180,21 @@ async fn a_new_password_of_the_admin_ends_the_sessions_of_the_old_one() {
     system.stop().await;
 }
 
+/// A shop that starts looks at all sessions, and so does whoever ends theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_cannot_be_read_keeps_no_shop_closed() {
+    let mut system = System::start().await;
+    let (_, client) = system.user("ada").await;
+    let root = system.cluster.client(0);
+    let unreadable = root.request(Method::PUT, "/v1/kv/shop/menagerie/live/session/x");
+    root.send(unreadable.body("x")).await.expect(200);
+    system.start_shop().await;
+    let everywhere = json!({"everywhere": true});
+    client.post("/logout", &everywhere).await.expect(204);
+    client.get("/me").await.refused(401, "unauthorized");
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_end_by_themselves() {
     let system = System::start_with(1, 1, |config| config.session_s = 1).await;

@@ -1,6 +1,7 @@
 //! Goes on where others stopped: each instance stands in the store under a lease, each unfinished order names the
 //! instance that carries it on, and an order of one that is gone is taken over by whoever finds it first.
-//! Invariant: that an order is taken over twice, or from one that only seemed dead, costs work and nothing else.
+//! Invariant: that an order is taken over twice, or from one that only seemed dead, costs work and nothing else. One
+//! that cannot be read is left to a person, and none waits behind it.
 
 use std::collections::HashSet;
 
@@ -10,13 +11,31 @@ use kvstore_client::{RangeRequest, Txn, problem_of};
 use service::problem::Result;
 use tokio::time::{Duration, timeout};
 
-use crate::domain::{OrderId, UserId};
+use crate::domain::{NameFault, OrderId, UserId};
 use crate::shop::Shop;
 use crate::shop::mail::BY_MAIL;
-use crate::store::{InstanceRecord, TodoRecord, read, write};
+use crate::store::{InstanceRecord, TodoRecord, write};
 
 const PAGE_ROWS: u32 = 500;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// An order on its way, and who carries it on.
+struct Unfinished {
+    id: OrderId,
+    user: UserId,
+    todo: TodoRecord,
+}
+
+/// Why nobody can carry an order on.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("who carries it on cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+    #[error("no order has such a name")]
+    Order,
+    #[error("no user has such a name: {0}")]
+    User(#[from] NameFault),
+}
 
 impl Shop {
     /// Stands in the store as a living instance until told to stop.
@@ -55,8 +74,9 @@ impl Shop {
     /// Looks for unfinished orders that nobody carries on.
     pub(crate) async fn adopt_until_stopped(&self) {
         let every = Duration::from_millis(self.config.adopt_every_ms);
+        let mut told = HashSet::new();
         while timeout(every, self.tasks.stopping()).await.is_err() {
-            match self.adopt().await {
+            match self.adopt(&mut told).await {
                 Ok(0) => {}
                 Ok(orders) => tracing::info!(orders, "took over orders that nobody carried on"),
                 Err(problem) => tracing::debug!(%problem, "could not look for unfinished orders"),
@@ -64,13 +84,15 @@ impl Shop {
         }
     }
 
-    async fn adopt(&self) -> Result<usize> {
+    /// Only a store that cannot be reached ends it early. What cannot be read is told of once, and not with every look.
+    async fn adopt(&self, told: &mut HashSet<String>) -> Result<usize> {
         let mut walk = self.store.client.pages(RangeRequest {
             limit: Some(PAGE_ROWS),
             ..RangeRequest::prefix(self.store.keys.todos())
         });
         let mut alive = None;
         let mut adopted = 0;
+        let mut unreadable = HashSet::new();
         while let Some(page) = walk.next().await.map_err(problem_of)? {
             for kv in &page.kvs {
                 // Read after the orders: an instance that is not there then had died before.
@@ -78,9 +100,18 @@ impl Shop {
                     Some(alive) => alive,
                     none => none.insert(self.alive().await?),
                 };
-                adopted += usize::from(self.adopt_one(kv, alive).await?);
+                match self.unfinished(kv) {
+                    Ok(order) => adopted += usize::from(self.adopt_one(kv, order, alive).await?),
+                    Err(error) => {
+                        if told.insert(kv.key.clone()) {
+                            tracing::error!(key = kv.key, %error, "left out an unfinished order");
+                        }
+                        unreadable.insert(kv.key.clone());
+                    }
+                }
             }
         }
+        *told = unreadable;
         Ok(adopted)
     }
 
@@ -91,8 +122,16 @@ impl Shop {
         Ok(ids.map(str::to_owned).collect())
     }
 
-    async fn adopt_one(&self, kv: &KeyValue, alive: &HashSet<String>) -> Result<bool> {
-        let todo: TodoRecord = read(&kv.key, &kv.bytes())?;
+    fn unfinished(&self, kv: &KeyValue) -> std::result::Result<Unfinished, Unreadable> {
+        let todo: TodoRecord = serde_json::from_slice(&kv.bytes())?;
+        let id = kv.key.strip_prefix(&self.store.keys.todos());
+        let id = id.and_then(OrderId::parse).ok_or(Unreadable::Order)?;
+        let user = UserId::stored(&todo.user)?;
+        Ok(Unfinished { id, user, todo })
+    }
+
+    async fn adopt_one(&self, kv: &KeyValue, order: Unfinished, alive: &HashSet<String>) -> Result<bool> {
+        let Unfinished { id, user, todo } = order;
         // Whoever has its shard carries it on.
         if todo.owner == BY_MAIL {
             return Ok(false);
@@ -101,14 +140,6 @@ impl Shop {
         if !mine && alive.contains(&todo.owner) {
             return Ok(false);
         }
-        let id = kv
-            .key
-            .strip_prefix(&self.store.keys.todos())
-            .and_then(OrderId::parse);
-        let (Some(id), Ok(user)) = (id, UserId::stored(&todo.user)) else {
-            tracing::error!(key = kv.key, "an unfinished order has no possible name");
-            return Ok(false);
-        };
         let Some(carrying) = self.carry(&id) else {
             return Ok(false);
         };

@@ -36,6 +36,12 @@ const OF_ORDERS: &str = r#"{"id":"7"}"#;
 
 /// Of an empty copy, which nobody brings up to date; and the token of the operator.
 pub(super) fn mirror(folder: &Path, config: Config) -> (Router, String) {
+    let (app, operator) = mirror_at(folder, config, 7);
+    (edge::wrap(router(app), NAME), operator)
+}
+
+/// The same before it is served; it says of itself that it is at this revision.
+pub(super) fn mirror_at(folder: &Path, config: Config, revision: u64) -> (App, String) {
     let own = MirrorConfig {
         name: NAME.to_owned(),
         address: "127.0.0.1:0".to_owned(),
@@ -55,7 +61,7 @@ pub(super) fn mirror(folder: &Path, config: Config) -> (Router, String) {
     let client = KvClient::builder(["127.0.0.1:1"]).build();
     let client = client.expect("it is an address");
     let (_writer, reader) = copy::open(folder, own.engine, own.mode, 0).expect("it is made");
-    let progress = Arc::new(Progress::new(7, "0123456789abcdef".to_owned()));
+    let progress = Arc::new(Progress::new(revision, "0123456789abcdef".to_owned()));
     let (orders, _nobody) = Orders::new();
     let metrics = Metrics::new();
     let app = App::new(
@@ -69,7 +75,7 @@ pub(super) fn mirror(folder: &Path, config: Config) -> (Router, String) {
     );
     let app = app.expect("the secrets are whole");
     let operator = secrets.token("operator").expect("they are whole");
-    (edge::wrap(router(app), NAME), operator.expose().to_owned())
+    (app, operator.expose().to_owned())
 }
 
 fn cursor(place: &[u8]) -> String {

@@ -71,9 +71,12 @@ pub(super) async fn pass(
     Err(Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000))
 }
 
-/// Who is registered, as the copy knows it; else what the configuration says.
+/// Who is registered, as the copy knows it, and what the configuration says: that alone, where there is no copy yet.
 async fn addresses(app: &App) -> problem::Result<Vec<String>> {
-    let rows = app.read(|reader| reader.under(REGISTRY)).await?;
+    let rows = match app.read(|reader| reader.under(REGISTRY)).await {
+        Err(problem) if problem.kind == problem::NOT_READY => Vec::new(),
+        read => read?,
+    };
     let registered = rows.iter().filter_map(|row| {
         let read: Result<Registration, _> = serde_json::from_slice(&row.value);
         read.ok().map(|registration| registration.address)

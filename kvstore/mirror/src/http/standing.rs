@@ -193,17 +193,9 @@ pub(super) async fn verify(State(app): State<Shared>) -> Result<Json<Verdict>> {
     Err(Problem::new(problem::COMPACTED, detail))
 }
 
-/// Ready once there is something to read; an old copy is what one wants when the store is gone.
+/// Ready once there is something to read.
 pub(super) async fn ready(State(app): State<Shared>) -> Result<&'static str> {
-    let applied = app.progress.now();
-    // An empty store was copied too.
-    if applied.revision > 0 || applied.rebuilds > 0 {
-        return Ok("ready\n");
-    }
-    Err(Problem::new(
-        problem::NOT_READY,
-        "Nothing was copied yet; the store may have no leader.",
-    ))
+    app.is_there().map(|()| "ready\n")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use kvstore_client::KvClient;
 use prometheus::IntGauge;
 use service::config::{Config, MirrorConfig};
 use service::metrics::{Metrics, Requests};
-use service::problem;
+use service::problem::{self, Problem};
 use service::secrets::Secret;
 use service::{bearer, http};
 use tokio::sync::Semaphore;
@@ -102,11 +102,26 @@ impl App {
         })
     }
 
-    /// What the copy says.
+    /// An old copy is what one wants when the store is gone. Where nothing was ever copied, that there is nothing says
+    /// nothing of the shop, and must not be told as if it did.
+    pub(super) fn is_there(&self) -> problem::Result<()> {
+        let applied = self.progress.now();
+        // An empty store was copied too.
+        if applied.revision > 0 || applied.rebuilds > 0 {
+            return Ok(());
+        }
+        Err(Problem::new(
+            problem::NOT_READY,
+            "Nothing was copied yet; the store may have no leader.",
+        ))
+    }
+
+    /// What the copy says, once there is one.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
     ) -> problem::Result<T> {
+        self.is_there()?;
         self.reads.read(read).await
     }
 
@@ -142,4 +157,49 @@ pub(super) async fn metrics(
     set(&gauges.rebuilds, applied.rebuilds);
     set(&gauges.trouble, u64::from(applied.trouble.is_some()));
     Ok(app.metrics.response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use serde_json::{Value, json};
+    use service::body;
+    use service::edge;
+    use tokio::time::Instant;
+    use tower::ServiceExt as _;
+
+    use super::super::bent::mirror_at;
+    use super::super::router;
+    use super::*;
+
+    /// The status of an answer and what it says, to the operator.
+    async fn told(revision: u64, path: &str) -> (u16, Value) {
+        let folder = tempfile::tempdir().unwrap();
+        let (app, operator) = mirror_at(folder.path(), Config::default(), revision);
+        let request = Request::get(path).header("authorization", format!("Bearer {operator}"));
+        let request = request.body(Body::empty()).unwrap();
+        let answer = edge::wrap(router(app), "mirror-one").oneshot(request).await;
+        let (parts, told) = answer.unwrap().into_parts();
+        let until = Instant::now() + Duration::from_secs(20);
+        let told = body::read(told, 1 << 16, until).await.unwrap();
+        (parts.status.as_u16(), serde_json::from_slice(&told).unwrap())
+    }
+
+    #[tokio::test]
+    async fn of_what_was_never_copied_nothing_is_told() {
+        for path in ["/products", "/products/7", "/orders/u1", "/readyz"] {
+            let (status, body) = told(0, path).await;
+            assert_eq!((status, &body["code"]), (503, &json!("not-ready")), "{path}");
+        }
+        // The copy of a store in which there is no shop.
+        for (path, wanted, code) in [
+            ("/products", 200, Value::Null),
+            ("/products/7", 404, json!("not-found")),
+            ("/orders/u1", 200, Value::Null),
+        ] {
+            let (status, body) = told(7, path).await;
+            assert_eq!((status, &body["code"]), (wanted, &code), "{path}");
+        }
+    }
 }

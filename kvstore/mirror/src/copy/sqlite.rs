@@ -31,7 +31,8 @@ const CHECKPOINT_PAGES: u32 = 4000;
 /// A group of revisions may make the WAL larger for a while.
 const WAL_BYTES_MAX: u32 = 32 << 20;
 const STATEMENTS_CACHED: usize = 64;
-const READERS_KEPT: usize = 4;
+/// As many as may read at the same time over HTTP.
+const READERS_KEPT: usize = 6;
 
 const ROW: &str =
     "SELECT key, value, create_revision, mod_revision, version, lease, lease_ttl_ms, lease_owner FROM kv";

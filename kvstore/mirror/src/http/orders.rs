@@ -140,7 +140,7 @@ async fn may_see(app: &App, user: &str, headers: &HeaderMap) -> Result<()> {
     // Names of shops are letters, digits, hyphens and underscores, of which only the last two would be encoded here.
     let shop = shop.to_string().replace("%2D", "-").replace("%5F", "_");
     let key = format!("shop/{shop}/live/session/{hash}");
-    let row = app.read(move |reader| reader.get(&key)).await?;
+    let row = app.look_up(move |reader| reader.get(&key)).await?;
     let session: Option<Value> = row.and_then(|row| serde_json::from_slice(&row.value).ok());
     let lives = |session: &Value| session["expires_ms"].as_u64().is_some_and(|end| end > now_ms());
     let Some(session) = session.filter(lives) else {

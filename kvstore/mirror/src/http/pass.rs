@@ -71,10 +71,11 @@ pub(super) async fn pass(
     Err(Problem::new(problem::NO_INSTANCE, detail).retry_after_ms(1000))
 }
 
-/// Who is registered, as the copy knows it, and what the configuration says: that alone, where there is no copy yet.
+/// Who is registered, as the copy knows it, and what the configuration says: that alone, where there is no copy yet or
+/// too many read it. What is passed on changes nothing here and needs nothing else of it.
 async fn addresses(app: &App) -> problem::Result<Vec<String>> {
-    let rows = match app.read(|reader| reader.under(REGISTRY)).await {
-        Err(problem) if problem.kind == problem::NOT_READY => Vec::new(),
+    let rows = match app.look_up(|reader| reader.under(REGISTRY)).await {
+        Err(problem) if problem.kind.status == 503 => Vec::new(),
         read => read?,
     };
     let registered = rows.iter().filter_map(|row| {
@@ -132,15 +133,19 @@ async fn whole(mut answer: reqwest::Response, bytes_max: usize) -> Option<Vec<u8
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
     use axum::Router;
     use axum::http::StatusCode;
+    use futures_util::FutureExt as _;
     use service::config::Config;
     use service::serve::{self, Limits};
     use service::tasks::Tasks;
     use tokio::net::TcpListener;
     use tower::ServiceExt as _;
 
-    use super::super::bent::mirror;
+    use super::super::bent::{mirror, mirror_at};
+    use super::super::router;
     use super::*;
 
     async fn listener() -> (TcpListener, String) {
@@ -186,6 +191,34 @@ mod tests {
         tasks.spawn("shop", serving);
         let (status, took) = passed_on(vec![first, second], 1000).await;
         assert_eq!(status, StatusCode::OK, "after {took:?}");
+        tasks.stop();
+    }
+
+    /// Each may take seconds, and anybody may ask for the catalogue.
+    #[tokio::test]
+    async fn whoever_reads_the_copy_keeps_no_write_out() {
+        let (well, address) = listener().await;
+        let tasks = Tasks::new();
+        let shop = edge::wrap(Router::new().fallback(async || "the order"), "shop1");
+        let serving = serve::serve(well, shop, Limits::default(), tasks.clone());
+        tasks.spawn("shop", serving);
+        let mut config = Config::default();
+        config.shop.addresses = vec![address];
+        let folder = tempfile::tempdir().unwrap();
+        let (app, _operator) = mirror_at(folder.path(), config, 7);
+        // More than there are places; until the gate opens, no place is free.
+        let (gate, opened) = mpsc::channel::<()>();
+        let opened = Arc::new(Mutex::new(opened));
+        for _ in 0..8 {
+            let opened = Arc::clone(&opened);
+            let reading =
+                app.read(move |_reader| Ok(opened.lock().is_ok_and(|opened| opened.recv().is_ok())));
+            assert!(reading.now_or_never().is_none(), "it waits");
+        }
+        let request = Request::post("/orders").body(Body::empty()).unwrap();
+        let answer = edge::wrap(router(app), "mirror-one").oneshot(request).await;
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+        drop(gate);
         tasks.stop();
     }
 }

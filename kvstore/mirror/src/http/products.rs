@@ -119,7 +119,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Result<Response
 
 pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Result<Json<Value>> {
     let key = vec![Cell::text(&app.config.shop.name), Cell::Text(id)];
-    let records = app.read(move |reader| reader.select(&PRODUCTS, &key)).await?;
+    let records = app.look_up(move |reader| reader.select(&PRODUCTS, &key)).await?;
     let found = records.first().filter(|record| is_product(record));
     let found = found.ok_or_else(|| Problem::new(problem::NOT_FOUND, "The copy has no such product."))?;
     Ok(Json(view(found, &app.config.shop.currency)))

@@ -1,6 +1,6 @@
 //! Reads of the copy, on threads that may block, and only a few at the same time.
 //! Invariant: who gets no place in time is told so, and nothing is read for them: each read may hold a whole catalogue
-//! in memory, and whoever asked may be gone before it ends.
+//! in memory, and whoever asked may be gone before it ends. What takes but a moment does not wait behind those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,17 @@ use tokio::time::timeout;
 
 use crate::copy::Reader;
 
-/// As many connections as the copy keeps for readers.
+/// With the look-ups, as many connections as the copy keeps for readers.
 const READS_AT_ONCE: usize = 4;
+const LOOK_UPS_AT_ONCE: usize = 2;
 /// How long one more waits for a place among them.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Reads {
     reader: Arc<Reader>,
     places: Arc<Semaphore>,
+    /// Of those who look up a key, or the few below a prefix.
+    look_ups: Arc<Semaphore>,
     patience: Duration,
 }
 
@@ -27,6 +30,7 @@ impl Reads {
         Self {
             reader,
             places: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS_AT_ONCE)),
             patience: PATIENCE,
         }
     }
@@ -36,7 +40,23 @@ impl Reads {
         &self,
         read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let place = timeout(self.patience, Arc::clone(&self.places).acquire_owned()).await;
+        self.read_in(&self.places, read).await
+    }
+
+    /// What stands at a key, or the few things below a prefix.
+    pub(super) async fn look_up<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.read_in(&self.look_ups, read).await
+    }
+
+    async fn read_in<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = timeout(self.patience, Arc::clone(places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
             return Err(Problem::new(
                 problem::OVERLOADED,

@@ -125,6 +125,15 @@ impl App {
         self.reads.read(read).await
     }
 
+    /// What the copy has at a key, or the few things below a prefix.
+    pub(super) async fn look_up<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> anyhow::Result<T> + Send + 'static,
+    ) -> problem::Result<T> {
+        self.is_there()?;
+        self.reads.look_up(read).await
+    }
+
     pub(super) fn is_operator(&self, headers: &HeaderMap) -> bool {
         let token = bearer::token(headers)
             .ok()

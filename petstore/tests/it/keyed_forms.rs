@@ -1,15 +1,22 @@
 //! Forms with an `Idempotency-Key`, as programs may send them: each is done once, whichever instance it comes to.
 
-use super::system::{PASSWORD, System, VISA, order};
+use serde_json::json;
+
+use super::system::{EMPTY, PASSWORD, System, VISA, order};
 use crate::harness::{Answer, DEADLINE};
 
+/// Without a key where that is empty.
 async fn send(system: &System, shop: usize, token: &str, target: &str, key: &str, form: &str) -> Answer {
     let url = format!("http://{}{target}", system.shops[shop].address);
     let request = service::http::client(DEADLINE)
         .post(url)
         .header("content-type", "application/x-www-form-urlencoded")
-        .header("idempotency-key", key)
         .body(form.to_owned());
+    let request = if key.is_empty() {
+        request
+    } else {
+        request.header("idempotency-key", key)
+    };
     let request = if token.is_empty() {
         request
     } else {
@@ -76,5 +83,38 @@ async fn the_shelves_are_kept_once_by_forms_with_a_key() {
     let gone = format!("action=delete&id={}", made[0]);
     twice(&system, token, shelves, "gone", &gone).await;
     assert_eq!(mice().await, Vec::<String>::new());
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_with_a_key_is_paid_once() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let (ada, client) = system.user("ada").await;
+    let (checkout, token) = ("/shop/checkout", client.token.as_str());
+    let pay = |page: &str, card: &str| {
+        let number = card.replace(' ', "+");
+        format!("key={page}&cardNumber={number}&expectedTotal=4.99")
+    };
+    let fill = async || {
+        let line = json!({"productId": "6", "quantity": 1});
+        client.post(&format!("/cart/{ada}"), &line).await.expect(200);
+    };
+    fill().await;
+    twice(&system, token, checkout, "pay", &pay("page-1", VISA)).await;
+    fill().await;
+    // Another page is another request than the one that had this key.
+    let refused = send(&system, 0, token, checkout, "pay", &pay("page-2", VISA)).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let refused = send(&system, 0, token, checkout, "two words", &pay("page-2", VISA)).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    for (shop, replayed) in [(0, ""), (1, "true")] {
+        let declined = send(&system, shop, token, checkout, "empty", &pay("page-2", EMPTY)).await;
+        assert_eq!(declined.status, 402, "{}", declined.text());
+        assert_eq!(declined.header("idempotent-replayed"), replayed);
+    }
+    // Without a key of its own the page's counts.
+    twice(&system, token, checkout, "", &pay("page-2", VISA)).await;
+    assert_eq!(system.stock("6").await, 38);
+    assert_eq!(system.settled().await["orders"], 3);
     system.stop().await;
 }

@@ -1,6 +1,7 @@
 //! The cart, and paying for it.
 //! Invariant: the page of the checkout carries the key of its order, so that pressing twice, going back, or repeating
-//! at another instance makes one order; and the sum that was seen, so that no other one is charged.
+//! at another instance makes one order; and the sum that was seen, so that no other one is charged. Whoever sends an
+//! `Idempotency-Key` goes by that.
 
 use askama::Template;
 use axum::extract::{Request, State};
@@ -11,7 +12,9 @@ use payment_client::{Currency, Money};
 use service::problem::{self, Problem};
 use zeroize::Zeroizing;
 
-use super::{Form, Frame, Page, Shared, Visit, money, render, see, see_again, sign_in_first, stock_text};
+use super::{
+    Form, Frame, Page, Read, Shared, Visit, again, money, render, see_again, sign_in_first, stock_text,
+};
 use crate::domain::UserId;
 use crate::http::Result;
 use crate::shop::{Card, CartChange, Ended, QUANTITY_MAX, Shop, Wanted, Wish};
@@ -219,6 +222,19 @@ pub(super) fn read_paying(form: &Form<'_>, currency: Currency) -> Result<Paying>
     })
 }
 
+/// A key that was sent with the form, as on other routes: the page's is a part of the body then, so that another page
+/// under the same key is another request. Without one it is the page's.
+fn once_of(shop: &Shop, visit: &Visit, user: &UserId, read: &Read, key: &str) -> Result<Once> {
+    if let Some(once) = read.once(shop, &visit.caller, Some(user.as_str()))? {
+        return Ok(once);
+    }
+    // The key is one of ours and random, so strangers need not be told apart; and another gateway may send it again.
+    let owner = visit.caller.owner().unwrap_or_else(|| "nobody".to_owned());
+    let owner = format!("page {owner}");
+    let parts: [&[u8]; 2] = [user.as_str().as_bytes(), &read.body];
+    Ok(Once::new(&shop.secret, &owner, key.as_bytes(), &parts))
+}
+
 /// `POST /shop/checkout`
 pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
     let (shop, read) = (app.shop()?, app.form(request).await?);
@@ -232,11 +248,7 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
         number,
         total_minor,
     } = read_paying(&Form::of(&read), shop.currency)?;
-    // The key is one of ours and random, so strangers need not be told apart; and another gateway may send it again.
-    let owner = visit.caller.owner().unwrap_or_else(|| "nobody".to_owned());
-    let owner = format!("page {owner}");
-    let parts: [&[u8]; 2] = [user.as_str().as_bytes(), &read.body];
-    let once = Some(Once::new(&shop.secret, &owner, key.as_bytes(), &parts));
+    let once = Some(once_of(shop, &visit, &user, &read, &key)?);
     let wish = Wish {
         user: user.clone(),
         wanted: Wanted::Cart,
@@ -253,9 +265,13 @@ pub(super) async fn pay(State(app): State<Shared>, request: Request) -> Page {
             );
             let declined = declined.extra("decline_code", code);
             // Another try is another order, with a key of its own.
-            Ok(page(shop, visit.frame, &user, Some(new_key()), Some(&declined)).await?)
+            let page = page(shop, visit.frame, &user, Some(new_key()), Some(&declined)).await?;
+            Ok(again(page, checkout.replayed))
         }
-        Ok(checkout) => Ok(see(&format!("/shop/orders/{}", checkout.found.id))),
+        Ok(checkout) => {
+            let place = format!("/shop/orders/{}", checkout.found.id);
+            Ok(see_again(&place, checkout.replayed))
+        }
         Err(refused) if refused.kind.status < 500 => {
             Ok(page(shop, visit.frame, &user, Some(new_key()), Some(&refused)).await?)
         }

@@ -230,7 +230,10 @@ fn see(place: &str) -> Response {
 
 /// The same after a form that may have come before, with the same key.
 fn see_again(place: &str, replayed: bool) -> Response {
-    let mut response = see(place);
+    again(see(place), replayed)
+}
+
+fn again(mut response: Response, replayed: bool) -> Response {
     if replayed {
         let headers = response.headers_mut();
         headers.insert(REPLAYED, HeaderValue::from_static("true"));

@@ -92,10 +92,12 @@ pub(super) fn check(config: &Config, faults: &mut Faults<'_>) {
         every_s 0, 365 DAY_S;
         keep 1, 100_000;
     }
+    // The least that keys, values and requests may be is what the store's contract says of them, which its callers go
+    // by. As text in the JSON of a transaction, a value of the services may take twice the bytes that it has.
     bounds! { config faults limits:
-        key_bytes_max 16, 4 KIB;
-        value_bytes_max 1 KIB, 1 REQUEST;
-        request_bytes_max 4 KIB, 1 REQUEST;
+        key_bytes_max 1 KIB, 4 KIB: "with less, the store would refuse keys that the services write";
+        value_bytes_max 1 MIB, 1 REQUEST: "with less, the store would refuse values that the services write";
+        request_bytes_max 4 MIB, 1 REQUEST: "with less, the store would refuse transactions that the services send";
         txn_ops_max 1 OPS, 10_000: "with less, the store would refuse transactions that the services send";
         delete_keys_max 1, 10_000_000;
         range_rows_max 1 ROWS, 100_000: "with less, the store would refuse pages that the services ask for";

@@ -278,18 +278,32 @@ fn numbers_have_bounds_and_relations() {
     let least = format!("[limits]\ntxn_ops_max = {}\n", config::TXN_OPS_MIN);
     assert!(config::parse(&least, "cluster.toml").is_ok(), "{least}");
     assert_snapshot!(refused("[limits]\nleases_max = 15\n"), @"cluster.toml:2: limits.leases_max = 15 must be between 16 and 10000000");
-    // What no frame between nodes takes.
-    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 33554432\nrequest_bytes_max = 33554432\n"), @r"
-    cluster.toml:2: limits.value_bytes_max = 33554432 must be between 1024 and 16777216
-    cluster.toml:3: limits.request_bytes_max = 33554432 must be between 4096 and 16777216
-    ");
-    let most = format!("[limits]\nrequest_bytes_max = {}\n", config::REQUEST_BYTES_MAX);
-    assert!(config::parse(&most, "cluster.toml").is_ok(), "{most}");
-    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 8388608\n"), @"cluster.toml:2: limits.value_bytes_max must not be more than limits.request_bytes_max, or the largest value fits in no request");
     assert_snapshot!(refused("node = []\n[cluster]\nname = \"two words\"\n"), @r#"
     cluster.toml:3: cluster.name = "two words" must be 1 to 63 letters, digits, hyphens or underscores
     cluster.toml:1: at least one node must have role = "voter"
     "#);
+}
+
+#[test]
+fn sizes_have_bounds_and_relations() {
+    // What the services write, and what everybody may by the contract.
+    assert_snapshot!(refused("[limits]\nkey_bytes_max = 1023\nvalue_bytes_max = 1048575\nrequest_bytes_max = 4194303\n"), @r"
+    cluster.toml:2: limits.key_bytes_max = 1023 must be between 1024 and 4096: with less, the store would refuse keys that the services write
+    cluster.toml:3: limits.value_bytes_max = 1048575 must be between 1048576 and 16777216: with less, the store would refuse values that the services write
+    cluster.toml:4: limits.request_bytes_max = 4194303 must be between 4194304 and 16777216: with less, the store would refuse transactions that the services send
+    ");
+    let least = "[limits]\nkey_bytes_max = 1024\nvalue_bytes_max = 1048576\nrequest_bytes_max = 4194304\n";
+    assert!(config::parse(least, "cluster.toml").is_ok(), "{least}");
+    // What no frame between nodes takes.
+    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 33554432\nrequest_bytes_max = 33554432\n"), @r"
+    cluster.toml:2: limits.value_bytes_max = 33554432 must be between 1048576 and 16777216: with less, the store would refuse values that the services write
+    cluster.toml:3: limits.request_bytes_max = 33554432 must be between 4194304 and 16777216: with less, the store would refuse transactions that the services send
+    ");
+    let most = format!("[limits]\nrequest_bytes_max = {}\n", config::REQUEST_BYTES_MAX);
+    assert!(config::parse(&most, "cluster.toml").is_ok(), "{most}");
+    assert_snapshot!(refused("[limits]\nvalue_bytes_max = 8388608\n"), @"cluster.toml:2: limits.value_bytes_max must not be more than limits.request_bytes_max, or the largest value fits in no request");
+    // The least request, and less than that for all that wait.
+    assert_snapshot!(refused("[limits]\nproposals_bytes_max = 65536\n"), @"cluster.toml:1: limits.request_bytes_max must not be more than limits.proposals_bytes_max, or the largest request is always refused");
 }
 
 #[test]

@@ -103,7 +103,11 @@ impl Etcd {
 
     /// Waits until all members know the same leader and have what it has; answers its place among the servers.
     pub(crate) async fn ready(&self) -> anyhow::Result<usize> {
-        let found = wait_for("all members of etcd to be ready", READY_DEADLINE, async || {
+        self.ready_within(READY_DEADLINE).await
+    }
+
+    pub(crate) async fn ready_within(&self, deadline: Duration) -> anyhow::Result<usize> {
+        let found = wait_for("all members of etcd to be ready", deadline, async || {
             let mut seen = Vec::new();
             for endpoint in &self.endpoints {
                 seen.push(status(endpoint).await?);

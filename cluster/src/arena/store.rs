@@ -115,7 +115,11 @@ impl Store {
 
     /// Waits until every node can do its work and all name the same leader; answers its place among the servers.
     pub(crate) async fn ready(&self) -> anyhow::Result<usize> {
-        let found = wait_for("all nodes to be ready", READY_DEADLINE, async || {
+        self.ready_within(READY_DEADLINE).await
+    }
+
+    pub(crate) async fn ready_within(&self, deadline: Duration) -> anyhow::Result<usize> {
+        let found = wait_for("all nodes to be ready", deadline, async || {
             let mut leader = None;
             for address in self.endpoints() {
                 let url = format!("http://{address}/readyz");

@@ -133,6 +133,10 @@ async fn the_comparison_measures_every_work_and_writes_a_report() {
         for round in row["menagerie"]["rounds"].as_array().unwrap() {
             let counted = round["figures"]["operations"].as_u64().unwrap();
             assert!(round["operations_in_all"].as_u64().unwrap() >= counted, "{round}");
+            assert_eq!(
+                round["leader_at"], 0,
+                "the only round begins at the leader: {round}"
+            );
         }
     }
     let rate = rows.iter().find(|row| row["name"] == "open-put-1000").unwrap();

@@ -39,7 +39,7 @@ pub(crate) struct Compare {
     /// Fewer cases and shorter ones; under two minutes
     #[arg(long)]
     quick: bool,
-    /// How often each side of each case is measured
+    /// How often each side of each case is measured; a lone client asks the leader in the first round, then the others
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long each measurement takes [default: 4, with --quick 0.5]

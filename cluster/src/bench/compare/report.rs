@@ -14,6 +14,8 @@ use crate::arena::Usage;
 /// One measurement of one side.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Round {
+    /// The leader's place among those that were asked, of whom the first client asks the first; a ceiling has none.
+    pub(super) leader_at: Option<usize>,
     #[serde(flatten)]
     pub(super) seen: Seen,
     pub(super) usage: Usage,

@@ -10,6 +10,7 @@ use crate::arena::Usage;
 
 pub(super) fn round(operations_per_s: f64) -> Round {
     Round {
+        leader_at: Some(0),
         seen: Seen {
             figures: Figures {
                 seconds: 4.0,

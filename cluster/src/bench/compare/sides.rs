@@ -1,5 +1,6 @@
 //! The sides that are compared, and one measurement of one of them by a generator in a process of its own.
-//! Invariant: what servers used is measured around the generator's whole run, and only theirs is counted.
+//! Invariant: what servers used is measured around the generator's whole run, and only theirs is counted; and the first
+//! client asks the leader of either side, or of neither, or a lone one would measure where elections have ended.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use crate::arena::{Etcd, Server, Start, Store, Usage};
 /// How long servers may take for what is left to do.
 const SETTLE_MAX: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a side may take to say who leads it; an election takes less, also on a busy machine.
+const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// Of one processor, what all servers together take while nobody asks them for anything, and a little more.
 const IDLE_SHARE: f64 = 0.25;
 
@@ -92,6 +95,21 @@ impl Sides {
         })
     }
 
+    /// The same, but the first to be asked is the leader in the first round, and in each later one the next behind it;
+    /// answers the leader's place as well, where there is one.
+    async fn aim(&self, side: Side, round: u32) -> anyhow::Result<Option<(Target, Option<usize>)>> {
+        let Some(mut target) = self.target(side) else {
+            return Ok(None);
+        };
+        let leader = match (side, &self.etcd) {
+            (Side::Menagerie, _) => self.store.ready_within(LEADER_DEADLINE).await?,
+            (Side::Etcd, Some(etcd)) => etcd.ready_within(LEADER_DEADLINE).await?,
+            _ => return Ok(Some((target, None))),
+        };
+        let leader_at = endpoints_from(target.endpoints_mut(), leader, round);
+        Ok(Some((target, Some(leader_at))))
+    }
+
     fn usage(&self, side: Side) -> Usage {
         match side {
             Side::Menagerie => Usage::of(self.store.pids()),
@@ -129,7 +147,11 @@ impl Sides {
         round: u32,
         seconds: f64,
     ) -> anyhow::Result<Option<Round>> {
-        let Some(target) = self.target(side) else {
+        self.settle().await;
+        // At each measurement, since the one before may have changed who leads.
+        let aim = self.aim(side, round).await;
+        let aim = aim.with_context(|| format!("find out who leads {side:?} before {}", case.name))?;
+        let Some((target, leader_at)) = aim else {
             return Ok(None);
         };
         let order = Order {
@@ -141,7 +163,6 @@ impl Sides {
             keys: case.stage.keys(),
             seed: case.seed(round),
         };
-        self.settle().await;
         let before = self.usage(side);
         let seen = generate(&order)
             .await
@@ -154,8 +175,19 @@ impl Sides {
                 seen.errors
             );
         }
-        Ok(Some(Round { seen, usage }))
+        Ok(Some(Round {
+            leader_at,
+            seen,
+            usage,
+        }))
     }
+}
+
+/// Turns them until the leader stands first or, in later rounds, the next behind it; answers where the leader is then.
+fn endpoints_from(endpoints: &mut [String], leader: usize, round: u32) -> usize {
+    let first = (leader + round as usize) % endpoints.len();
+    endpoints.rotate_left(first);
+    (leader + endpoints.len() - first) % endpoints.len()
 }
 
 /// Runs the generator in a process of its own.
@@ -185,7 +217,9 @@ pub(super) async fn generate(order: &Order) -> anyhow::Result<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use super::Side;
+    use std::collections::BTreeSet;
+
+    use super::{Side, endpoints_from};
 
     #[test]
     fn every_side_is_first_second_and_last_in_turn() {
@@ -196,5 +230,22 @@ mod tests {
             assert_eq!(places, [0, 1, 2], "{side:?}");
         }
         assert_eq!(Side::in_turn(3), Side::in_turn(0));
+    }
+
+    /// Whoever leads: so that of two sides with different leaders both are asked alike.
+    #[test]
+    fn the_first_client_asks_the_leader_and_in_later_rounds_the_others() {
+        let known = ["a", "b", "c"].map(str::to_owned);
+        for leader in 0..known.len() {
+            let mut firsts = BTreeSet::new();
+            for round in 0..6 {
+                let mut endpoints = known.clone();
+                let leader_at = endpoints_from(&mut endpoints, leader, round);
+                assert_eq!(endpoints[leader_at], known[leader], "{leader} {round}");
+                assert_eq!(leader_at, [0, 2, 1][round as usize % 3], "{leader} {round}");
+                firsts.insert(endpoints[0].clone());
+            }
+            assert_eq!(firsts.len(), known.len(), "{leader}");
+        }
     }
 }

@@ -32,7 +32,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 const LATE_MAX: Duration = Duration::from_mins(1);
 const ORDER_BYTES_MAX: u64 = 1 << 20;
 
-/// Whom it is done to.
+/// Whom it is done to. Clients are spread over the endpoints: the first asks the first, and so does one who is alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Target {
@@ -44,6 +44,14 @@ pub(super) enum Target {
     Etcd {
         endpoints: Vec<String>,
     },
+}
+
+impl Target {
+    pub(super) fn endpoints_mut(&mut self) -> &mut [String] {
+        match self {
+            Self::Store { endpoints, .. } | Self::Etcd { endpoints } => endpoints,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

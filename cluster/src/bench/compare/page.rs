@@ -17,10 +17,11 @@ const COLUMNS: [&str; 13] = [
     "× SYNCS",
 ];
 
-const LEGEND: [&str; 4] = [
+const LEGEND: [&str; 5] = [
     // What the generator takes is missing to those it measures, and it is not the same for either side.
     "CPU/OP: µs of the processors that a side's servers took for an operation; \
      GEN: those that the generator took from them",
+    "CPU/OP and B/OP (sent to disks): with what a round left the servers to do, such as merging tables",
     "× etcd: the store's figure by etcd's; of OPS/S the more the better, of all others the less",
     "× NO-OP: OPS/S by those of a server that does nothing",
     "× SYNCS: OPS/S by what one disk can sync: of one client by fdatasyncs, of 64 by synced batches of 64 records",

@@ -18,6 +18,7 @@ pub(super) struct Round {
     pub(super) leader_at: Option<usize>,
     #[serde(flatten)]
     pub(super) seen: Seen,
+    /// Until the servers were idle again.
     pub(super) usage: Usage,
 }
 
@@ -31,13 +32,13 @@ pub(super) struct Figure {
     pub(super) errors: u64,
     /// Of all calls, from 0 to 1.
     pub(super) error_share: f64,
-    /// Processor time of all servers of the side, by operation.
+    /// Processor time of all servers of the side, by operation, with what the operations left them to do.
     pub(super) cpu_us_per_operation: Middle,
     /// The same of the generator, which runs beside them.
     pub(super) generator_us_per_operation: Middle,
     /// How much of the time its thread was busy, from 0 to 1.
     pub(super) generator_share: Middle,
-    /// What all servers sent to their disks, by operation.
+    /// What all servers sent to their disks, by operation, with what the operations left them to do.
     pub(super) written_bytes_per_operation: Middle,
     pub(super) resident_bytes: u64,
     pub(super) rounds: Vec<Round>,

@@ -1,6 +1,7 @@
 //! The sides that are compared, and one measurement of one of them by a generator in a process of its own.
-//! Invariant: what servers used is measured around the generator's whole run, and only theirs is counted; and the first
-//! client asks the leader of either side, or of neither, or a lone one would measure where elections have ended.
+//! Invariant: what servers used is measured around the generator's whole run and what it leaves them to do, and only
+//! theirs is counted, so that every debt is charged to the side and the round that made it; and the first client asks
+//! the leader of either side, or of neither, or a lone one would measure where elections have ended.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// Of one processor, what all servers together take while nobody asks them for anything, and a little more.
 const IDLE_SHARE: f64 = 0.25;
+/// What they send to their disks meanwhile is far less. A disk that is slow lets those that merge tables take little of
+/// the processors.
+const IDLE_BYTES_PER_S: f64 = 2e6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -119,17 +123,12 @@ impl Sides {
     }
 
     /// Waits until all have done what was left to do by itself, such as merging tables: what comes next is not measured
-    /// with the debts of what was before it, whoever made them.
+    /// with the debts of what was before it, whoever made them. They are charged to whoever did: `measure` counts what
+    /// is used until this ends, which is half a second after the last of it.
     pub(super) async fn settle(&self) {
-        let took = || self.usage(Side::Menagerie).cpu_s + self.usage(Side::Etcd).cpu_s;
-        let end = Instant::now() + SETTLE_MAX;
-        while Instant::now() < end {
-            let before = took();
-            tokio::time::sleep(LOOK).await;
-            if took() - before < IDLE_SHARE * LOOK.as_secs_f64() {
-                return;
-            }
-        }
+        let etcd = self.etcd.iter().flat_map(Etcd::pids);
+        let pids: Vec<u32> = self.store.pids().into_iter().chain(etcd).collect();
+        idle(|| Usage::of(pids.iter().copied()), LOOK).await;
     }
 
     /// What each server of a side holds in memory now: all, and of that what is mapped from no file.
@@ -139,7 +138,7 @@ impl Sides {
         bytes.map(|bytes| bytes / crate::arena::SERVERS as u64)
     }
 
-    /// `None` where there is nobody to ask.
+    /// `None` where there is nobody to ask. All are idle before, and again afterwards.
     pub(super) async fn measure(
         &self,
         side: Side,
@@ -147,7 +146,6 @@ impl Sides {
         round: u32,
         seconds: f64,
     ) -> anyhow::Result<Option<Round>> {
-        self.settle().await;
         // At each measurement, since the one before may have changed who leads.
         let aim = self.aim(side, round).await;
         let aim = aim.with_context(|| format!("find out who leads {side:?} before {}", case.name))?;
@@ -163,11 +161,8 @@ impl Sides {
             keys: case.stage.keys(),
             seed: case.seed(round),
         };
-        let before = self.usage(side);
-        let seen = generate(&order)
-            .await
-            .with_context(|| format!("measure {} of {side:?}", case.name))?;
-        let usage = self.usage(side).since(before);
+        let used = used(|| self.usage(side), generate(&order), self.settle()).await;
+        let (seen, usage) = used.with_context(|| format!("measure {} of {side:?}", case.name))?;
         if seen.figures.operations == 0 {
             bail!(
                 "{}: of the operations of {side:?} that began within {seconds} s not one succeeded: {:?}",
@@ -181,6 +176,42 @@ impl Sides {
             usage,
         }))
     }
+}
+
+/// What a work comes to, and what is used for it: until it is done, and until all that it leaves to do is. Of idle time
+/// that is as much on each side as it takes to see that there is no more, which is too little to be worth guessing.
+async fn used<T>(
+    usage: impl Fn() -> Usage,
+    work: impl Future<Output = anyhow::Result<T>>,
+    settle: impl Future<Output = ()>,
+) -> anyhow::Result<(T, Usage)> {
+    let before = usage();
+    let done = work.await?;
+    settle.await;
+    Ok((done, usage().since(before)))
+}
+
+/// Waits until from one look to the next nothing is used any more, or it has lasted too long.
+async fn idle(usage: impl Fn() -> Usage, look: Duration) {
+    let end = Instant::now() + SETTLE_MAX;
+    let mut before = usage();
+    while Instant::now() < end {
+        tokio::time::sleep(look).await;
+        let now = usage();
+        if is_idle(now.since(before), look) {
+            return;
+        }
+        before = now;
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "half a second writes far less than 2^52 bytes"
+)]
+fn is_idle(used: Usage, time: Duration) -> bool {
+    let seconds = time.as_secs_f64();
+    used.cpu_s < IDLE_SHARE * seconds && (used.written_bytes as f64) < IDLE_BYTES_PER_S * seconds
 }
 
 /// Turns them until the leader stands first or, in later rounds, the next behind it; answers where the leader is then.
@@ -217,9 +248,14 @@ pub(super) async fn generate(order: &Order) -> anyhow::Result<Seen> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
-    use super::{Side, endpoints_from};
+    use super::{Side, endpoints_from, idle, is_idle, used};
+    use crate::arena::Usage;
+
+    const MEBIBYTE: u64 = 1 << 20;
 
     #[test]
     fn every_side_is_first_second_and_last_in_turn() {
@@ -230,6 +266,50 @@ mod tests {
             assert_eq!(places, [0, 1, 2], "{side:?}");
         }
         assert_eq!(Side::in_turn(3), Side::in_turn(0));
+    }
+
+    /// A side whose writes are only logged while it is asked, and go to their tables afterwards, a piece at each look.
+    #[tokio::test]
+    async fn what_a_round_leaves_to_do_is_of_the_round() {
+        let (written, owed) = (Cell::new(0), Cell::new(0));
+        let pay = || {
+            let piece = owed.get().min(4 * MEBIBYTE);
+            owed.set(owed.get() - piece);
+            written.set(written.get() + piece);
+            Usage {
+                written_bytes: written.get(),
+                ..Usage::default()
+            }
+        };
+        // A debt of a round before is of that one.
+        owed.set(7 * MEBIBYTE);
+        idle(pay, Duration::from_millis(1)).await;
+        let usage = || Usage {
+            written_bytes: written.get(),
+            ..Usage::default()
+        };
+        let work = async {
+            written.set(written.get() + MEBIBYTE);
+            owed.set(10 * MEBIBYTE);
+            Ok("done")
+        };
+        let settle = idle(pay, Duration::from_millis(1));
+        let (done, used) = used(usage, work, settle).await.unwrap();
+        assert_eq!((done, used.written_bytes), ("done", 11 * MEBIBYTE));
+    }
+
+    #[test]
+    fn who_takes_a_processor_or_writes_much_is_not_idle() {
+        let is_idle = |cpu_s, written_bytes| {
+            let used = Usage {
+                cpu_s,
+                written_bytes,
+                ..Usage::default()
+            };
+            is_idle(used, Duration::from_millis(500))
+        };
+        assert!(is_idle(0.1, 4096));
+        assert!(!is_idle(0.2, 4096) && !is_idle(0.1, 2 * MEBIBYTE));
     }
 
     /// Whoever leads: so that of two sides with different leaders both are asked alike.

@@ -35,6 +35,8 @@ pub(super) struct Case {
     /// Of an open loop.
     pub(super) rate: Option<u32>,
     pub(super) stage: Stage,
+    /// How many times as long as those of most cases its rounds are.
+    pub(super) times_as_long: u32,
     /// Whether the server that does nothing is asked as well. It answers each put and each get alike, however many keys
     /// there are, so that one case of each shape of requests is enough.
     pub(super) ceiling: bool,
@@ -64,6 +66,7 @@ const BASE: Case = Case {
     clients: 64,
     rate: None,
     stage: Stage::Small,
+    times_as_long: 1,
     ceiling: false,
     quick: false,
 };
@@ -103,7 +106,7 @@ const fn full(name: &'static str, what: &'static str, work: Work, stage: Stage) 
     }
 }
 
-pub(super) const CASES: [Case; 23] = [
+pub(super) const CASES: [Case; 24] = [
     put("put-1", 1, true),
     put("put-16", 16, false),
     put("put-64", 64, true),
@@ -167,6 +170,13 @@ pub(super) const CASES: [Case; 23] = [
         what: "linearizable gets at 5000 a second",
         work: Work::Get,
         rate: Some(5000),
+        ..BASE
+    },
+    // So long that the merging of tables and versions falls into it, which short rounds leave to the time after them.
+    Case {
+        name: "put-64-long",
+        what: "puts of 256 B, five times as long a round",
+        times_as_long: 5,
         ..BASE
     },
     Case {
@@ -265,6 +275,22 @@ mod tests {
             let has_one = CASES.iter().any(|other| same(other) && other.ceiling);
             assert!(has_one, "{}", case.name);
         }
+    }
+
+    #[test]
+    fn a_long_case_does_what_a_short_one_does() {
+        let long = CASES.into_iter().filter(|case| case.times_as_long > 1);
+        let names: Vec<&str> = long
+            .inspect(|case| {
+                let short = case.name.strip_suffix("-long").unwrap();
+                let short = CASES.into_iter().find(|other| other.name == short).unwrap();
+                let of = |case: &Case| (case.work, case.clients, case.rate, case.stage);
+                assert_eq!(of(case), of(&short), "{}", case.name);
+                assert!(!case.quick, "{}", case.name);
+            })
+            .map(|case| case.name)
+            .collect();
+        assert_eq!(names, ["put-64-long"]);
     }
 
     #[test]

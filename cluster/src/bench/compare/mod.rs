@@ -42,7 +42,7 @@ pub(crate) struct Compare {
     /// How often each side of each case is measured; a lone client asks the leader in the first round, then the others
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each measurement takes [default: 4, with --quick 0.5]
+    /// How long each measurement takes, but that of put-64-long five times as long [default: 4, with --quick 0.5]
     #[arg(long, value_parser = finite)]
     seconds: Option<f64>,
     /// Only these cases, such as put-64,get-64
@@ -220,7 +220,7 @@ impl Compare {
     ) -> anyhow::Result<Row> {
         let (mut ours, mut etcd, mut ceiling) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.rounds {
-            let seconds = self.seconds_each();
+            let seconds = self.seconds_each() * f64::from(case.times_as_long);
             for side in Side::in_turn(round) {
                 let rounds = match side {
                     Side::Menagerie => &mut ours,

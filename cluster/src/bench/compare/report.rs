@@ -181,6 +181,7 @@ pub(super) struct Report {
     /// What could not be measured, and why.
     pub(super) left_out: Vec<String>,
     pub(super) rounds: u32,
+    /// Of most cases; the figures of each round tell how long it was.
     pub(super) seconds_each: f64,
     pub(super) ceilings: Ceilings,
     pub(super) rows: Vec<Row>,

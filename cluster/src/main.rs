@@ -26,6 +26,7 @@ mod kv;
 mod launcher;
 mod leash;
 mod mirror;
+mod moving;
 mod node;
 mod output;
 mod predictor;

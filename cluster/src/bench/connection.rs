@@ -1,16 +1,14 @@
 //! One keep-alive connection of a load generator: plain requests to one node.
 //! Invariant: each has a connection of its own; two never share one. It is made of hyper's parts, without what a client
 //! for everything has around them (a pool, redirects, a clock for each step): what a generator takes of the processor,
-//! it takes from those it measures. `drive` tells how much that is for each side.
+//! it takes from those it measures. `drive` tells how much that is for each side; `etcd` is as bare.
 
-use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Either, Fuse, select};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -22,6 +20,9 @@ use hyper_util::rt::TokioIo;
 use service::tls;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+
+use crate::etcd::Failed;
+use crate::moving::{Moving, beside};
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_TTL: HeaderName = HeaderName::from_static("idempotency-ttl");
@@ -45,6 +46,18 @@ pub(crate) enum Outcome {
     Broken,
     /// There was no connection, or it was closed at once, and so nothing was sent.
     Unreached,
+}
+
+/// The same of a call to etcd. As HTTP has statuses, so has gRPC, with smaller numbers.
+impl<T> From<Result<T, Failed>> for Outcome {
+    fn from(answer: Result<T, Failed>) -> Self {
+        match answer {
+            Ok(_) => Self::Done,
+            Err(Failed::Refused(code)) => Self::Refused(code),
+            Err(Failed::Broken) => Self::Broken,
+            Err(Failed::Unreached) => Self::Unreached,
+        }
+    }
 }
 
 /// Whom to ask for what.
@@ -213,21 +226,11 @@ impl Open {
     }
 }
 
-type Moving = Fuse<BoxFuture<'static, hyper::Result<()>>>;
-
 async fn speak(stream: impl tls::Stream + 'static) -> anyhow::Result<(SendRequest<Full<Bytes>>, Moving)> {
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    let mut moving = connection.boxed().fuse();
+    let mut moving = connection.map(drop).boxed().fuse();
     beside(&mut moving, sender.ready()).await?;
     Ok((sender, moving))
-}
-
-async fn beside<T>(moving: &mut Moving, what: impl Future<Output = T>) -> T {
-    match select(moving, pin!(what)).await {
-        // Whoever waits for something on a connection that has ended learns so.
-        Either::Left((_ended, what)) => what.await,
-        Either::Right((done, _)) => done,
-    }
 }
 
 #[cfg(test)]

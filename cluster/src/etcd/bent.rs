@@ -1,8 +1,12 @@
 //! Messages that no etcd sends.
 //! Invariant: each says something, if only that nothing is there; and a number that was read can be counted on.
 
+use bytes::BytesMut;
+
+use super::connection::{PREFIX_BYTES, framed, take_message};
 use super::proto::{Message, Value, fields};
-use super::{MemberStatus, counted, counted_instead, one_more, values};
+use super::watching::values;
+use super::{MemberStatus, counted, counted_instead, one_more};
 use crate::bent::feed;
 
 /// The answer to a range, with one key.
@@ -70,4 +74,20 @@ fn behind_the_largest_number_there_is_none() {
     let answer = Message::default().message(2, kv).end();
     let (_, count) = counted(&answer);
     assert_eq!(one_more(count), u64::MAX.to_string());
+}
+
+#[test]
+fn frames() {
+    let whole = [range(), watched()].map(|message| framed(&message.end()).to_vec());
+    for frame in &whole {
+        let mut rest = BytesMut::from(&frame[..]);
+        let message = take_message(&mut rest).unwrap().expect("it is whole");
+        assert_eq!((&message[..], rest.len()), (&frame[PREFIX_BYTES..], 0));
+    }
+    feed(&whole, |bytes| {
+        let mut rest = BytesMut::from(bytes);
+        let taken = take_message(&mut rest).ok().flatten();
+        let taken = taken.map_or(0, |message| PREFIX_BYTES + message.len());
+        assert_eq!(taken + rest.len(), bytes.len());
+    });
 }

@@ -4,75 +4,38 @@
 
 #[cfg(test)]
 mod bent;
+mod connection;
 mod proto;
+mod watching;
 
-use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::uri::PathAndQuery;
-use bytes::{Buf as _, BufMut as _, Bytes};
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use anyhow::Context as _;
+use bytes::Bytes;
+use hyper::http::uri::Authority;
+use tokio::time::{Instant, timeout_at};
 
+pub(crate) use connection::Failed;
+use connection::{Open, framed, request};
 use proto::{Message, number, pieces};
+pub(crate) use watching::Watches;
 
-const CONNECT: Duration = Duration::from_secs(1);
 const ASK_DEADLINE: Duration = Duration::from_millis(500);
-/// A page of a thousand large values is more than the default takes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Messages are bytes here; what they mean is written and read by `proto`.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
-
-/// A connection to one member; clones share it.
-#[derive(Clone)]
+/// One connection to one member, for one call at a time.
 pub(crate) struct Client {
-    channel: Channel,
+    to: Authority,
     deadline: Duration,
+    /// While no call is under way.
+    open: Mutex<Option<Open>>,
 }
 
 /// One message, made before it is sent, since making it is no part of what is measured.
 #[derive(Clone)]
 pub(crate) struct Call {
     path: &'static str,
-    message: Bytes,
+    framed: Bytes,
 }
 
 /// What a member says of itself.
@@ -96,27 +59,25 @@ impl MemberStatus {
 }
 
 impl Call {
+    fn new(path: &'static str, message: Message) -> Self {
+        let framed = framed(&message.end());
+        Self { path, framed }
+    }
+
     pub(crate) fn put(key: &str, value: &[u8]) -> Self {
-        Self {
-            path: "/etcdserverpb.KV/Put",
-            message: put(key, value).end(),
-        }
+        Self::new("/etcdserverpb.KV/Put", put(key, value))
     }
 
     pub(crate) fn get(key: &str) -> Self {
-        Self {
-            path: "/etcdserverpb.KV/Range",
-            message: Message::default().piece(1, key.as_bytes()).end(),
-        }
+        let message = Message::default().piece(1, key.as_bytes());
+        Self::new("/etcdserverpb.KV/Range", message)
     }
 
     /// Keys that begin with this, at most so many.
     pub(crate) fn range(prefix: &str, limit: u64) -> Self {
         let message = Message::default().piece(1, prefix.as_bytes());
-        Self {
-            path: "/etcdserverpb.KV/Range",
-            message: message.piece(2, &behind(prefix)).number(3, limit).end(),
-        }
+        let message = message.piece(2, &behind(prefix)).number(3, limit);
+        Self::new("/etcdserverpb.KV/Range", message)
     }
 
     /// Puts all of them at once.
@@ -125,10 +86,7 @@ impl Call {
         for (key, value) in pairs {
             message = message.message(2, Message::default().message(2, put(key, value)));
         }
-        Self {
-            path: "/etcdserverpb.KV/Txn",
-            message: message.end(),
-        }
+        Self::new("/etcdserverpb.KV/Txn", message)
     }
 
     /// Puts the value only if the key was last changed by that revision; else the answer tells what it is now.
@@ -141,10 +99,7 @@ impl Call {
         let put = Message::default().message(2, put(key, value));
         let get = Message::default().message(1, Message::default().piece(1, key.as_bytes()));
         let message = Message::default().message(1, compare);
-        Self {
-            path: "/etcdserverpb.KV/Txn",
-            message: message.message(2, put).message(3, get).end(),
-        }
+        Self::new("/etcdserverpb.KV/Txn", message.message(2, put).message(3, get))
     }
 }
 
@@ -164,35 +119,53 @@ fn behind(prefix: &str) -> Vec<u8> {
 impl Client {
     /// Connects with the first call.
     pub(crate) fn new(address: &str, deadline: Duration) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(CONNECT);
+        let to = Authority::try_from(address).with_context(|| format!("ask {address}"))?;
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            to,
             deadline,
+            open: Mutex::new(None),
         })
     }
 
-    pub(crate) async fn call(&self, call: &Call) -> Result<Bytes, Status> {
-        let asked = async {
-            let mut grpc = self.grpc();
-            grpc.ready()
-                .await
-                .map_err(|error| Status::from_error(Box::new(error)))?;
-            let path = PathAndQuery::from_static(call.path);
-            grpc.unary(Request::new(call.message.clone()), path, Raw).await
-        };
-        match tokio::time::timeout(self.deadline, asked).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time")),
-        }
+    pub(crate) async fn call(&self, call: &Call) -> Result<Bytes, Failed> {
+        let until = Instant::now() + self.deadline;
+        let asked = timeout_at(until, self.ask(call, until)).await;
+        asked.unwrap_or(Err(Failed::Broken))
     }
 
-    fn grpc(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    async fn ask(&self, call: &Call, until: Instant) -> Result<Bytes, Failed> {
+        let mut open = match self.kept().await {
+            Some(kept) => kept,
+            None => self.opened(until).await.ok_or(Failed::Unreached)?,
+        };
+        let request = request(&self.to, call.path);
+        let answer = open.ask(request, call.framed.clone()).await;
+        // One on which something broke is not used again.
+        if matches!(answer, Ok(_) | Err(Failed::Refused(_))) {
+            self.keep(Some(open));
+        }
+        answer
+    }
+
+    /// The connection of before, if it still stands.
+    async fn kept(&self) -> Option<Open> {
+        let mut open = self.keep(None)?;
+        open.is_ready().await.then_some(open)
+    }
+
+    /// A new one, if the member takes it: one that does not was sent nothing, however long one waited.
+    async fn opened(&self, until: Instant) -> Option<Open> {
+        timeout_at(until, Open::new(&self.to)).await.ok()?.ok()
+    }
+
+    fn keep(&self, open: Option<Open>) -> Option<Open> {
+        let mut kept = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, open)
     }
 
     /// Adds one to a decimal number, again and again until nobody else came between reading and writing it. A try that
     /// came too late reads for the next in the same call, as anybody would write it who wants it fast.
-    pub(crate) async fn add_one(&self, key: &str) -> Result<(), Status> {
+    pub(crate) async fn add_one(&self, key: &str) -> Result<(), Failed> {
         let mut seen = counted(&self.call(&Call::get(key)).await?);
         loop {
             let (revision, count) = seen;
@@ -204,63 +177,6 @@ impl Client {
             seen = counted_instead(&answer);
         }
     }
-
-    /// Every change of this key from now on; it has begun when this returns.
-    pub(crate) async fn watch(&self, key: &str) -> Result<Watching, Status> {
-        let create = Message::default().piece(1, key.as_bytes());
-        let request = Message::default().message(1, create).end();
-        let mut grpc = self.grpc();
-        grpc.ready()
-            .await
-            .map_err(|error| Status::from_error(Box::new(error)))?;
-        // The stream of requests stays open, or the watch would end.
-        let requests = futures_util::StreamExt::chain(
-            futures_util::stream::once(async { request }),
-            futures_util::stream::pending(),
-        );
-        let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
-        let answers = grpc
-            .streaming(Request::new(requests), path, Raw)
-            .await?
-            .into_inner();
-        let mut watching = Watching { answers };
-        watching.next().await?;
-        Ok(watching)
-    }
-}
-
-pub(crate) struct Watching {
-    answers: Streaming<Bytes>,
-}
-
-impl Watching {
-    /// The values that were put, by the next message; none in the first, which says that it has begun.
-    pub(crate) async fn next(&mut self) -> Result<Vec<String>, Status> {
-        let answer = self.answers.message().await?;
-        let answer = answer.ok_or_else(|| Status::unavailable("the watch has ended"))?;
-        Ok(values(&answer))
-    }
-}
-
-/// The values that a message of a watch says were put.
-fn values(answer: &[u8]) -> Vec<String> {
-    let events = pieces(answer, 11).filter_map(|event| pieces(event, 2).next());
-    let values = events.filter_map(|kv| pieces(kv, 5).next());
-    values
-        .map(|value| String::from_utf8_lossy(value).into_owned())
-        .collect()
-}
-
-/// True when the member took no connection.
-pub(crate) fn nothing_was_sent(status: &Status) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.kind() == std::io::ErrorKind::ConnectionRefused;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// Revision of the last change, and the number, in the answer to a range; both are zero where there is no key.
@@ -285,21 +201,20 @@ fn one_more(count: u64) -> String {
 /// `None` when it does not answer.
 pub(crate) async fn status(address: &str) -> Option<MemberStatus> {
     let client = Client::new(address, ASK_DEADLINE).ok()?;
-    let call = Call {
-        path: "/etcdserverpb.Maintenance/Status",
-        message: Bytes::new(),
-    };
+    let call = Call::new("/etcdserverpb.Maintenance/Status", Message::default());
     MemberStatus::of(&client.call(&call).await.ok()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::connection::PREFIX_BYTES;
     use super::*;
 
     #[test]
     fn a_put_that_came_too_late_reads_in_the_same_call() {
         let call = Call::put_if_unchanged("n", 7, b"42");
-        let instead = pieces(&call.message, 3).next().unwrap();
+        let message = &call.framed[PREFIX_BYTES..];
+        let instead = pieces(message, 3).next().unwrap();
         let range = pieces(instead, 1).next().unwrap();
         assert_eq!(pieces(range, 1).next().unwrap(), b"n");
         let kv = Message::default().piece(1, b"n").number(3, 9).piece(5, b"43");

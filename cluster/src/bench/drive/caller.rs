@@ -9,7 +9,6 @@ use bytes::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
 use serde_json::json;
-use tonic::Status;
 
 use super::{Order, Target, Work};
 use crate::bench::connection::{Connection, Outcome, uri};
@@ -140,14 +139,14 @@ impl Caller {
                 };
                 connection.send(method, url, body, None).await
             }
-            Side::Etcd { client, .. } if self.work == Work::Counter => outcome(client.add_one(COUNTER).await),
+            Side::Etcd { client, .. } if self.work == Work::Counter => client.add_one(COUNTER).await.into(),
             Side::Etcd { client, value, other } => {
                 let call = match other {
                     Some(other) => other.clone(),
                     None if write => Call::put(&drawn(), value),
                     None => Call::get(&drawn()),
                 };
-                outcome(client.call(&call).await)
+                client.call(&call).await.into()
             }
         }
     }
@@ -162,7 +161,7 @@ impl Caller {
             }
             Side::Etcd { client, .. } => {
                 let pairs = keys.iter().map(|key| (key.as_str(), self.filling.as_bytes()));
-                outcome(client.call(&Call::puts(pairs)).await)
+                client.call(&Call::puts(pairs)).await.into()
             }
         }
     }
@@ -221,14 +220,6 @@ fn etcd(order: &Order, number: u32, endpoints: &[String], value: Bytes) -> anyho
         _ => None,
     };
     Ok(Side::Etcd { client, value, other })
-}
-
-/// As HTTP has statuses, so has gRPC, with smaller numbers.
-fn outcome<T>(answer: Result<T, Status>) -> Outcome {
-    match answer {
-        Ok(_) => Outcome::Done,
-        Err(status) => Outcome::Refused(u16::try_from(i32::from(status.code())).unwrap_or(u16::MAX)),
-    }
 }
 
 #[cfg(test)]

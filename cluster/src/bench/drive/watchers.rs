@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::future::join_all;
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::{self, join_all};
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::{Method, Uri};
 use service::http::{self, Timeouts};
+use tokio::time::timeout;
 
 use super::{Notes, Order, Seen, Target};
 use crate::bench::connection::{Connection, Outcome, uri};
-use crate::etcd::{Call, Client};
+use crate::etcd::{Call, Client, Watches};
+use crate::moving::{Moving, beside};
 
 const KEY: &str = "bench/watched";
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -39,16 +41,13 @@ impl Writer {
                 let body = Some(Bytes::from(value));
                 connection.send(Method::PUT, url.clone(), body, None).await
             }
-            Self::Etcd(client) => match client.call(&Call::put(KEY, value.as_bytes())).await {
-                Ok(_) => Outcome::Done,
-                Err(_) => Outcome::Broken,
-            },
+            Self::Etcd(client) => client.call(&Call::put(KEY, value.as_bytes())).await.into(),
         }
     }
 }
 
 pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
-    let (writer, mut watchers) = match &order.target {
+    let (writer, mut watchers, mut moving) = match &order.target {
         Target::Store { endpoints, token } => over_http(endpoints, token, count).await?,
         Target::Etcd { endpoints } => over_etcd(endpoints, count).await?,
     };
@@ -69,8 +68,9 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
             }
             false
         }));
-        let seen = tokio::time::timeout(DEADLINE, seen);
-        let (written, seen) = tokio::join!(writer.write(change), seen);
+        let seen = timeout(DEADLINE, seen);
+        let both = async { tokio::join!(writer.write(change), seen) };
+        let (written, seen) = beside(&mut moving, both).await;
         if written != Outcome::Done {
             bail!("the key that is watched cannot be written: {written:?}");
         }
@@ -82,7 +82,10 @@ pub(super) async fn watch(order: &Order, count: u32) -> anyhow::Result<Seen> {
     Ok(notes.end(start.elapsed()))
 }
 
-async fn over_http(endpoints: &[String], token: &str, count: u32) -> anyhow::Result<(Writer, Vec<Values>)> {
+/// A writer, watchers, and what moves what they hear, if nothing else does.
+type Ready = (Writer, Vec<Values>, Moving);
+
+async fn over_http(endpoints: &[String], token: &str, count: u32) -> anyhow::Result<Ready> {
     let url = uri(&format!("http://{}/v1/kv/{KEY}", endpoints[0]))?;
     let writer = Writer::Http(Box::new(Connection::new(token, DEADLINE)?), url);
     let client = http::client(Timeouts::default());
@@ -101,7 +104,7 @@ async fn over_http(endpoints: &[String], token: &str, count: u32) -> anyhow::Res
         });
         watchers.push(values.boxed());
     }
-    Ok((writer, watchers))
+    Ok((writer, watchers, future::pending().boxed().fuse()))
 }
 
 /// The values in the whole lines that have come in; what is left is the begin of the next line.
@@ -121,15 +124,20 @@ fn values_of(rest: &mut BytesMut) -> Vec<u64> {
     values
 }
 
-async fn over_etcd(endpoints: &[String], count: u32) -> anyhow::Result<(Writer, Vec<Values>)> {
-    let clients = (0..CONNECTIONS).map(|number| Client::new(&endpoints[number % endpoints.len()], DEADLINE));
-    let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
+async fn over_etcd(endpoints: &[String], count: u32) -> anyhow::Result<Ready> {
+    let (mut connections, moving) = (Vec::new(), FuturesUnordered::new());
+    for number in 0..CONNECTIONS {
+        let opened = timeout(DEADLINE, Watches::open(&endpoints[number % endpoints.len()])).await;
+        let (connection, moves) = opened.context("connect for watches")??;
+        connections.push(connection);
+        moving.push(moves);
+    }
+    let mut moving = moving.for_each(future::ready).boxed().fuse();
     let mut watchers: Vec<Values> = Vec::new();
     for number in 0..count as usize {
-        let watching = clients[number % clients.len()]
-            .watch(KEY)
-            .await
-            .context("begin a watch")?;
+        let watching = connections[number % CONNECTIONS].watch(KEY);
+        let watching = timeout(DEADLINE, beside(&mut moving, watching)).await;
+        let watching = watching.context("begin a watch")?.context("begin a watch")?;
         let values = stream::unfold(watching, async |mut watching| {
             let values = watching.next().await.ok()?;
             let values: Vec<u64> = values.iter().filter_map(|value| value.parse().ok()).collect();
@@ -137,7 +145,8 @@ async fn over_etcd(endpoints: &[String], count: u32) -> anyhow::Result<(Writer, 
         });
         watchers.push(values.flatten().boxed());
     }
-    Ok((Writer::Etcd(Client::new(&endpoints[0], DEADLINE)?), watchers))
+    let writer = Writer::Etcd(Client::new(&endpoints[0], DEADLINE)?);
+    Ok((writer, watchers, moving))
 }
 
 #[cfg(test)]

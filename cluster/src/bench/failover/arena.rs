@@ -17,7 +17,7 @@ use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, wr
 use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
 use crate::bench::connection::{Connection, Outcome, uri};
 use crate::context::Context;
-use crate::etcd::{self, Call, Client};
+use crate::etcd::{Call, Client};
 
 /// Each writer begins a write so often: all together 1600 a second.
 const PACE: Duration = Duration::from_millis(5);
@@ -254,11 +254,7 @@ impl Writer {
                     .send(Method::PUT, url, Some(Bytes::from_static(b"x")), None)
                     .await
             }
-            Self::Etcd { clients, call } => match clients[node % clients.len()].call(call).await {
-                Ok(_) => Outcome::Done,
-                Err(status) if etcd::nothing_was_sent(&status) => Outcome::Unreached,
-                Err(_) => Outcome::Broken,
-            },
+            Self::Etcd { clients, call } => clients[node % clients.len()].call(call).await.into(),
         }
     }
 

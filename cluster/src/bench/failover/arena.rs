@@ -13,7 +13,7 @@ use hyper::{Method, Uri};
 use rustix::process::Signal;
 
 use super::comparison::{Comparison, Kind};
-use super::{How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
+use super::{EVERYTHING, How, NOBODY, Report, SETTLE, Seen, TRY_DEADLINE, WINDOW, WRITERS, writes_flow};
 use crate::arena::{Etcd, Folder, Network, SERVERS, Server, Store};
 use crate::bench::connection::{Connection, Outcome, uri};
 use crate::context::Context;
@@ -31,19 +31,16 @@ enum Side {
 pub(super) async fn run(
     context: &Context,
     kills: u32,
-    hows: &[How],
+    named: &[How],
     with_etcd: bool,
 ) -> anyhow::Result<Comparison> {
     let mut left_out = Vec::new();
-    let mut hows = hows.to_vec();
-    let network = match Network::open(2 * SERVERS) {
-        Ok(network) => Some(Arc::new(network)),
+    let (network, hows) = match Network::open(2 * SERVERS) {
+        Ok(network) => (Some(Arc::new(network)), everything_or(named)),
         Err(why) => {
-            if hows.contains(&How::Cut) {
-                left_out.push(format!("network cuts: {why:#}"));
-            }
-            hows.retain(|how| *how != How::Cut);
-            None
+            let (hows, cuts) = without_network(named, why)?;
+            left_out.extend(cuts);
+            (None, hows)
         }
     };
     let folder = Folder::beside(&context.data)?;
@@ -84,6 +81,26 @@ pub(super) async fn run(
     }
     progress.finish_and_clear();
     Ok(Comparison::new(etcd_version, kinds, left_out))
+}
+
+fn everything_or(named: &[How]) -> Vec<How> {
+    if named.is_empty() {
+        EVERYTHING.to_vec()
+    } else {
+        named.to_vec()
+    }
+}
+
+/// What can be done all the same, and what is left out if nothing was named. What was is an error: a run that left it out
+/// would end well, with a report of nothing in place of that of a run before.
+fn without_network(named: &[How], why: anyhow::Error) -> anyhow::Result<(Vec<How>, Option<String>)> {
+    if named.contains(&How::Cut) {
+        return Err(why.context("the network cannot be cut here; leave out --how cut"));
+    }
+    let mut hows = everything_or(named);
+    let cuts = hows.contains(&How::Cut).then(|| format!("network cuts: {why:#}"));
+    hows.retain(|how| *how != How::Cut);
+    Ok((hows, cuts))
 }
 
 /// One side and its place in the network.
@@ -286,6 +303,19 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::arena::Start;
+
+    #[test]
+    fn without_a_network_cuts_are_left_out_but_not_where_they_were_asked_for() {
+        let without = |named: &[How]| without_network(named, anyhow::anyhow!("no root"));
+        let (hows, cuts) = without(&[]).unwrap();
+        assert_eq!(hows, [How::Kill, How::Term, How::Pause]);
+        assert_eq!(cuts.unwrap(), "network cuts: no root");
+        assert_eq!(without(&[How::Pause]).unwrap(), (vec![How::Pause], None));
+        for named in [&[How::Cut][..], &[How::Kill, How::Cut]] {
+            let told = format!("{:#}", without(named).unwrap_err());
+            assert!(told.contains("--how cut") && told.ends_with("no root"), "{told}");
+        }
+    }
 
     #[tokio::test]
     async fn the_end_of_one_that_is_killed_is_not_waited_for_before_it_is_healed() {

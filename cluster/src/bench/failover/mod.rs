@@ -35,7 +35,7 @@ pub(crate) struct Failover {
     /// How many times, of each kind
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kills: u32,
-    /// What happens to the leader [default: everything that can be done here]
+    /// What happens to the leader; what cannot be done here is an error [default: everything that can be]
     #[arg(long, value_enum, value_delimiter = ',')]
     how: Vec<How>,
     /// Do it to the cluster that is running, and to nothing else
@@ -86,12 +86,7 @@ impl Failover {
     }
 
     async fn compare(self, context: &Context) -> anyhow::Result<()> {
-        let hows = if self.how.is_empty() {
-            EVERYTHING.to_vec()
-        } else {
-            self.how
-        };
-        let comparison = Box::pin(arena::run(context, self.kills, &hows, !self.without_etcd)).await?;
+        let comparison = Box::pin(arena::run(context, self.kills, &self.how, !self.without_etcd)).await?;
         comparison.write(&self.out)?;
         comparison.show(context, &self.out)
     }

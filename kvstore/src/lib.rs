@@ -19,6 +19,7 @@ pub mod store;
 mod upkeep;
 
 pub use node::{Settings, run};
+pub use storage::alike::{Digest, Part, StoppedState};
 pub use storage::ceiling::synced_batches;
 pub use storage::damage::damage_in;
 pub use storage::rows::{databases_in, visit_rows};

@@ -38,7 +38,7 @@ pub(super) async fn look_into_tables(ground: &Ground, cards: &[String]) -> anyho
 }
 
 /// The folder of each node.
-fn nodes(ground: &Ground) -> Vec<PathBuf> {
+pub(super) fn nodes(ground: &Ground) -> Vec<PathBuf> {
     let config = &ground.store.config;
     let names = config.nodes.iter().map(service::config::NodeConfig::name);
     names.map(|name| config.data.join(name)).collect()

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use kvstore_client::KvClient;
 
 use super::Stage;
+use super::alike;
 use super::book::Book;
 use super::checkouts::Checkouts;
 use super::clients::{PREFIX, number};
@@ -91,20 +92,22 @@ pub(super) async fn verify(ground: &Ground, stage: &Stage) {
 
 /// What shows only when nobody runs any more.
 pub(super) async fn at_rest(ground: &mut Ground, stage: &mut Stage) {
-    let looked = end_and_look(ground, &mut stage.checkouts).await;
-    for exposed in made(&stage.book, looked).unwrap_or_default() {
-        stage.book.violation(exposed);
+    let Stage { book, checkouts, .. } = stage;
+    if made(book, end(ground, checkouts, book).await).is_none() {
+        return;
+    }
+    let differ = made(book, alike::compare(ground).await);
+    let exposed = made(book, exposed::look_into_tables(ground, &checkouts.cards).await);
+    for fault in [differ, exposed].into_iter().flatten().flatten() {
+        book.violation(fault);
     }
 }
 
-/// Ends all, the nodes in good order, which brings their state to disk, and looks at what they leave behind.
-async fn end_and_look(ground: &mut Ground, checkouts: &mut Checkouts) -> anyhow::Result<Vec<String>> {
+/// Ends all, and the nodes so that what they leave behind can be compared.
+async fn end(ground: &mut Ground, checkouts: &mut Checkouts, book: &Book) -> anyhow::Result<()> {
     let services: Vec<usize> = (0..checkouts.servers.len()).collect();
     lives::end(&mut checkouts.servers, &services).await?;
-    for node in &mut ground.store.servers {
-        lives::stop(node).await?;
-    }
-    exposed::look_into_tables(ground, &checkouts.cards).await
+    alike::stop(ground, book).await
 }
 
 /// A step that fails is a fault beside all others: neither what was found before nor what the next finds is lost by it.

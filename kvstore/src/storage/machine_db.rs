@@ -36,11 +36,11 @@ pub(crate) const META: &str = "meta";
 const TABLES: [&str; 6] = [HEADS, VERSIONS, EVENTS, LEASES, ANSWERS, META];
 
 pub(crate) const TABLES_OF_STATE: &str = "the tables of this node's state";
-const STATE: &[u8] = b"state";
-const APPLIED: &[u8] = b"applied";
-const MEMBERSHIP: &[u8] = b"membership";
+pub(super) const STATE: &[u8] = b"state";
+pub(super) const APPLIED: &[u8] = b"applied";
+pub(super) const MEMBERSHIP: &[u8] = b"membership";
 /// How far the physical removal of compacted history has come.
-const COLLECTED: &[u8] = b"collected";
+pub(super) const COLLECTED: &[u8] = b"collected";
 
 /// Memory the database may use; set in `cluster.toml`.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@
 //! | snapshot | files, then manifest, `.tmp` then rename | each file, then the folder |
 //! | `CURRENT`, identity | `.tmp` then rename | the file, then the folder |
 
+pub(crate) mod alike;
 pub(crate) mod ceiling;
 pub(crate) mod closing;
 pub(crate) mod damage;

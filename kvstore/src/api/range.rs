@@ -245,19 +245,17 @@ async fn next_page(api: &Api, caller: &Caller, asked: &Asked, cursor: &Cursor) -
     }
     let more = page.more && !page.rows.is_empty();
     let mut pin = cursor.pin;
-    if more && pin != 0 {
-        // Where somebody has ended it, what it kept is still there, as this page has just shown.
-        let living = if machine.leases.has_pin(pin) {
-            Some(pin)
-        } else {
-            api.pins.living(cursor.revision)
-        };
-        if let Some(living) = living {
+    if more && pin != 0 && machine.leases.has_pin(pin) {
+        api.pins.renew(pin);
+    } else if more && pin != 0 {
+        // Somebody has ended it. What it kept is still there, as this page has just shown.
+        let of_past = cursor.revision < point.revision;
+        pin = api.pins.take(cursor.revision, of_past).await;
+        // Below the floor there is no new one. That of another walk may keep far more than this one needs, so it is kept up
+        // only then.
+        if let Some(living) = (pin == 0).then(|| api.pins.living(cursor.revision)).flatten() {
             pin = living;
             api.pins.renew(pin);
-        } else if !is_pinned(api, cursor) {
-            let of_past = cursor.revision < point.revision;
-            pin = api.pins.take(cursor.revision, of_past).await;
         }
     }
     let next = page.rows.last().filter(|_| more).map(|(last, _)| {

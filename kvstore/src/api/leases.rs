@@ -10,6 +10,7 @@ use kvstore_client::wire::lease::{Lease as LeaseAnswer, LeaseStatus};
 use serde_json::Value;
 use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::Caller;
 use super::fields::Fields;
@@ -185,18 +186,32 @@ async fn shown(api: &Api, request: Request) -> Result<Response> {
         return Err(Problem::new(problem::FORBIDDEN, detail));
     }
     let machine = Arc::clone(api.store.machine());
+    let place = place_for(api, keyless).await;
+    let (asker, _waiting) = Asker::new();
     // Very many keys would hold up everything else on this thread, to be found and to be put into JSON.
     let reading = api.store.edge().spawn_blocking("lease", move || {
+        let _place = place;
         let keys = if keyless {
             Vec::new()
         } else {
-            point.generation.db().lease_keys(id)
+            let db = point.generation.db();
+            db.lease_keys_while(id, &|| asker.is_waiting())
         };
         reply::found(point.revision, level, &status(&machine, id, &lease, keys))
     });
     reading
         .await
         .map_err(|error| Problem::internal("show a lease", error))
+}
+
+/// Keys of leases are gathered by so many at once, since each has all of them in memory. The work keeps the place: it may
+/// go on for a moment when its caller has left, who may ask again at once.
+async fn place_for(api: &Api, keyless: bool) -> Option<OwnedSemaphorePermit> {
+    if keyless {
+        return None;
+    }
+    let place = Arc::clone(&api.gatherings).acquire_owned().await;
+    Some(place.expect("the semaphore is never closed"))
 }
 
 /// Leases of one page.
@@ -243,14 +258,20 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let (limit, keyless) = (part.limit, part.keyless);
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
-    let (asker, _waiting) = Asker::new();
     let machine = Arc::clone(api.store.machine());
+    let place = place_for(api, keyless).await;
+    let (asker, _waiting) = Asker::new();
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
+        let _place = place;
         let db = point.generation.db();
         let mut leases: Vec<LeaseStatus> = Vec::new();
         db.leases_after(part.after, &mut |id, lease| {
             if may_see(&lease, &token) {
-                let keys = if keyless { Vec::new() } else { db.lease_keys(id) };
+                let keys = if keyless {
+                    Vec::new()
+                } else {
+                    db.lease_keys_while(id, &|| asker.is_waiting())
+                };
                 leases.push(status(&machine, id, &lease, keys));
             }
             // One more than the page holds tells that there is a next one.
@@ -297,10 +318,21 @@ mod tests {
         let limits = LimitsConfig::default();
         let api = Arc::new(Api::new(Store::over(&node, &limits), limits));
         // Which waits for nobody else.
-        let ask = request("GET", "/v1/leases/7?consistency=local", Some("root"));
-        let mut showing = Box::pin(show(State(api), ask));
-        assert!(showing.as_mut().now_or_never().is_none(), "it was done here");
-        assert_eq!(showing.await.unwrap().status(), StatusCode::OK);
+        let showing = || {
+            let ask = request("GET", "/v1/leases/7?consistency=local", Some("root"));
+            Box::pin(show(State(Arc::clone(&api)), ask))
+        };
+        let mut alone = showing();
+        assert!(alone.as_mut().now_or_never().is_none(), "it was done here");
+        assert_eq!(alone.await.unwrap().status(), StatusCode::OK);
+        // Each has all keys in memory, so a third one waits.
+        let places = Arc::clone(&api.gatherings).acquire_many_owned(2).await.unwrap();
+        let running = api.store.edge().running();
+        let mut third = showing();
+        assert!(third.as_mut().now_or_never().is_none());
+        assert_eq!(api.store.edge().running(), running, "it gathers them already");
+        drop(places);
+        assert_eq!(third.await.unwrap().status(), StatusCode::OK);
         node.end().await;
     }
 }

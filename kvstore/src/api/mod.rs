@@ -54,6 +54,8 @@ use places::Places;
 
 /// Unknown tokens that may be looked up at the leader at the same time.
 const LOOKUPS_MAX: usize = 16;
+/// Requests that have all keys of a lease in memory.
+const GATHERINGS_MAX: usize = 2;
 /// What all routes share.
 pub struct Api {
     store: Store,
@@ -62,6 +64,8 @@ pub struct Api {
     pins: Pins,
     /// Keys that all deletes by prefixes together may still take.
     deletes: Arc<Semaphore>,
+    /// Requests that gather the keys of leases at the same time.
+    gatherings: Arc<Semaphore>,
     watchers: Arc<Places>,
     /// Streams end when these are told to stop.
     streams: Tasks,
@@ -82,6 +86,7 @@ impl Api {
             lookups,
             pins,
             deletes,
+            gatherings: Arc::new(Semaphore::new(GATHERINGS_MAX)),
             watchers,
             streams,
         }

@@ -6,7 +6,7 @@
 use crate::command::{Action, Command, Condition, MalformedProposal, Op, Proposal, Test};
 
 /// Values that little work looks at. A few bytes ask for one, and it may be a MiB.
-const VALUES_MAX: usize = 32;
+const VALUES_MAX: usize = 8;
 
 /// Not decoded before somebody asks: what is large is left to the thread that applies it.
 pub struct Commands {

@@ -92,6 +92,22 @@ impl MachineDb {
         }
         self.intact(cursor.status());
     }
+
+    /// The keys of a lease, which may be very many, for as long as somebody waits for them.
+    pub(crate) fn lease_keys_while(&self, id: u64, is_awaited: &dyn Fn() -> bool) -> Vec<Bytes> {
+        let prefix = keys::lease_key(id, &[]);
+        let mut found = Vec::new();
+        let mut cursor = self.db.raw_iterator_cf(self.table(LEASES));
+        cursor.seek(&prefix);
+        while let Some(key) = cursor.key().and_then(|key| key.strip_prefix(prefix.as_slice()))
+            && is_awaited()
+        {
+            found.push(to_bytes(key));
+            cursor.next();
+        }
+        self.intact(cursor.status());
+        found
+    }
 }
 
 impl Base for MachineDb {
@@ -131,16 +147,7 @@ impl Base for MachineDb {
     }
 
     fn lease_keys(&self, id: u64) -> Vec<Bytes> {
-        let prefix = keys::lease_key(id, &[]);
-        let mut found = Vec::new();
-        let mut cursor = self.db.raw_iterator_cf(self.table(LEASES));
-        cursor.seek(&prefix);
-        while let Some(key) = cursor.key().and_then(|key| key.strip_prefix(prefix.as_slice())) {
-            found.push(to_bytes(key));
-            cursor.next();
-        }
-        self.intact(cursor.status());
-        found
+        self.lease_keys_while(id, &|| true)
     }
 
     fn kept(&self, id: &KeptId) -> Option<Kept> {

@@ -81,7 +81,7 @@ fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
     let (key, prefix) = (Bytes::from_static(b"pets/1"), Bytes::from_static(b"pets/"));
     let mut little = vec![put(), Action::LeaseRenew { id: 1 }];
     little.extend(txns(&Op::Get { key: key.clone() }).map(Action::Txn));
-    little.push(gets(&key, 32));
+    little.push(gets(&key, 8));
     let all_of = Op::GetPrefix {
         prefix: prefix.clone(),
         limit: 1,
@@ -94,7 +94,7 @@ fn only_what_looks_at_no_more_keys_than_it_names_is_applied_in_place() {
         Action::LeaseRevoke { id: 1 },
         Action::LeaseExpire { leases: vec![(1, 0)] },
         // A few bytes, and up to a MiB for each of them.
-        gets(&key, 33),
+        gets(&key, 9),
     ];
     much.extend(txns(&all_of).map(Action::Txn));
     much.extend(txns(&none_of).map(Action::Txn));

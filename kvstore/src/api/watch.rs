@@ -32,7 +32,7 @@ use super::range::row;
 use super::{Api, Shared, answers, large, reply};
 use crate::machine::found::{Delivery, Noted, Turn};
 use crate::machine::host::Machine;
-use crate::machine::interest::Selector;
+use crate::machine::registry::Selector;
 use crate::machine::watcher::{self, Step, Watcher};
 use crate::store::Store;
 

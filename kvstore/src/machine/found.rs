@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::hub::Change;
-use super::interest::Selector;
+use super::registry::Selector;
 use super::state::{Event, Kept, KeptId, Lease};
 use crate::command::Record;
 

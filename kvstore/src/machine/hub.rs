@@ -10,7 +10,8 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::Semaphore;
 
 use super::found::Turn;
-use super::interest::{Concerned, Interest, Interests, Selector};
+use super::interest::{Concerned, Interest, Interests};
+use super::registry::Selector;
 use super::state::Event;
 
 /// All changes of one revision.

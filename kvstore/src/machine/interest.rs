@@ -3,51 +3,10 @@
 //! Invariant: before a revision is published as progress, every interest that one of its events concerns has it noted. So
 //! what an interest does not have noted, up to what progress said before it was asked, does not concern it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
-use tokio::sync::Notify;
-
+use super::registry::{Registry, Selector, Slot, Span};
 use super::state::Event;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    Key(Bytes),
-    Prefix(Bytes),
-}
-
-impl Selector {
-    pub(super) fn matches(&self, key: &[u8]) -> bool {
-        match self {
-            Self::Key(wanted) => wanted == key,
-            Self::Prefix(prefix) => key.starts_with(prefix),
-        }
-    }
-}
-
-/// What was noted for a watcher since it had read everything. One lock for both, since a note must not fall between.
-#[derive(Debug)]
-struct Noted {
-    oldest: Option<u64>,
-    newest: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    noted: Mutex<Noted>,
-    woken: Notify,
-}
-
-impl Slot {
-    /// That revisions from `first` to `last` have something for it. They are noted in order.
-    fn note(&self, first: u64, last: u64) {
-        let mut noted = self.noted.lock().expect(POISON);
-        noted.oldest.get_or_insert(first);
-        noted.newest = noted.newest.max(last);
-    }
-}
 
 /// Whoever was told something, to be woken once that can be read.
 #[must_use = "who is not woken sleeps on"]
@@ -62,71 +21,41 @@ impl Concerned {
     }
 }
 
-/// The revisions of one batch that concern the watchers of one key or prefix.
-struct Span<'r> {
-    first: u64,
-    last: u64,
-    slots: &'r [Arc<Slot>],
-}
-
-type Slots = HashMap<Bytes, Vec<Arc<Slot>>>;
-
-#[derive(Debug, Default)]
-struct Registry {
-    keys: Slots,
-    prefixes: Slots,
-    /// How many prefixes of each length there are, so that few are tried for a key.
-    lengths: BTreeMap<usize, usize>,
-}
-
-impl Registry {
-    fn place(&mut self, selector: &Selector) -> (&mut Slots, Bytes) {
-        match selector {
-            Selector::Key(key) => (&mut self.keys, key.clone()),
-            Selector::Prefix(prefix) => (&mut self.prefixes, prefix.clone()),
-        }
-    }
-
-    fn concerned(&self, key: &[u8]) -> impl Iterator<Item = &Vec<Arc<Slot>>> {
-        let prefixes = self.lengths.keys().take_while(|length| **length <= key.len());
-        let by_prefix = prefixes.filter_map(|length| self.prefixes.get(&key[..*length]));
-        self.keys.get(key).into_iter().chain(by_prefix)
-    }
+#[derive(Debug)]
+struct Watched {
+    /// Copied to be changed while somebody is told by it, which may take long with many events and watchers; who begins
+    /// or ends to watch must not wait for that, since Raft would wait too.
+    registry: Arc<Registry>,
+    /// The newest revision that was told, or is being told. Who came too late for that has to look for itself.
+    newest: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Interests {
-    registry: RwLock<Registry>,
-    /// The newest revision that was told.
-    newest: AtomicU64,
+    watched: Mutex<Watched>,
 }
-
-const POISON: &str = "no holder of the interests panics";
 
 impl Interests {
     pub(super) fn new(revision: u64) -> Self {
         Self {
-            registry: RwLock::default(),
-            newest: AtomicU64::new(revision),
+            watched: Mutex::new(Watched {
+                registry: Arc::default(),
+                newest: revision,
+            }),
         }
+    }
+
+    /// Held for moments only.
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().expect("no holder of the interests panics")
     }
 
     /// What came before may concern it: it has to look for itself.
     pub(super) fn open(self: &Arc<Self>, selector: Selector) -> Interest {
-        let mut registry = self.registry.write().expect(POISON);
-        let slot = Arc::new(Slot {
-            noted: Mutex::new(Noted {
-                oldest: Some(0),
-                newest: self.newest.load(Ordering::Acquire),
-            }),
-            woken: Notify::new(),
-        });
-        if let Selector::Prefix(prefix) = &selector {
-            *registry.lengths.entry(prefix.len()).or_default() += 1;
-        }
-        let (slots, key) = registry.place(&selector);
-        slots.entry(key).or_default().push(Arc::clone(&slot));
-        drop(registry);
+        let mut watched = self.watched();
+        let slot = Arc::new(Slot::new(watched.newest));
+        Arc::make_mut(&mut watched.registry).add(&selector, &slot);
+        drop(watched);
         Interest {
             all: Arc::clone(self),
             selector,
@@ -136,51 +65,37 @@ impl Interests {
 
     /// Whether nobody watches anything.
     pub(super) fn is_empty(&self) -> bool {
-        let registry = self.registry.read().expect(POISON);
-        registry.keys.is_empty() && registry.prefixes.is_empty()
+        self.watched().registry.is_empty()
     }
 
-    /// Each watcher is told once, however many of the events concern it: there may be many of both.
+    /// Everybody who watches now, to be told up to this revision.
+    fn telling(&self, upto: u64) -> Arc<Registry> {
+        let mut watched = self.watched();
+        watched.newest = upto;
+        Arc::clone(&watched.registry)
+    }
+
+    /// Each watcher is told once, however many of the events concern it.
     pub(super) fn tell(&self, events: &[Event]) -> Concerned {
         let mut concerned = Concerned::default();
-        let registry = self.registry.read().expect(POISON);
-        let mut spans: HashMap<*const Arc<Slot>, Span<'_>> = HashMap::new();
-        for event in events {
-            let revision = event.record.modified;
-            for slots in registry.concerned(&event.key) {
-                let span = spans.entry(slots.as_ptr()).or_insert(Span {
-                    first: revision,
-                    last: revision,
-                    slots,
-                });
-                span.last = revision;
-            }
-        }
-        for Span { first, last, slots } in spans.into_values() {
+        let Some(last) = events.last() else {
+            return concerned;
+        };
+        let registry = self.telling(last.record.modified);
+        for Span { first, last, slots } in registry.concerned(events) {
             for slot in slots {
                 slot.note(first, last);
                 concerned.0.push(Arc::clone(slot));
             }
-        }
-        if let Some(last) = events.last() {
-            self.newest.store(last.record.modified, Ordering::Release);
         }
         concerned
     }
 
     /// Anything may have happened up to this revision.
     pub(super) fn tell_all(&self, revision: u64) -> Concerned {
-        let mut concerned = Concerned::default();
-        let registry = self.registry.read().expect(POISON);
-        for slot in registry.keys.values().chain(registry.prefixes.values()).flatten() {
-            let mut noted = slot.noted.lock().expect(POISON);
-            noted.oldest = Some(0);
-            noted.newest = noted.newest.max(revision);
-            drop(noted);
-            concerned.0.push(Arc::clone(slot));
-        }
-        self.newest.store(revision, Ordering::Release);
-        concerned
+        let registry = self.telling(revision);
+        let slots = registry.slots().inspect(|slot| slot.note_all(revision));
+        Concerned(slots.cloned().collect())
     }
 }
 
@@ -199,12 +114,7 @@ impl Interest {
 
     /// The first revision from `from` on that may concern it, if there is one yet. All before `from` were read.
     pub(super) fn first_from(&self, from: u64) -> Option<u64> {
-        let mut noted = self.slot.noted.lock().expect(POISON);
-        if noted.newest < from {
-            noted.oldest = None;
-            return None;
-        }
-        Some(noted.oldest.map_or(from, |oldest| oldest.max(from)))
+        self.slot.first_from(from)
     }
 
     /// Something that concerns it was told, now or since this was last asked.
@@ -215,29 +125,15 @@ impl Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        let mut registry = self.all.registry.write().expect(POISON);
-        let (slots, key) = registry.place(&self.selector);
-        let of_key = slots
-            .get_mut(&key)
-            .expect("an interest is registered until it ends");
-        let own = of_key.iter().position(|slot| Arc::ptr_eq(slot, &self.slot));
-        of_key.swap_remove(own.expect("an interest is registered until it ends"));
-        if of_key.is_empty() {
-            slots.remove(&key);
-        }
-        if let Selector::Prefix(prefix) = &self.selector {
-            let count = registry.lengths.get_mut(&prefix.len());
-            let count = count.expect("the length of a prefix is counted until it ends");
-            *count -= 1;
-            if *count == 0 {
-                registry.lengths.remove(&prefix.len());
-            }
-        }
+        let mut watched = self.all.watched();
+        Arc::make_mut(&mut watched.registry).remove(&self.selector, &self.slot);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::command::Record;
 
@@ -322,8 +218,26 @@ mod tests {
         assert!(!interests.is_empty());
         drop(opened);
         assert!(interests.is_empty());
-        let registry = interests.registry.read().unwrap();
-        assert!(registry.keys.is_empty() && registry.prefixes.is_empty() && registry.lengths.is_empty());
+        assert_eq!(
+            format!("{:?}", interests.watched().registry),
+            format!("{:?}", Registry::default())
+        );
+    }
+
+    #[test]
+    fn who_begins_or_ends_to_watch_while_others_are_told_does_not_wait_for_that() {
+        let interests = Arc::new(Interests::new(10));
+        let early = interests.open(key("a"));
+        let telling = interests.telling(11);
+        let late = interests.open(key("a"));
+        drop(early);
+        let events = [event("a", 11)];
+        let told: Vec<usize> = telling.concerned(&events).map(|span| span.slots.len()).collect();
+        assert_eq!(told, [1], "they are those of when it began");
+        assert_eq!(late.first_from(11), Some(11), "who came later looks for itself");
+        assert_eq!(late.first_from(12), None);
+        interests.tell(&[event("a", 12)]).wake();
+        assert_eq!(late.first_from(12), Some(12));
     }
 
     #[tokio::test]

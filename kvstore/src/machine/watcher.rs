@@ -14,7 +14,8 @@ use super::found::{Delivery, Found, STEP_BYTES, STEP_REVISIONS, Turn, are_many};
 use super::generation::Generation;
 use super::host::Machine;
 use super::hub::Change;
-use super::interest::{Interest, Selector};
+use super::interest::Interest;
+use super::registry::Selector;
 
 /// How often the caller gets to look around.
 const TICK: Duration = Duration::from_millis(400);

@@ -12,6 +12,7 @@ mod cluster;
 mod cursor;
 mod deletes;
 mod docs;
+mod events;
 mod fields;
 #[cfg(test)]
 mod half_made;

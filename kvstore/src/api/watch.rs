@@ -1,11 +1,10 @@
 //! `GET /v1/watch`: changes as server-sent events.
 //!
-//! The body is pulled: nothing is read for a caller who does not read. Invariant: events of one revision
-//! leave together and only the last of them carries the id, so that a cut anywhere loses nothing; a caller
-//! who lost access gets nothing that came after.
+//! The body is pulled: nothing is read for a caller who does not read. Invariant: events of one revision follow each
+//! other, with nothing between them that would be taken for their end, and only the last of them carries the id, so that
+//! a cut anywhere loses nothing; a caller who lost access gets nothing that came after, not even the rest of a revision.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,29 +14,19 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use kvstore_client::wire::headers;
-use kvstore_client::wire::mirror::Granted;
-use kvstore_client::wire::watch::{
-    Change, Compacted, EVENT_COMPACTED, EVENT_DELETE, EVENT_LAGGING, EVENT_PROGRESS, EVENT_PUT, Position,
-};
-use serde::Serialize;
+use kvstore_client::wire::watch::{Compacted, EVENT_COMPACTED, EVENT_LAGGING, EVENT_PROGRESS, Position};
 use service::planted::{Bug, is_planted};
 use service::problem::{self, Problem, Result};
 
 use super::auth::Caller;
-use super::keys::text_of;
+use super::events::{self, event, progress};
 use super::once::single;
 use super::params::{self, Params, malformed};
 use super::places::Place;
-use super::range::row;
-use super::{Api, Shared, answers, large, reply};
-use crate::machine::found::{Delivery, Noted, Turn};
-use crate::machine::host::Machine;
+use super::{Api, Shared, reply};
+use crate::machine::reading::Reader;
 use crate::machine::registry::Selector;
 use crate::machine::watcher::{self, Step, Watcher};
-use crate::store::Store;
-
-/// What an event says beside key and value.
-const EVENT_BYTES: usize = 128;
 
 pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result<Response> {
     let (parts, _body) = request.into_parts();
@@ -67,9 +56,15 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
     let place = api.watchers.take(caller.name()).ok_or_else(|| no_place(&api))?;
     let machine = Arc::clone(api.store.machine());
     let cluster_id = machine.state().cluster_id;
-    let watcher = Watcher::open(machine, selector.clone(), next, with_previous)
-        .telling_progress_after(quiet_max)
-        .with_aside(with_aside);
+    let reader = Reader {
+        machine,
+        selector: selector.clone(),
+        with_previous,
+        with_aside,
+        words: Arc::new(events::changes),
+    };
+    let tasks = api.streams.clone();
+    let watcher = Watcher::open(reader, next, tasks).telling_progress_after(quiet_max);
     let first = if watcher.next_revision() <= point.revision + 1 {
         progress(watcher.next_revision() - 1)
     } else {
@@ -187,10 +182,15 @@ impl Stream {
             }
             match step {
                 Step::Idle => {}
-                Step::Changes(deliveries, turn) => return changes(&self.api.store, deliveries, turn).await,
+                Step::Changes { words, events } => {
+                    self.api.store.metrics().events_delivered.inc_by(events);
+                    return Some(words);
+                }
+                Step::Failed => return None,
                 // A node that is cut off has nothing to tell, and whoever watches it must notice and go elsewhere.
-                Step::Progress(_) | Step::Waiting(_) if !self.api.store.is_in_touch() => {}
+                Step::Progress(_) | Step::Waiting(_) | Step::Amid if !self.api.store.is_in_touch() => {}
                 Step::Progress(revision) => return Some(progress(revision)),
+                Step::Amid => return Some(Bytes::from_static(b": the revision goes on\n\n")),
                 Step::Waiting(revision) => return Some(event(EVENT_PROGRESS, None, &Position { revision })),
                 Step::Compacted(compacted_revision) => {
                     self.ended = true;
@@ -206,147 +206,111 @@ impl Stream {
     }
 }
 
-/// What of changes is sent; nothing more if the node is stopping.
-async fn changes(store: &Store, deliveries: Vec<Delivery>, turn: Turn) -> Option<Bytes> {
-    let events = deliveries.iter().map(|delivery| delivery.events.len() as u64);
-    store.metrics().events_delivered.inc_by(events.sum());
-    let machine = Arc::clone(store.machine());
-    let bytes = deliveries.iter().map(bytes).sum();
-    let writing = large::written(store.edge(), bytes, move || {
-        let _turn = turn;
-        changes_text(&machine, deliveries)
-    });
-    writing.await.ok()
-}
-
-/// Roughly, as JSON.
-fn bytes(delivery: &Delivery) -> usize {
-    let kept = delivery.kept.as_ref().map_or(0, |(_, kept)| kept.reply.len());
-    let events = delivery.events.iter().map(|Noted { event, previous, .. }| {
-        let previous = previous.as_ref().map_or(0, |record| record.value.len());
-        event.key.len() + event.record.value.len() + previous + EVENT_BYTES
-    });
-    kept + events.sum::<usize>()
-}
-
-fn changes_text(machine: &Machine, deliveries: Vec<Delivery>) -> Bytes {
-    let mut text = String::new();
-    for Delivery {
-        revision,
-        events,
-        mut kept,
-    } in deliveries
-    {
-        let last = events.len() - 1;
-        for (n, noted) in events.into_iter().enumerate() {
-            let id = (n == last).then_some(revision);
-            let name = if noted.event.record.is_tombstone() {
-                EVENT_DELETE
-            } else {
-                EVENT_PUT
-            };
-            let mut change = change(noted);
-            if n == last {
-                let kept = kept.take();
-                let kept = kept.map(|(id, kept)| answers::wire(machine.now_ms(), id, kept));
-                // The key may have been used again since: what is kept now then tells of a later revision.
-                change.kept = kept.filter(|kept| kept.revision == revision);
-            }
-            write_event(&mut text, name, id, &change);
-        }
-    }
-    Bytes::from(text)
-}
-
-fn change(noted: Noted) -> Change {
-    let Noted {
-        event,
-        previous,
-        lease,
-    } = noted;
-    let deleted = event.record.is_tombstone();
-    Change {
-        key: text_of(&event.key).to_owned(),
-        prev: previous.map(|record| row(&event.key, record, true)),
-        create_revision: event.record.created,
-        mod_revision: event.record.modified,
-        version: event.record.version,
-        lease: event.record.lease,
-        granted: lease.map(|lease| Granted {
-            id: event.record.lease,
-            ttl_ms: lease.ttl_ms,
-            owner: lease.owner,
-        }),
-        kept: None,
-        value: (!deleted).then_some(event.record.value),
-    }
-}
-
-/// All is delivered up to `revision`, so that a caller may resume after it.
-fn progress(revision: u64) -> Bytes {
-    event(EVENT_PROGRESS, Some(revision), &Position { revision })
-}
-
-fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> Bytes {
-    let mut text = String::new();
-    write_event(&mut text, name, id, data);
-    Bytes::from(text)
-}
-
-fn write_event(text: &mut String, name: &str, id: Option<u64>, data: &impl Serialize) {
-    let data = serde_json::to_string(data).expect("wire types have text keys, so they always encode");
-    if let Some(id) = id {
-        writeln!(text, "id: {id}").expect("writing to memory does not fail");
-    }
-    // JSON holds no raw line ends, so it is one line of the event.
-    writeln!(text, "event: {name}\ndata: {data}\n").expect("writing to memory does not fail");
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
+    use axum::Router;
+    use axum::body::BodyDataStream;
+    use bytes::Bytes;
+    use futures_util::StreamExt as _;
     use service::config::LimitsConfig;
+    use tokio::time::timeout;
+    use tower::ServiceExt as _;
 
-    use super::*;
-    use crate::command::Record;
-    use crate::machine::state::Event;
-    use crate::raft::bare::Bare;
+    use crate::api::half_made::{request, seed};
+    use crate::api::{Api, router};
+    use crate::command::{Action, Expect};
+    use crate::raft::bare::{Bare, DEADLINE};
+    use crate::raft::start::root_rules;
+    use crate::store::Store;
 
-    /// Of one revision.
-    fn deletes(count: usize) -> Vec<Delivery> {
-        let event = |n: usize| Event {
-            key: Bytes::from(format!("k/{n}")),
-            record: Record::tombstone(7),
-        };
-        let noted = (0..count).map(|n| Noted {
-            event: event(n),
-            previous: None,
-            lease: None,
-        });
-        vec![Delivery {
-            revision: 7,
-            events: noted.collect(),
-            kept: None,
-        }]
+    const KEYS: usize = 64;
+    const VALUE_BYTES: usize = 200 << 10;
+    const FRAME_BYTES_MAX: usize = 1 << 20;
+
+    /// A node with large keys that one revision has deleted, what callers meet of it, and that revision.
+    async fn deleted() -> (Bare, Router, u64) {
+        let node = Bare::cluster(1).await.remove(0);
+        seed(&node, "an id", "root", root_rules()).await;
+        let value = Bytes::from(vec![b'x'; VALUE_BYTES]);
+        for n in 0..KEYS {
+            let put = Action::Put {
+                key: format!("k/{n:02}").into(),
+                value: value.clone(),
+                lease: 0,
+                expect: Expect::Any,
+            };
+            node.desk.propose_own(put).await.unwrap();
+        }
+        let prefix = Bytes::from_static(b"k/");
+        let delete = Action::DeletePrefix { prefix };
+        node.desk.propose_own(delete).await.unwrap();
+        let revision = node.desk.machine.state().revision;
+        let limits = LimitsConfig::default();
+        let app = router(Api::new(Store::over(&node, &limits), limits));
+        (node, app, revision)
+    }
+
+    /// What a watch of them answers, frame by frame.
+    async fn watch(app: &Router, from: u64) -> BodyDataStream {
+        let target = format!("/v1/watch?prefix=k/&prev=1&from={from}");
+        let request = request("GET", &target, Some("root"));
+        let answer = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body().into_data_stream()
+    }
+
+    /// `None` at the end.
+    async fn frame(frames: &mut BodyDataStream) -> Option<String> {
+        let frame = timeout(DEADLINE, frames.next()).await.expect("it goes on");
+        Some(String::from_utf8(frame?.unwrap().to_vec()).unwrap())
     }
 
     #[tokio::test]
-    async fn what_is_large_is_put_into_words_on_another_thread() {
-        let node = Bare::cluster(1).await.remove(0);
-        let store = Store::over(&node, &LimitsConfig::default());
-        let few = changes(&store, deletes(3), Turn::default()).now_or_never();
-        let few = few.expect("it is done at once").unwrap();
-        let mut writing = Box::pin(changes(&store, deletes(1000), Turn::default()));
-        assert!(writing.as_mut().now_or_never().is_none(), "it was done here");
-        let many = writing.await.unwrap();
-        for (text, count) in [(few, 3), (many, 1000)] {
-            let text = std::str::from_utf8(&text).unwrap();
-            let events: Vec<&str> = text.split_terminator("\n\n").collect();
-            assert_eq!(events.len(), count);
-            let (last, others) = events.split_last().unwrap();
-            assert!(last.starts_with("id: 7\nevent: delete\n"), "{last}");
-            assert!(others.iter().all(|event| event.starts_with("event: delete\n")));
+    async fn a_revision_with_much_to_tell_comes_in_frames_of_bounded_size() {
+        let (node, app, revision) = deleted().await;
+        // Only the deletion, which is in memory, and all from the tables as well.
+        for from in [revision, 1] {
+            let mut frames = watch(&app, from).await;
+            let mut text = String::new();
+            let mut is_whole = false;
+            while !is_whole {
+                let frame = frame(&mut frames).await.expect("it goes on");
+                assert!(frame.len() <= FRAME_BYTES_MAX, "{}", frame.len());
+                is_whole = frame.contains(&format!("id: {revision}\nevent: delete"));
+                text += &frame;
+            }
+            let events = text.split_terminator("\n\n");
+            let deletes = events.filter(|event| event.contains("event: delete\n"));
+            let deletes: Vec<&str> = deletes.collect();
+            assert_eq!(deletes.len(), KEYS);
+            for (n, event) in deletes.into_iter().enumerate() {
+                assert_eq!(event.starts_with("id: "), n == KEYS - 1);
+                let (_, data) = event.split_once("data: ").unwrap();
+                let data: serde_json::Value = serde_json::from_str(data).unwrap();
+                assert_eq!(data["key"], format!("k/{n:02}"));
+                assert_eq!(data["prev"]["value"].as_str().unwrap().len(), VALUE_BYTES);
+            }
         }
+        node.end().await;
+    }
+
+    #[tokio::test]
+    async fn who_loses_access_in_the_middle_of_a_revision_gets_nothing_more_of_it() {
+        let (node, app, revision) = deleted().await;
+        let mut frames = watch(&app, revision).await;
+        loop {
+            let frame = frame(&mut frames).await.expect("it goes on");
+            if frame.contains("event: delete\n") {
+                break;
+            }
+        }
+        let replaced = Action::TokenPut {
+            name: "root".to_owned(),
+            hash: [7; 32],
+            rules: root_rules(),
+        };
+        node.desk.propose_own(replaced).await.unwrap();
+        assert_eq!(frame(&mut frames).await, None);
         node.end().await;
     }
 }

@@ -7,12 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
-use tokio::sync::Semaphore;
-
-use super::found::Turn;
 use super::interest::{Concerned, Interest, Interests};
 use super::registry::Selector;
 use super::state::Event;
+use super::turns::Turns;
 
 /// All changes of one revision.
 #[derive(Debug)]
@@ -22,20 +20,36 @@ pub struct Change {
     bytes: usize,
 }
 
+impl Change {
+    pub(super) fn new(revision: u64, events: Vec<Event>) -> Self {
+        assert!(
+            events.is_sorted_by(|event, next| event.key <= next.key),
+            "the events of a revision are in the order of their keys: that is how they are searched"
+        );
+        let bytes = events
+            .iter()
+            .map(|event| event.key.len() + event.record.value.len() + 128)
+            .sum();
+        Self {
+            revision,
+            events,
+            bytes,
+        }
+    }
+}
+
 /// What is kept while nobody watches: whoever comes back after a short break finds it here, and what is used over and
 /// over stays in the processor's caches. Older changes are read from the database.
 const UNWATCHED_BYTES_MAX: usize = 1 << 20;
 /// Changes that go at once, beside as many as came, when nobody watches any more: applying waits meanwhile.
 const UNWATCHED_STEP: usize = 64;
-/// Watchers that go through very many events at the same time. Each has all of them in memory.
-const TURNS: usize = 2;
 
 pub struct Hub {
     ring: RwLock<Ring>,
     /// While somebody watches.
     bytes_max: usize,
     interests: Arc<Interests>,
-    turns: Arc<Semaphore>,
+    pub(super) turns: Turns,
 }
 
 #[derive(Default)]
@@ -59,15 +73,8 @@ impl Hub {
             }),
             bytes_max,
             interests: Arc::new(Interests::new(revision)),
-            turns: Arc::new(Semaphore::new(TURNS)),
+            turns: Turns::new(),
         }
-    }
-
-    /// Waits for one of the few who have very many events in memory. Cancel-safe.
-    pub(super) async fn turn(&self) -> Turn {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.expect("the semaphore is never closed");
-        Turn { _held: Some(turn) }
     }
 
     /// To be told of changes of these keys from now on.
@@ -90,16 +97,9 @@ impl Hub {
             while let Some(event) = events.next_if(|event| event.record.modified == revision) {
                 of_revision.push(event);
             }
-            let bytes = of_revision
-                .iter()
-                .map(|event| event.key.len() + event.record.value.len() + 128)
-                .sum();
-            ring.bytes += bytes;
-            ring.changes.push_back(Arc::new(Change {
-                revision,
-                events: of_revision,
-                bytes,
-            }));
+            let change = Change::new(revision, of_revision);
+            ring.bytes += change.bytes;
+            ring.changes.push_back(Arc::new(change));
         }
         // Asked under the ring's lock: whoever begins to watch now reads what is left, and loses nothing it had found.
         let mut spare = if self.interests.is_empty() {

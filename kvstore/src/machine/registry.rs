@@ -28,6 +28,13 @@ impl Selector {
             Self::Prefix(prefix) => key.starts_with(prefix),
         }
     }
+
+    /// Those that match of the events of one revision. They stand together, since these are in the order of their keys.
+    pub(super) fn among<'e>(&self, events: &'e [Event]) -> &'e [Event] {
+        let (Self::Key(first) | Self::Prefix(first)) = self;
+        let events = &events[events.partition_point(|event| event.key < first)..];
+        &events[..events.partition_point(|event| self.matches(&event.key))]
+    }
 }
 
 /// What was noted for a watcher since it had read everything. One lock for both, since a note must not fall between.
@@ -347,6 +354,10 @@ mod tests {
             prop_assert_eq!(&told(searched.0.into_values(), &slots), &expected);
             prop_assert_eq!(&told(looked_up.0.into_values(), &slots), &expected);
             prop_assert_eq!(&told(registry.concerned(&events), &slots), &expected);
+            for (events, selector) in revisions.iter().flat_map(|events| selectors.iter().map(move |one| (events, one))) {
+                let matching: Vec<Event> = events.iter().filter(|event| selector.matches(&event.key)).cloned().collect();
+                prop_assert_eq!(selector.among(events), matching.as_slice());
+            }
         }
     }
 }

@@ -1,21 +1,23 @@
 //! One watcher: pulls changes from the ring of newest events, and from the database until it gets there.
 //!
-//! Invariant: every change of its keys from the first revision on is delivered once, in order and whole
-//! revisions at a time, or the watcher says that it cannot. It knows nothing of HTTP or tokens.
+//! Invariant: every change of its keys from the first revision on is delivered once and in order, or the watcher says
+//! that it cannot. A revision that is too large for one step comes in several, between which nothing else does. It knows
+//! nothing of HTTP or tokens.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use service::tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::base::Base as _;
-use super::found::{Delivery, Found, STEP_BYTES, STEP_REVISIONS, Turn, are_many};
-use super::generation::Generation;
-use super::host::Machine;
-use super::hub::Change;
+use super::found::{Found, Position, STEP_REVISIONS};
 use super::interest::Interest;
-use super::registry::Selector;
+use super::reading::{Read, Reader, Reading};
 
 /// How often the caller gets to look around.
 const TICK: Duration = Duration::from_millis(400);
@@ -26,8 +28,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub enum Step {
-    /// The turn is to be kept for as long as they are in memory.
-    Changes(Vec<Delivery>, Turn),
+    /// So many changes, in words.
+    Changes { words: Bytes, events: u64 },
+    /// In the middle of a revision, of which more comes when it is this watcher's turn. Who was told of progress now
+    /// would take it for whole.
+    Amid,
     /// Everything up to this revision was delivered.
     Progress(u64),
     /// The first revision is still to come; the present one is this.
@@ -38,17 +43,19 @@ pub enum Step {
     Compacted(u64),
     /// Too slow for the ring: begin again from this revision. The end.
     Lagging(u64),
+    /// Reading has failed, which was logged there. The end.
+    Failed,
 }
 
 pub struct Watcher {
-    machine: Arc<Machine>,
+    reader: Arc<Reader>,
+    tasks: Tasks,
     /// What may be read.
     present: watch::Receiver<u64>,
     interest: Interest,
-    with_previous: bool,
-    with_aside: bool,
-    /// The first revision that was not looked at yet.
-    next: u64,
+    position: Position,
+    /// What is read at the moment, if that is done elsewhere.
+    reading: Option<Reading>,
     /// Whether the last read came from the ring: from then on, falling out of it is the reader's own fault.
     live: bool,
     /// Of the ring at the last read; another one means that a snapshot was installed in between.
@@ -63,17 +70,17 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Delivers changes of revision `next` and later.
-    pub fn open(machine: Arc<Machine>, selector: Selector, next: u64, with_previous: bool) -> Self {
+    /// Delivers changes of revision `next` and later. What takes long runs as one of these tasks.
+    pub fn open(reader: Reader, next: u64, tasks: Tasks) -> Self {
         assert!(next > 0, "there is no revision 0 to deliver");
         Self {
-            present: machine.revision(),
+            present: reader.machine.revision(),
             epoch: 0,
-            interest: machine.hub.interest(selector),
-            machine,
-            with_previous,
-            with_aside: false,
-            next,
+            interest: reader.machine.hub.interest(reader.selector.clone()),
+            reader: Arc::new(reader),
+            tasks,
+            position: Position::before(next),
+            reading: None,
             live: false,
             told: next - 1,
             told_at: Instant::now(),
@@ -88,14 +95,8 @@ impl Watcher {
         Self { quiet_max, ..self }
     }
 
-    /// Tells also what lies beside the keys: their leases, and the answers that were kept.
-    #[must_use]
-    pub fn with_aside(self, with_aside: bool) -> Self {
-        Self { with_aside, ..self }
-    }
-
     pub fn next_revision(&self) -> u64 {
-        self.next
+        self.position.next
     }
 
     /// The next thing to tell, after a tick at the latest. Cancel-safe.
@@ -103,19 +104,10 @@ impl Watcher {
         let until = Instant::now() + TICK;
         loop {
             let present = *self.present.borrow_and_update();
-            if self.next <= present {
-                let first = self.interest.first_from(self.next);
-                let unconcerned = first.map_or(present, |first| present.min(first - 1));
-                if unconcerned >= self.next {
-                    self.passed(None, unconcerned);
-                }
-            }
-            if self.next <= present {
-                match self.read(present).await {
-                    Ok((deliveries, _)) if deliveries.is_empty() => {}
-                    Ok((deliveries, turn)) => return Step::Changes(deliveries, turn),
-                    Err(end) => return end,
-                }
+            if self.reading.is_none()
+                && let Some(step) = self.look(present)
+            {
+                return step;
             }
             let now = Instant::now();
             if let Some(step) = self.due(now, present) {
@@ -124,13 +116,19 @@ impl Watcher {
             if now >= until {
                 return Step::Idle;
             }
-            if self.next > present {
+            let alarm = self
+                .quiet_since
+                .map_or(until, |since| until.min(since + self.quiet_max));
+            // Either there is news or the alarm; the loop finds out which.
+            if let Some(reading) = &mut self.reading {
+                if let Ok(read) = timeout_at(alarm, reading).await
+                    && let Some(step) = self.took(read.unwrap_or(Err(Step::Failed)))
+                {
+                    return step;
+                }
+            } else if self.position.next > present {
                 // Whoever waits is not slow: what falls out of the ring meanwhile is read from the database.
                 self.live = false;
-                let alarm = self
-                    .quiet_since
-                    .map_or(until, |since| until.min(since + self.quiet_max));
-                // Either there is news or the alarm; the loop finds out which.
                 if let Ok(Err(_closed)) = timeout_at(alarm, self.news()).await {
                     return Step::Idle;
                 }
@@ -141,7 +139,7 @@ impl Watcher {
     /// Waits for a change that concerns this watcher; while all before it was told, for any, since that one is to be
     /// told of too, in its time. Other changes do not wake it: there may be many, and many watchers.
     async fn news(&mut self) -> Result<(), watch::error::RecvError> {
-        let is_coming = self.interest.first_from(self.next).is_some();
+        let is_coming = self.interest.first_from(self.position.next).is_some();
         let all_told = self.quiet_since.is_none();
         tokio::select! {
             () = self.interest.woken(), if !is_coming => Ok(()),
@@ -150,7 +148,7 @@ impl Watcher {
     }
 
     fn due(&mut self, now: Instant, present: u64) -> Option<Step> {
-        let delivered = self.next - 1;
+        let delivered = self.position.next - 1;
         let quiet = self
             .quiet_since
             .is_some_and(|since| now >= since + self.quiet_max);
@@ -158,6 +156,9 @@ impl Watcher {
             return None;
         }
         self.told_at = now;
+        if self.position.within.is_some() {
+            return Some(Step::Amid);
+        }
         if delivered > present {
             return Some(Step::Waiting(present));
         }
@@ -166,191 +167,81 @@ impl Watcher {
         Some(Step::Progress(delivered))
     }
 
-    async fn read(&mut self, upto: u64) -> Result<(Vec<Delivery>, Turn), Step> {
-        let generation = self.machine.generation();
-        let (epoch, found) = self.machine.hub.read(self.next, upto, STEP_REVISIONS);
+    /// Reads on if there is something to read: at once what is little, and the rest elsewhere.
+    fn look(&mut self, present: u64) -> Option<Step> {
+        if self.position.next <= present && self.position.within.is_none() {
+            let next = self.position.next;
+            let first = self.interest.first_from(next);
+            let unconcerned = first.map_or(present, |first| present.min(first - 1));
+            if unconcerned >= next {
+                self.passed(Position::before(unconcerned + 1), None);
+            }
+        }
+        let next = self.position.next;
+        if next > present {
+            return None;
+        }
+        let (epoch, changes) = self.reader.machine.hub.read(next, present, STEP_REVISIONS);
         if epoch != self.epoch {
             // The ring began anew, which is no fault of the reader's.
             self.epoch = epoch;
             self.live = false;
         }
-        let changes = match found {
-            Some(changes) => {
-                self.live = true;
-                self.in_ring(changes, upto).await
-            }
-            None if self.live => return Err(Step::Lagging(self.next)),
-            None => self.catch_up(&generation, upto).await?,
-        };
-        let Found {
-            mut deliveries,
-            reached,
-            turn,
-        } = changes;
-        if self.with_previous && !deliveries.is_empty() {
-            deliveries = with_previous(generation, deliveries).await;
+        if changes.is_none() && self.live {
+            return Some(Step::Lagging(next));
         }
-        if self.with_aside && !deliveries.is_empty() {
-            // The present database, which has all that was delivered, also when a snapshot was installed meanwhile.
-            deliveries = with_aside(self.machine.generation(), deliveries).await;
-            // What was kept beside is given up with the history, although the ring may still have the changes.
-            let compacted = self.machine.state().compacted;
-            if deliveries
-                .first()
-                .is_some_and(|first| first.revision <= compacted)
-            {
-                return Err(Step::Compacted(compacted));
-            }
+        let selector = self.interest.selector();
+        let little = changes
+            .and_then(|changes| Found::little_in_ring(&changes, &self.position, present, selector))
+            .filter(|found| found.deliveries.is_empty() || !self.reader.looks_up());
+        if let Some(found) = little {
+            let read = self.reader.in_words(found, true);
+            return self.took(Ok(read));
         }
-        self.passed(deliveries.last().map(|delivery| delivery.revision), reached);
-        Ok((deliveries, turn))
+        // Whoever waits for its turn is not slow either.
+        self.live = false;
+        let turns = self.reader.machine.hub.turns.clone();
+        let reading = self
+            .reader
+            .start(self.position.clone(), present, turns, &self.tasks);
+        self.reading = Some(reading);
+        None
     }
 
-    /// A revision may have very many events, and each watcher goes through them: that is done on another thread, and by
-    /// few at a time, since each has what it finds in memory.
-    async fn in_ring(&self, changes: Vec<Arc<Change>>, upto: u64) -> Found {
-        let selector = self.interest.selector();
-        if !are_many(&changes) {
-            return Found::in_ring(&changes, upto, selector);
-        }
-        let turn = self.machine.hub.turn().await;
-        let selector = selector.clone();
-        let read = tokio::task::spawn_blocking(move || Found {
-            turn,
-            ..Found::in_ring(&changes, upto, &selector)
-        });
-        read.await.expect("looking through events does not panic")
+    /// What was read is told, if it is anything.
+    fn took(&mut self, read: Result<Read, Step>) -> Option<Step> {
+        self.reading = None;
+        let Read {
+            words,
+            told,
+            events,
+            position,
+            is_live,
+        } = match read {
+            Ok(read) => read,
+            Err(end) => return Some(end),
+        };
+        // Where a slow reader would begin anew in the middle of a revision, it might never come to its end.
+        self.live = is_live && position.within.is_none();
+        self.passed(position, told);
+        words.map(|words| Step::Changes { words, events })
     }
 
     /// Notes what has been looked at, and what the caller will know of it.
-    fn passed(&mut self, delivered: Option<u64>, reached: u64) {
+    fn passed(&mut self, position: Position, told: Option<u64>) {
         assert!(
-            reached >= self.next,
-            "each read gets at least one revision further"
+            position > self.position,
+            "each read gets further: {position:?} after {:?}",
+            self.position
         );
-        self.next = reached + 1;
-        if let Some(delivered) = delivered {
-            self.told = delivered;
+        self.position = position;
+        if let Some(told) = told {
+            self.told = told;
             self.told_at = Instant::now();
             self.quiet_since = None;
         }
-        if self.told < reached {
+        if self.told + 1 < self.position.next {
             self.quiet_since.get_or_insert_with(Instant::now);
         }
-    }
-
-    async fn catch_up(&self, generation: &Arc<Generation>, upto: u64) -> Result<Found, Step> {
-        let (from, reading) = (self.next, Arc::clone(generation));
-        let selector = self.interest.selector().clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let events = reading.db().events_from(from, upto, STEP_BYTES);
-            // Only now: what was compacted while it was read may be missing from it.
-            let compacted = reading.db().state().compacted;
-            (Found::in_database(events, &selector), compacted)
-        });
-        let lost = generation.gaps.watch_floor();
-        let (found, compacted) = read
-            .await
-            .expect("reading events does not panic, or the disk is lost");
-        let compacted = compacted.max(self.machine.progress_now().compacted).max(lost);
-        if from <= compacted {
-            return Err(Step::Compacted(compacted));
-        }
-        assert!(
-            found.reached >= from,
-            "every revision that was not compacted has events: {from}..={upto}"
-        );
-        Ok(found)
-    }
-}
-
-/// Looks up what lies beside the keys. A lease or an answer that has ended meanwhile is of no use to anybody.
-async fn with_aside(generation: Arc<Generation>, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
-    let read = tokio::task::spawn_blocking(move || {
-        let db = generation.db();
-        let (first, last) = (deliveries.first(), deliveries.last());
-        if let (Some(first), Some(last)) = (first, last) {
-            let mut kept = db.kept_of(first.revision, last.revision).into_iter().peekable();
-            for delivery in &mut deliveries {
-                while kept.next_if(|(of, ..)| *of < delivery.revision).is_some() {}
-                let own = kept.next_if(|(of, ..)| *of == delivery.revision);
-                delivery.kept = own.map(|(_, id, kept)| (id, kept));
-            }
-        }
-        let noted = deliveries.iter_mut().flat_map(|delivery| &mut delivery.events);
-        for noted in noted.filter(|noted| noted.event.record.lease != 0) {
-            noted.lease = db.lease(noted.event.record.lease);
-        }
-        deliveries
-    });
-    read.await
-        .expect("reading leases and answers does not panic, or the disk is lost")
-}
-
-/// Looks up what each key was before its change.
-async fn with_previous(generation: Arc<Generation>, mut deliveries: Vec<Delivery>) -> Vec<Delivery> {
-    let read = tokio::task::spawn_blocking(move || {
-        let db = generation.db();
-        for noted in deliveries.iter_mut().flat_map(|delivery| &mut delivery.events) {
-            noted.previous = db.record_at(&noted.event.key, noted.event.record.modified - 1);
-        }
-        // Only now: what was compacted while it was read may have been an older version.
-        let compacted = db.state().compacted;
-        for noted in deliveries.iter_mut().flat_map(|delivery| &mut delivery.events) {
-            if noted.event.record.modified - 1 < compacted {
-                noted.previous = None;
-            }
-        }
-        deliveries
-    });
-    read.await
-        .expect("reading versions does not panic, or the disk is lost")
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::command::{Action, Expect};
-    use crate::machine::small::{entry, opened};
-
-    #[tokio::test]
-    async fn very_many_events_of_a_revision_are_gone_through_on_another_thread() {
-        const KEYS: usize = 2000;
-        let folder = tempfile::tempdir().unwrap();
-        let machine = opened(folder.path());
-        let prefix = Bytes::from_static(b"k/");
-        let selector = Selector::Prefix(prefix.clone());
-        let mut watcher = Watcher::open(Arc::clone(&machine), selector, 1, false);
-        let puts = (0..KEYS).map(|key| Action::Put {
-            key: Bytes::from(format!("k/{key}")),
-            value: Bytes::new(),
-            lease: 0,
-            expect: Expect::Any,
-        });
-        machine.apply(vec![entry(1, 1, puts)]).unwrap();
-        // Some revisions at a time, of an event each.
-        let mut seen = 0;
-        while seen < KEYS {
-            let Some(Step::Changes(deliveries, _)) = watcher.next().now_or_never() else {
-                panic!("{seen} were told, and more are at hand");
-            };
-            seen += deliveries.len();
-        }
-        let delete = Action::DeletePrefix { prefix };
-        machine.apply(vec![entry(2, 1, [delete])]).unwrap();
-        assert!(watcher.next().now_or_never().is_none(), "it was done here");
-        let Step::Changes(deliveries, turn) = watcher.next().await else {
-            panic!("there is a change");
-        };
-        let told: Vec<usize> = deliveries.iter().map(|delivery| delivery.events.len()).collect();
-        assert_eq!(told, [KEYS]);
-        // While two have so much in memory, others wait.
-        let other = machine.hub.turn().await;
-        assert!(machine.hub.turn().now_or_never().is_none());
-        drop((turn, other));
-        assert!(machine.hub.turn().now_or_never().is_some());
     }
 }

@@ -3,11 +3,13 @@
 //! Invariant: at a revision not older than `compacted` (or a pin) every read finds what was alive then;
 //! removal keeps, for each key, the newest version at or before the floor, unless it is a deletion.
 
+use std::ops::ControlFlow;
+
 use rocksdb::WriteBatch;
 
-use super::events::{changes, changes_with_superseded};
+use super::events::{changes_in_place, changes_with_superseded};
 use super::keys;
-use super::machine_db::{EVENTS, MachineDb, VERSIONS, decode_record, without_wal};
+use super::machine_db::{EVENTS, MachineDb, VERSIONS, decode_record, to_bytes, without_wal};
 use crate::command::Record;
 use crate::machine::state::{Event, Superseded};
 
@@ -15,6 +17,9 @@ use crate::machine::state::{Event, Superseded};
 const COLLECT_STEP: usize = 1000;
 /// Steps before others get their turn.
 const STEPS_AT_ONCE: u32 = 4;
+
+/// Sees the revision and the key of an event, and may read it.
+pub(crate) type VisitEvent<'v> = &'v mut dyn FnMut(u64, &[u8], &dyn Fn() -> Option<Event>) -> ControlFlow<()>;
 
 impl MachineDb {
     /// The key as it was at `revision`.
@@ -30,36 +35,33 @@ impl MachineDb {
         found.filter(|record| !record.is_tombstone())
     }
 
-    /// Whole revisions from `from` on, until `bytes_max` are gathered; empty when there are none yet.
-    pub(crate) fn events_from(&self, from: u64, upto: u64, bytes_max: usize) -> Vec<Event> {
-        let mut events: Vec<Event> = Vec::new();
-        let mut bytes = 0;
+    /// Shows the events of the revisions from `from` up to `upto`, in order, until the visitor breaks: revision and key, and
+    /// the event itself to who asks, unless that has been collected meanwhile.
+    pub(crate) fn visit_events(&self, from: u64, upto: u64, visit: VisitEvent<'_>) {
         let mut cursor = self.db.raw_iterator_cf(self.table(EVENTS));
         // The batch that holds `from` may begin before it.
         cursor.seek_for_prev(keys::events(from));
         if !cursor.valid() {
             cursor.seek_to_first();
         }
-        'batches: while let Some((_, row)) = cursor.item() {
-            for (revision, key) in changes(row).into_iter().filter(|(revision, _)| *revision >= from) {
-                let whole = events.last().is_some_and(|last| last.record.modified < revision);
-                if revision > upto || (whole && bytes >= bytes_max) {
-                    break 'batches;
+        'rows: while let Some((_, row)) = cursor.item() {
+            let changes = changes_in_place(row).into_iter();
+            for (revision, key) in changes.filter(|(revision, _)| *revision >= from) {
+                let event = || {
+                    let at = keys::version(key, revision);
+                    let version = self.intact(self.db.get_pinned_cf(self.table(VERSIONS), at))?;
+                    Some(Event {
+                        key: to_bytes(key),
+                        record: decode_record(&version),
+                    })
+                };
+                if revision > upto || visit(revision, key, &event).is_break() {
+                    break 'rows;
                 }
-                let at = keys::version(&key, revision);
-                let version = self.intact(self.db.get_pinned_cf(self.table(VERSIONS), at));
-                // Collected meanwhile: the caller looks at the floor again before it hands anything out.
-                let Some(version) = version else { break 'batches };
-                bytes += key.len() + version.len();
-                events.push(Event {
-                    key,
-                    record: decode_record(&version),
-                });
             }
             cursor.next();
         }
         self.intact(cursor.status());
-        events
     }
 
     /// Removes for a while what compaction up to there gave up, unless a live pin still protects it. Answers up to where
@@ -161,6 +163,16 @@ impl MachineDb {
 
 #[cfg(test)]
 impl MachineDb {
+    /// All from this revision on.
+    pub(crate) fn events_from(&self, from: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.visit_events(from, u64::MAX, &mut |_revision, _key, event| {
+            events.push(event().expect("it was not collected"));
+            ControlFlow::Continue(())
+        });
+        events
+    }
+
     /// As if a disk had changed what it was given of this table.
     pub(crate) fn flip_a_bit(&self, table: &str) {
         use std::os::unix::fs::FileExt as _;

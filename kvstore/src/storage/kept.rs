@@ -10,16 +10,18 @@ use crate::machine::shares::Shares;
 use crate::machine::state::{Kept, KeptId};
 
 impl MachineDb {
-    /// The answers that were kept for these revisions and have not ended.
-    pub(crate) fn kept_of(&self, from: u64, upto: u64) -> Vec<(u64, KeptId, Kept)> {
+    /// The answers that were kept for these revisions and have not ended, until so many bytes are gathered.
+    pub(crate) fn kept_of(&self, from: u64, upto: u64, bytes_max: usize) -> Vec<(u64, KeptId, Kept)> {
         let mut found = Vec::new();
+        let mut bytes = 0;
         let mut cursor = self.db.raw_iterator_cf(self.table(ANSWERS));
         cursor.seek(keys::kept_of(from));
-        while let Some((row, value)) = cursor.item() {
+        while let Some((row, value)) = cursor.item().filter(|_| bytes < bytes_max) {
             let Some((revision, id)) = keys::parse_kept_of(row, value).filter(|(at, _)| *at <= upto) else {
                 break;
             };
             if let Some(kept) = self.kept(&id) {
+                bytes += kept.reply.len();
                 found.push((revision, id, kept));
             }
             cursor.next();

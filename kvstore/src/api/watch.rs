@@ -63,8 +63,8 @@ pub(super) async fn watch(State(api): State<Shared>, request: Request) -> Result
         with_aside,
         words: Arc::new(events::changes),
     };
-    let tasks = api.streams.clone();
-    let watcher = Watcher::open(reader, next, tasks).telling_progress_after(quiet_max);
+    let watcher =
+        Watcher::open(reader, next, caller.name(), api.streams.clone()).telling_progress_after(quiet_max);
     let first = if watcher.next_revision() <= point.revision + 1 {
         progress(watcher.next_revision() - 1)
     } else {

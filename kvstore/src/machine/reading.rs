@@ -14,7 +14,7 @@ use super::found::{Delivery, Found, Gathering, Noted, Position, STEP_BYTES, STEP
 use super::generation::Generation;
 use super::host::Machine;
 use super::registry::Selector;
-use super::turns::Turns;
+use super::turns::OwnTurns;
 use super::watcher::Step;
 use crate::storage::machine_db::MachineDb;
 
@@ -56,7 +56,13 @@ impl Reader {
 
     /// Reads in its turn. All that is polled meanwhile is a task: a watcher is polled only as long as its client reads,
     /// and would keep a turn that it was given from all others.
-    pub(super) fn start(self: &Arc<Self>, from: Position, upto: u64, turns: Turns, tasks: &Tasks) -> Reading {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        from: Position,
+        upto: u64,
+        turns: OwnTurns,
+        tasks: &Tasks,
+    ) -> Reading {
         let (reader, blocking) = (Arc::clone(self), tasks.clone());
         let reading = async move {
             let turn = turns.turn().await;

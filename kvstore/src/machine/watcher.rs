@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::found::{Found, Position, STEP_REVISIONS};
 use super::interest::Interest;
 use super::reading::{Read, Reader, Reading};
+use super::turns::OwnTurns;
 
 /// How often the caller gets to look around.
 const TICK: Duration = Duration::from_millis(400);
@@ -49,6 +50,7 @@ pub enum Step {
 
 pub struct Watcher {
     reader: Arc<Reader>,
+    turns: OwnTurns,
     tasks: Tasks,
     /// What may be read.
     present: watch::Receiver<u64>,
@@ -70,12 +72,14 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Delivers changes of revision `next` and later. What takes long runs as one of these tasks.
-    pub fn open(reader: Reader, next: u64, tasks: Tasks) -> Self {
+    /// Delivers changes of revision `next` and later. What takes long runs as one of these tasks, when it is its owner's
+    /// turn.
+    pub fn open(reader: Reader, next: u64, owner: &str, tasks: Tasks) -> Self {
         assert!(next > 0, "there is no revision 0 to deliver");
         Self {
             present: reader.machine.revision(),
             epoch: 0,
+            turns: reader.machine.hub.turns.of(owner),
             interest: reader.machine.hub.interest(reader.selector.clone()),
             reader: Arc::new(reader),
             tasks,
@@ -200,10 +204,8 @@ impl Watcher {
         }
         // Whoever waits for its turn is not slow either.
         self.live = false;
-        let turns = self.reader.machine.hub.turns.clone();
-        let reading = self
-            .reader
-            .start(self.position.clone(), present, turns, &self.tasks);
+        let (from, turns) = (self.position.clone(), self.turns.clone());
+        let reading = self.reader.start(from, present, turns, &self.tasks);
         self.reading = Some(reading);
         None
     }

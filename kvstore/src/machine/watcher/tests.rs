@@ -69,7 +69,7 @@ impl Put {
             with_aside: false,
             words,
         };
-        Watcher::open(reader, next, self.tasks.clone())
+        Watcher::open(reader, next, "own", self.tasks.clone())
     }
 
     /// What is to be told of the deletion.
@@ -103,7 +103,7 @@ async fn changes(watcher: &mut Watcher) -> (String, u64) {
         loop {
             match watcher.next().await {
                 Step::Changes { words, events } => return (words, events),
-                Step::Idle => {}
+                Step::Idle | Step::Progress(_) | Step::Amid => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -174,17 +174,62 @@ async fn a_turn_lasts_as_long_as_the_work_though_nobody_waits_for_it_any_more() 
     let working = async {
         loop {
             tokio::select! {
-                step = watcher.next() => assert!(matches!(step, Step::Idle), "{step:?}"),
+                step = watcher.next() => assert!(matches!(step, Step::Idle | Step::Progress(_)), "{step:?}"),
                 _ = beginning.recv() => break,
             }
         }
     };
     timeout(DEADLINE, working).await.expect("it begins");
     drop(watcher);
-    let turns = put.machine.hub.turns.clone();
-    let _other = turns.turn().await;
-    assert!(turns.turn().now_or_never().is_none(), "there are two of them");
+    let turns = put.machine.hub.turns.of("own");
+    assert!(turns.turn().now_or_never().is_none(), "it is at work");
     drop(end);
     let again = timeout(DEADLINE, turns.turn()).await;
     again.expect("the work is done");
+}
+
+#[tokio::test]
+async fn who_finds_little_among_very_many_events_waits_for_nobody() {
+    let put = Put::new(2000);
+    let deleted = put.delete();
+    let (one, other) = (put.machine.hub.turns.of("one"), put.machine.hub.turns.of("other"));
+    let _all = (one.turn().await, other.turn().await);
+    let mut watcher = put.watcher(Selector::Key(key(700)), deleted);
+    let Some(Step::Changes { words, events }) = watcher.next().now_or_never() else {
+        panic!("it waits");
+    };
+    assert_eq!((words.as_ref(), events), (&b"k/00700 . "[..], 1));
+}
+
+#[tokio::test]
+async fn who_waits_for_its_turn_is_told_that_nothing_happens_but_not_within_a_revision() {
+    let put = Put::new(5000);
+    let deleted = put.delete();
+    let mut watcher = put.watcher(all(), deleted);
+    let turns = put.machine.hub.turns.of("own");
+    let soon = async |watcher: &mut Watcher| {
+        let step = timeout(2 * TICK, watcher.next()).await;
+        step.expect("it says something at each tick")
+    };
+    let others = turns.turn().await;
+    let idle = soon(&mut watcher).await;
+    assert!(matches!(idle, Step::Idle), "{idle:?}");
+    watcher.told_at -= PROGRESS_EVERY;
+    let progress = soon(&mut watcher).await;
+    assert!(
+        matches!(progress, Step::Progress(upto) if upto == deleted - 1),
+        "{progress:?}"
+    );
+    drop(others);
+    let (words, mut told) = changes(&mut watcher).await;
+    assert!(!words.contains('.'), "more comes");
+    let others = turns.turn().await;
+    watcher.told_at -= PROGRESS_EVERY;
+    let amid = soon(&mut watcher).await;
+    assert!(matches!(amid, Step::Amid), "{amid:?}");
+    drop(others);
+    while told < 5000 {
+        told += changes(&mut watcher).await.1;
+    }
+    assert_eq!(told, 5000);
 }

@@ -6,23 +6,25 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
+use bytes::Bytes;
 use kvstore_client::wire::lease::{Lease as LeaseAnswer, LeaseStatus};
+use kvstore_client::wire::level::Consistency;
 use serde_json::Value;
 use service::config::LimitsConfig;
 use service::problem::{self, Problem, Result};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::Caller;
 use super::fields::Fields;
 use super::keys::{deleted, text_of, unexpected};
 use super::once::once;
 use super::params::{Params, malformed, parse_number, segment};
-use super::{Api, Shared, cursor, pins, reply};
+use super::{Api, Shared, cursor, large, pins, reply};
 use crate::command::{Access, Action, Answer, Once, Reply};
 use crate::machine::access;
 use crate::machine::base::Base as _;
 use crate::machine::host::Machine;
 use crate::machine::state::{KeptId, Lease, Token};
+use crate::machine::turns::Turn;
 use crate::store::{Asker, Store, fair_part};
 
 const TTL_MS_MIN: u64 = 500;
@@ -175,6 +177,8 @@ async fn shown(api: &Api, request: Request) -> Result<Response> {
     let id = id_of(&parts.uri)?;
     let params = Params::of(&parts.uri);
     let (level, keyless) = (params.level()?, params.flag("keyless")?);
+    // Before it is read, or the answer would be as old as the waiting is long.
+    let turn = turn(api, &caller, keyless).await;
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
     let Some(lease) = point.generation.db().lease(id) else {
@@ -186,32 +190,36 @@ async fn shown(api: &Api, request: Request) -> Result<Response> {
         return Err(Problem::new(problem::FORBIDDEN, detail));
     }
     let machine = Arc::clone(api.store.machine());
-    let place = place_for(api, keyless).await;
     let (asker, _waiting) = Asker::new();
     // Very many keys would hold up everything else on this thread, to be found and to be put into JSON.
     let reading = api.store.edge().spawn_blocking("lease", move || {
-        let _place = place;
         let keys = if keyless {
             Vec::new()
         } else {
             let db = point.generation.db();
             db.lease_keys_while(id, &|| asker.is_waiting())
         };
-        reply::found(point.revision, level, &status(&machine, id, &lease, keys))
+        let text = reply::text(&status(&machine, id, &lease, keys));
+        found(point.revision, level, large::kept(text, turn))
     });
     reading
         .await
         .map_err(|error| Problem::internal("show a lease", error))
 }
 
-/// Keys of leases are gathered by so many at once, since each has all of them in memory. The work keeps the place: it may
-/// go on for a moment when its caller has left, who may ask again at once.
-async fn place_for(api: &Api, keyless: bool) -> Option<OwnedSemaphorePermit> {
+/// To gather keys of leases, of which nothing bounds how many there are. The work keeps it: it may go on for a moment when
+/// its caller has left, who may ask again at once.
+async fn turn(api: &Api, caller: &Caller, keyless: bool) -> Option<Turn> {
     if keyless {
         return None;
     }
-    let place = Arc::clone(&api.gatherings).acquire_owned().await;
-    Some(place.expect("the semaphore is never closed"))
+    Some(api.gatherings.of(caller.name()).turn().await)
+}
+
+fn found(revision: u64, level: Consistency, text: Bytes) -> Response {
+    let mut response = reply::json_text(StatusCode::OK, text);
+    reply::stamp_read(revision, level, response.headers_mut());
+    response
 }
 
 /// Leases of one page.
@@ -256,13 +264,12 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
     let params = Params::of(&parts.uri);
     let (level, part) = (params.level()?, Part::of(&params)?);
     let (limit, keyless) = (part.limit, part.keyless);
+    let turn = turn(api, &caller, keyless).await;
     let point = api.read_point(level).await?;
     let token = caller.present(api)?;
     let machine = Arc::clone(api.store.machine());
-    let place = place_for(api, keyless).await;
     let (asker, _waiting) = Asker::new();
     let reading = api.store.edge().spawn_blocking("lease-list", move || {
-        let _place = place;
         let db = point.generation.db();
         let mut leases: Vec<LeaseStatus> = Vec::new();
         db.leases_after(part.after, &mut |id, lease| {
@@ -284,7 +291,8 @@ async fn list_of(api: &Api, request: Request) -> Result<Response> {
         let more = leases.len() > limit;
         leases.truncate(limit);
         let last = leases.last().filter(|_| more).map(|lease| lease.id);
-        (reply::found(point.revision, level, &leases), last)
+        let text = large::kept(reply::text(&leases), turn);
+        (found(point.revision, level, text), last)
     });
     let (mut response, last) = reading
         .await
@@ -325,14 +333,18 @@ mod tests {
         let mut alone = showing();
         assert!(alone.as_mut().now_or_never().is_none(), "it was done here");
         assert_eq!(alone.await.unwrap().status(), StatusCode::OK);
-        // Each has all keys in memory, so a third one waits.
-        let places = Arc::clone(&api.gatherings).acquire_many_owned(2).await.unwrap();
+        // Each has all keys in memory, so whoever owns two waits with the second; and is told what is there then.
+        let turn = api.gatherings.of("root").turn().await;
         let running = api.store.edge().running();
-        let mut third = showing();
-        assert!(third.as_mut().now_or_never().is_none());
+        let mut second = showing();
+        assert!(second.as_mut().now_or_never().is_none());
         assert_eq!(api.store.edge().running(), running, "it gathers them already");
-        drop(places);
-        assert_eq!(third.await.unwrap().status(), StatusCode::OK);
+        node.desk
+            .propose_own(Action::LeaseRevoke { id: 7 })
+            .await
+            .unwrap();
+        drop(turn);
+        assert_eq!(second.await.unwrap_err().kind, problem::LEASE_NOT_FOUND);
         node.end().await;
     }
 }

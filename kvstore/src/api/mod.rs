@@ -49,14 +49,13 @@ use service::{body, problem};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::machine::turns::Turns;
 use crate::store::Store;
 use pins::Pins;
 use places::Places;
 
 /// Unknown tokens that may be looked up at the leader at the same time.
 const LOOKUPS_MAX: usize = 16;
-/// Requests that have all keys of a lease in memory.
-const GATHERINGS_MAX: usize = 2;
 /// What all routes share.
 pub struct Api {
     store: Store,
@@ -65,8 +64,8 @@ pub struct Api {
     pins: Pins,
     /// Keys that all deletes by prefixes together may still take.
     deletes: Arc<Semaphore>,
-    /// Requests that gather the keys of leases at the same time.
-    gatherings: Arc<Semaphore>,
+    /// Who gathers the keys of leases, of which each has all in memory.
+    gatherings: Turns,
     watchers: Arc<Places>,
     /// Streams end when these are told to stop.
     streams: Tasks,
@@ -87,7 +86,7 @@ impl Api {
             lookups,
             pins,
             deletes,
-            gatherings: Arc::new(Semaphore::new(GATHERINGS_MAX)),
+            gatherings: Turns::new(),
             watchers,
             streams,
         }

@@ -162,8 +162,8 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     json_text(status, text(body))
 }
 
-pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(text));
+pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.reserve(HEADERS);

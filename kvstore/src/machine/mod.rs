@@ -29,7 +29,7 @@ pub mod registry;
 pub mod shares;
 pub mod snapshot;
 pub mod state;
-mod turns;
+pub mod turns;
 pub mod txn;
 pub mod watcher;
 

@@ -1,4 +1,4 @@
-//! Whose turn it is to do much work for a watcher: reading tables, or putting much into words.
+//! Whose turn it is to do much work for one client: reading tables, or putting much into words.
 //!
 //! Invariant: few work at the same time, however many want to, and never all of them for one owner, so that nobody waits
 //! for all that another one has asked for. A turn lasts as long as the work does, also when nobody waits for that any more.
@@ -19,33 +19,39 @@ const NEVER_CLOSED: &str = "the semaphores are never closed";
 
 /// Goes along to the thread that works.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub struct Turn {
     _own: OwnedSemaphorePermit,
     _one_of_all: OwnedSemaphorePermit,
 }
 
-pub(super) struct Turns {
+pub struct Turns {
     all: Arc<Semaphore>,
-    /// Of those who watch, by name.
+    /// By name, of those who have wanted one lately.
     owners: Mutex<BTreeMap<String, Weak<Semaphore>>>,
 }
 
 /// The turns that one owner may have.
 #[derive(Clone)]
-pub(super) struct OwnTurns {
+pub struct OwnTurns {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
 }
 
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Turns {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             all: Arc::new(Semaphore::new(TURNS)),
             owners: Mutex::default(),
         }
     }
 
-    pub(super) fn of(&self, owner: &str) -> OwnTurns {
+    pub fn of(&self, owner: &str) -> OwnTurns {
         let mut owners = self.owners.lock().expect(POISON);
         let own = owners.get(owner).and_then(Weak::upgrade).unwrap_or_else(|| {
             // Now and then, so that nothing is left of those who have gone.
@@ -63,7 +69,7 @@ impl Turns {
 
 impl OwnTurns {
     /// Whoever waits for it has to be polled, or else holds it up: that is not left to a client.
-    pub(super) async fn turn(&self) -> Turn {
+    pub async fn turn(&self) -> Turn {
         // First among one's own: an owner with many watchers waits for one of all turns only once.
         let own = Arc::clone(&self.own).acquire_owned().await;
         let one_of_all = Arc::clone(&self.all).acquire_owned().await;

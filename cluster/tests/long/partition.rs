@@ -12,7 +12,8 @@ use crate::load::{Leaders, Load, Plan, Registers, say, verify};
 use crate::network::Network;
 
 const CUT: Duration = Duration::from_secs(3);
-const GAP_MAX: Duration = Duration::from_millis(600);
+/// An election, and as much again for the machine.
+const GAP_MAX: Duration = Duration::from_secs(1);
 
 fn id_of(name: &str) -> u64 {
     name.trim_start_matches('n').parse().unwrap()

@@ -10,7 +10,7 @@ use crate::network::Network;
 
 const WEATHER: Duration = Duration::from_secs(4);
 /// A leader that hears nobody falls silent after 250 ms of lease; then the others wait theirs out.
-const ONE_WAY_GAP_MAX: Duration = Duration::from_millis(800);
+const ONE_WAY_GAP_MAX: Duration = Duration::from_secs(1);
 
 struct Stage {
     cluster: Cluster,

@@ -24,8 +24,9 @@ async fn one_that_hangs_costs_the_deadline_and_no_more() {
     let began = Instant::now();
     let said = consensus.get(&target).await.expect(200).json();
     let took = began.elapsed();
+    // Less than two of them, on a machine that runs other tests beside this one.
     assert!(
-        took >= Duration::from_millis(200) && took < Duration::from_millis(300),
+        took >= Duration::from_millis(200) && took < Duration::from_millis(400),
         "{took:?}"
     );
     assert_eq!(said["absent"], json!(["sleepy"]));

@@ -7,8 +7,9 @@ use crate::harness::{Cluster, lives, signal, wait_until};
 use crate::load::{Load, Plan, metric, say, verify};
 
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
-/// What an election takes at most; the shortcut takes a tenth of it.
-const GAP_MAX: Duration = Duration::from_millis(600);
+/// What an election takes at most, and as much again for a machine that runs other tests beside this one. The shortcut
+/// takes a twentieth of it.
+const GAP_MAX: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_the_leader_is_killed() {

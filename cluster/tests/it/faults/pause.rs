@@ -9,8 +9,9 @@ use crate::load::{Leaders, Load, Plan, Registers, say, verify};
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
 /// Longer than every timeout, so that the leader comes back to a cluster that has long gone on.
 const PAUSE: Duration = Duration::from_secs(5);
-/// 250 ms of lease and 200 to 250 ms until somebody campaigns; the rest is for the machine.
-const GAP_MAX: Duration = Duration::from_millis(600);
+/// 250 ms of lease and 200 to 250 ms until somebody campaigns; the rest is for the machine, which runs other tests
+/// beside this one. How long it takes on a quiet one, `menagerie bench failover` measures.
+const GAP_MAX: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_paused_leader_is_replaced_and_serves_no_stale_read_when_it_goes_on() {

@@ -79,7 +79,7 @@ struct Inner {
     tasks: Tasks,
     edge: Tasks,
     proposals: Proposals,
-    read_indexes: ReadIndexes,
+    read_indexes: Arc<ReadIndexes>,
     fingerprint_key: Vec<u8>,
     folder: std::path::PathBuf,
     started: Instant,

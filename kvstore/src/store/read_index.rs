@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use service::tasks::Tasks;
 use service::time::Since;
+use tokio::time::MissedTickBehavior;
 
 use super::{LEADER_WAIT, ReadError};
 use crate::raft::desk::Desk;
@@ -22,6 +23,8 @@ const IN_FLIGHT: usize = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// A leader that is silent this long may have been replaced: ask again.
 const ANSWER: Duration = Duration::from_millis(500);
+/// How old a confirmation becomes where nobody reads.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct ReadIndexes {
     desk: Arc<Desk>,
@@ -51,16 +54,36 @@ impl Confirmed {
 }
 
 impl ReadIndexes {
-    pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks) -> Self {
+    pub(super) fn start(desk: Arc<Desk>, tasks: &Tasks) -> Arc<Self> {
         let confirmed = Arc::new(Confirmed::default());
         let (asking, noting) = (Arc::clone(&desk), Arc::clone(&confirmed));
         let rounds = Rounds::start("read-index", tasks, IN_FLIGHT, move |going| {
             ask_in_turn(Arc::clone(&asking), Arc::clone(&noting), going)
         });
-        Self {
+        let indexes = Arc::new(Self {
             desk,
             rounds,
             confirmed,
+        });
+        tasks.spawn("confirmations", Arc::clone(&indexes).confirm_regularly(tasks.clone()));
+        indexes
+    }
+
+    /// Asks also when nobody reads: a node that is cut off can serve `bounded` only as far as it asked before.
+    async fn confirm_regularly(self: Arc<Self>, tasks: Tasks) {
+        let mut clock = tokio::time::interval(CONFIRM_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {}
+                () = tasks.stopping() => return,
+            }
+            if self.confirmed_within(CONFIRM_EVERY).is_none() {
+                tokio::select! {
+                    _ = self.read_index() => {}
+                    () = tasks.stopping() => return,
+                }
+            }
         }
     }
 

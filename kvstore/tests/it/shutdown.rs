@@ -53,6 +53,25 @@ async fn reads_what_it_has(client: &Client, last: u64) {
         .refused(503, "behind");
 }
 
+/// It heard of a majority lately, although nobody asked it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_nobody_read_from_serves_bounded_reads_when_it_is_alone() {
+    const UNREAD: Duration = Duration::from_secs(5);
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client(1);
+    client.put("k", "v").await.expect(200);
+    let leader = client.get("/v1/cluster").await.json()["leader"].as_u64().unwrap();
+    let first = usize::try_from(leader - 1).unwrap();
+    let alone = cluster.client((first + 2) % 3);
+    tokio::time::sleep(UNREAD).await;
+    cluster.stop_node(first).await;
+    cluster.stop_node((first + 1) % 3).await;
+    let path = alone.path("k");
+    let read = alone.get(&format!("{path}?consistency=bounded:{}", UNREAD.as_millis() - 500));
+    assert_eq!(read.await.expect(200).text(), "v");
+    alone.read("k").await.refused(503, "no-leader");
+}
+
 const LEASE_MS: u64 = 60_000;
 
 async fn left_ms(client: &Client, lease: u64) -> u64 {

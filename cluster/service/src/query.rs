@@ -5,9 +5,12 @@
 use std::borrow::Cow;
 
 use axum::http::Uri;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::problem::{self, Problem, Result};
+
+/// All but what means nothing in a query.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'q>(&'q str);
@@ -89,6 +92,9 @@ pub fn decode<'t>(text: &'t str, name: &str) -> Result<Cow<'t, str>> {
     Ok(decoded)
 }
 
+/// What would end a link or a header early, or be no ASCII, cannot stand there raw. Whatever else a caller wrote stays.
+const NOT_IN_A_LINK: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
 /// The same query with the cursor of the next page, which names the revision by itself.
 pub fn next_page(uri: &Uri, cursor: &str) -> String {
     let pairs = uri.query().unwrap_or_default().split('&');
@@ -98,9 +104,10 @@ pub fn next_page(uri: &Uri, cursor: &str) -> String {
             !name.is_empty() && name != "cursor" && name != "revision"
         })
         .collect();
-    let mut place = format!("{}?", uri.path());
+    let mut place = format!("{}?", utf8_percent_encode(uri.path(), NOT_IN_A_LINK));
     for pair in kept {
-        place = place + pair + "&";
+        place.extend(utf8_percent_encode(pair, NOT_IN_A_LINK));
+        place.push('&');
     }
-    format!("{place}cursor={}", utf8_percent_encode(cursor, NON_ALPHANUMERIC))
+    format!("{place}cursor={}", utf8_percent_encode(cursor, UNRESERVED))
 }

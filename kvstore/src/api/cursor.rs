@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use service::problem::Result;
+use service::query;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
@@ -39,20 +40,9 @@ pub(super) struct Cursor {
     pub(super) count: u64,
 }
 
-/// Where the next page is: the same question with another cursor. The path is one that is routed as it stands.
+/// Where the next page is: the same question with another cursor.
 pub(super) fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
-    let kept = uri.query().unwrap_or_default().split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !name.is_empty() && name != "cursor"
-    });
-    let mut query: String = kept.flat_map(|pair| [pair, "&"]).collect();
-    query.push_str("cursor=");
-    query.push_str(cursor);
-    // What would end the link or the header early cannot stand in it raw.
-    let query = query
-        .replace('>', "%3E")
-        .replace(|character: char| !character.is_ascii_graphic(), "");
-    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
+    let link = format!("<{}>; rel=\"next\"", query::next_page(uri, cursor));
     HeaderValue::try_from(link).expect("visible ASCII is a header value")
 }
 

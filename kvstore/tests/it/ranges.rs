@@ -9,6 +9,7 @@ cases! {
     rows_say_all_about_a_key
     keys_that_are_written_again_and_again_show_their_newest_value
     a_walk_shows_one_revision_while_others_write
+    a_link_leads_on_whatever_the_query_holds
     a_walk_outlives_compaction
     a_walk_whose_pin_was_ended_takes_another
     a_page_ends_at_four_mebibytes
@@ -175,6 +176,18 @@ async fn walk(client: &Client, target: &str, mut between: impl AsyncFnMut()) -> 
         next.clone_into(&mut target);
         client = client.elsewhere();
         between().await;
+    }
+}
+
+/// Such letters come raw from tools that encode nothing by themselves.
+async fn a_link_leads_on_whatever_the_query_holds(client: &Client) {
+    for n in 0..3 {
+        client.put(&format!("<é>\"/{n}"), format!("{n}")).await;
+    }
+    for prefix in ["%3Cé%3E%22/", "%3C%C3%A9%3E%22%2F"] {
+        let target = format!("/v1/kv?prefix={}&limit=1", client.key(prefix));
+        let (rows, pages) = walk(client, &target, async || {}).await;
+        assert_eq!((rows.len(), pages.len()), (3, 3), "{prefix}");
     }
 }
 

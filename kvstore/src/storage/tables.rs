@@ -1,7 +1,7 @@
 //! How the tables of the state machine lie on disk and in memory.
 //! Invariant: what reading takes in memory does not grow with what is stored.
 
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, Options};
 
 use super::machine_db::{ANSWERS, HEADS, MachineMemory, VERSIONS};
 
@@ -18,6 +18,9 @@ pub(super) fn table_options(name: &str, memory: MachineMemory, cache: &Cache) ->
     options.set_level_zero_file_num_compaction_trigger(16);
     options.set_level_zero_slowdown_writes_trigger(48);
     options.set_level_zero_stop_writes_trigger(64);
+    if name == HEADS {
+        keep_few_runs(&mut options);
+    }
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
@@ -33,4 +36,13 @@ pub(super) fn table_options(name: &str, memory: MachineMemory, cache: &Cache) ->
     }
     options.set_block_based_table_factory(&blocks);
     options
+}
+
+/// A key that is written again and again has a head in each memtable and each file until they are merged, and a walk over
+/// pages passes them all. Heads are small, so that files of like size are merged early; and to step over some of them is
+/// less work than to search all files for what comes behind.
+fn keep_few_runs(heads: &mut Options) {
+    heads.set_compaction_style(DBCompactionStyle::Universal);
+    heads.set_level_zero_file_num_compaction_trigger(4);
+    heads.set_max_sequential_skip_in_iterations(100);
 }

@@ -65,7 +65,10 @@ impl ReadIndexes {
             rounds,
             confirmed,
         });
-        tasks.spawn("confirmations", Arc::clone(&indexes).confirm_regularly(tasks.clone()));
+        tasks.spawn(
+            "confirmations",
+            Arc::clone(&indexes).confirm_regularly(tasks.clone()),
+        );
         indexes
     }
 

@@ -3,12 +3,17 @@
 //! and every refusal is a problem that says what to mend.
 //! It must not know any route or any type of a service.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use tokio::time::Instant;
@@ -65,6 +70,31 @@ fn too_large(bytes_max: usize) -> Problem {
         problem::TOO_LARGE,
         format!("The body is larger than the {bytes_max} bytes allowed here."),
     )
+}
+
+/// A struct that stands within a request, as a member or in a list. Serde would take an array for it, field by field;
+/// nobody who sends one means that.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> std::result::Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
 }
 
 /// Parses a JSON object, as all our requests are; an empty body counts as `{}`.
@@ -139,7 +169,7 @@ fn check_depth(text: &[u8], depth_max: usize) -> Result<()> {
     Ok(())
 }
 
-/// Serde would take an array for a struct, field by field; nobody who sends one means that.
+/// What `Object` is within a request: whatever type the route reads, an array is none of ours.
 fn check_object(text: &[u8]) -> Result<()> {
     if text.trim_ascii_start().first() == Some(&b'{') {
         return Ok(());

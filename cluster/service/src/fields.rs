@@ -51,13 +51,16 @@ impl Fields {
         self.fault(name, detail);
     }
 
-    /// An optional member of a plain type; `expected` says in words what it must be.
+    /// An optional member of a plain type, such as a word or a number; `expected` says in words what it must be.
     pub fn optional<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Option<T> {
-        let parsed = serde_json::from_str(self.raw(name)?.get());
-        if parsed.is_err() {
+        let text = self.raw(name)?.get();
+        // Serde would take `{"word": null}` for a word, and a list for a struct.
+        let plain = !text.starts_with(['{', '[']);
+        let parsed = plain.then(|| serde_json::from_str(text).ok()).flatten();
+        if parsed.is_none() {
             self.fault(name, format_args!("must be {expected}"));
         }
-        parsed.ok()
+        parsed
     }
 
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
@@ -109,6 +112,24 @@ mod tests {
         assert_eq!(fields.raw("amount").unwrap().get(), "0.30000000000000000001");
         assert!(!fields.has("null") && !fields.has("absent"));
         assert!(fields.finish().is_ok());
+    }
+
+    #[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        Yes,
+    }
+
+    #[test]
+    fn a_word_is_a_text_and_nothing_else() {
+        let mut fields = fields(r#"{"a": "yes", "b": {"yes": null}, "c": ["yes"], "d": [], "e": "no"}"#);
+        assert_eq!(fields.optional("a", "yes"), Some(Word::Yes));
+        for name in ["b", "c", "d", "e"] {
+            assert_eq!(fields.optional::<Word>(name, "yes"), None, "{name}");
+        }
+        let told = fields.finish().unwrap_err().errors;
+        let told: Vec<_> = told.iter().map(|fault| fault.pointer.as_str()).collect();
+        assert_eq!(told, ["/b", "/c", "/d", "/e"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use payment_client::looks_like_token;
 use serde_json::value::RawValue;
+use service::body::Object;
 use service::fields::Fields;
 use service::idempotency::REPLAYED;
 use service::problem::{self, Problem};
@@ -113,7 +114,8 @@ fn line(row: &RawValue) -> std::result::Result<(String, i64), String> {
         product: Option<Box<RawValue>>,
         quantity: Option<Box<RawValue>>,
     }
-    let row: Row = serde_json::from_str(row.get()).map_err(|_other| "must be an object".to_owned())?;
+    let Object::<Row>(row) =
+        serde_json::from_str(row.get()).map_err(|_other| "must be an object".to_owned())?;
     let product = row.product.as_deref().and_then(id);
     let product = product.ok_or("`productId` must be a string or a whole number")?;
     let quantity = row

@@ -104,6 +104,8 @@ async fn absurd_orders_are_refused() {
         json!({}),
         json!("6"),
         json!([6]),
+        // Each in its order, as an object has them.
+        json!([["6", 2]]),
         json!([line, line]),
         json!(vec![line.clone(); 101]),
     ] {

@@ -58,3 +58,28 @@ async fn a_tool_that_knows_only_the_protocol_can_use_the_model() {
     }
     system.stop().await;
 }
+
+/// Each in its order, as an object has them: nobody who sends that means an input or an output.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_no_input_and_no_output() {
+    let plan = Plan {
+        models: vec![("logistic", "logistic", "")],
+        ..Plan::default()
+    };
+    let system = System::start_with(plan, |_config| {}).await;
+    let row = [5.1, 3.5, 1.4, 0.2];
+    let input = json!({"name": "x", "shape": [1, 4], "datatype": "FP64", "data": row});
+    for (body, pointer) in [
+        (json!({"inputs": [["x", [1, 4], "FP64", row]]}), "/inputs/0"),
+        (
+            json!({"inputs": [input], "outputs": [{"name": "predict"}, ["predict"]]}),
+            "/outputs/1",
+        ),
+    ] {
+        let answer = system.model(0).post("/v2/models/logistic/infer", &body).await;
+        let refused = answer.refused(422, "invalid-request");
+        assert_eq!(refused.pointers(), [pointer]);
+        assert!(refused.json()["error"].is_string());
+    }
+    system.stop().await;
+}

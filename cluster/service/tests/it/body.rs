@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use insta::assert_snapshot;
 use serde::Deserialize;
+use service::body::Object;
 use service::fields::Fields;
 use service::problem::{Problem, Result};
 use service::query::Query;
@@ -102,6 +103,42 @@ fn wrong_types_are_told_with_a_pointer() {
     422 invalid-request: The JSON is well-formed, but a field of it is not what this route takes.
     : expected an object
     ");
+}
+
+#[derive(Debug, Deserialize)]
+struct Basket {
+    lines: Vec<Object<Line>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    product: String,
+    quantity: u64,
+}
+
+/// Serde alone would take it, field by field.
+#[test]
+fn an_array_is_no_object_within_a_request_either() {
+    let read = |lines: &str| {
+        let text = format!(r#"{{"lines": [{{"quantity": 2, "new": [1], "product": "a"}}{lines}]}}"#);
+        body::json::<Basket>(&HeaderMap::new(), &text.into())
+    };
+    let basket = read("").unwrap();
+    let [Object(line)] = &basket.lines[..] else {
+        panic!("not one line: {basket:?}")
+    };
+    assert_eq!((line.product.as_str(), line.quantity), ("a", 2));
+    let refused = |lines: &str| {
+        let problem = read(lines).unwrap_err();
+        let told = problem.errors.iter();
+        let told = told.map(|fault| format!("{} {}: {}", problem.kind.status, fault.pointer, fault.detail));
+        told.collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(refused(r#", ["a", 2]"#), @"422 /lines/1: invalid type: sequence, expected an object");
+    assert_snapshot!(refused(", 7"), @"422 /lines/1: invalid type: integer `7`, expected an object");
+    // What is wrong within an object is told as ever.
+    assert_snapshot!(refused(r#", {"product": "a"}"#), @"422 /lines/1/quantity: missing field `quantity`");
+    assert_snapshot!(refused(r#", {"product": 7}"#), @"422 /lines/1/product: invalid type: integer `7`, expected a string");
 }
 
 #[test]

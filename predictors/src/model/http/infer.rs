@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::body;
+use service::body::{self, Object};
 use service::problem::{self, Problem, Result};
 
 use super::Shared;
@@ -71,9 +71,9 @@ pub(super) async fn model_ready(State(app): State<Shared>, Path(name): Path<Stri
 struct Infer {
     #[serde(default)]
     id: Option<String>,
-    inputs: Vec<Input>,
+    inputs: Vec<Object<Input>>,
     #[serde(default)]
-    outputs: Vec<Output>,
+    outputs: Vec<Object<Output>>,
 }
 
 #[derive(Deserialize)]
@@ -120,15 +120,14 @@ struct Wanted {
 
 impl Wanted {
     fn of(asked: Infer) -> Result<Self> {
-        let unknown = |output: &&Output| !["predict", "predict_proba"].contains(&output.name.as_str());
-        if let Some(unknown) = asked.outputs.iter().find(unknown) {
-            let name = &unknown.name;
+        let mut names = asked.outputs.iter().map(|Object(output)| &output.name);
+        if let Some(name) = names.find(|name| !["predict", "predict_proba"].contains(&name.as_str())) {
             return Err(invalid(format!(
                 "There is no output `{name}`; there are predict and predict_proba."
             )));
         }
-        let wanted =
-            |name: &str| asked.outputs.is_empty() || asked.outputs.iter().any(|output| output.name == name);
+        let named = |name: &str| asked.outputs.iter().any(|Object(output)| output.name == name);
+        let wanted = |name: &str| asked.outputs.is_empty() || named(name);
         Ok(Self {
             labels: wanted("predict"),
             probabilities: wanted("predict_proba"),
@@ -160,7 +159,7 @@ fn inferred(app: &App, ready: &Ready, wanted: Wanted, said: &[Vec<f64>]) -> Resp
 }
 
 fn rows(ready: &Ready, asked: &Infer, rows_max: usize) -> Result<Vec<Vec<f64>>> {
-    let [input] = &asked.inputs[..] else {
+    let [Object(input)] = &asked.inputs[..] else {
         return Err(invalid("There must be exactly one input."));
     };
     let features = ready.shape.features.len();

@@ -35,6 +35,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/products/{id}", get(products::show).put(passed).delete(passed)),
         ("/orders", post(passed)),
         ("/orders/{userId}", get(orders::list)),
+        ("/orders/{userId}/{orderId}/cancel", post(passed)),
         ("/cart/{*rest}", any(passed)),
         ("/metrics", get(standing::metrics)),
         ("/readyz", get(standing::ready)),

@@ -136,7 +136,7 @@ mod tests {
     use std::sync::{Arc, Mutex, mpsc};
 
     use axum::Router;
-    use axum::http::StatusCode;
+    use axum::http::{Method, StatusCode, Uri};
     use futures_util::FutureExt as _;
     use service::config::Config;
     use service::serve::{self, Limits};
@@ -191,6 +191,38 @@ mod tests {
         tasks.spawn("shop", serving);
         let (status, took) = passed_on(vec![first, second], 1000).await;
         assert_eq!(status, StatusCode::OK, "after {took:?}");
+        tasks.stop();
+    }
+
+    /// All that the shop has for products, orders and carts: who talks to a mirror need not know which is whose.
+    #[tokio::test]
+    async fn every_write_of_the_shop_is_passed_on() {
+        let (well, address) = listener().await;
+        let tasks = Tasks::new();
+        let echo = async |method: Method, uri: Uri| format!("{method} {uri}");
+        let shop = edge::wrap(Router::new().fallback(echo), "shop1");
+        let serving = serve::serve(well, shop, Limits::default(), tasks.clone());
+        tasks.spawn("shop", serving);
+        let mut config = Config::default();
+        config.shop.addresses = vec![address];
+        let folder = tempfile::tempdir().unwrap();
+        let (router, _operator) = mirror(folder.path(), config);
+        for (method, target) in [
+            (Method::POST, "/products"),
+            (Method::PUT, "/products/7"),
+            (Method::DELETE, "/products/7"),
+            (Method::POST, "/cart/u1"),
+            (Method::DELETE, "/cart/u1"),
+            (Method::PUT, "/cart/u1/item/7"),
+            (Method::DELETE, "/cart/u1/item/7"),
+            (Method::POST, "/orders"),
+            (Method::POST, "/orders/u1/o1/cancel"),
+        ] {
+            let request = Request::builder().method(&method).uri(target);
+            let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await;
+            let told = axum::body::to_bytes(answer.unwrap().into_body(), 1 << 16).await;
+            assert_eq!(told.unwrap(), format!("{method} {target}"));
+        }
         tasks.stop();
     }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Response};
 use kvstore_client::Registration;
-use service::http;
 use service::problem::{self, Problem};
 use service::query::Query;
+use service::{edge, http};
 use tokio::time::Instant;
 
 use super::{App, headers};
@@ -105,6 +105,8 @@ async fn ask(app: &App, mirror: &Registration, path: &str) -> Option<Response<Bo
     let sent = app
         .pooled
         .get(format!("{}{path}", http::base(&mirror.address)))
+        // Its refusals name the request, as the answer's header does.
+        .header(headers::REQUEST_ID, edge::request_id())
         .send();
     let answer = tokio::time::timeout_at(until, sent).await.ok()?.ok()?;
     if answer.status().is_server_error() {

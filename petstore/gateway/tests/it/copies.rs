@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+
 use crate::harness::wait_for;
 use crate::instance::Mode;
 use crate::system::System;
@@ -23,6 +25,27 @@ async fn what_shops_do_not_tell_in_time_is_read_from_a_mirror() {
     system.shops[1].set(Mode::Well);
     let answer = system.client().get("/cart/7").await.expect(418);
     assert_eq!(answer.json()["instance"], "shop2");
+}
+
+/// Or the body of a refusal names another request than its header, and the logs cannot be put together.
+#[tokio::test]
+async fn a_mirror_is_told_which_request_it_answers() {
+    let mut system = System::start(1).await;
+    let mirror = system.start_mirror().await;
+    system.shops[0].set(Mode::Lacks);
+    let client = system.client();
+    for target in ["/products", "/products/7", "/products?cursor=m.mirror1.eyJ9"] {
+        let request = client.request(Method::GET, target);
+        let answer = client.send(request.header("x-request-id", "looked-up-1")).await;
+        let answer = answer.expect(418);
+        assert_eq!(answer.header("x-request-id"), "looked-up-1", "{target}");
+        assert_eq!(
+            answer.json()["headers"]["x-request-id"],
+            "looked-up-1",
+            "{target}"
+        );
+    }
+    assert_eq!(mirror.seen().len(), 3);
 }
 
 #[tokio::test]

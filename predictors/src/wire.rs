@@ -62,20 +62,12 @@ impl Shape {
         Ok(row)
     }
 
-    /// `{"sl": …}`, `{"features": […]}` or `{"instances": [[…], …]}`
-    pub(crate) fn of_body(&self, headers: &HeaderMap, body: &Bytes, rows_max: usize) -> Result<Asked> {
+    /// `{"sl": …}`, `{"features": […]}` or `{"instances": [[…], …]}`; how many there may be is for whoever asks.
+    pub(crate) fn of_body(&self, headers: &HeaderMap, body: &Bytes) -> Result<Asked> {
         let fields = Fields::read(headers, body).map_err(with_error)?;
         if let Some(raw) = fields.raw("instances") {
             let rows: Vec<Vec<f64>> = serde_json::from_str(raw.get())
                 .map_err(|_error| invalid("`instances` must be a list of lists of finite numbers."))?;
-            if rows.is_empty() || rows.len() > rows_max {
-                let held = if rows_max == 1 {
-                    "one row".to_owned()
-                } else {
-                    format!("1 to {rows_max} rows")
-                };
-                return Err(invalid(format!("`instances` must hold {held}.")));
-            }
             for row in &rows {
                 self.check("each of `instances`", row)?;
             }

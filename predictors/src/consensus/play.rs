@@ -11,7 +11,7 @@ use super::ask::Asker;
 use super::network::Bank;
 use super::once::{Once, Reply};
 use super::room::Opener;
-use super::rounds::{contended, round_of};
+use super::rounds::{Opening, contended, round_of};
 use super::settler::{Report, Settler};
 use crate::data::{Table, iris};
 use crate::wire::Shape;
@@ -79,8 +79,12 @@ impl Player<'_> {
             Once::drawn,
         );
         let row = usize::try_from(drawn).unwrap_or(0) % table.len();
-        let asked = (table.rows[row].as_slice(), self.opener);
-        let opened = self.bank.open(self.asker, self.shape, asked, once.as_ref());
+        let opening = Opening {
+            row: &table.rows[row],
+            listed: false,
+            opener: self.opener,
+        };
+        let opened = self.bank.open(self.asker, self.shape, &opening, once.as_ref());
         let opened = opened.await?;
         let round_id = round_of(&opened.body).ok_or_else(contended)?;
         let outcome = table.labels[row];

@@ -8,7 +8,7 @@ use service::time::now_ms;
 use sha2::{Digest as _, Sha256};
 
 use super::ask::{Asker, Heard};
-use super::http::answers;
+use super::http::answers::{self, Beside};
 use super::keys;
 use super::network::{Bank, Snapshot, inconsistent};
 use super::once::{Once, Reply};
@@ -33,6 +33,15 @@ pub(crate) struct Opinion {
     /// Stands for who took part with what.
     pub(crate) version: String,
     snapshot: Snapshot,
+}
+
+/// What a round is opened about, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) row: &'a [f64],
+    /// It was asked about in a list, and is answered in one too.
+    pub(crate) listed: bool,
+    pub(crate) opener: &'a Opener,
 }
 
 impl Bank {
@@ -115,29 +124,34 @@ impl Bank {
         &self,
         asker: &Asker,
         shape: &Shape,
-        (row, opener): (&[f64], &Opener),
+        opening: &Opening<'_>,
         once: Option<&Once>,
     ) -> Result<Reply> {
-        Once::answer(once, self, self.ask_and_store(asker, shape, (row, opener), once)).await
+        Once::answer(once, self, self.ask_and_store(asker, shape, opening, once)).await
     }
 
     async fn ask_and_store(
         &self,
         asker: &Asker,
         shape: &Shape,
-        (row, opener): (&[f64], &Opener),
+        opening: &Opening<'_>,
         once: Option<&Once>,
     ) -> Result<Reply> {
         for _ in 0..TRIES {
-            let opinion = self.opinion(asker, row.to_vec()).await?;
+            let opinion = self.opinion(asker, opening.row.to_vec()).await?;
             let id = random_id();
-            let body = answers::opinion(shape, &opinion, Some(&id), false);
+            let beside = Beside {
+                round_id: Some(&id),
+                listed: opening.listed,
+                individuals: false,
+            };
+            let body = answers::opinion(shape, &opinion, &beside);
             let reply = Reply::first(201, body);
             let record = self.closed(&opinion);
             let asked = record.asked().map(|heard| heard.model.clone());
             let open = OpenRecord {
                 asked: asked.collect(),
-                opener: opener.word().to_owned(),
+                opener: opening.opener.word().to_owned(),
             };
             let rounds_max = i64::try_from(self.config.open_rounds_max).unwrap_or(i64::MAX);
             let roster = Condition::unchanged(keys::ROSTER, opinion.snapshot.roster_revision);
@@ -150,7 +164,7 @@ impl Bank {
             let answer = self.commit(Once::keep(once, txn, self, &reply)).await?;
             match answer.branch {
                 Branch::Then => return Ok(reply),
-                Branch::Failed if self.make_room(opener).await? => {}
+                Branch::Failed if self.make_room(opening.opener).await? => {}
                 Branch::Failed => {
                     let detail = "Too many rounds wait for their outcome; report some, or ask with GET.";
                     return Err(Problem::new(problem::TOO_MANY_ROUNDS, detail));

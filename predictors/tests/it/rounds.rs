@@ -89,11 +89,29 @@ async fn a_round_is_about_one_row() {
     let system = System::start().await;
     let row = [5.1, 3.5, 1.4, 0.2];
     let client = system.consensus(0);
-    let refused = client.post("/predict", &json!({"instances": [row, row]})).await;
-    let refused = refused.refused(400, "invalid-features");
-    assert_eq!(refused.json()["error"], "`instances` must hold one row.");
+    for rows in [json!([row, row]), json!([])] {
+        let refused = client.post("/predict", &json!({ "instances": rows })).await;
+        let told = refused.refused(400, "invalid-features").json();
+        let detail = told["detail"].as_str().unwrap();
+        assert!(detail.starts_with("A round is about one instance"), "{told}");
+        assert_eq!(told["error"], detail);
+    }
     let opened = client.post("/predict", &json!({"instances": [row]})).await;
-    opened.expect(201);
+    let mut told = opened.expect(201).json();
+    // Who asks in a list reads the answer of a model there, as models answer it.
+    let listed = told["predictions"].take();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 1);
+    for (name, value) in listed[0].as_object().unwrap() {
+        assert_eq!(&told[name], value, "{name}");
+    }
+    assert_eq!(listed[0]["label"], "setosa");
+    let round = client
+        .get(&format!("/rounds/{}", told["round_id"].as_str().unwrap()))
+        .await;
+    round.expect(200);
+    let plain = client.post("/predict", &json!({ "features": row })).await;
+    assert!(plain.expect(201).json()["predictions"].is_null());
     system.stop().await;
 }
 

@@ -8,7 +8,7 @@ use axum::response::Response;
 use service::problem::Result;
 use service::query::{self, Query};
 
-use super::{Shared, answers};
+use super::{Shared, past};
 use crate::consensus::history::Cursor;
 use crate::process::trouble;
 use crate::wire::{json, text};
@@ -37,7 +37,7 @@ pub(super) async fn history(State(app): State<Shared>, uri: Uri) -> Result<Respo
     };
     let limit_rows = usize::try_from(limit).unwrap_or(1);
     let page = app.bank.history(cursor, limit_rows).await?;
-    let body = answers::history(&page.rows, model.as_deref());
+    let body = past::history(&page.rows, model.as_deref());
     let mut response = text(StatusCode::OK, body);
     if let Some(next) = page.next {
         // As it was asked, so that what was escaped stays so.

@@ -13,11 +13,11 @@ use crate::consensus::tokens;
 use crate::stakes::{Forecast, PPM, Verdict, Voice, pool};
 use crate::wire::{Named, Prediction, Row, Shape};
 
-fn write(body: &impl Serialize) -> String {
+pub(super) fn write(body: &impl Serialize) -> String {
     serde_json::to_string(body).expect("answers have only text keys and finite numbers")
 }
 
-fn share(ppm: u32) -> f64 {
+pub(super) fn share(ppm: u32) -> f64 {
     f64::from(ppm) / f64::from(PPM)
 }
 
@@ -73,8 +73,21 @@ struct Said<'a> {
     absent_reasons: BTreeMap<&'a str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_id: Option<&'a str>,
+    /// As models answer a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<[Prediction<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     individual_predictions: Option<Vec<Individual<'a>>>,
+}
+
+/// What is told beside what all models think together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::consensus) struct Beside<'a> {
+    pub(in crate::consensus) round_id: Option<&'a str>,
+    /// The same once more, in a list of one.
+    pub(in crate::consensus) listed: bool,
+    /// What each of them says.
+    pub(in crate::consensus) individuals: bool,
 }
 
 fn participants(heard: &[HeardRecord]) -> Vec<&str> {
@@ -98,28 +111,27 @@ fn reasons(heard: &[HeardRecord]) -> BTreeMap<&str, String> {
 }
 
 /// What `GET` and `POST /predict` answer.
-pub(in crate::consensus) fn opinion(
-    shape: &Shape,
-    opinion: &Opinion,
-    round_id: Option<&str>,
-    individuals: bool,
-) -> String {
+pub(in crate::consensus) fn opinion(shape: &Shape, opinion: &Opinion, beside: &Beside<'_>) -> String {
     let model = Named {
         name: "consensus",
         version: &opinion.version,
     };
     let said = (opinion.label(), opinion.probabilities.as_slice());
-    let mut prediction = Prediction::new(shape, model, &opinion.row, said);
-    prediction.request_id = Some(service::edge::request_id());
+    let prediction = |request_id| Prediction {
+        request_id,
+        ..Prediction::new(shape, model, &opinion.row, said)
+    };
     let heard = &opinion.heard;
     write(&Said {
-        prediction,
+        prediction: prediction(Some(service::edge::request_id())),
         consensus_prediction: opinion.label(),
         participants: participants(heard),
         absent: absent(heard).iter().map(|heard| heard.model.as_str()).collect(),
         absent_reasons: reasons(heard),
-        round_id,
-        individual_predictions: individuals
+        round_id: beside.round_id,
+        predictions: beside.listed.then(|| [prediction(None)]),
+        individual_predictions: beside
+            .individuals
             .then(|| heard.iter().map(|heard| Individual::of(shape, heard)).collect()),
     })
 }
@@ -330,66 +342,4 @@ pub(super) fn models(bank: &Bank, snapshot: &Snapshot) -> String {
 pub(in crate::consensus) fn model(bank: &Bank, snapshot: &Snapshot, name: &str) -> String {
     let rows = rows(bank, snapshot);
     write(&rows.iter().find(|model| model.name == name))
-}
-
-#[derive(Serialize)]
-struct Past<'a> {
-    settlement: u64,
-    round_id: &'a str,
-    at_ms: u64,
-    outcome: usize,
-    prediction: usize,
-    correct: bool,
-    treasury: Box<RawValue>,
-    treasury_micro: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    models: Option<Vec<PastModel<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stake: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stake_micro: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trust: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct PastModel<'a> {
-    name: &'a str,
-    stake: Box<RawValue>,
-    stake_micro: u64,
-    trust: f64,
-}
-
-/// What `GET /history` answers: of all models, or flat of one.
-pub(super) fn history(rows: &[HistoryRecord], model: Option<&str>) -> String {
-    let past = rows.iter().filter_map(|row| {
-        let one = match model {
-            Some(wanted) => Some(row.models.iter().find(|(name, _, _)| name == wanted)?),
-            None => None,
-        };
-        let all = row.models.iter().map(|(name, stake_micro, trust_ppm)| PastModel {
-            name,
-            stake: tokens::json(*stake_micro),
-            stake_micro: *stake_micro,
-            trust: share(*trust_ppm),
-        });
-        Some(Past {
-            settlement: row.settlement,
-            round_id: &row.round,
-            at_ms: row.at_ms,
-            outcome: row.outcome,
-            prediction: row.prediction,
-            correct: row.outcome == row.prediction,
-            treasury: tokens::json(row.treasury_micro),
-            treasury_micro: row.treasury_micro,
-            models: model.is_none().then(|| all.collect()),
-            model: one.map(|(name, _, _)| name.as_str()),
-            stake: one.map(|(_, stake_micro, _)| tokens::json(*stake_micro)),
-            stake_micro: one.map(|(_, stake_micro, _)| *stake_micro),
-            trust: one.map(|(_, _, trust_ppm)| share(*trust_ppm)),
-        })
-    });
-    write(&past.collect::<Vec<_>>())
 }

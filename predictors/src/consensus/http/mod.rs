@@ -9,6 +9,7 @@ mod bent;
 mod caller;
 mod models;
 mod page;
+mod past;
 mod predict;
 mod rounds;
 mod state;

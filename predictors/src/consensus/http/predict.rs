@@ -9,10 +9,11 @@ use axum::response::Response;
 use service::problem::Result;
 use tokio::time::Instant;
 
-use super::{App, Shared, answers};
+use super::answers::{self, Beside};
+use super::{App, Shared};
 use crate::consensus::once::Once;
 use crate::consensus::room::Opener;
-use crate::consensus::rounds::round_of;
+use crate::consensus::rounds::{Opening, round_of};
 use crate::wire::{Asked, invalid, text};
 
 /// `GET /predict`
@@ -22,11 +23,12 @@ pub(super) async fn look(State(app): State<Shared>, uri: Uri) -> Result<Response
     let opinion = app.bank.opinion(&app.asker, row).await?;
     app.heard_seconds.observe(began.elapsed().as_secs_f64());
     // Where models are private, nobody is to learn from here what they say.
-    let individuals = !app.bank.config.private_models;
-    Ok(text(
-        StatusCode::OK,
-        answers::opinion(&app.shape, &opinion, None, individuals),
-    ))
+    let beside = Beside {
+        individuals: !app.bank.config.private_models,
+        ..Beside::default()
+    };
+    let body = answers::opinion(&app.shape, &opinion, &beside);
+    Ok(text(StatusCode::OK, body))
 }
 
 /// `POST /predict`
@@ -34,17 +36,21 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
     let (parts, body) = request.into_parts();
     let (opener, owner) = whose(&app, &parts)?;
     let body = app.body(body).await?;
-    let row = match app.shape.of_body(&parts.headers, &body, 1)? {
-        Asked::One(row) => row,
-        Asked::Many(mut rows) => rows
-            .pop()
-            .ok_or_else(|| invalid("A round is about exactly one row."))?,
+    let asked = app.shape.of_body(&parts.headers, &body)?;
+    let (row, listed) = match &asked {
+        Asked::One(row) => (row.as_slice(), false),
+        Asked::Many(rows) => (only(rows)?, true),
+    };
+    let opening = Opening {
+        row,
+        listed,
+        opener: &opener,
     };
     let asked = (&parts.method, &parts.uri, &parts.headers);
     let once = Once::of(&app.secrets, &owner, asked, &body)?;
     let reply = app
         .bank
-        .open(&app.asker, &app.shape, (&row, &opener), once.as_ref())
+        .open(&app.asker, &app.shape, &opening, once.as_ref())
         .await?;
     let id = round_of(&reply.body);
     let mut response = reply.into_answer();
@@ -54,6 +60,15 @@ pub(super) async fn open(State(app): State<Shared>, request: Request) -> Result<
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+fn only(rows: &[Vec<f64>]) -> Result<&[f64]> {
+    let [row] = rows else {
+        let detail = "A round is about one instance, so `instances` must hold one row. Ask about each row by itself: \
+                      each opens a round of its own.";
+        return Err(invalid(detail));
+    };
+    Ok(row)
 }
 
 /// For whom a round is opened, and whose its idempotency key is. Rounds take no token, but whoever has one is not

@@ -10,7 +10,7 @@ use service::problem::Result;
 use super::Shared;
 use super::state::{App, Ready};
 use crate::evaluate::label;
-use crate::wire::{Asked, Named, Prediction, json};
+use crate::wire::{Asked, Named, Prediction, invalid, json};
 
 /// Of more rows a model thinks apart.
 pub(super) const ROWS_TOGETHER_MAX: usize = 32;
@@ -29,12 +29,15 @@ pub(super) async fn by_body(State(app): State<Shared>, request: Request) -> Resu
     app.admit(&parts.headers)?;
     let ready = app.ready()?;
     let body = app.body(body).await?;
-    match ready
-        .shape
-        .of_body(&parts.headers, &body, app.config.instances_max)?
-    {
+    match ready.shape.of_body(&parts.headers, &body)? {
         Asked::One(row) => one(&app, ready, &row).await,
-        Asked::Many(rows) => many(&app, rows).await,
+        Asked::Many(rows) => {
+            let rows_max = app.config.instances_max;
+            if !(1..=rows_max).contains(&rows.len()) {
+                return Err(invalid(format!("`instances` must hold 1 to {rows_max} rows.")));
+            }
+            many(&app, rows).await
+        }
     }
 }
 

@@ -12,6 +12,10 @@ use crate::problem::{self, Problem, Result};
 /// All but what means nothing in a query.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
+/// Longer than any cursor of the store for a list of ours. It is encoded anew on its way there, and may become three
+/// times as long by that: this much the store still reads, so that it can say what is wrong with it.
+const CURSOR_BYTES_MAX: usize = 4096;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'q>(&'q str);
 
@@ -48,6 +52,16 @@ impl<'q> Query<'q> {
                 Ok(Some(Cow::Owned(decode(&spaced, name)?.into_owned())))
             }
             Some(raw) => decode(raw, name).map(Some),
+        }
+    }
+
+    /// Where a list goes on, in the words of the store.
+    pub fn cursor(&self) -> Result<Option<String>> {
+        match self.text("cursor")? {
+            Some(cursor) if cursor.len() > CURSOR_BYTES_MAX => {
+                Err(malformed("The cursor is not one that this service gave out."))
+            }
+            cursor => Ok(cursor.map(Cow::into_owned)),
         }
     }
 
@@ -110,4 +124,23 @@ pub fn next_page(uri: &Uri, cursor: &str) -> String {
         place.push('&');
     }
     format!("{place}cursor={}", utf8_percent_encode(cursor, UNRESERVED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_no_longer_than_the_store_makes_one() {
+        let read = |cursor: &str| Query(&format!("limit=2&cursor={cursor}")).cursor();
+        assert_eq!(Query("limit=2").cursor().unwrap(), None);
+        assert_eq!(read("a%21").unwrap().as_deref(), Some("a!"));
+        // It counts as it is read, however it was written.
+        for letter in ["!", "%21"] {
+            let longest = read(&letter.repeat(CURSOR_BYTES_MAX)).unwrap();
+            assert_eq!(longest.unwrap().len(), CURSOR_BYTES_MAX);
+            let problem = read(&letter.repeat(CURSOR_BYTES_MAX + 1)).unwrap_err();
+            assert_eq!(problem.kind, problem::MALFORMED_PARAMETER);
+        }
+    }
 }

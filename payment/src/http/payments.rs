@@ -170,7 +170,7 @@ pub(super) fn cursor(query: &Query<'_>) -> Result<Cursor> {
     }
     Ok(Cursor {
         limit: u32::try_from(limit).expect("it is small"),
-        after: query.text("cursor")?.map(std::borrow::Cow::into_owned),
+        after: query.cursor()?,
         revision: query.number("revision")?,
     })
 }

@@ -106,6 +106,9 @@ async fn bodies_are_read_strictly() {
         .get("/v1/payments?cursor=zzz")
         .await
         .refused(400, "malformed-parameter");
+    // The store would not even read it, since on its way there it becomes three times as long.
+    let long = format!("/v1/payments?cursor={}", "!".repeat(6000));
+    merchant.get(&long).await.refused(400, "malformed-parameter");
     merchant
         .get("/v1/payments?revision=9999999")
         .await

@@ -233,8 +233,7 @@ pub(super) async fn list(
     let user = app.user_of_path(&caller, &user)?;
     let query = Query::of(&uri);
     let limit = u32::try_from(limit(&query)?).expect("it is small");
-    let cursor = query.text("cursor")?.map(std::borrow::Cow::into_owned);
-    let page = shop.orders_of(&user, limit, cursor).await?;
+    let page = shop.orders_of(&user, limit, query.cursor()?).await?;
     let orders = page.orders.iter();
     let orders: Vec<_> = orders
         .map(|(id, record)| views::order(user.as_str(), id, record))

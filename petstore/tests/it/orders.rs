@@ -386,5 +386,9 @@ async fn orders_are_listed_page_by_page() {
         target = next.trim_start_matches('<').to_owned();
     }
     assert_eq!(seen, made);
+    for bent in ["!", &"!".repeat(6000)] {
+        let target = format!("/orders/{ada}?cursor={bent}");
+        client.get(&target).await.refused(400, "malformed-parameter");
+    }
     system.stop().await;
 }

@@ -115,7 +115,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri, headers: HeaderMap
     let Some(user) = &visit.user else {
         return Ok(sign_in_first("/shop/orders"));
     };
-    let cursor = Query::of(&uri).text("cursor")?.map(std::borrow::Cow::into_owned);
+    let cursor = Query::of(&uri).cursor()?;
     let page = shop.orders_of(user, PAGE_ROWS, cursor).await?;
     let page = OrdersPage {
         frame: visit.frame,

@@ -7,7 +7,7 @@ mod kinds;
 mod page;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -138,6 +138,21 @@ impl Problem {
         }
         Some(self.retry_after_ms.unwrap_or(1).div_ceil(1000).max(1))
     }
+
+    /// What the head of the answer owes beside its status, in whatever form its body is.
+    pub fn head(&self) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        if let Some(seconds) = self.retry_after_s() {
+            head.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind.status == 401 {
+            head.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        for (name, value) in &self.headers {
+            head.append(name, value.clone());
+        }
+        head
+    }
 }
 
 impl IntoResponse for Problem {
@@ -145,21 +160,12 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(self.body().to_string()));
         *response.status_mut() = self.status();
         response.extensions_mut().insert(Explained);
-        let retry_after_s = self.retry_after_s();
         let headers = response.headers_mut();
+        headers.extend(self.head());
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.kind.status == 401 {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        for (name, value) in self.headers {
-            headers.append(name, value);
-        }
         response
     }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
 use service::problem::Problem;
 use service::query::Query;
@@ -47,7 +47,7 @@ async fn form(app: &Shared, uri: &Uri, headers: &HeaderMap, up: bool) -> Page {
         error: None,
         faults: Vec::new(),
     };
-    Ok(render(StatusCode::OK, &page))
+    Ok(render(None, &page))
 }
 
 /// `GET /shop/sign-in`
@@ -130,7 +130,7 @@ async fn refusal(
         error: Some(refused.detail.clone()),
         faults: told(refused),
     };
-    Ok(render(refused.status(), &page))
+    Ok(render(Some(refused), &page))
 }
 
 /// `POST /shop/sign-out`

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use kvstore_client::Freshness;
 use payment_client::{Currency, Money};
@@ -113,7 +113,7 @@ async fn page(shop: &Shop, frame: Frame, part: Part, refused: Option<&Problem>) 
             .map(DeadView::from)
             .collect(),
     };
-    Ok(render(refused.map_or(StatusCode::OK, Problem::status), &page))
+    Ok(render(refused, &page))
 }
 
 /// `GET /shop/admin`

@@ -5,7 +5,7 @@
 
 use askama::Template;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use kvstore_client::Freshness;
 use payment_client::{Currency, Money};
@@ -103,8 +103,7 @@ async fn page(
         total_literal: Money::new(total_minor, shop.currency).to_string(),
         key: paying.unwrap_or_default(),
     };
-    let status = refused.map_or(StatusCode::OK, Problem::status);
-    Ok(render(status, &page))
+    Ok(render(refused, &page))
 }
 
 /// The problem in a sentence, with what there is too little of.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use service::query::{Query, next_page};
 
 use super::{Card, Frame, Page, Shared, render};
@@ -86,7 +86,7 @@ pub(super) async fn catalogue(State(app): State<Shared>, uri: Uri, headers: Head
         count,
         next: next.map(|next| next_page(&uri, &next.cursor(&shop.secret))),
     };
-    Ok(render(StatusCode::OK, &page))
+    Ok(render(None, &page))
 }
 
 /// `GET /shop/product/{id}`
@@ -103,5 +103,5 @@ pub(super) async fn product(State(app): State<Shared>, Path(id): Path<String>, h
         frame: visit.frame,
         card: Card::of(&good, shop.currency),
     };
-    Ok(render(StatusCode::OK, &page))
+    Ok(render(None, &page))
 }

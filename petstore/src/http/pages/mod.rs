@@ -209,14 +209,16 @@ fn money(minor: i64, currency: Currency) -> String {
     format!("{} {currency}", Money::new(minor, currency))
 }
 
-/// The page with the headers that pages owe to browsers.
-fn render(status: StatusCode, page: &impl Template) -> Response {
+/// The page with the headers that pages owe to browsers, and those of what was refused, if anything was.
+fn render(refused: Option<&Problem>, page: &impl Template) -> Response {
     let html = match page.render() {
         Ok(html) => html,
         Err(error) => return Problem::internal("lay out a page", error).into_response(),
     };
+    let status = refused.map_or(StatusCode::OK, Problem::status);
     let mut response = (status, Html(html)).into_response();
     let headers = response.headers_mut();
+    headers.extend(refused.map(Problem::head).unwrap_or_default());
     browser::protect(headers);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -277,12 +279,7 @@ impl IntoResponse for Failed {
             title: self.0.kind.title,
             detail: self.0.detail.clone(),
         };
-        let mut response = render(self.0.status(), &page);
-        if self.0.kind.status == 503 {
-            let soon = HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
-        }
-        response
+        render(Some(&self.0), &page)
     }
 }
 
@@ -305,6 +302,27 @@ fn minute(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_says_in_its_head_what_a_problem_says() {
+        let told = |problem: Problem| {
+            let (bare, page) = (problem.clone().into_response(), Failed(problem).into_response());
+            assert_eq!(page.status(), bare.status());
+            [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ETAG].map(|name| {
+                let value = page.headers().get(&name);
+                assert_eq!(value, bare.headers().get(&name), "{name}");
+                value.map_or("", |value| value.to_str().unwrap()).to_owned()
+            })
+        };
+        let throttled = Problem::new(problem::TOO_MANY_REQUESTS, "Later.").retry_after_ms(2500);
+        assert_eq!(told(throttled), ["3", "", ""]);
+        assert_eq!(told(Problem::new(problem::NOT_READY, "Soon.")), ["1", "", ""]);
+        let unknown = Problem::new(problem::INVALID_CREDENTIALS, "Who?");
+        assert_eq!(told(unknown), ["", "Bearer", ""]);
+        let changed = Problem::new(problem::PRECONDITION_FAILED, "Look again.");
+        let changed = changed.header(header::ETAG, views::tag(7));
+        assert_eq!(told(changed), ["", "", "\"7\""]);
+    }
 
     #[test]
     fn nobody_is_led_away() {

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use payment_client::Currency;
 use service::problem::{self, Problem};
@@ -126,7 +126,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri, headers: HeaderMap
             .collect(),
         next: page.next.map(|next| next_page(&uri, &next)),
     };
-    Ok(render(StatusCode::OK, &page))
+    Ok(render(None, &page))
 }
 
 fn parse(order: &str) -> Result<OrderId> {
@@ -151,7 +151,7 @@ fn page(frame: Frame, order: &str, record: &OrderRecord, refused: Option<&Proble
         order: OrderView::of(order, record),
         error: refused.map(|refused| refused.detail.clone()),
     };
-    render(refused.map_or(StatusCode::OK, Problem::status), &page)
+    render(refused, &page)
 }
 
 /// `POST /shop/orders/{order}/cancel`

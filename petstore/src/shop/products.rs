@@ -83,7 +83,7 @@ impl Shop {
 
     pub(crate) async fn create(&self, new: &NewProduct, as_pet: bool, once: Option<&Once>) -> Result<Reply> {
         let work = Box::pin(self.try_to_create(new, as_pet, once));
-        self.once(once, |kept| Ok(replayed(kept)), work).await
+        self.once(once, |kept| Ok(written_before(kept)), work).await
     }
 
     async fn try_to_create(&self, new: &NewProduct, as_pet: bool, once: Option<&Once>) -> Result<Reply> {
@@ -125,7 +125,7 @@ impl Shop {
             Branch::Else => {
                 let kept = Store::replay_of(once, answer.got(0))?;
                 let kept = kept.ok_or_else(|| inconsistent("an answer is neither absent nor there"))?;
-                Ok(replayed(kept))
+                Ok(written_before(kept))
             }
         }
     }
@@ -139,7 +139,7 @@ impl Shop {
         once: Option<&Once>,
     ) -> Result<Reply> {
         let work = Box::pin(self.try_to_change(id, change, tag, once));
-        self.once(once, |kept| Ok(replayed(kept)), work).await
+        self.once(once, |kept| Ok(written_before(kept)), work).await
     }
 
     async fn try_to_change(
@@ -190,7 +190,7 @@ impl Shop {
                 });
             }
             if let Some(kept) = Store::replay_of(once, answer.got(0))? {
-                return Ok(replayed(kept));
+                return Ok(written_before(kept));
             }
         }
         Err(Problem::new(
@@ -241,6 +241,14 @@ pub(super) fn replayed(kept: Kept) -> Reply {
         kept,
         replayed: true,
         etag: None,
+    }
+}
+
+/// As `replayed`, with the tag that the product had then: both were written in one revision.
+fn written_before(kept: Kept) -> Reply {
+    Reply {
+        etag: kept.revision,
+        ..replayed(kept)
     }
 }
 

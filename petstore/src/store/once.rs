@@ -37,7 +37,7 @@ pub(crate) struct Once {
 pub(crate) struct Reply {
     pub(crate) kept: Kept,
     pub(crate) replayed: bool,
-    /// Of what was written just now.
+    /// Of what was written, if that has one.
     pub(crate) etag: Option<u64>,
 }
 
@@ -52,6 +52,9 @@ pub(crate) struct Kept {
     /// The user and the order that was made: what became of it is looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) order: Option<(String, String)>,
+    /// The revision in which it was kept, together with what it answers: the store knows it, and only once that is done.
+    #[serde(skip)]
+    pub(crate) revision: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,6 +72,7 @@ impl Kept {
             body: Some(body),
             location: None,
             order: None,
+            revision: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Kept {
             body: None,
             location: None,
             order: Some((user.to_owned(), order.to_owned())),
+            revision: None,
         }
     }
 }
@@ -119,7 +124,10 @@ impl Once {
     fn replay(&self, kv: &KeyValue) -> Result<Kept> {
         let record: AnswerRecord = records::read(&kv.key, &kv.bytes())?;
         if record.fingerprint == self.fingerprint {
-            return Ok(record.kept);
+            return Ok(Kept {
+                revision: Some(kv.mod_revision),
+                ..record.kept
+            });
         }
         Err(Problem::new(
             problem::IDEMPOTENCY_KEY_REUSED,

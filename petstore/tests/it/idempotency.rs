@@ -73,6 +73,42 @@ async fn twins_make_one_order() {
     system.stop().await;
 }
 
+/// Whoever lost the first answer edits the product with what the second one says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_answer_has_the_tag_of_the_first() {
+    let system = System::start_with(1, 2, |_config| {}).await;
+    let admins = [system.operator_at(0), system.operator_at(1)];
+    let send = async |shop: usize, method: &Method, target: &str, body: &Value| {
+        let request = admins[shop].request(method.clone(), target);
+        let request = request.header("idempotency-key", format!("{method}-{target}"));
+        admins[shop].send(request.json(body)).await
+    };
+    let thing = json!({"name": "Thing", "species": "cat", "price": 1});
+    let id = system.product("Another", 1.0, 5).await;
+    let change = format!("/products/{id}");
+    for (method, target, status) in [
+        (Method::POST, "/products", 201),
+        (Method::POST, "/pets", 201),
+        (Method::PUT, change.as_str(), 200),
+    ] {
+        let first = send(0, &method, target, &thing).await.expect(status);
+        let again = send(1, &method, target, &thing).await.expect(status);
+        assert_eq!(again.header("idempotent-replayed"), "true", "{target}");
+        assert!(!first.header("etag").is_empty(), "{target}");
+        assert_eq!(again.header("etag"), first.header("etag"), "{target}");
+        let made = again.json()["id"].as_str().unwrap().to_owned();
+        let edit = admins[1].request(Method::PUT, &format!("/products/{made}"));
+        let edit = edit.header("if-match", again.header("etag"));
+        admins[1].send(edit.json(&json!({"price": 2}))).await.expect(200);
+    }
+    // What is gone has none.
+    for _ in 0..2 {
+        let removed = send(0, &Method::DELETE, &change, &json!({})).await.expect(200);
+        assert_eq!(removed.header("etag"), "");
+    }
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decline_is_repeated_as_well() {
     let system = System::start().await;

@@ -4,8 +4,8 @@
 //! ends those that take nothing, `tls` guards them, `edge` wraps every answer, `body`, `fields`, `query`, `bearer`,
 //! `peer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way an error becomes an
 //! answer, `docs` shows a contract to people, `card_like` keeps card numbers out of names and logs, and `private` others
-//! out of folders. `currency`, `money` and `catalogue` are what several services must read alike. Of stores, shops and
-//! payments it knows nothing else, and it imports no other crate of ours.
+//! out of folders. `decimal`, `currency`, `money` and `catalogue` are what several services must read alike. Of stores,
+//! shops and payments it knows nothing else, and it imports no other crate of ours.
 
 pub mod bearer;
 pub mod body;
@@ -14,6 +14,7 @@ pub mod card_like;
 pub mod catalogue;
 pub mod config;
 pub mod currency;
+pub mod decimal;
 pub mod docs;
 pub mod edge;
 pub mod fields;

@@ -7,9 +7,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use crate::currency::Currency;
-
-/// Longer literals are not amounts of money, however many zeros they have.
-const LITERAL_BYTES_MAX: usize = 64;
+use crate::decimal::{self, Fault};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Money {
@@ -39,11 +37,13 @@ impl Money {
 
     /// Reads a JSON number as it was sent: `299.99` is 29999 cents, `1.005` is refused, `1e2` is 100.
     pub fn of_literal(text: &str, currency: Currency) -> Result<Self, MoneyError> {
-        let decimal = Decimal::read(text)?;
-        let minor = decimal.scaled(currency)?;
-        if decimal.negative && minor != 0 {
-            return Err(MoneyError::Negative);
-        }
+        let digits = currency.digits();
+        let minor = decimal::units(text, digits).map_err(|fault| match fault {
+            Fault::NoNumber => MoneyError::NoNumber,
+            Fault::TooFine => MoneyError::TooFine { currency, digits },
+            Fault::Negative => MoneyError::Negative,
+            Fault::TooMuch => MoneyError::TooMuch,
+        })?;
         Ok(Self { minor, currency })
     }
 
@@ -75,74 +75,6 @@ impl fmt::Display for Money {
         }
         Ok(())
     }
-}
-
-/// `digits` × 10^`exponent`, with no zero at either end of the digits.
-struct Decimal<'text> {
-    negative: bool,
-    whole: &'text str,
-    fraction: &'text str,
-    exponent: i64,
-}
-
-impl<'text> Decimal<'text> {
-    /// The grammar of JSON numbers (RFC 8259).
-    fn read(text: &'text str) -> Result<Self, MoneyError> {
-        if text.len() > LITERAL_BYTES_MAX {
-            return Err(MoneyError::TooMuch);
-        }
-        let unsigned = text.strip_prefix('-');
-        let (mantissa, exponent) = match unsigned.unwrap_or(text).split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, read_exponent(exponent)?),
-            None => (unsigned.unwrap_or(text), 0),
-        };
-        let (whole, fraction) = match mantissa.split_once('.') {
-            Some((_, "")) => return Err(MoneyError::NoNumber),
-            Some(parts) => parts,
-            None => (mantissa, ""),
-        };
-        let digits_only = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let leads_with_zero = whole.len() > 1 && whole.starts_with('0');
-        if whole.is_empty() || leads_with_zero || !digits_only(whole) || !digits_only(fraction) {
-            return Err(MoneyError::NoNumber);
-        }
-        Ok(Self {
-            negative: unsigned.is_some(),
-            whole,
-            fraction,
-            exponent,
-        })
-    }
-
-    /// The number in minor units, if it is a whole number of them.
-    fn scaled(&self, currency: Currency) -> Result<i64, MoneyError> {
-        let digits = [self.whole, self.fraction].concat();
-        let trimmed = digits.trim_end_matches('0');
-        let count = |size: usize| i64::try_from(size).expect("a literal is short");
-        let zeros = count(digits.len() - trimmed.len());
-        let significant = trimmed.trim_start_matches('0');
-        if significant.is_empty() {
-            return Ok(0);
-        }
-        let shift = i64::from(currency.digits()) + self.exponent - count(self.fraction.len()) + zeros;
-        let Ok(shift) = u32::try_from(shift) else {
-            let digits = currency.digits();
-            return Err(MoneyError::TooFine { currency, digits });
-        };
-        let minor = significant.parse::<i64>().ok();
-        let minor = minor.and_then(|minor| minor.checked_mul(10_i64.checked_pow(shift)?));
-        minor.ok_or(MoneyError::TooMuch)
-    }
-}
-
-fn read_exponent(text: &str) -> Result<i64, MoneyError> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(MoneyError::NoNumber);
-    }
-    // What does not fit is far outside of all amounts anyway, on the side that the sign says.
-    let size = digits.parse::<i64>().unwrap_or(i64::MAX).min(1_000_000);
-    Ok(if text.starts_with('-') { -size } else { size })
 }
 
 #[cfg(test)]

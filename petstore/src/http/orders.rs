@@ -14,7 +14,7 @@ use service::query::Query;
 use zeroize::Zeroizing;
 
 use super::caller::Caller;
-use super::reading::{id, json, limit, link_next, price};
+use super::reading::{id, json, limit, link_next, price, whole_of};
 use super::{Result, Shared};
 use crate::domain::{OrderId, UserId, segment};
 use crate::shop::views;
@@ -118,9 +118,7 @@ fn line(row: &RawValue) -> std::result::Result<(String, i64), String> {
         serde_json::from_str(row.get()).map_err(|_other| "must be an object".to_owned())?;
     let product = row.product.as_deref().and_then(id);
     let product = product.ok_or("`productId` must be a string or a whole number")?;
-    let quantity = row
-        .quantity
-        .map_or(Some(1), |quantity| quantity.get().parse().ok());
+    let quantity = row.quantity.map_or(Some(1), |quantity| whole_of(quantity.get()));
     let quantity = quantity.filter(|quantity| (1..=QUANTITY_MAX).contains(quantity));
     let quantity =
         quantity.ok_or_else(|| format!("`quantity` must be a whole number from 1 to {QUANTITY_MAX}"))?;

@@ -65,7 +65,7 @@ pub(super) fn whole(fields: &mut Fields, name: &str, min: i64, max: i64) -> Opti
 }
 
 /// `3` and also `3.0`, which is the same number to whoever sent it.
-fn whole_of(literal: &str) -> Option<i64> {
+pub(super) fn whole_of(literal: &str) -> Option<i64> {
     let digits = match literal.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,
         Some(_) => return None,

@@ -77,6 +77,28 @@ async fn a_cart_is_filled_and_emptied() {
     system.stop().await;
 }
 
+/// Some programs write all numbers with a point.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_quantity_is_taken_in_either_writing() {
+    let system = System::start().await;
+    let (ada, client) = system.user("ada").await;
+    let cart = format!("/cart/{ada}");
+    for quantity in [json!(2), json!(2.0)] {
+        let line = json!({"productId": "6", "quantity": quantity});
+        let added = client.post(&cart, &line).await.expect(200).json();
+        let item = format!("{cart}/item/6");
+        let set = ask(&client, Method::PUT, &item, &json!({"quantity": quantity})).await;
+        let set = set.expect(200).json();
+        let body = json!({"items": [line], "cardNumber": VISA});
+        let made = client.post("/orders", &body).await.expect(201).json();
+        for told in [added, set, made] {
+            assert_eq!(told["items"][0]["quantity"], 2, "{quantity}: {told}");
+        }
+        client.delete(&cart).await.expect(200);
+    }
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_leaves_the_shelves_is_told_and_can_be_taken_out() {
     let system = System::start().await;

@@ -2,23 +2,17 @@
 //! Invariant: they are read and written digit by digit, and never pass through a float.
 
 use serde_json::value::RawValue;
+use service::decimal;
 
 use crate::stakes::MICRO;
 
-const PLACES: usize = 6;
+const PLACES: u8 = 6;
 /// A billion tokens: as a number of micro-tokens it is exact in every client.
 pub(crate) const AMOUNT_MICRO_MAX: u64 = 1_000_000_000 * MICRO;
 
-/// Reads a JSON number, such as `1000` or `12.5`.
+/// Reads a JSON number, such as `1000`, `12.5` or `1e-05`, as some programs write small ones.
 pub(crate) fn parse(literal: &str) -> Option<u64> {
-    let (whole, fraction) = literal.split_once('.').unwrap_or((literal, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > PLACES {
-        return None;
-    }
-    let whole: u64 = whole.parse().ok()?;
-    let fraction: u64 = format!("{fraction:0<PLACES$}").parse().ok()?;
-    let micro = whole.checked_mul(MICRO)?.checked_add(fraction)?;
+    let micro = u64::try_from(decimal::units(literal, PLACES).ok()?).ok()?;
     (micro <= AMOUNT_MICRO_MAX).then_some(micro)
 }
 
@@ -43,7 +37,24 @@ mod tests {
         assert_eq!(parse("1000"), Some(1_000_000_000));
         assert_eq!(parse("0.000001"), Some(1));
         assert_eq!(parse("12.5"), Some(12_500_000));
-        for wrong in ["-1", "1e3", "", ".5", "1.", "0.0000001", "1000000000.000001"] {
+        for (text, micro) in [("1e-05", 10), ("1e3", 1_000_000_000), ("1.25E+1", 12_500_000)] {
+            assert_eq!(parse(text), Some(micro), "{text}");
+        }
+        assert_eq!(parse("1e9"), Some(AMOUNT_MICRO_MAX));
+        for wrong in [
+            "-1",
+            "",
+            ".5",
+            "1.",
+            "1e",
+            "0.0000001",
+            "1e-07",
+            "1.5e-06",
+            "1000000000.000001",
+            "1e10",
+            "1e400",
+            "\"1\"",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
         for micro in [0, 1, 10, 1_000_000, 1_011_000_000, 12_345_678] {

@@ -3,6 +3,7 @@
 //! Order of stopping: say "not ready", hand over the lead while still serving, drain clients, close the
 //! peer port, stop Raft, flush. The listeners close only after this node has stopped being needed.
 
+mod address;
 mod ending;
 pub(crate) mod folder;
 
@@ -45,6 +46,8 @@ use crate::storage::files;
 use crate::store::Store;
 use crate::upkeep::{self, BackupFolder, Upkeep};
 
+pub use address::Moved;
+
 const DRAIN: Duration = Duration::from_secs(5);
 /// What was applied is brought to disk within this, or read from the log at the next start.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -79,6 +82,13 @@ pub async fn run(
     let node = Node::open(&settings, &inner)
         .await
         .with_context(|| format!("start node {name}"))?;
+    if let Some(configured) = settings.config.node(settings.id)
+        && let Err(moved) = address::check(&node.desk.raft, configured).await
+    {
+        ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
+        node.close().await;
+        return Err(moved);
+    }
     inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
     let store = Store::start(
         name.clone(),

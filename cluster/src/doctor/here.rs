@@ -204,7 +204,8 @@ fn addresses(context: &Context) -> Finding {
     Finding::warning(
         "ports",
         taken.join("; "),
-        "Nothing starts on a port that somebody holds: stop who holds it, or choose another one in cluster.toml.",
+        "Nothing starts on a port that somebody holds: stop who holds it, or choose another one in cluster.toml; for \
+         the peer address of a node only before its first start, since the others know it by that.",
     )
 }
 

@@ -125,10 +125,24 @@ impl Command {
             | Self::Token(_)
             | Self::Predictors(_)
             | Self::Chaos(_)
-            | Self::Completion(_) => Identity::Nobody,
+            | Self::Leash(_)
+            | Self::Completion(_)
+            // These ask the launcher, through its socket, or read its files.
+            | Self::Down
+            | Self::Logs(_)
+            | Self::Kill(_)
+            | Self::Term(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Start(_)
+            | Self::Restart(_)
+            // These speak once they know that there is somebody to be asked.
+            | Self::Status(_)
+            | Self::Demo(_) => Identity::Nobody,
+            // A backup, and what is left of a cluster, is also there where no certificates are yet.
+            Self::Kv(kv) if kv.works_on_files() => Identity::Nobody,
             // What is measured on servers of its own speaks in the clear.
             Self::Bench(bench) if !bench.asks_what_runs() => Identity::Nobody,
-            Self::Demo(demo) if !demo.asks_what_runs() => Identity::Nobody,
             Self::Up(_) => Identity::Process(CONSOLE.to_owned()),
             Self::Node(node) => Identity::Process(node.name()),
             Self::Pay(instance) => Identity::Process(instance.name(Service::Payment)),
@@ -137,7 +151,7 @@ impl Command {
             Self::Mirror(mirror) => mirror.name().map_or(Identity::Nobody, Identity::Process),
             Self::Predictor(predictor) => Identity::Process(predictor.name()),
             Self::Consensus(consensus) => Identity::Process(consensus.name.clone()),
-            _ => Identity::Client,
+            Self::Kv(_) | Self::Check | Self::Doctor(_) | Self::Bench(_) => Identity::Client,
         }
     }
 }

@@ -75,6 +75,14 @@ pub(crate) fn speak(context: &Context, identity: &Identity) -> anyhow::Result<()
     tls::install(tls)
 }
 
+/// The same for a command that finds out on its way that it has to ask somebody, perhaps again and again.
+pub(crate) fn speak_as_client(context: &Context) -> anyhow::Result<()> {
+    match tls::of_process() {
+        Some(_) => Ok(()),
+        None => speak(context, &Identity::Client),
+    }
+}
+
 /// Makes what is missing, so that the first `up` needs no preparation; never renews.
 pub(crate) fn make_missing(context: &Context) -> anyhow::Result<()> {
     let folder = context.config.tls_folder(&context.data);

@@ -18,11 +18,6 @@ pub(crate) enum Demo {
 }
 
 impl Demo {
-    /// Whether it plays on the system that runs, and not on one of its own.
-    pub(crate) fn asks_what_runs(&self) -> bool {
-        matches!(self, Self::Failover(_))
-    }
-
     pub(crate) fn run(self, context: Context) -> anyhow::Result<()> {
         match self {
             Self::Failover(failover) => block_on(failover.run(&context)),

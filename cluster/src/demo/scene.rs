@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio::sync::oneshot;
 
+use crate::certificates;
 use crate::context::Context;
 use crate::launcher::control::{self, Answer, Request};
 use crate::launcher::place::Place;
@@ -37,6 +38,8 @@ impl<'context> Scene<'context> {
             let system = System::start(context.config_file.as_deref(), &context.data).await?;
             scene.started = Some(system);
         }
+        // The first start has made the certificates.
+        certificates::speak_as_client(context)?;
         Ok(scene)
     }
 

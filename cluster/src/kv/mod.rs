@@ -114,6 +114,16 @@ impl Command {
     }
 }
 
+impl Kv {
+    /// Whether it reads and writes files alone, also where there is no store to be reached.
+    pub(crate) fn works_on_files(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Verify(_) | Command::Restore(_) | Command::Recover(_)
+        )
+    }
+}
+
 /// What every subcommand gets.
 pub(super) struct Session {
     client: KvClient,
@@ -128,7 +138,7 @@ impl Kv {
         if !self.command.writes_to_the_store() {
             self.reach.refuse_key("nothing is written to the store")?;
         }
-        // These work on files, also where there is no store to be reached.
+        // What `works_on_files` tells needs no session.
         match &self.command {
             Command::Verify(verify) => return verify.run(context.output),
             Command::Restore(restore) => return restore.run(&context),

@@ -11,6 +11,7 @@ use service::http::{self, Timeouts};
 use super::control::{self, Answer, Request};
 use super::place::Place;
 use super::{State, Status, View, act, leader, plan};
+use crate::certificates;
 use crate::context::{Context, block_on};
 use crate::output::Output;
 
@@ -102,6 +103,7 @@ pub(crate) fn show(output: Output, status: &Status) -> std::io::Result<()> {
 
 /// Nodes that were started one by one, or on other machines, are asked directly.
 async fn without_supervisor(context: &Context) -> anyhow::Result<Status> {
+    certificates::speak_as_client(context)?;
     let http = http::client(Timeouts {
         call: Some(DEADLINE),
         ..Timeouts::default()

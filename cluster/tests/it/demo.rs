@@ -21,7 +21,8 @@ fn holds(report: &Value) {
 
 #[tokio::test]
 async fn failover_starts_and_stops_what_it_needs() {
-    let cluster = Cluster::new(3);
+    // The certificates it speaks with are made by what it starts.
+    let cluster = Cluster::with(3, |config| config.tls.enabled = true);
     holds(&cluster.run(&["demo", "failover", "--json"]).await.json());
     let told = cluster.run(&["status"]).await.fails(1);
     assert!(told.contains("nothing runs"), "{told}");

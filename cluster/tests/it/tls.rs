@@ -129,6 +129,41 @@ async fn certificates_are_kept_while_they_are_good_and_renewed_while_all_runs() 
     }
 }
 
+/// As in a folder to restore into, or where they were lost.
+#[tokio::test]
+async fn what_asks_no_node_needs_no_certificates() {
+    let cluster = Cluster::with(1, |config| config.tls.enabled = true);
+    cluster.up().await;
+    let path = |name: &str| cluster.folder().join(name).to_str().unwrap().to_owned();
+    let (file, restored, recovered) = (path("all.mng"), path("restored"), path("recovered"));
+    let ok = async |arguments: &[&str]| cluster.run(arguments).await.ok();
+    ok(&["kv", "snapshot", &file]).await;
+    let (there, aside) = (cluster.data().join("tls"), cluster.data().join("tls-aside"));
+    std::fs::rename(&there, &aside).unwrap();
+    let told = cluster.run(&["kv", "get", "greeting"]).await.fails(1);
+    assert!(told.contains("ca.pem"), "{told}");
+    ok(&["kv", "verify", &file]).await;
+    ok(&["--data", &restored, "kv", "restore", &file]).await;
+    for act in ["pause", "resume", "kill"] {
+        ok(&[act, "n1"]).await;
+    }
+    assert!(ok(&["status"]).await.contains("killed"));
+    ok(&["logs", "n1"]).await;
+    let old = cluster.data().join("n1").to_str().unwrap().to_owned();
+    ok(&["--data", &recovered, "kv", "recover", "--yes", "--from", &old]).await;
+    // The process that it starts needs them.
+    ok(&["start", "n1"]).await;
+    std::fs::rename(&aside, &there).unwrap();
+    cluster.wait_for_state("n1", "running").await;
+    std::fs::rename(&there, &aside).unwrap();
+    ok(&["restart", "n1"]).await;
+    ok(&["term", "n1"]).await;
+    ok(&["down"]).await;
+    // Nobody but the nodes can be asked now.
+    let told = cluster.run(&["status"]).await.fails(1);
+    assert!(told.contains("ca.pem"), "{told}");
+}
+
 /// The certificate decides which node one is, and not what one says.
 #[tokio::test]
 async fn a_node_with_the_certificate_of_another_is_not_spoken_with() {

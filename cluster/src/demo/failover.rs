@@ -177,12 +177,15 @@ async fn calm(scene: &Scene<'_>, seen: &RefCell<Seen>) -> anyhow::Result<(String
             nodes.join(" and ")
         );
     }
-    let leader = scene
+    let mut lack = None;
+    let settled = scene
         .wait_for("all nodes to run and one to lead", PATIENCE, async || {
             let status = scene.status().await?;
-            Ok(if status.all_run() { status.leader } else { None })
+            lack = status.lack_of_store();
+            Ok(status.leader.filter(|_| lack.is_none()))
         })
-        .await?;
+        .await;
+    let leader = settled.with_context(|| lack.unwrap_or_else(|| "look at the nodes".to_owned()))?;
     scene
         .chapter(format_args!(
             "{} nodes run, and {leader} leads. A probe writes every 10 ms and reads back what it wrote.",

@@ -109,7 +109,60 @@ impl Status {
         self.processes.iter().all(|view| view.state == State::Running)
     }
 
+    /// What keeps the store from being whole. A service that is down is not its business.
+    pub(crate) fn lack_of_store(&self) -> Option<String> {
+        let nodes = self.processes.iter().filter(|view| view.kind == "node");
+        let down = nodes.filter(|view| view.state != State::Running);
+        let down: Vec<String> = down
+            .map(|view| format!("{} is {}", view.name, view.state.word()))
+            .collect();
+        match (down.is_empty(), &self.leader) {
+            (false, _) => Some(down.join(", ")),
+            (true, None) => Some("no node leads".to_owned()),
+            (true, Some(_)) => None,
+        }
+    }
+
     pub(crate) fn failed(&self) -> Option<&View> {
         self.processes.iter().find(|view| view.state == State::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(name: &str, kind: &str, state: State) -> View {
+        View {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            pid: None,
+            address: String::new(),
+            state,
+            restarts: 0,
+        }
+    }
+
+    #[test]
+    fn the_store_is_whole_whatever_services_are_down_and_else_those_are_named_that_it_lacks() {
+        let mut status = Status {
+            processes: vec![
+                view("n1", "node", State::Running),
+                view("n2", "node", State::Running),
+                view("shop1", "shop", State::Killed),
+            ],
+            leader: Some("n1".to_owned()),
+            data: String::new(),
+            supervisor: Some(1),
+            console: None,
+            ready: true,
+            partial: false,
+        };
+        assert_eq!(status.lack_of_store(), None);
+        status.processes[1].state = State::Paused;
+        assert_eq!(status.lack_of_store().unwrap(), "n2 is paused");
+        status.processes[1].state = State::Running;
+        status.leader = None;
+        assert_eq!(status.lack_of_store().unwrap(), "no node leads");
     }
 }

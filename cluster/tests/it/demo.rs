@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, free_ports};
 
 fn holds(report: &Value) {
     assert_eq!(report["held"], true, "{report}");
@@ -29,8 +29,13 @@ async fn failover_starts_and_stops_what_it_needs() {
 }
 
 #[tokio::test]
-async fn failover_leaves_a_running_system_running() {
-    let cluster = Cluster::start(3).await;
+async fn failover_leaves_a_running_system_as_it_was() {
+    let cluster = Cluster::with(3, |config| {
+        config.gateway.address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    });
+    cluster.up().await;
+    // It needs the nodes alone.
+    cluster.kill("gateway").await;
     let told = cluster.run(&["demo", "failover"]).await.ok();
     for part in [
         "is killed with kill -9",
@@ -48,6 +53,7 @@ async fn failover_leaves_a_running_system_running() {
         );
         assert_eq!(cluster.state(name).await, "running");
     }
+    assert_eq!(cluster.state("gateway").await, "killed");
 }
 
 #[tokio::test]

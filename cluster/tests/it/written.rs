@@ -91,6 +91,17 @@ async fn start_who_was_killed(cluster: &Cluster) {
     }
 }
 
+/// Whatever a line breaks, it or a later one also makes whole again.
+async fn until_all_run(cluster: &Cluster) {
+    wait_until("all to run", PATIENCE, async || {
+        let status = cluster.status().await;
+        let mut processes = status["processes"].as_array().unwrap().iter();
+        let all = processes.all(|process| process["state"] == "running");
+        all.then_some(()).ok_or_else(|| status.to_string())
+    })
+    .await;
+}
+
 /// The system on these ports in the place of those in the file.
 async fn system(ports: &[u16], auth: ShopAuth) -> Cluster {
     let mut parsed = config::parse(&translated(CONFIG, ports), "cluster.toml").unwrap();
@@ -128,6 +139,7 @@ fn calls() -> Vec<String> {
         "LEADER=",
         "menagerie kill ",
         "menagerie start ",
+        "menagerie pause ",
         "menagerie kv put ",
         "menagerie kv get ",
         "menagerie check",
@@ -172,6 +184,7 @@ async fn every_call_of_the_readme_works() {
             leader = format!("LEADER={}", ran.stdout.lines().last().unwrap());
         }
     }
+    until_all_run(&cluster).await;
 }
 
 /// Of three nodes two have to run, also for whoever has followed every sentence.
@@ -217,12 +230,5 @@ async fn every_line_of_the_lesson_works() {
             start_who_was_killed(&cluster).await;
         }
     }
-    // Whatever a row breaks it also makes whole again.
-    wait_until("all to run", PATIENCE, async || {
-        let status = cluster.status().await;
-        let mut processes = status["processes"].as_array().unwrap().iter();
-        let all = processes.all(|process| process["state"] == "running");
-        all.then_some(()).ok_or_else(|| status.to_string())
-    })
-    .await;
+    until_all_run(&cluster).await;
 }

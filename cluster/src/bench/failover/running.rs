@@ -124,7 +124,7 @@ async fn settled(context: &Context, seen: &RefCell<Seen>) -> anyhow::Result<Stri
     Ok(leader)
 }
 
-/// Waits until all processes are ready and one leads; answers which.
+/// Waits until all nodes are ready and one leads; answers which.
 async fn healthy(context: &Context) -> anyhow::Result<String> {
     let deadline = Instant::now() + HEALTHY_DEADLINE;
     loop {
@@ -132,16 +132,15 @@ async fn healthy(context: &Context) -> anyhow::Result<String> {
         let Some(Answer::Status(status)) = answer else {
             bail!(act::nobody(context))
         };
-        if status.all_run()
-            && let Some(leader) = status.leader
-        {
+        let lack = status.lack_of_store();
+        if let (None, Some(leader)) = (&lack, status.leader) {
             return Ok(leader);
         }
         if Instant::now() > deadline {
             bail!(
-                "the cluster is not healthy after {} s: {:?}",
+                "the store is not whole after {} s: {}",
                 HEALTHY_DEADLINE.as_secs(),
-                status.processes
+                lack.unwrap_or_default()
             );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,8 +1,9 @@
 //! The authority, and what it signs.
-//! Invariant: a file appears only whole and synced, and replaces an older one in one step.
+//! Invariant: a file appears only whole and synced, and replaces an older one in one step; the key of the authority never
+//! replaces another, and signs only what its certificate vouches for.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use service::tls;
+use tempfile::NamedTempFile;
 use time::{Duration, OffsetDateTime};
 
 use super::Wanted;
@@ -30,7 +32,9 @@ pub(super) struct Authority {
 impl Authority {
     pub(super) fn load_or_create(folder: &Path) -> anyhow::Result<Self> {
         let (key, certificate) = (folder.join(AUTHORITY_KEY), folder.join(tls::AUTHORITY));
-        match (key.exists(), certificate.exists()) {
+        // In this order: somebody else may be making them, the key first.
+        let is_made = certificate.exists();
+        match (key.exists(), is_made) {
             (true, _) => {}
             (false, false) => make_key(folder, &key).context("make the authority")?,
             (false, true) => bail!(
@@ -38,6 +42,7 @@ impl Authority {
                 key.display()
             ),
         }
+        // Read in any case, since somebody else may have been quicker to make it.
         let text = fs::read_to_string(&key).with_context(|| format!("read {}", key.display()))?;
         let pair = KeyPair::from_pem(&text).with_context(|| format!("use {}", key.display()))?;
         // The key may be an old one, whose certificate was lost. An issuer is found by its name and its key, so what it
@@ -45,11 +50,23 @@ impl Authority {
         if !certificate.exists() {
             let made = authority_params().self_signed(&pair);
             let made = made.context("make the certificate of the authority")?;
-            write(&certificate, &made.pem(), 0o644)?;
+            write_first(&certificate, &made.pem(), 0o644)?;
         }
+        let mut vouched = Certificate::all_of(&certificate)?.into_iter();
+        let own = vouched.find(|vouched| vouched.public_key == pair.public_key_raw());
+        let Some(own) = own else {
+            bail!(
+                "{} is not the key of {}, so nobody would trust what it signs: put back the one that is, or remove both, \
+                 and `menagerie certs` makes a new authority, and new certificates of all processes",
+                key.display(),
+                certificate.display()
+            );
+        };
         let issuer = Issuer::new(authority_params(), pair);
-        let key_id = Certificate::of(&certificate)?.key_id;
-        Ok(Self { issuer, key_id })
+        Ok(Self {
+            issuer,
+            key_id: own.key_id,
+        })
     }
 
     /// What its certificates name as the key that signed them.
@@ -84,7 +101,7 @@ fn make_key(folder: &Path, key: &Path) -> anyhow::Result<()> {
     builder
         .create(folder)
         .with_context(|| format!("create {}", folder.display()))?;
-    write(key, &KeyPair::generate()?.serialize_pem(), 0o600)
+    write_first(key, &KeyPair::generate()?.serialize_pem(), 0o600)
 }
 
 fn authority_params() -> CertificateParams {
@@ -109,17 +126,36 @@ fn span(days: i64) -> (OffsetDateTime, OffsetDateTime) {
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let folder = path.parent().context("a file lies in a folder")?;
-    let whole = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        // The name must not appear before the content can survive a loss of power.
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        File::open(folder)?.sync_all()
+    let whole = || -> io::Result<()> {
+        beside(path, text, mode)?.persist(path)?;
+        File::open(folder_of(path))?.sync_all()
     };
     whole().with_context(|| format!("write {}", path.display()))
+}
+
+/// The same where nothing is yet. Whoever has been quicker is right: others may have read that by now.
+fn write_first(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let whole = || -> io::Result<()> {
+        match beside(path, text, mode)?.persist_noclobber(path) {
+            Err(failed) if failed.error.kind() == ErrorKind::AlreadyExists => {}
+            named => drop(named?),
+        }
+        File::open(folder_of(path))?.sync_all()
+    };
+    whole().with_context(|| format!("write {}", path.display()))
+}
+
+/// The name must not appear before the content can survive a loss of power.
+fn beside(path: &Path, text: &str, mode: u32) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(folder_of(path))?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().expect("a file lies in a folder")
 }
 
 #[cfg(test)]
@@ -141,5 +177,40 @@ mod tests {
         fs::write(folder.path().join(AUTHORITY_KEY), "torn").unwrap();
         assert!(load().is_err());
         assert_eq!(key(), b"torn");
+    }
+
+    #[test]
+    fn whoever_makes_the_authority_at_once_has_the_same_one() {
+        const MAKERS: usize = 4;
+        for _ in 0..8 {
+            let folder = tempfile::tempdir().unwrap();
+            let begin = std::sync::Barrier::new(MAKERS);
+            let load = || {
+                begin.wait();
+                Authority::load_or_create(folder.path()).unwrap().key_id
+            };
+            let made: Vec<String> = std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..MAKERS).map(|_| scope.spawn(load)).collect();
+                makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+            });
+            let now = Authority::load_or_create(folder.path()).unwrap().key_id;
+            assert!(made.iter().all(|key_id| *key_id == now), "{made:?} and {now}");
+        }
+    }
+
+    #[test]
+    fn a_key_signs_nothing_that_the_certificate_of_the_authority_does_not_vouch_for() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for folder in [&folder, &other] {
+            Authority::load_or_create(folder.path()).unwrap();
+        }
+        let own = folder.path().join(tls::AUTHORITY);
+        let strange = fs::read_to_string(other.path().join(tls::AUTHORITY)).unwrap();
+        let both = fs::read_to_string(&own).unwrap() + &strange;
+        fs::write(&own, both).unwrap();
+        Authority::load_or_create(folder.path()).unwrap();
+        fs::write(&own, strange).unwrap();
+        let refused = Authority::load_or_create(folder.path()).err().unwrap();
+        assert!(refused.to_string().contains("is not the key of"), "{refused:#}");
     }
 }

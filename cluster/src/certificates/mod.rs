@@ -91,11 +91,14 @@ pub(crate) fn make_missing(context: &Context) -> anyhow::Result<()> {
     if !context.config.tls.enabled || copied {
         return Ok(());
     }
+    let mut missing = wanted(context, &[])?;
+    missing.retain(|wanted| !tls::file_of(&folder, &wanted.name).exists());
+    if missing.is_empty() && folder.join(tls::AUTHORITY).exists() {
+        return Ok(());
+    }
     let authority = Authority::load_or_create(&folder)?;
-    for wanted in wanted(context, &[])? {
-        if !tls::file_of(&folder, &wanted.name).exists() {
-            authority.issue(&folder, &wanted, 365)?;
-        }
+    for wanted in missing {
+        authority.issue(&folder, &wanted, 365)?;
     }
     Ok(())
 }

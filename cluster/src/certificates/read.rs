@@ -12,6 +12,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
 
 pub(crate) struct Certificate {
     pub(crate) ends: OffsetDateTime,
@@ -20,6 +21,7 @@ pub(crate) struct Certificate {
     pub(super) issuer: String,
     /// The key it is for.
     pub(super) key_id: String,
+    pub(super) public_key: Vec<u8>,
 }
 
 impl Certificate {
@@ -31,6 +33,18 @@ impl Certificate {
             .rfind(BEGIN)
             .with_context(|| format!("find a certificate in {shown}"))?;
         Self::parse(&text[start..]).with_context(|| format!("read the certificate in {shown}"))
+    }
+
+    /// All certificates in a file: that of the authority may hold those of several, so that all of them are trusted.
+    pub(super) fn all_of(path: &Path) -> anyhow::Result<Vec<Self>> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {shown}"))?;
+        let parts = text.match_indices(BEGIN).map(|(start, _)| {
+            let end = text[start..].find(END).map(|at| start + at + END.len());
+            Self::parse(&text[start..end.unwrap_or(text.len())])
+        });
+        let all: anyhow::Result<Vec<Self>> = parts.collect();
+        all.with_context(|| format!("read the certificates in {shown}"))
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
@@ -47,6 +61,11 @@ impl Certificate {
             hosts: names.iter().filter_map(host).collect(),
             issuer: signed_by.map(|key| hex(key.as_bytes())).unwrap_or_default(),
             key_id: key.map(|(_, key)| hex(key.0.as_bytes())).unwrap_or_default(),
+            public_key: contents
+                .subject_public_key_info()
+                .subject_public_key
+                .raw_bytes()
+                .to_vec(),
         })
     }
 

@@ -16,8 +16,8 @@ use service::tls;
 use tempfile::NamedTempFile;
 use time::{Duration, OffsetDateTime};
 
-use super::Wanted;
 use super::read::Certificate;
+use super::{RENEW_AUTHORITY, Wanted};
 
 pub(super) const AUTHORITY_KEY: &str = "ca.key";
 const AUTHORITY_DAYS: i64 = 3650;
@@ -27,6 +27,8 @@ const BACKDATED: Duration = Duration::hours(1);
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_id: String,
+    /// What it has signed is trusted no longer than this.
+    ends: OffsetDateTime,
 }
 
 impl Authority {
@@ -66,6 +68,7 @@ impl Authority {
         Ok(Self {
             issuer,
             key_id: own.key_id,
+            ends: own.ends,
         })
     }
 
@@ -74,8 +77,14 @@ impl Authority {
         &self.key_id
     }
 
-    /// Writes a new key and certificate.
+    /// Writes a new key and certificate, which ends with that of the authority at the latest.
     pub(super) fn issue(&self, folder: &Path, wanted: &Wanted, days: u16) -> anyhow::Result<()> {
+        if self.ends <= OffsetDateTime::now_utc() {
+            bail!(
+                "{} has ended, so nothing that is signed is trusted: {RENEW_AUTHORITY}",
+                folder.join(tls::AUTHORITY).display()
+            );
+        }
         let pair = KeyPair::generate()?;
         let mut names = wanted.hosts.clone();
         names.push(wanted.own_name());
@@ -83,6 +92,7 @@ impl Authority {
             .with_context(|| format!("write the hosts of {} into a certificate", wanted.name))?;
         params.distinguished_name = named(&wanted.name);
         (params.not_before, params.not_after) = span(i64::from(days));
+        params.not_after = params.not_after.min(self.ends);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -212,5 +222,32 @@ mod tests {
         fs::write(&own, strange).unwrap();
         let refused = Authority::load_or_create(folder.path()).err().unwrap();
         assert!(refused.to_string().contains("is not the key of"), "{refused:#}");
+    }
+
+    #[test]
+    fn no_certificate_outlives_that_of_the_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        Authority::load_or_create(folder).unwrap();
+        let wanted = Wanted {
+            name: "n1".to_owned(),
+            hosts: Vec::new(),
+        };
+        let pair = KeyPair::from_pem(&fs::read_to_string(folder.join(AUTHORITY_KEY)).unwrap()).unwrap();
+        let issued = |authority_days, days| {
+            let mut params = authority_params();
+            (params.not_before, params.not_after) = span(authority_days);
+            let ends = params.self_signed(&pair).unwrap().pem();
+            fs::write(folder.join(tls::AUTHORITY), ends).unwrap();
+            let authority = Authority::load_or_create(folder).unwrap();
+            authority.issue(folder, &wanted, days)?;
+            let issued = Certificate::of(&tls::file_of(folder, "n1")).unwrap();
+            // A second may have passed between the two.
+            anyhow::Ok((authority.ends - issued.ends + BACKDATED).whole_days())
+        };
+        assert_eq!(issued(100, 365).unwrap(), 0);
+        assert_eq!(issued(100, 30).unwrap(), 70);
+        let told = issued(0, 365).unwrap_err().to_string();
+        assert!(told.contains("has ended"), "{told}");
     }
 }

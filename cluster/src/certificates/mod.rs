@@ -22,6 +22,10 @@ pub(crate) use read::Certificate;
 /// A certificate that ends sooner is renewed, and complained about.
 pub(crate) const RENEW_BEFORE: time::Duration = time::Duration::days(30);
 
+/// That of the authority is renewed by nobody else.
+pub(crate) const RENEW_AUTHORITY: &str = "where ca.key is, remove ca.pem and run `menagerie certs`: it makes another of the \
+     same key, under which all that was signed stays good. Copy it to every host, and to the programs that trust it.";
+
 /// As whom the launcher shows its console.
 pub(crate) const CONSOLE: &str = "console";
 

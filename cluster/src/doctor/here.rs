@@ -9,7 +9,7 @@ use service::{open_files, tls};
 use time::OffsetDateTime;
 
 use super::Finding;
-use crate::certificates::{self, Certificate, RENEW_BEFORE};
+use crate::certificates::{self, Certificate, RENEW_AUTHORITY, RENEW_BEFORE};
 use crate::context::Context;
 use crate::launcher::place::Place;
 use crate::launcher::{plan, ports};
@@ -237,7 +237,11 @@ fn certificate(context: &Context) -> Vec<Finding> {
             Err(error) => faults.push(Finding::bad(
                 "certificates",
                 format!("{error:#}"),
-                "`menagerie certs --renew` makes new ones.",
+                if file.ends_with(tls::AUTHORITY) {
+                    authority_advice()
+                } else {
+                    "`menagerie certs --renew` makes new ones.".to_owned()
+                },
             )),
         }
     }
@@ -255,8 +259,12 @@ fn certificate(context: &Context) -> Vec<Finding> {
 fn ending(ends: OffsetDateTime, name: &str) -> Finding {
     let left = ends - OffsetDateTime::now_utc();
     let said = format!("the first to end is {name}, in {} days", left.whole_days());
-    let advice =
-        "`menagerie certs` renews what nears its end; running processes take new files over by themselves.";
+    let advice = if name == tls::AUTHORITY {
+        authority_advice()
+    } else {
+        "`menagerie certs` renews what nears its end; running processes take new files over by themselves."
+            .to_owned()
+    };
     if left.is_negative() {
         Finding::bad("certificates", said, advice)
     } else if left < RENEW_BEFORE {
@@ -264,6 +272,10 @@ fn ending(ends: OffsetDateTime, name: &str) -> Finding {
     } else {
         Finding::good("certificates", said)
     }
+}
+
+fn authority_advice() -> String {
+    format!("`menagerie certs` leaves the authority as it is: {RENEW_AUTHORITY}")
 }
 
 #[cfg(test)]
@@ -279,6 +291,8 @@ mod tests {
         assert_eq!(verdict(365), Verdict::Good);
         assert_eq!(verdict(29), Verdict::Warning);
         assert_eq!(verdict(-1), Verdict::Bad);
+        let soon = ending(OffsetDateTime::now_utc(), tls::AUTHORITY).advice.unwrap();
+        assert!(soon.contains("remove ca.pem"), "{soon}");
     }
 
     #[test]

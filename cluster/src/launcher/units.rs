@@ -48,6 +48,7 @@ impl Units {
             }
         }
         let backups = self.backups(&context)?;
+        refuse_relative(&context)?;
         let named = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
         if self.user.is_empty() || !self.user.chars().all(named) {
             bail!(Usage(format!("--user {:?} is not the name of a user", self.user)));
@@ -153,6 +154,31 @@ WantedBy=multi-user.target
 fn is_plain(path: &str) -> bool {
     let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
     path.starts_with('/') && path.chars().all(plain)
+}
+
+/// What processes read from elsewhere than the data folder, as `backups` is where they write to.
+fn refuse_relative(context: &Context) -> anyhow::Result<()> {
+    let tls = &context.config.tls.folder;
+    let folder = (
+        vec![Step::Key("tls"), Step::Key("folder")],
+        "tls.folder",
+        tls.as_path(),
+    );
+    let tables = context.config.models.iter().enumerate().map(|(index, model)| {
+        let setting = vec![Step::Key("predictor"), Step::Index(index), Step::Key("table")];
+        (setting, "table", Path::new(&model.table))
+    });
+    for (setting, key, path) in std::iter::once(folder).chain(tables) {
+        if path.is_relative() && !path.as_os_str().is_empty() {
+            bail!(Usage(format!(
+                "{}: for a unit, {key} = \"{}\" must be an absolute path: a relative one would begin at the root, where \
+                 systemd starts processes",
+                context.place_of(&setting),
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn write(context: &Context, folder: &Path, units: &[(String, String)]) -> anyhow::Result<()> {

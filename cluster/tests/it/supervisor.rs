@@ -274,6 +274,38 @@ async fn units_let_nodes_write_backups_where_the_configuration_says() {
     );
 }
 
+#[tokio::test]
+async fn units_take_no_path_that_is_another_one_where_systemd_runs_them() {
+    let mut cluster = Cluster::with(1, |config| {
+        config.models = service::config::parse(
+            "[[predictor]]\nname = \"knn\"\nmodel = \"knn\"\naddress = \"127.0.0.1:1\"\n",
+            "knn.toml",
+        )
+        .unwrap()
+        .models;
+    });
+    cluster.run(&["units"]).await.ok();
+    cluster.config.models[0].table = "flowers.csv".to_owned();
+    cluster.write_config();
+    let told = cluster.run(&["units"]).await.fails(2);
+    let line = cluster.line_of("table = \"flowers.csv\"");
+    assert!(
+        told.contains(&format!("cluster.toml:{line}:")) && told.contains("absolute path"),
+        "{told}"
+    );
+    cluster.config.models[0].table = "/srv/flowers.csv".to_owned();
+    cluster.config.tls.folder = "certificates".into();
+    cluster.write_config();
+    let told = cluster.run(&["units"]).await.fails(2);
+    assert!(
+        told.contains("tls.folder = \"certificates\"") && told.contains("absolute path"),
+        "{told}"
+    );
+    cluster.config.tls.folder = "/srv/certificates".into();
+    cluster.write_config();
+    cluster.run(&["units"]).await.ok();
+}
+
 /// The unit is not only text that looks like one, where there is somebody to ask.
 #[tokio::test]
 async fn systemd_takes_the_units() {

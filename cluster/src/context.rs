@@ -2,13 +2,12 @@
 //! Invariant: paths are absolute, so that child processes and messages mean the same files.
 //! It must not start anything.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use anyhow::Context as _;
 use service::config::{self, Config, Step};
+use service::private;
 use service::secrets::{self, Secrets};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,10 +68,10 @@ impl Context {
 
     /// Makes the data folder where there is none, for its owner alone: all that the store holds will be in it.
     pub(crate) fn make_data(&self) -> anyhow::Result<()> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder
-            .create(&self.data)
+        if self.data.is_dir() {
+            return Ok(());
+        }
+        private::make_folder(&self.data)
             .with_context(|| format!("make the data folder {}", self.data.display()))
     }
 

@@ -2,15 +2,15 @@
 //! Invariant: the lock is an advisory lock of the kernel, so it is gone when its holder dies, also by kill -9;
 //! what the file says is only for people.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
-use service::secrets;
+use service::{private, secrets};
 
 /// What the kernel allows for the path of a Unix socket on the strictest of our systems, with its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -71,10 +71,7 @@ impl Place {
             );
         }
         if !self.data.exists() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.data)
+            private::make_folder(&self.data)
                 .with_context(|| format!("make the data folder {}", self.data.display()))?;
         }
         self.make_private()?;

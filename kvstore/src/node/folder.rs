@@ -14,7 +14,7 @@ use crate::raft::log::Opened;
 use crate::raft::types::LogId;
 
 /// Two processes on one folder would each believe to be this node. It is for its owner alone: all that the store holds is
-/// in it.
+/// in it. Its name is on the disk before anything in it is acknowledged.
 pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
     private::make_folder(folder).with_context(|| format!("make {}", folder.display()))?;
     let file = File::options()

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use service::config::Config;
+use service::private;
 use service::time::now_ms;
 
 use super::{Upkeep, free_bytes};
@@ -155,9 +156,11 @@ fn leaves_room(folder: &Path, bytes: u64, free_bytes_min: u64) -> anyhow::Result
     Ok(())
 }
 
-/// Each backup in it holds everything, so only its owner may look into the folder.
+/// Each backup in it holds everything, so only its owner may look into the folder. Its name is on the disk before that of
+/// a backup counts.
 fn make_private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    private::sync_name(folder)
 }
 
 #[cfg(test)]

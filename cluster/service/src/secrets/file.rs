@@ -3,14 +3,15 @@
 //! so that of two processes that start together both use what the first one linked.
 //! No error carries a line of the file, since the line may hold a secret.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 
 use super::{Secret, Secrets};
+use crate::private;
 
 pub const FILE_NAME: &str = "secrets.toml";
 
@@ -70,11 +71,9 @@ fn what_is_wrong(message: &str) -> &str {
 
 fn create(data: &Path) -> anyhow::Result<()> {
     let shown = data.display();
-    let mut folder = DirBuilder::new();
-    folder.recursive(true).mode(0o700);
-    folder
-        .create(data)
-        .with_context(|| format!("create the folder {shown}"))?;
+    if !data.is_dir() {
+        private::make_folder(data).with_context(|| format!("create the folder {shown}"))?;
+    }
     let secrets = Secrets::generate()?;
     let text = toml::to_string(&secrets).context("write the secrets as TOML")?;
     let unique = Secret::random()?;

@@ -290,12 +290,7 @@ fn new_incarnation() -> String {
 
 /// For its owner alone, and on the disk before anything in it counts as being there.
 pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    private::make_folder(folder).with_context(|| format!("make the folder {}", folder.display()))?;
-    match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
-        Some(parent) => sync_folder(parent),
-        None => Ok(()),
-    }
+    private::make_folder(folder).with_context(|| format!("make the folder {}", folder.display()))
 }
 
 /// What a process that died wrote may be read back and still not be on the disk: whoever goes on from it brings it there

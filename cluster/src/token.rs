@@ -5,6 +5,7 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::context::Context;
+use crate::output::Usage;
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -18,11 +19,11 @@ impl Token {
         let secrets = context.secrets()?;
         let Some(token) = secrets.token(&self.name) else {
             let names: Vec<_> = secrets.tokens.keys().map(String::as_str).collect();
-            bail!(
+            bail!(Usage(format!(
                 "no token is named {:?}; there are: {}",
                 self.name,
                 names.join(", ")
-            );
+            )));
         };
         if context.output.json {
             let document = serde_json::json!({ "name": self.name, "token": token.expose() });

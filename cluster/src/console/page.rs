@@ -243,7 +243,7 @@ pub(super) async fn act(
             let back = [(header::LOCATION, HeaderValue::from_static("/"))];
             Ok((StatusCode::SEE_OTHER, back).into_response())
         }
-        Ok(Answer::Error(error)) => Err(Problem::new(problem::CONFLICT, error)),
+        Ok(Answer::Error(error) | Answer::Stranger(error)) => Err(Problem::new(problem::CONFLICT, error)),
         Ok(other) => Err(Problem::internal(
             "press a button",
             anyhow::anyhow!("an answer that does not fit: {other:?}"),

@@ -10,6 +10,7 @@ use super::control::{self, Answer, Request};
 use super::place::Place;
 use super::{Action, State, View};
 use crate::context::{Context, block_on};
+use crate::output::Usage;
 
 const READY_DEADLINE: Duration = Duration::from_mins(1);
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -67,6 +68,7 @@ pub(crate) async fn act(context: &Context, action: Action, name: &str) -> anyhow
     };
     match control::ask(&Place::new(&context.data), &request).await? {
         Some(Answer::Done(view)) => Ok(view),
+        Some(Answer::Stranger(told)) => bail!(Usage(told)),
         Some(Answer::Error(error)) => bail!(error),
         Some(other) => bail!("the launcher gave an answer that does not fit: {other:?}"),
         None => bail!(nobody(context)),

@@ -48,6 +48,7 @@ fn answers() {
         Answer::Status(status),
         Answer::Done(view),
         Answer::Stopped,
+        Answer::Stranger("n9".to_owned()),
         Answer::Error("no".to_owned()),
     ];
     let whole = answers.map(|answer| serde_json::to_vec(&answer).expect("it is plain data"));

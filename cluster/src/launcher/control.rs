@@ -52,6 +52,8 @@ pub(crate) enum Answer {
     Done(View),
     /// All processes have stopped.
     Stopped,
+    /// There is no process of this name: whoever asked has mistyped it.
+    Stranger(String),
     Error(String),
 }
 

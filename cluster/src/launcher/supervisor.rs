@@ -165,6 +165,7 @@ impl Supervisor {
             )),
             Request::Act { action, name } => match self.handle(&name).await {
                 Ok(handle) => handle.act(action).await,
+                Err(error) if error.is::<Usage>() => return Answer::Stranger(error.to_string()),
                 Err(error) => Err(error),
             },
         };
@@ -186,10 +187,10 @@ impl Supervisor {
             return Ok(handle);
         }
         let names: Vec<String> = self.handles.iter().map(|handle| handle.now().name).collect();
-        bail!(
+        bail!(Usage(format!(
             "there is no process {name:?}; there are: {}, and leader",
             names.join(", ")
-        )
+        )))
     }
 
     pub(crate) async fn status(&self) -> Status {

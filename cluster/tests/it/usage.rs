@@ -163,11 +163,11 @@ async fn commands_that_need_the_launcher_say_so() {
 #[tokio::test]
 async fn names_and_ids_that_are_unknown_are_answered_with_those_that_are_known() {
     let cluster = Cluster::start(2).await;
-    let told = cluster.run(&["kill", "n9"]).await.fails(1);
+    let told = cluster.run(&["kill", "n9"]).await.fails(2);
     assert_snapshot!(told, @r#"menagerie: there is no process "n9"; there are: n1, n2, and leader"#);
     let told = cluster.run(&["node", "--id", "9"]).await.fails(2);
     assert_snapshot!(told, @"menagerie: the configuration has no node 9; it has: 1, 2");
-    let told = cluster.run(&["token", "nobody"]).await.fails(1);
+    let told = cluster.run(&["token", "nobody"]).await.fails(2);
     assert_snapshot!(told, @r#"menagerie: no token is named "nobody"; there are: gateway, merchant, mirror, operator, oracle, payment, petstore, predictors, root"#);
 }
 

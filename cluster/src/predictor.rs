@@ -33,6 +33,27 @@ pub(crate) struct Learning {
     pub(crate) impute: Option<String>,
 }
 
+impl Learning {
+    /// With the table that `--data FILE.csv` names, and refused where it has none: what the other options say is about
+    /// one, and would be left out without a word.
+    pub(crate) fn over(mut self, table: Option<PathBuf>) -> anyhow::Result<Self> {
+        self.table = self.table.or(table);
+        let about_it = [
+            ("--label", self.label.is_some()),
+            ("--ignore", !self.ignore.is_empty()),
+            ("--impute", self.impute.is_some()),
+        ];
+        let given = about_it.iter().find(|(_, given)| *given);
+        if let (None, Some((option, _))) = (&self.table, given) {
+            return Err(Usage(format!(
+                "{option} says how to read a table: name it with --table FILE"
+            ))
+            .into());
+        }
+        Ok(self)
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct Predictor {
     /// Which model of the configuration this process is, or one of naive-bayes, knn, logistic, tree, forest
@@ -68,17 +89,17 @@ impl Predictor {
     }
 
     /// What `--data FILE.csv` names is a table, since no data folder is called so.
-    pub(crate) fn run(mut self, mut context: Context, table: Option<PathBuf>) -> anyhow::Result<()> {
+    pub(crate) fn run(self, mut context: Context, table: Option<PathBuf>) -> anyhow::Result<()> {
         let name = self.name();
+        let learning = self.learning.over(table)?;
         self.supervised.begin()?;
-        self.learning.table = self.learning.table.or(table);
         telemetry::init(&name, Format::Auto)?;
         let model = configured(
             &context.config,
             &name,
             &self.model,
             self.address,
-            self.learning,
+            learning,
             &self.behave,
         )?;
         let address = model.address.clone();

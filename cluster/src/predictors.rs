@@ -58,14 +58,14 @@ impl Predictors {
     }
 }
 
-fn read(learning: &Learning, table: Option<PathBuf>) -> anyhow::Result<Table> {
-    let Some(path) = learning.table.clone().or(table) else {
+fn read(learning: Learning) -> anyhow::Result<Table> {
+    let Some(path) = learning.table else {
         return Ok(iris());
     };
     let options = CsvOptions {
-        label: learning.label.clone(),
-        ignore: learning.ignore.clone(),
-        impute: learning.impute.as_ref().map(|_mean| Impute::Mean),
+        label: learning.label,
+        ignore: learning.ignore,
+        impute: learning.impute.map(|_mean| Impute::Mean),
     };
     let name = path.display().to_string();
     let file = std::fs::File::open(&path).with_context(|| format!("open {name}"))?;
@@ -74,7 +74,7 @@ fn read(learning: &Learning, table: Option<PathBuf>) -> anyhow::Result<Table> {
 
 impl Evaluate {
     fn run(self, context: &Context, table: Option<PathBuf>) -> anyhow::Result<()> {
-        let table = read(&self.learning, table)?;
+        let table = read(self.learning.over(table)?)?;
         let plan = Plan {
             repeats: self.repeats as usize,
             folds: self.folds as usize,

@@ -12,6 +12,8 @@ use kvstore_client::wire::cluster::{Cluster, Member, NewMember, Role};
 use super::{Session, explain};
 use crate::output::{Failure, Usage};
 
+/// A week, in seconds.
+const WAIT_MAX: u64 = 7 * 24 * 60 * 60;
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
@@ -27,7 +29,7 @@ pub(super) struct Replace {
     #[arg(long, value_name = "ADDRESS")]
     peer: Option<String>,
     /// How long the new node may take to appear and to get everything
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     wait: u64,
 }
 

@@ -67,14 +67,7 @@ impl Supervised {
 
     fn rotate(&self) {
         let Some(path) = &self.log_file else { return };
-        let rotated = log_file::rotate(path, log_file::BYTES_MAX).and_then(|new| {
-            if let Some(new) = new {
-                rustix::stdio::dup2_stdout(&new)?;
-                rustix::stdio::dup2_stderr(&new)?;
-            }
-            Ok(())
-        });
-        if let Err(error) = rotated {
+        if let Err(error) = log_file::rotate_own(path) {
             tracing::warn!(%error, "the log file cannot be rotated");
         }
     }

@@ -36,6 +36,15 @@ pub(crate) fn rotate(path: &Path, bytes_max: u64) -> io::Result<Option<File>> {
     open(path).map(Some)
 }
 
+/// Goes on in a new file where the one that the output of this process goes to has grown too large.
+pub(crate) fn rotate_own(path: &Path) -> io::Result<()> {
+    if let Some(new) = rotate(path, BYTES_MAX)? {
+        rustix::stdio::dup2_stdout(&new)?;
+        rustix::stdio::dup2_stderr(&new)?;
+    }
+    Ok(())
+}
+
 fn older(path: &Path, number: u32) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(format!(".{number}"));

@@ -157,7 +157,7 @@ impl Log {
         let Some(file) = &mut self.open else { return Ok(()) };
         let length = file.metadata().context("look at the log")?.len();
         if length < file.stream_position().context("find the place in the log")? {
-            // It was emptied, as the supervisor's is at each start.
+            // Somebody has emptied it.
             file.rewind().context("go to the beginning of the log")?;
         }
         loop {

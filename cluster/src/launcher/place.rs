@@ -145,10 +145,12 @@ impl Place {
             .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
     }
 
-    /// What the supervisor in the background said to people: its log without the lines for machines.
-    pub(crate) fn said_by_supervisor(&self) -> String {
+    /// What the supervisor in the background said to people: its log, from where it began to write, without the lines for
+    /// machines.
+    pub(crate) fn said_by_supervisor(&self, said_before: u64) -> String {
         let text = fs::read(self.log_of("supervisor")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let before = usize::try_from(said_before).unwrap_or(usize::MAX);
+        let text = String::from_utf8_lossy(text.get(before..).unwrap_or_default());
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('{')).collect();
         let said = lines.join("\n");
         said.strip_prefix("menagerie: ").unwrap_or(&said).to_owned()

@@ -32,17 +32,22 @@ impl System {
     pub(crate) async fn start(config_file: Option<&Path>, data: &Path) -> anyhow::Result<Self> {
         let place = Place::new(data);
         place.make()?;
-        // Taken and let go again: if somebody holds the folder, the log that would be emptied is theirs.
+        // Taken and let go again: if somebody holds the folder, the log that would be written to is theirs.
         drop(place.lock()?);
-        let supervisor = up::spawn_background(leash::ours_on_leash()?, config_file, &place)?;
+        let (supervisor, said_before) = up::spawn_background(leash::ours_on_leash()?, config_file, &place)?;
         let mut system = Self {
             supervisor,
             config_file: config_file.map(Path::to_path_buf),
             place,
         };
         let nobody_looks = ProgressBar::hidden();
-        let status =
-            up::until_background_has_settled(&system.place, &mut system.supervisor, &nobody_looks).await?;
+        let settled = up::until_background_has_settled(
+            &system.place,
+            &mut system.supervisor,
+            said_before,
+            &nobody_looks,
+        );
+        let status = settled.await?;
         // Whoever needs a system for a while needs all of it.
         match coming::lack(&system.place, &status) {
             Some(lack) => bail!(lack),

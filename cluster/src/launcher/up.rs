@@ -3,9 +3,7 @@
 //! returns only when that one has all ready, or goes on with most of it, which fails with what is missing; else it says
 //! why not and leaves nothing running. The data folder has been made before.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +20,7 @@ use super::control::{self, Answer, Request};
 use super::place::Place;
 use super::plan;
 use super::supervisor::{self, Supervisor};
-use super::{State, Status, status};
+use super::{State, Status, log_file, status};
 use crate::console;
 use crate::context::{Context, block_on};
 use crate::output::{Failure, Usage};
@@ -30,6 +28,8 @@ use crate::output::{Failure, Usage};
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
 /// At copies that are being made, and at what is missing once the start is over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// At the size of the log.
+const LOG_EVERY: Duration = Duration::from_secs(5);
 /// A supervisor that answers has deadlines of its own.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 const END_DEADLINE: Duration = Duration::from_mins(1);
@@ -69,6 +69,10 @@ impl Up {
 async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
+    if background {
+        let log = Place::new(&context.data).log_of("supervisor");
+        tasks.spawn("log", keep_small(log, tasks.clone()));
+    }
     let (supervisor, socket) = supervisor::start(context, &tasks)?;
     if let Some(socket) = socket {
         console::start(context, socket, &supervisor, &tasks).context("start the console")?;
@@ -97,6 +101,15 @@ async fn supervise(context: &Context, background: bool) -> anyhow::Result<()> {
     }
     supervisor.stop().await;
     settled
+}
+
+/// As the other processes do with their own logs.
+async fn keep_small(log: PathBuf, tasks: Tasks) {
+    while tokio::time::timeout(LOG_EVERY, tasks.stopping()).await.is_err() {
+        if let Err(error) = log_file::rotate_own(&log) {
+            tracing::warn!(%error, "the log file cannot be rotated");
+        }
+    }
 }
 
 /// Until all is ready, or most of it serves and the rest is waited for no longer; fails where neither comes.
@@ -226,12 +239,12 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
     let program = Command::new(std::env::current_exe().context("find this program's own file")?);
-    let mut child = spawn_background(program, context.config_file.as_deref(), &place)?;
+    let (mut child, said_before) = spawn_background(program, context.config_file.as_deref(), &place)?;
     let progress = context
         .output
         .progress(plan::processes(&context.config).len() as u64, "starting");
     let settled = tokio::select! {
-        settled = until_background_has_settled(&place, &mut child, &progress) => settled,
+        settled = until_background_has_settled(&place, &mut child, said_before, &progress) => settled,
         () = tasks.stopping() => Err(anyhow!("interrupted before all was ready")),
     };
     let status = match settled {
@@ -256,13 +269,14 @@ async fn detach(context: &Context) -> anyhow::Result<()> {
 pub(super) async fn until_background_has_settled(
     place: &Place,
     child: &mut Child,
+    said_before: u64,
     progress: &ProgressBar,
 ) -> anyhow::Result<Status> {
     let mut heard = Instant::now();
     loop {
         if let Some(end) = child.try_wait().context("look after the supervisor")? {
             progress.finish_and_clear();
-            let said = place.said_by_supervisor();
+            let said = place.said_by_supervisor(said_before);
             if said.is_empty() {
                 bail!(
                     "the supervisor ended ({end}); see {}",
@@ -314,29 +328,29 @@ pub(super) async fn end(child: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program is this one, by itself or on a leash.
+/// The program is this one, by itself or on a leash. Answers also how far the log went before: what this run says stands
+/// behind that, and in front of it why the last one ended.
 pub(super) fn spawn_background(
     mut program: Command,
     config_file: Option<&Path>,
     place: &Place,
-) -> anyhow::Result<Child> {
-    // Emptied at each start, so that its end tells about this run.
+) -> anyhow::Result<(Child, u64)> {
     let path = place.log_of("supervisor");
-    let log = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
+    let log = log_file::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let rotated = log_file::rotate(&path, log_file::BYTES_MAX);
+    let log = rotated
+        .with_context(|| format!("rotate {}", path.display()))?
+        .unwrap_or(log);
+    let said_before = log.metadata().context("look at the log")?.len();
     program.args(["up", "--background", "--data"]).arg(&place.data);
     if let Some(file) = config_file {
         program.arg("--config").arg(file);
     }
-    program
+    let child = program
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("share the log")?)
         .stderr(log)
         .spawn()
-        .context("start the supervisor in the background")
+        .context("start the supervisor in the background")?;
+    Ok((child, said_before))
 }

@@ -114,3 +114,20 @@ async fn status_can_be_watched() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_log_of_the_supervisor_keeps_why_the_last_one_ended() {
+    let cluster = Cluster::start(1).await;
+    cluster.down().await;
+    let path = cluster.data().join("logs/supervisor.log");
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert!(!first.is_empty());
+    let _taken = std::net::TcpListener::bind(cluster.address("n1")).unwrap();
+    // What each run says is of that run alone.
+    let told = cluster.run(&["up", "--detach"]).await.fails(2);
+    assert!(told.contains("is taken by"), "{told}");
+    assert_eq!(cluster.run(&["up", "--detach"]).await.fails(2), told);
+    let now = std::fs::read_to_string(&path).unwrap();
+    assert!(now.starts_with(&first), "{now}");
+    assert_eq!(now.matches("is taken by").count(), 2, "{now}");
+}

@@ -31,4 +31,5 @@ mod raw;
 mod shutdown;
 mod tokens;
 mod txn;
+mod walks;
 mod watch;

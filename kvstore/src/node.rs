@@ -82,9 +82,7 @@ pub async fn run(
     let node = Node::open(&settings, &inner)
         .await
         .with_context(|| format!("start node {name}"))?;
-    if let Some(configured) = settings.config.node(settings.id)
-        && let Err(moved) = address::check(&node.desk.raft, configured).await
-    {
+    if let Err(moved) = address::check(&node.desk.raft, &settings).await {
         ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
         node.close().await;
         return Err(moved);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use service::config::NodeConfig;
 
+use super::Settings;
 use crate::raft::types::{Member, Raft};
 
 /// A start waits no longer for somebody who knows what a name stands for.
@@ -30,7 +31,14 @@ pub struct Moved {
 }
 
 /// To be asked as soon as Raft has begun, which has read the membership from this node's disk by then.
-pub(super) async fn check(raft: &Raft, node: &NodeConfig) -> anyhow::Result<()> {
+pub(super) async fn check(raft: &Raft, settings: &Settings) -> anyhow::Result<()> {
+    match settings.config.node(settings.id) {
+        Some(node) => check_node(raft, node).await,
+        None => Ok(()),
+    }
+}
+
+async fn check_node(raft: &Raft, node: &NodeConfig) -> anyhow::Result<()> {
     let id = node.id;
     let known = raft.with_raft_state(move |state| {
         let membership = state.membership_state.effective().membership();
@@ -104,14 +112,16 @@ mod tests {
         let (raft, known) = (&nodes[0].desk.raft, nodes[0].address.as_str());
         let port = known.strip_prefix("127.0.0.1:").unwrap();
         for same in [known, &format!("localhost:{port}")] {
-            check(raft, &at(known, same)).await.unwrap();
+            check_node(raft, &at(known, same)).await.unwrap();
         }
         // That is for the clients to find out.
-        check(raft, &at("127.0.0.1:1", known)).await.unwrap();
+        check_node(raft, &at("127.0.0.1:1", known)).await.unwrap();
         // Who knows whether it is not the same.
-        check(raft, &at(known, "nowhere.invalid:7101")).await.unwrap();
+        check_node(raft, &at(known, "nowhere.invalid:7101"))
+            .await
+            .unwrap();
 
-        let moved = check(raft, &at(known, "127.0.0.1:1")).await.unwrap_err();
+        let moved = check_node(raft, &at(known, "127.0.0.1:1")).await.unwrap_err();
         assert!(moved.is::<Moved>(), "{moved:#}");
         let told = moved.to_string();
         for part in [
@@ -128,7 +138,7 @@ mod tests {
             id: 2,
             ..at(known, "127.0.0.1:1")
         };
-        check(raft, &stranger).await.unwrap();
+        check_node(raft, &stranger).await.unwrap();
         for node in nodes {
             node.end().await;
         }

@@ -74,13 +74,7 @@ async fn serve(id: u64, context: Context) -> anyhow::Result<()> {
     };
     let tasks = Tasks::new();
     tasks.stop_on_signals().context("take over the signals")?;
-    kvstore::run(settings, client, peer, tasks)
-        .await
-        .map_err(|error| match error.downcast::<kvstore::Moved>() {
-            // It is the configuration that is wrong.
-            Ok(moved) => Usage(moved.to_string()).into(),
-            Err(error) => error,
-        })
+    kvstore::run(settings, client, peer, tasks).await
 }
 
 pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {

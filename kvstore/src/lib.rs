@@ -18,7 +18,7 @@ mod storage;
 pub mod store;
 mod upkeep;
 
-pub use node::{Moved, Settings, run};
+pub use node::{Settings, run};
 pub use storage::alike::{Digest, Part, StoppedState};
 pub use storage::ceiling::synced_batches;
 pub use storage::damage::damage_in;

@@ -46,8 +46,6 @@ use crate::storage::files;
 use crate::store::Store;
 use crate::upkeep::{self, BackupFolder, Upkeep};
 
-pub use address::Moved;
-
 const DRAIN: Duration = Duration::from_secs(5);
 /// What was applied is brought to disk within this, or read from the log at the next start.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -82,11 +80,7 @@ pub async fn run(
     let node = Node::open(&settings, &inner)
         .await
         .with_context(|| format!("start node {name}"))?;
-    if let Err(moved) = address::check(&node.desk.raft, &settings).await {
-        ending::end_raft(&node.desk.raft, &inner, DRAIN).await;
-        node.close().await;
-        return Err(moved);
-    }
+    address::tell_if_moved(&node.desk.raft, &settings).await?;
     inner.spawn("peer-port", Arc::clone(&node.server).serve(peers));
     let store = Store::start(
         name.clone(),

@@ -54,9 +54,10 @@ impl Authority {
             let made = made.context("make the certificate of the authority")?;
             write_first(&certificate, &made.pem(), 0o644)?;
         }
-        let mut vouched = Certificate::all_of(&certificate)?.into_iter();
-        let own = vouched.find(|vouched| vouched.public_key == pair.public_key_raw());
-        let Some(own) = own else {
+        let vouched = Certificate::all_of(&certificate)?.into_iter();
+        let own = vouched.filter(|vouched| vouched.public_key == pair.public_key_raw());
+        // A renewed one may stand behind the one of before.
+        let Some(own) = own.max_by_key(|own| own.ends) else {
             bail!(
                 "{} is not the key of {}, so nobody would trust what it signs: put back the one that is, or remove both, \
                  and `menagerie certs` makes a new authority, and new certificates of all processes",

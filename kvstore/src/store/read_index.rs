@@ -81,9 +81,15 @@ impl ReadIndexes {
                 _ = clock.tick() => {}
                 () = tasks.stopping() => return,
             }
-            if self.confirmed_within(CONFIRM_EVERY).is_none() {
+            // Once, and not until it succeeds: where no majority is left, that would go on for ever.
+            let due = self.confirmed_within(CONFIRM_EVERY).is_none();
+            if let Some(leader) = view::leader(&self.desk.raft).filter(|_| due) {
+                let asked = Since::now();
+                let answer = tokio::time::timeout(ANSWER, ask_leader(&self.desk, leader));
                 tokio::select! {
-                    _ = self.read_index() => {}
+                    answer = answer => if let Ok(Ok(moment)) = answer {
+                        self.confirmed.note(asked, moment.index);
+                    },
                     () = tasks.stopping() => return,
                 }
             }

@@ -28,7 +28,6 @@ pub(crate) struct Cluster {
 
 struct Node {
     address: SocketAddr,
-    peer_address: String,
     tasks: Tasks,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -67,7 +66,6 @@ impl Cluster {
         }
         adjust(&mut config);
         let nodes = listeners.into_iter().map(|(id, client, peer)| {
-            let peer_address = peer.local_addr().unwrap().to_string();
             let data = folder.path().join(format!("n{id}"));
             let settings = kvstore::Settings {
                 config: config.clone(),
@@ -82,7 +80,6 @@ impl Cluster {
             );
             Node {
                 address,
-                peer_address,
                 tasks,
                 running,
             }
@@ -120,11 +117,6 @@ impl Cluster {
     pub(crate) fn addresses(&self) -> Vec<String> {
         let nodes = self.nodes.iter();
         nodes.map(|node| node.address.to_string()).collect()
-    }
-
-    /// Where the other nodes know it.
-    pub(crate) fn peer_address(&self, node: usize) -> String {
-        self.nodes[node].peer_address.clone()
     }
 
     /// The configuration of a service that is to work on these nodes.

@@ -9,7 +9,6 @@ mod folders;
 mod lag;
 pub(crate) mod membership;
 mod membership_http;
-mod moved;
 pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod rules;

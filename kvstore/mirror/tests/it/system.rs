@@ -89,8 +89,7 @@ impl System {
         let clients = TcpListener::bind(&self.config.nodes[0].client).await.unwrap();
         let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = self.config.clone();
-        // Alone, it is looked for by nobody; but a node of before has to be where it was.
-        config.nodes[0].peer = self.cluster.peer_address(0);
+        config.nodes[0].peer = peers.local_addr().unwrap().to_string();
         let settings = kvstore::Settings {
             id: config.nodes[0].id,
             config,

@@ -66,11 +66,11 @@ async fn a_node_that_nobody_read_from_serves_bounded_reads_when_it_is_alone() {
     tokio::time::sleep(UNREAD).await;
     cluster.stop_node(first).await;
     cluster.stop_node((first + 1) % 3).await;
-    let path = alone.path("k");
+    let path = client.path("k");
     let bounded = format!("{path}?consistency=bounded:{}", UNREAD.as_millis() - 500);
     let read = alone.get(&bounded).await;
     assert_eq!(read.expect(200).text(), "v");
-    alone.read("k").await.refused(503, "no-leader");
+    alone.get(&path).await.refused(503, "no-leader");
 }
 
 const LEASE_MS: u64 = 60_000;

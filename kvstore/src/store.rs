@@ -24,8 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use service::arrival;
 use service::config::LimitsConfig;
 use service::tasks::Tasks;
+use service::time::Since;
 use tokio::sync::Semaphore;
 
 pub use crate::storage::walk::{Direction, Span};
@@ -118,18 +120,18 @@ impl Store {
 
     /// Runs a command through the log; the answer is what applying it answered.
     pub async fn write(&self, command: Command) -> Result<Reply, WriteError> {
-        self.write_after(command, Duration::ZERO).await
+        self.write_of(command, arrival::came()).await
     }
 
-    /// What has `waited` in this node before, as for room.
-    pub async fn write_after(&self, command: Command, waited: Duration) -> Result<Reply, WriteError> {
+    /// The same for what came then, as where its own task no longer tells.
+    pub async fn write_of(&self, command: Command, came: Since) -> Result<Reply, WriteError> {
         if self.inner.desk.disk_full.load(Ordering::Relaxed) && self.needs_room(&command.action) {
             return Err(WriteError::DiskFull);
         }
         if self.passes_mirrors(&command.action) {
-            return self.inner.proposals.propose_unheld(command).await;
+            return self.inner.proposals.propose_unheld(command, came).await;
         }
-        self.inner.proposals.propose(command, waited).await
+        self.inner.proposals.propose(command, came).await
     }
 
     /// Also a pin does that is renewed: history that it keeps cannot be given up.

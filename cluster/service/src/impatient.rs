@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::arrival::LastRead;
+
 pub(crate) struct Impatient<S> {
     stream: S,
     patience: Duration,
@@ -21,6 +23,7 @@ pub(crate) struct Impatient<S> {
     /// Made for the first write that waits. Later ones do not wind it up: it rings too early for them at most once in
     /// the time that each has.
     timer: Option<Pin<Box<Sleep>>>,
+    last_read: LastRead,
 }
 
 impl<S> Impatient<S> {
@@ -28,9 +31,15 @@ impl<S> Impatient<S> {
         Self {
             stream,
             patience,
+            last_read: LastRead::new(),
             until: None,
             timer: None,
         }
+    }
+
+    /// Goes on being told as this is read from.
+    pub(crate) fn last_read(&self) -> LastRead {
+        self.last_read.clone()
     }
 
     /// What comes of a write, unless it has waited for too long.
@@ -59,6 +68,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Before and not after: this process may be held right behind it.
+        self.last_read.note();
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -1,12 +1,13 @@
 //! The shell that every process of the menagerie runs in.
 //! In reading order: `config` and `secrets` say what to run, `telemetry` and `metrics` show it,
 //! `tasks` holds everything that runs, `serve` takes connections, as many as `open_files` leaves room for, `impatient`
-//! ends those that take nothing, `tls` guards them, `edge` wraps every answer, `body`, `fields`, `query`, `bearer`,
+//! ends those that take nothing, `tls` guards them, `edge` wraps every answer, `arrival` tells how old a request is, `body`, `fields`, `query`, `bearer`,
 //! `peer` and `idempotency` read requests strictly, `browser` guards pages, `problem` is the only way an error becomes an
 //! answer, `docs` shows a contract to people, `card_like` keeps card numbers out of names and logs, and `private` others
 //! out of folders. `decimal`, `currency`, `money` and `catalogue` are what several services must read alike. Of stores,
 //! shops and payments it knows nothing else, and it imports no other crate of ours.
 
+pub mod arrival;
 pub mod bearer;
 pub mod body;
 pub mod browser;

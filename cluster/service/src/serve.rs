@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use crate::arrival::{self, LastRead};
 use crate::config::LimitsConfig;
 use crate::edge::Refused;
 use crate::impatient::Impatient;
@@ -225,13 +226,14 @@ impl Server {
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
             tracing::debug!(error = %error, "cannot bound what waits unsent");
         }
+        let stream = Impatient::new(stream, self.limits.write_timeout);
         let conversation = Conversation {
             peer,
             app: self.app.clone(),
             limits: self.limits.clone(),
             connections: self.connections.clone(),
+            last_read: stream.last_read(),
         };
-        let stream = Impatient::new(stream, self.limits.write_timeout);
         let tls = self.tls.clone();
         let connection = async move {
             match tls {
@@ -294,6 +296,7 @@ struct Conversation {
     app: Router,
     limits: Limits,
     connections: Tasks,
+    last_read: LastRead,
 }
 
 impl Conversation {
@@ -303,6 +306,7 @@ impl Conversation {
             app,
             limits,
             connections,
+            last_read,
         } = self;
         let used = Arc::new(AtomicBool::new(false));
         let mark = Arc::clone(&used);
@@ -310,9 +314,10 @@ impl Conversation {
         let stop = connections.clone();
         let service = service_fn(move |request| {
             mark.store(true, Ordering::Relaxed);
-            let (app, stop) = (app.clone(), stop.clone());
+            let (app, stop, came) = (app.clone(), stop.clone(), last_read.get());
             async move {
-                let mut response = answer(app, request, peer, header_bytes_max).await;
+                let answer = answer(app, request, peer, header_bytes_max);
+                let mut response = arrival::answering(came, answer).await;
                 if stop.is_stopping() {
                     let headers = response.headers_mut();
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -30,6 +30,15 @@ impl Since {
         Self::now().0.saturating_sub(self.0)
     }
 
+    /// To be kept in an atomic: nanoseconds for some 500 years.
+    pub(crate) fn to_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
+    }
+
     /// As if it had been so much before this.
     #[must_use]
     pub fn earlier(self, by: Duration) -> Self {

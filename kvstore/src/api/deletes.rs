@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvstore_client::wire::level::Consistency;
+use service::arrival;
 use service::problem::{self, Problem, Result};
-use service::time::Since;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
@@ -44,7 +44,7 @@ fn branches(action: &Action) -> [Vec<Bytes>; 3] {
 impl Api {
     /// Proposes what may delete keys by prefixes. It keeps its room until it is decided, also when its caller leaves.
     pub(super) async fn delete(&self, caller: &Caller, action: Action, once: Option<Once>) -> Result<Reply> {
-        let came = Since::now();
+        let came = arrival::came();
         let mut most = 0;
         for prefixes in branches(&action) {
             let count = self.bound_deletes(caller, once.as_ref(), &prefixes).await?;
@@ -52,7 +52,7 @@ impl Api {
         }
         if most == 0 {
             let command = self.command(caller, action, once)?;
-            return self.decided(self.store.write_after(command, came.elapsed()).await);
+            return self.decided(self.store.write_of(command, came).await);
         }
         // Later than this it could meet a store that has forgotten what another copy of it did.
         let within = once
@@ -63,7 +63,7 @@ impl Api {
         let store = self.store.clone();
         let writing = self.store.edge().spawn("delete", async move {
             let _room = room;
-            store.write_after(command, came.elapsed()).await
+            store.write_of(command, came).await
         });
         // Whoever loses sight of it, as when the node ends, does not know whether it was done.
         self.decided(writing.await.unwrap_or(Err(WriteError::OutcomeUnknown)))

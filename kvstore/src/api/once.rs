@@ -91,9 +91,20 @@ fn fingerprint(secret: &[u8], parts: &Parts, body: &[u8]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Request;
+    use std::time::Duration;
+
+    use axum::http::{HeaderValue, Request};
+    use service::arrival;
+    use service::config::LimitsConfig;
+    use service::time::Since;
+    use tower::ServiceExt as _;
 
     use super::*;
+    use crate::api::half_made::{request, seed};
+    use crate::api::router;
+    use crate::raft::bare::Bare;
+    use crate::raft::start::root_rules;
+    use crate::store::Store;
 
     fn of(method: &str, target: &str, if_match: Option<&str>, body: &[u8]) -> [u8; 16] {
         let mut request = Request::builder().method(method).uri(target);
@@ -118,5 +129,34 @@ mod tests {
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
         assert_eq!(all[0], of("PUT", "/v1/kv/a", None, b"x"));
+    }
+
+    /// As where this process is held in the middle of a handler: the caller may have had it done by another node since,
+    /// and that one have forgotten it.
+    #[tokio::test]
+    async fn what_came_too_long_ago_is_not_done_under_its_key() {
+        let node = Bare::cluster(1).await.remove(0);
+        seed(&node, "an id", "root", root_rules()).await;
+        let limits = LimitsConfig::default();
+        let app = router(Api::new(Store::over(&node, &limits), limits));
+        let put = async |key: Option<&'static str>, age_s: u64| {
+            let mut request = request("PUT", "/v1/kv/k", Some("root"));
+            if let Some(key) = key {
+                let told = request.headers_mut();
+                told.insert(headers::IDEMPOTENCY_KEY, HeaderValue::from_static(key));
+                told.insert(headers::IDEMPOTENCY_TTL, HeaderValue::from_static("60"));
+            }
+            let came = Since::now().earlier(Duration::from_secs(age_s));
+            let answer = arrival::answering(came, app.clone().oneshot(request)).await;
+            answer.unwrap().status().as_u16()
+        };
+        let revision = || node.desk.machine.state().revision;
+        let before = revision();
+        assert_eq!(put(Some("a"), 31).await, 503);
+        assert_eq!(put(Some("a"), 20).await, 200);
+        // It is sent once, and who sends it knows that.
+        assert_eq!(put(None, 31).await, 200);
+        assert_eq!(revision(), before + 2);
+        node.end().await;
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use service::config::Config;
+use service::time::Since;
 use tokio::net::TcpListener;
 
 use super::propose::{IN_FLIGHT, Proposals};
@@ -97,7 +98,7 @@ async fn of_all_that_were_refused_few_are_under_way_once_there_is_room() {
     for number in 0..WRITERS {
         let proposals = Arc::clone(&proposals);
         tasks.spawn("writer", async move {
-            proposals.propose(put(number), Duration::ZERO).await
+            proposals.propose(put(number), Since::now()).await
         });
         // So each is a batch of its own.
         until("one more batch to be refused", || leader.refused() > number).await;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use service::config::Config;
+use service::time::Since;
 use tokio::net::TcpListener;
 
 use super::WriteError;
@@ -87,7 +87,7 @@ async fn what_may_have_been_done_is_sent_again_only_under_a_key() {
         tasks.spawn("leader", serving);
         begin_to_lead(desk, &address).await;
         let proposals = Proposals::start(Arc::clone(desk), tasks, &config.limits);
-        let told = proposals.propose(put(once), Duration::ZERO).await;
+        let told = proposals.propose(put(once), Since::now()).await;
         assert_eq!(told.map(|reply| reply.revision), outcome);
         assert_eq!(taken.load(Ordering::Relaxed), copies);
         follower.end().await;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use service::arrival;
 use tokio::time::Instant;
 
 use super::{LEADER_WAIT, Level, ReadError, Store, WriteError};
@@ -140,7 +141,8 @@ impl Store {
             action: Action::Txn(Txn::default()),
             once: Some(once),
         };
-        self.inner.proposals.propose_unheld(note).await
+        let proposals = &self.inner.proposals;
+        proposals.propose_unheld(note, arrival::came()).await
     }
 
     /// Makes the change once no other is under way; twins that meet halfway cannot tell whose that is.

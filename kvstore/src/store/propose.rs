@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::WriteError;
 use super::fair_room::FairRoom;
 use super::permit::Permit;
-use super::sending::{Leaving, Sending, held_at_most, is_hurried, settled};
+use super::sending::{Leaving, Sending, is_hurried, settled, too_late};
 use super::weight::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_READING_MAX, reads, weigh};
 use crate::command::{Command, Reply, encode_commands};
 use crate::raft::desk::Desk;
@@ -30,8 +30,8 @@ pub(super) struct Waiting {
     pub(super) command: Command,
     pub(super) bytes: usize,
     pub(super) since: Since,
-    /// In this node, before that.
-    pub(super) waited: Duration,
+    /// When this node got it.
+    pub(super) came: Since,
     pub(super) answer: oneshot::Sender<Result<Reply, WriteError>>,
 }
 
@@ -83,11 +83,15 @@ impl Proposals {
     }
 
     /// One command that waits for no mirror, and that none can block.
-    pub(super) async fn propose_unheld(&self, mut command: Command) -> Result<Reply, WriteError> {
+    pub(super) async fn propose_unheld(
+        &self,
+        mut command: Command,
+        came: Since,
+    ) -> Result<Reply, WriteError> {
         weigh(&command)?;
         let _given = self.room.give(&mut command);
         let repeatable = self.alone.is_repeatable(&command);
-        let leaving = Leaving::of(&command, Since::now(), Duration::ZERO, self.alone.age_max);
+        let leaving = Leaving::of(&command, Since::now(), came, too_late(self.alone.age_max));
         let encoded = encode_commands(&[command]).into();
         let mut permit = Permit::none();
         let sent = self.alone.send(encoded, (repeatable, leaving), &mut permit);
@@ -96,8 +100,8 @@ impl Proposals {
         settled(reply.ok_or(WriteError::OutcomeUnknown)?, again)
     }
 
-    /// `waited` is for how long this node has had it already.
-    pub(super) async fn propose(&self, command: Command, waited: Duration) -> Result<Reply, WriteError> {
+    /// `came` is when this node got it.
+    pub(super) async fn propose(&self, command: Command, came: Since) -> Result<Reply, WriteError> {
         let bytes = weigh(&command)?;
         let queued = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The largest request, whose key and parts weigh more than its bytes, must find room when nothing else waits.
@@ -110,7 +114,7 @@ impl Proposals {
             command,
             bytes,
             since: Since::now(),
-            waited,
+            came,
             answer,
         };
         if let Err(refused) = self.queue.try_send(waiting) {
@@ -179,7 +183,9 @@ impl Batcher {
         let (mut batch, mut bytes, mut reading, mut next) = (VecDeque::new(), 0, 0, Some(first));
         for round in 0..=YIELDS {
             while let Some(waiting) = next.take().or_else(|| self.queue.try_recv().ok()) {
-                if waiting.since.elapsed() > held_at_most(&waiting.command, waiting.waited, self.age_max) {
+                let Waiting { since, came, .. } = waiting;
+                let stays = Leaving::of(&waiting.command, since, came, self.age_max);
+                if stays.left().is_zero() {
                     finish(&self.bytes, waiting, Err(WriteError::Overloaded));
                     continue;
                 }
@@ -210,7 +216,7 @@ impl Batcher {
 
 /// First those that have to leave soon, in a batch of their own: one that cannot be sent in time is given up whole.
 fn apart(batch: VecDeque<Waiting>, age_max: Duration) -> [VecDeque<Waiting>; 2] {
-    let hurries = |waiting: &Waiting| is_hurried(&waiting.command, waiting.waited, age_max);
+    let hurries = |waiting: &Waiting| is_hurried(&waiting.command, waiting.came, age_max);
     if !batch.iter().any(hurries) {
         return [VecDeque::new(), batch];
     }

@@ -38,38 +38,38 @@ const OUTLIVES_BY: Duration = Duration::from_secs(30);
 pub(super) struct Leaving {
     since: Since,
     within: Duration,
+    came: Since,
+    half: Option<Duration>,
 }
 
 impl Leaving {
-    pub(super) fn of(command: &Command, since: Since, waited: Duration, age_max: Duration) -> Self {
+    /// `within` that time `since` it was queued; and for half of the time that its answer is kept, from when it `came`: a
+    /// copy that the caller gave to another node within the other half, after the first was done, still meets its answer.
+    pub(super) fn of(command: &Command, since: Since, came: Since, within: Duration) -> Self {
         Self {
             since,
-            within: held_at_most(command, waited, too_late(age_max)),
+            within,
+            came,
+            half: command.once.as_ref().map(Once::half),
         }
     }
 
-    fn left(self) -> Duration {
-        self.within.saturating_sub(self.since.elapsed())
+    pub(super) fn left(self) -> Duration {
+        let left = self.within.saturating_sub(self.since.elapsed());
+        let kept = self.half.map(|half| half.saturating_sub(self.came.elapsed()));
+        kept.map_or(left, |kept| kept.min(left))
     }
 }
 
 /// As old as this no copy of a command leaves this node any more: it waited to be sent, and then for the answer.
-fn too_late(age_max: Duration) -> Duration {
+pub(super) fn too_late(age_max: Duration) -> Duration {
     age_max * 2
 }
 
-/// For half of the time that its answer is kept, if that is less: a copy that the caller gave to another node within the
-/// other half, after the first was done, still meets its answer. What it `waited` in this node before is part of that.
-pub(super) fn held_at_most(command: &Command, waited: Duration, most: Duration) -> Duration {
-    let Some(half) = command.once.as_ref().map(Once::half) else {
-        return most;
-    };
-    most.min(half.saturating_sub(waited))
-}
-
 /// Whether it has to leave sooner than one without a key.
-pub(super) fn is_hurried(command: &Command, waited: Duration, age_max: Duration) -> bool {
-    held_at_most(command, waited, too_late(age_max)) < too_late(age_max)
+pub(super) fn is_hurried(command: &Command, came: Since, age_max: Duration) -> bool {
+    let half = command.once.as_ref().map(Once::half);
+    half.is_some_and(|half| half.saturating_sub(came.elapsed()) < too_late(age_max))
 }
 
 pub(super) struct Sending {
@@ -83,9 +83,10 @@ pub(super) struct Sending {
 impl Sending {
     /// `given` is what its commands were given of the room for kept answers, and is done with once they are answered.
     pub(super) async fn run(self, batch: VecDeque<Waiting>, permit: OwnedSemaphorePermit, given: Vec<Given>) {
+        let within = too_late(self.age_max);
         let each = batch
             .iter()
-            .map(|waiting| Leaving::of(&waiting.command, waiting.since, waiting.waited, self.age_max));
+            .map(|waiting| Leaving::of(&waiting.command, waiting.since, waiting.came, within));
         let soonest = each.min_by_key(|leaving| leaving.left());
         let leaving = soonest.expect("a batch has a command");
         let (commands, askers): (Vec<Command>, Vec<_>) = batch
@@ -280,9 +281,10 @@ mod tests {
             bytes: Arc::default(),
             held: false,
         };
-        let send = async |ttl_ms: u64, waited: Duration, age: Duration| {
+        let send = async |ttl_ms: u64, before: Duration, age: Duration| {
             let command = keyed(ttl_ms);
-            let leaving = Leaving::of(&command, Since::now().earlier(age), waited, AGE_MAX);
+            let since = Since::now().earlier(age);
+            let leaving = Leaving::of(&command, since, since.earlier(before), too_late(AGE_MAX));
             let (encoded, mut permit) = (encode_commands(&[command]), Permit::none());
             sending.send(encoded.into(), (true, leaving), &mut permit).await
         };
@@ -294,7 +296,7 @@ mod tests {
         assert_eq!(
             send(4_000, AGE_MAX, none).await.err(),
             late,
-            "it waited for room before"
+            "it lay in its handler before"
         );
         assert_eq!(nodes[0].desk.machine.state().revision, 0);
         assert!(send(60_000, AGE_MAX, AGE_MAX).await.is_ok());
@@ -336,12 +338,12 @@ mod tests {
             once: None,
             ..keyed(1)
         };
-        let mut lasting = pin!(proposals.propose(lasting, Duration::ZERO));
+        let mut lasting = pin!(proposals.propose(lasting, Since::now()));
         let both = async {
             tokio::select! {
                 biased;
                 told = &mut lasting => panic!("it may wait for long: {told:?}"),
-                told = proposals.propose(keyed(200), Duration::ZERO) => told,
+                told = proposals.propose(keyed(200), Since::now()) => told,
             }
         };
         let told = tokio::time::timeout(DEADLINE, both).await.unwrap();

@@ -33,6 +33,8 @@ pub fn openraft_config(config: &Config, id: u64) -> anyhow::Result<Arc<RaftConfi
         replication_lag_threshold: store.log_keep_entries.max(1000),
         install_snapshot_timeout: 600_000,
         backoff: "50ms".into(),
+        // One for each step of the commit index, so that Raft goes on while one apply takes very long.
+        state_machine_channel_size: Some(65_536),
         ..RaftConfig::default()
     };
     raft.validate()

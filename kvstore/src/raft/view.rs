@@ -24,6 +24,8 @@ pub struct RaftView {
     pub committed: Option<u64>,
     pub applied: Option<u64>,
     pub snapshot: Option<u64>,
+    /// The log begins behind this entry.
+    pub purged: Option<u64>,
     pub members: BTreeMap<u64, Member>,
     pub voters: Vec<u64>,
     /// A change of the voters has begun and is not over.
@@ -145,6 +147,7 @@ pub fn view(raft: &Raft) -> RaftView {
         committed: index(&metrics.local_committed),
         applied: index(&metrics.last_applied),
         snapshot: index(&metrics.snapshot),
+        purged: index(&metrics.purged),
         members: membership
             .nodes()
             .map(|(id, member)| (*id, member.clone()))

@@ -199,6 +199,7 @@ mod tests {
             committed: Some(5000),
             applied: Some(5000),
             snapshot: None,
+            purged: None,
             members: BTreeMap::new(),
             voters: vec![1, 2, 3, 4],
             joint: false,

@@ -59,16 +59,14 @@ impl Upkeep {
             let machine = &self.desk.machine;
             let applied_bytes = machine.applied_bytes.load(Ordering::Relaxed);
             let bytes = applied_bytes.saturating_sub(machine.snapshot_bytes.load(Ordering::Relaxed));
-            let (applied, snapshot) = (view.applied.unwrap_or(0), view.snapshot.unwrap_or(0));
-            let since = applied.saturating_sub(snapshot);
             let is_full = self.desk.disk_full.load(Ordering::Relaxed);
-            let mut due = since >= store.snapshot_log_entries || bytes >= store.snapshot_log_bytes;
+            let mut due = is_due(&view, bytes, &store);
             // One that finds no room at all would end the node.
             let has_some = super::free_bytes(&self.folder).is_ok_and(|free| free >= room);
             if is_full && has_some && full_at.is_none_or(|at| at.elapsed() > FULL_REST) {
                 (due, full_at) = (true, Some(Instant::now()));
             }
-            if due && since > 0 {
+            if due && applied_since(&view) > 0 {
                 self.desk.raft.trigger().snapshot().await.ok();
             }
             behind.note(view.snapshot, applied_bytes);
@@ -88,6 +86,19 @@ impl Upkeep {
     }
 }
 
+fn applied_since(view: &RaftView) -> u64 {
+    let (applied, snapshot) = (view.applied.unwrap_or(0), view.snapshot.unwrap_or(0));
+    applied.saturating_sub(snapshot)
+}
+
+/// Because so much was applied since the last one, or because that and the log leave a gap, which nobody else could be
+/// brought over: a log whose end was damaged begins anew behind the state.
+fn is_due(view: &RaftView, bytes: u64, store: &StoreConfig) -> bool {
+    view.purged > view.snapshot
+        || applied_since(view) >= store.snapshot_log_entries
+        || bytes >= store.snapshot_log_bytes
+}
+
 /// Whether some member would need a snapshot if the log up to this entry were given up. Only a leader knows.
 fn is_lacking(view: &RaftView, upto: u64) -> bool {
     let others = view.members.keys().filter(|id| **id != view.me);
@@ -99,7 +110,47 @@ fn is_lacking(view: &RaftView, upto: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::raft::view::Standing;
+
+    #[test]
+    fn a_gap_between_the_snapshot_and_the_log_is_closed_at_once() {
+        let view = |snapshot, purged| RaftView {
+            me: 1,
+            term: 2,
+            leader: Some(2),
+            state: Standing::Follower,
+            last_log: Some(90),
+            committed: Some(90),
+            applied: Some(90),
+            snapshot,
+            purged,
+            members: BTreeMap::new(),
+            voters: vec![1, 2, 3],
+            joint: false,
+            members_committed: true,
+            matched: BTreeMap::new(),
+            majority_silent: None,
+        };
+        let store = StoreConfig::default();
+        for (snapshot, purged, due) in [
+            (None, None, false),
+            (Some(40), None, false),
+            (Some(40), Some(40), false),
+            (Some(40), Some(79), true),
+            (None, Some(79), true),
+        ] {
+            assert_eq!(
+                is_due(&view(snapshot, purged), 0, &store),
+                due,
+                "{snapshot:?} {purged:?}"
+            );
+        }
+        let many = view(None, None);
+        assert!(is_due(&many, store.snapshot_log_bytes, &store));
+    }
 
     #[test]
     fn what_was_there_at_the_start_is_given_up_too() {

@@ -335,3 +335,30 @@ async fn a_connection_is_kept_between_requests() {
         }
     }
 }
+
+/// Also when its body comes later, or this process was held meanwhile.
+#[tokio::test]
+async fn a_request_is_as_old_as_its_head() {
+    const LATER: Duration = Duration::from_millis(50);
+    let age = async |body: Bytes| {
+        assert_eq!(body, "x");
+        service::arrival::came().elapsed().as_millis().to_string()
+    };
+    let server = Server::start(Router::new().route("/age", axum::routing::put(age))).await;
+    let mut stream = server.connect().await;
+    let head = b"PUT /age HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\nconnection: close\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    // It says so once the head was taken and the body is asked for.
+    let mut told = [0; 25];
+    timeout(DEADLINE, stream.read_exact(&mut told))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // The pause is the point.
+    tokio::time::sleep(LATER).await;
+    stream.write_all(b"x").await.unwrap();
+    let answer = read_to_close(&mut stream).await;
+    let age = answer.rsplit("\r\n").next().unwrap().parse::<u128>().unwrap();
+    assert!(age >= LATER.as_millis(), "{answer}");
+}

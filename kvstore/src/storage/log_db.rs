@@ -164,8 +164,9 @@ impl LogDb {
 }
 
 /// What this disk once had for certain: the end (last index + 1) of the log and the latest vote. A file of its
-/// own, so that losing the end of the log does not lose the knowledge of it. It may lag one batch; it is never
-/// ahead.
+/// own, so that losing the end of the log does not lose the knowledge of it. It may lag one batch, and after a loss
+/// of power by what the kernel had not written back, some 30 s; it is never ahead. So entries that a disk had
+/// promised to keep and has lost with its power are noticed as far as they are older than that.
 #[derive(Debug)]
 pub(crate) struct TailMark {
     file: File,

@@ -147,21 +147,18 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let mut input = input;
+            let sent = Sent::default();
+            let mut input = sent.noted(input);
             // openraft waits out its backoff when it is asked for the first request. To connect before that
             // would try a dead peer again and again without a pause.
             let Some(first) = input.next().await else {
                 let nothing: BoxStream<'s, _> = Box::pin(futures_util::stream::empty());
                 return Ok(nothing);
             };
-            let sent = Sent::default();
-            sent.note(&first);
             let connection = self
                 .connect(Purpose::Append)
                 .await
                 .map_err(|error| unreachable(&error))?;
-            let noted = sent.clone();
-            let input = input.inspect(move |request| noted.note(request));
             let requests = futures_util::stream::iter([first]).chain(input).fuse();
             Ok(pipeline(connection, requests, sent, &self.factory.tasks))
         })
@@ -312,6 +309,7 @@ async fn next_answer(
     sent: Sent,
 ) -> Option<(Rpc<StreamAppendResult<TypeConfig>>, Option<Answers>)> {
     let (mut reader, writing) = state?;
+    sent.counted();
     let answer = loop {
         let Ok(read) = tokio::time::timeout(LOOK_EVERY, reader.next()).await else {
             if sent.is_stalled() {
@@ -326,7 +324,7 @@ async fn next_answer(
             Err(error) => Err(broken(&error)),
         };
         match answer {
-            Ok(Streamed::Flushed(upto)) if sent.is_misleading(upto) => {}
+            Ok(Streamed::Flushed(upto)) if !sent.takes(upto) => {}
             answer => break answer,
         }
     };

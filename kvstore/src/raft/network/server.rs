@@ -8,24 +8,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, StreamExt};
-use openraft::raft::{StreamAppendError, StreamAppendResult};
 use service::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::appends;
 use super::doorway::{Doorway, Place};
-use super::failover;
-use super::frame::{FrameReader, append_frame};
+use super::frame::append_frame;
 use super::handshake::{Connection, Purpose, Trust, accept};
 use super::link::{NUMBERED_BYTES_MAX, WARMING, write_all};
-use super::message::{self, Ask, Control, Controlled, NotNow, Streamed, Told, transfer_request};
+use super::message::{self, Ask, Control, Controlled, NotNow, Told, transfer_request};
 use super::room::{QUESTIONS_MAX, Room};
 use super::stream::write_flushed;
 use super::transfer;
-use crate::machine::host::Machine;
+use super::turns::Turns;
 use crate::raft::desk::Desk;
-use crate::raft::types::{Snapshot, SnapshotFolder, TypeConfig};
+use crate::raft::types::{Snapshot, SnapshotFolder};
 
 /// Members, their several connections, and reconnects that overlap.
 const CONNECTIONS_MAX: usize = 256;
@@ -42,7 +40,8 @@ pub struct PeerServer {
     pub lost_up_to: Option<u64>,
     receiving: Mutex<()>,
     /// Checks whether a leader is gone, under way; streams that end together need no more than these.
-    checks: Arc<Semaphore>,
+    pub(super) checks: Arc<Semaphore>,
+    pub(super) streams: Turns,
 }
 
 impl PeerServer {
@@ -61,6 +60,7 @@ impl PeerServer {
             lost_up_to,
             receiving: Mutex::new(()),
             checks: Arc::new(Semaphore::new(2)),
+            streams: Turns::default(),
         })
     }
 
@@ -112,7 +112,7 @@ impl PeerServer {
     async fn converse(self: Arc<Self>, connection: Connection) {
         let (peer, purpose) = (connection.peer, connection.purpose);
         let ended = match purpose {
-            Purpose::Append => self.appends(connection).await,
+            Purpose::Append => appends::take(&self, connection).await,
             Purpose::Control => self.control(connection).await,
             Purpose::Snapshot => self.snapshot(connection).await,
             Purpose::Ask => self.questions(connection).await,
@@ -120,61 +120,6 @@ impl PeerServer {
         if let Err(error) = ended {
             tracing::debug!(node.peer = peer, ?purpose, %error, "a peer's connection broke");
         }
-    }
-
-    /// A pipelined stream of appends: requests go in as they come, answers go out in order.
-    async fn appends(&self, connection: Connection) -> io::Result<()> {
-        let Connection {
-            reader,
-            mut writer,
-            peer,
-            ..
-        } = connection;
-        let desk = Arc::clone(&self.desk);
-        let (fast_failover, tasks, checks) =
-            (self.fast_failover, self.tasks.clone(), Arc::clone(&self.checks));
-        let lost_up_to = self.lost_up_to;
-        let requests = futures_util::stream::unfold(reader, move |mut reader: FrameReader<_>| {
-            let (desk, tasks, checks) = (Arc::clone(&desk), tasks.clone(), Arc::clone(&checks));
-            async move {
-                let request = match reader.next().await {
-                    Ok(Some(frame)) => message::decode_append(frame)
-                        .inspect(|request| desk.heard.note(&desk.raft, &request.vote))
-                        .ok(),
-                    Ok(None) | Err(_) => None,
-                };
-                if request.is_some() {
-                    desk.taken.note().await;
-                }
-                if request.is_none()
-                    && fast_failover
-                    && !tasks.is_stopping()
-                    && let Ok(permit) = checks.try_acquire_owned()
-                {
-                    tasks.spawn("failover", async move {
-                        let machine = Arc::clone(&desk.machine);
-                        let may_lead = || has_all(&machine, lost_up_to);
-                        failover::on_stream_end(desk, peer, may_lead).await;
-                        drop(permit);
-                    });
-                }
-                request.map(|request| (request, reader))
-            }
-        });
-        let mut answers = Box::pin(self.desk.raft.stream_append(requests).fuse());
-        let mut out = BytesMut::new();
-        while let Some(answer) = answers.next().await {
-            out.clear();
-            let mut ready = Some(answer);
-            // Answers that are ready together go out with one system call.
-            while let Some(answer) = ready {
-                let answer = streamed(answer.map_err(io::Error::other)?);
-                append_frame(&mut out, &[&message::encode(&answer)])?;
-                ready = answers.next().now_or_never().flatten();
-            }
-            write_flushed(&mut writer, &out).await?;
-        }
-        Ok(())
     }
 
     /// Ends with whoever asks. Raft may take long to answer, as while it waits for its disk, and heartbeats that nobody
@@ -253,11 +198,17 @@ impl PeerServer {
     /// A vote stands for everything this node ever acknowledged; with part of that lost, it would lie.
     fn may_vote(&self) -> Result<(), String> {
         match self.lost_up_to {
-            Some(end) if !has_all(&self.desk.machine, self.lost_up_to) => Err(format!(
+            Some(end) if !self.has_all() => Err(format!(
                 "this node lost entries before {end} and does not vote until it has them again"
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether what was lost is there again.
+    pub(super) fn has_all(&self) -> bool {
+        let has = |end| self.desk.machine.progress_now().applied_end >= end;
+        self.lost_up_to.is_none_or(has)
     }
 
     async fn snapshot(&self, mut connection: Connection) -> io::Result<()> {
@@ -331,19 +282,6 @@ impl PeerServer {
         }
         writing.abort();
         Ok(())
-    }
-}
-
-/// Whether what was lost is there again.
-fn has_all(machine: &Machine, lost_up_to: Option<u64>) -> bool {
-    lost_up_to.is_none_or(|end| machine.progress_now().applied_end >= end)
-}
-
-fn streamed(answer: StreamAppendResult<TypeConfig>) -> Streamed {
-    match answer {
-        Ok(upto) => Streamed::Flushed(upto),
-        Err(StreamAppendError::Conflict(at)) => Streamed::Conflict(at),
-        Err(StreamAppendError::HigherVote(vote)) => Streamed::HigherVote(vote),
     }
 }
 

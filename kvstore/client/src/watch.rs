@@ -9,7 +9,7 @@ mod request;
 use crate::call::{self, Request};
 use crate::client::KvClient;
 use crate::endpoints::{Endpoint, Prefer, Tried};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Trouble};
 use crate::sse::{Event, Parser, TooLarge};
 use crate::wire::Revision;
 use crate::wire::headers;
@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::task::yield_now;
 use tokio::time::error::Elapsed;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout, timeout_at};
 
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -107,7 +107,10 @@ impl KvClient {
             events: VecDeque::new(),
         };
         loop {
-            match stream.connect().await {
+            let connected = timeout_at(deadline, stream.connect()).await;
+            match connected.unwrap_or(Err(Error::Unavailable {
+                source: Trouble::Timeout,
+            })) {
                 Ok(()) => return Ok(stream),
                 Err(error) if is_passing(&error) => {
                     stream.fall_back();

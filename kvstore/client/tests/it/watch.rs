@@ -7,9 +7,11 @@ use kvstore_client::{Error, EventKind, KvClient, WatchRequest};
 use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(1);
 
 fn put(key: &str, revision: u64, id: bool) -> String {
     let data =
@@ -270,6 +272,20 @@ async fn a_silent_node_is_left_for_another() {
         assert_eq!(watch.next().await.unwrap().revision, revision);
     }
     assert_eq!(servers.each_ref().map(|server| server.seen().len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn to_begin_takes_no_longer_than_the_deadline() {
+    let silent = Canned::start(|_| Reply::Hang).await;
+    // The second try would end at nearly twice the deadline.
+    let client = KvClient::builder([&silent.address]).try_time_max(LONG * 9 / 10);
+    let client = client.build().unwrap().with_deadline(LONG);
+    let began = Instant::now();
+    let watch = client.watch(WatchRequest::prefix("").from(5)).await;
+    let took = began.elapsed();
+    assert!(matches!(watch, Err(Error::Unavailable { .. })));
+    assert_eq!(silent.seen().len(), 2, "it did not try again");
+    assert!(took >= LONG && took < LONG * 3 / 2, "{took:?}");
 }
 
 #[tokio::test]

@@ -130,6 +130,11 @@ impl WatchStream {
         self.position
     }
 
+    /// The id of the cluster whose changes these are, if it has told it. Another's are an error.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
     /// How many revisions came again, though each connection asks only for later ones. None of them is delivered again.
     pub fn repeated(&self) -> u64 {
         self.repeated

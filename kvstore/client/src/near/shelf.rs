@@ -161,6 +161,7 @@ impl Shelf {
     /// Follows the prefix until dropped, loading anew whenever the thread is lost.
     pub(super) async fn follow(&self, client: &KvClient) {
         let mut pause = RELOAD_PAUSE_MIN;
+        let mut followed = None;
         loop {
             let Some(revision) = self.revision() else {
                 tracing::warn!(prefix = self.prefix, "prefix is not held near, the store answers");
@@ -168,7 +169,7 @@ impl Shelf {
                 self.reload(client).await;
                 continue;
             };
-            let end = self.follow_watch(client, revision).await;
+            let end = self.follow_watch(client, revision, &mut followed).await;
             if self.revision() > Some(revision) {
                 pause = RELOAD_PAUSE_MIN;
             }
@@ -186,23 +187,39 @@ impl Shelf {
         }
     }
 
-    /// Applies what the watch brings until it ends.
-    async fn follow_watch(&self, client: &KvClient, revision: Revision) -> End {
+    /// Applies what the watch brings until it ends. `followed` is whose changes came before.
+    async fn follow_watch(
+        &self,
+        client: &KvClient,
+        revision: Revision,
+        followed: &mut Option<String>,
+    ) -> End {
         let request = WatchRequest::prefix(&self.prefix)
             .after(revision)
             .progress(PROGRESS);
         let error = match client.watch(request).await {
             Err(error) => error,
-            Ok(mut watch) => loop {
-                match watch.next_batch().await {
-                    Err(error) => break error,
-                    Ok(batch) => {
-                        if !self.apply(batch) {
-                            return End::Stale;
+            Ok(mut watch) => {
+                let now = watch.cluster().map(str::to_owned);
+                let before = followed.take();
+                *followed = now.or_else(|| before.clone());
+                if before.is_some() && before != *followed {
+                    // Its revisions are others, and it may wait for ever until it has ours.
+                    tracing::warn!(prefix = self.prefix, "another cluster answers by now");
+                    self.let_go(&mut self.write());
+                    return End::Stale;
+                }
+                loop {
+                    match watch.next_batch().await {
+                        Err(error) => break error,
+                        Ok(batch) => {
+                            if !self.apply(batch) {
+                                return End::Stale;
+                            }
                         }
                     }
                 }
-            },
+            }
         };
         tracing::debug!(%error, prefix = self.prefix, "near cache lost its watch");
         match error {

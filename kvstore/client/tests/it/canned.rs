@@ -48,6 +48,8 @@ pub(crate) enum Reply {
     Hang,
     /// Says what the test sends, until the test drops its end.
     Stream(mpsc::Receiver<Bytes>),
+    /// The same, as changes of this cluster.
+    StreamOf(String, mpsc::Receiver<Bytes>),
 }
 
 pub(crate) fn ok(body: Value) -> Reply {
@@ -166,16 +168,21 @@ async fn serve(mut socket: TcpStream, script: &Script, log: &Mutex<Vec<Seen>>) {
                 }
                 std::future::pending::<()>().await;
             }
-            Reply::Stream(mut pieces) => {
-                let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-                socket.write_all(head.as_bytes()).await.unwrap();
-                while let Some(piece) = pieces.recv().await {
-                    if socket.write_all(&piece).await.is_err() {
-                        return;
-                    }
-                }
-                return;
+            Reply::Stream(pieces) => return stream(&mut socket, "", pieces).await,
+            Reply::StreamOf(cluster, pieces) => {
+                return stream(&mut socket, &format!("x-kv-cluster: {cluster}\r\n"), pieces).await;
             }
+        }
+    }
+}
+
+async fn stream(socket: &mut TcpStream, more: &str, mut pieces: mpsc::Receiver<Bytes>) {
+    let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\nconnection: close\r\n";
+    let head = [head, more, "\r\n"].concat();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    while let Some(piece) = pieces.recv().await {
+        if socket.write_all(&piece).await.is_err() {
+            return;
         }
     }
 }

@@ -27,6 +27,7 @@ struct Store {
     page: Arc<Mutex<Value>>,
     revision: Arc<AtomicU64>,
     watch: Arc<Mutex<Option<mpsc::Sender<Bytes>>>>,
+    cluster: Arc<Mutex<String>>,
 }
 
 impl Store {
@@ -51,7 +52,7 @@ impl Store {
         } else if target.starts_with("/v1/watch") {
             let (tx, rx) = mpsc::channel(16);
             *self.watch.lock().unwrap() = Some(tx);
-            Reply::Stream(rx)
+            Reply::StreamOf(self.cluster.lock().unwrap().clone(), rx)
         } else if target.starts_with("/v1/kv/") {
             let headers = vec![
                 ("etag", format!("\"{revision}\"")),
@@ -174,6 +175,25 @@ async fn after_compaction_it_loads_anew_and_never_goes_back() {
     // A store put back from a backup is older than what was shown: only the store itself may answer then.
     store.set(3, vec![row("p/a", "0", 2)]);
     store.say("event: compacted\ndata: {}\n\n".to_owned()).await;
+    within(async {
+        while cache.get("p/a", Freshness::Cached).await.unwrap().hit {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_cluster_at_the_same_addresses_is_not_taken_for_the_one_before() {
+    let (store, server) = Store::start(5, vec![row("p/a", "1", 4)]).await;
+    "one".clone_into(&mut store.cluster.lock().unwrap());
+    let cache = NearCache::open(&server.client(), ["p/"]).await.unwrap();
+    store.say(change("p/a", "2", 6)).await;
+    within(cache.wait_for(6)).await;
+    // It is younger, so that it says nothing of its own accord to who wants what comes after revision 6.
+    store.set(3, vec![row("p/a", "other", 2)]);
+    "other".clone_into(&mut store.cluster.lock().unwrap());
+    *store.watch.lock().unwrap() = None;
     within(async {
         while cache.get("p/a", Freshness::Cached).await.unwrap().hit {
             tokio::task::yield_now().await;

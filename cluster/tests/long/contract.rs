@@ -23,7 +23,7 @@ const NOT_SAID_OF_THE_STORE: &str = "positive_data_acceptance,not_a_server_error
 
 /// What refuses a request that breaks the schema: a body that is too large may break it too.
 const SETTINGS: &str = r#"[checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "431", "5xx"]
 "#;
 
 /// Where `.ci/setup long` has put it: beside the build.

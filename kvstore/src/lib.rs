@@ -18,6 +18,7 @@ mod storage;
 pub mod store;
 mod upkeep;
 
+pub use machine::replay::Replay;
 pub use node::{Settings, run};
 pub use storage::alike::{Digest, Part, StoppedState};
 pub use storage::ceiling::synced_batches;

@@ -23,7 +23,8 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// seconds, and they stop within one.
 const TRIES: usize = 5;
 
-/// Stops all nodes in good order, which brings their states to disk, if possible when all have applied the same entries.
+/// Stops all nodes in good order, which brings their states to disk, if possible when all have applied the same entries,
+/// and some node has entries behind its snapshot to be replayed.
 /// By these leases and answers end, too, so that it does not matter how long the nodes have run behind them.
 pub(super) async fn stop(ground: &mut Ground, book: &Book) -> anyhow::Result<()> {
     let mut tried = 0;
@@ -37,10 +38,10 @@ pub(super) async fn stop(ground: &mut Ground, book: &Book) -> anyhow::Result<()>
             return Ok(());
         }
         tried += 1;
-        let applied = applied(ground).await?;
-        if tried == TRIES || applied.iter().all(|id| *id == applied[0]) {
+        if tried == TRIES || can_be_judged(ground).await? {
             return Ok(());
         }
+        // Whoever leads then begins with an entry, and it is far too soon for another snapshot.
         for server in &mut ground.store.servers {
             server.start()?;
         }
@@ -71,12 +72,16 @@ async fn stop_all(ground: &mut Ground, leader: usize) -> anyhow::Result<()> {
     lives::stop(ground.server(leader)).await
 }
 
-/// The ids of the last entries that nodes which have stopped had applied.
-async fn applied(ground: &Ground) -> anyhow::Result<Vec<String>> {
+/// Whether nodes that have stopped have all applied the same, and some node more than its snapshot holds.
+async fn can_be_judged(ground: &Ground) -> anyhow::Result<bool> {
     let nodes = exposed::nodes(ground);
     elsewhere(move || {
         let ids = nodes.iter().map(|node| Ok(opened(node)?.applied().to_owned()));
-        ids.collect()
+        let ids = ids.collect::<anyhow::Result<Vec<String>>>()?;
+        let is_same = ids.iter().all(|id| *id == ids[0]);
+        // One that cannot be replayed is for whoever judges that.
+        let has_more = |node: &PathBuf| kvstore::Replay::of(node).is_ok_and(|replay| replay.entries() > 0);
+        Ok(is_same && nodes.iter().any(has_more))
     })
     .await
 }
@@ -87,20 +92,48 @@ pub(super) async fn compare(ground: &Ground) -> anyhow::Result<Vec<String>> {
     elsewhere(move || differences(&nodes)).await
 }
 
-struct Member {
-    name: String,
+pub(super) struct Member {
+    pub(super) name: String,
     state: StoppedState,
     digest: Digest,
 }
 
 impl Member {
-    fn in_folder(node: &Path) -> anyhow::Result<Self> {
+    pub(super) fn in_folder(node: &Path) -> anyhow::Result<Self> {
         let name = node.file_name().unwrap_or_default();
-        let name = name.to_string_lossy().into_owned();
-        let state = opened(node)?;
+        Self::new(name.to_string_lossy().into_owned(), opened(node)?)
+    }
+
+    pub(super) fn new(name: String, state: StoppedState) -> anyhow::Result<Self> {
         let digest = state.digest();
         let digest = digest.with_context(|| format!("read all of the state of {name}"))?;
         Ok(Self { name, state, digest })
+    }
+
+    pub(super) fn contradictions(&self) -> impl Iterator<Item = String> {
+        let contradictions = self.digest.contradictions.iter();
+        contradictions.map(|said| format!("the state of {} contradicts itself: {said}", self.name))
+    }
+
+    pub(super) fn differences(&self, other: &Self) -> anyhow::Result<Vec<String>> {
+        let names = format!("{} and {}", self.name, other.name);
+        let applied = [self.state.applied(), other.state.applied()];
+        if applied[0] != applied[1] {
+            return Ok(vec![format!(
+                "{names} have not stopped at the same entry, so that they could not be compared: {applied:?}"
+            )]);
+        }
+        let mut found = Vec::new();
+        for part in Part::ALL {
+            if self.digest.parts.get(&part) != other.digest.parts.get(&part) {
+                let key = self.state.first_difference(&other.state, part)?;
+                found.push(format!(
+                    "{names} do not have the same {part}, which differ first at {}",
+                    key.as_deref().unwrap_or("no key")
+                ));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -113,41 +146,22 @@ fn opened(node: &Path) -> anyhow::Result<StoppedState> {
 fn differences(nodes: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let members = nodes.iter().map(|node| Member::in_folder(node));
     let members = members.collect::<anyhow::Result<Vec<_>>>()?;
-    let mut found = Vec::new();
-    for Member { name, digest, .. } in &members {
-        let contradictions = digest.contradictions.iter();
-        found.extend(contradictions.map(|said| format!("the state of {name} contradicts itself: {said}")));
-    }
+    let mut found: Vec<String> = members.iter().flat_map(Member::contradictions).collect();
     let (first, others) = members.split_first().context("there are no nodes")?;
     for other in others {
-        let names = format!("{} and {}", first.name, other.name);
-        let applied = [first.state.applied(), other.state.applied()];
-        if applied[0] != applied[1] {
-            found.push(format!(
-                "{names} have not stopped at the same entry, so that they could not be compared: {applied:?}"
-            ));
-            continue;
-        }
-        for part in Part::ALL {
-            if first.digest.parts.get(&part) != other.digest.parts.get(&part) {
-                let key = first.state.first_difference(&other.state, part)?;
-                found.push(format!(
-                    "{names} do not have the same {part}, which differ first at {}",
-                    key.as_deref().unwrap_or("no key")
-                ));
-            }
-        }
+        found.extend(first.differences(other)?);
     }
     Ok(found)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
     use kvstore::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
     use kvstore::machine::host::{Content, Item, Machine, MachineSettings};
+    use kvstore::raft::entry::log_id;
 
     use super::*;
 
@@ -160,7 +174,7 @@ mod tests {
     };
 
     /// A node that has written the same key as all others, and kept the answer under a key of its own.
-    fn stopped(folder: &Path, name: &str, index: u64, kept: &str) -> PathBuf {
+    pub(in crate::chaos) fn stopped(folder: &Path, name: &str, index: u64, kept: &str) -> PathBuf {
         let node = folder.join(name);
         std::fs::create_dir(&node).unwrap();
         let machine = Machine::open(&node, SETTINGS, Arc::default()).unwrap();
@@ -182,7 +196,7 @@ mod tests {
         let proposal = Proposal::new(1, &encode_commands(&[put]));
         let item = Item {
             index,
-            id: index.to_string().into_bytes(),
+            id: serde_json::to_vec(&log_id(1, 1, index)).unwrap(),
             content: Content::Proposal(proposal.into()),
             awaited: false,
         };

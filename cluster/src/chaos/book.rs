@@ -84,7 +84,11 @@ impl Book {
     }
 
     pub(super) fn count(&self, what: &'static str) {
-        *self.pages().counts.entry(what).or_default() += 1;
+        self.count_all(what, 1);
+    }
+
+    pub(super) fn count_all(&self, what: &'static str, many: u64) {
+        *self.pages().counts.entry(what).or_default() += many;
     }
 
     pub(super) fn success(&self) {

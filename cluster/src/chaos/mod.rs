@@ -2,7 +2,7 @@
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
 //! client that is not served again after one, or a lease that outlives it; and only if all happened that must.
-//! `linear`, `order`, `sent`, `added`, `shown`, `watchers`, `alike` and `exposed` judge, `faults` breaks, `ground` is what
+//! `linear`, `order`, `sent`, `added`, `shown`, `watchers`, `alike`, `replayed` and `exposed` judge, `faults` breaks, `ground` is what
 //! is broken, and `stage` who works on it; `book` is what clients were told.
 
 mod added;
@@ -29,6 +29,7 @@ mod pins;
 mod plain;
 mod power;
 mod random;
+mod replayed;
 mod scans;
 mod sent;
 mod served;

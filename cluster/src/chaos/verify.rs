@@ -18,6 +18,7 @@ use super::leases;
 use super::linear::{self, Did, Fault, Operation};
 use super::lives;
 use super::order;
+use super::replayed;
 use super::watchers::Watcher;
 use crate::arena::{SERVERS, wait_for};
 
@@ -97,8 +98,9 @@ pub(super) async fn at_rest(ground: &mut Ground, stage: &mut Stage) {
         return;
     }
     let differ = made(book, alike::compare(ground).await);
+    let drifted = made(book, replayed::compare(ground, book).await);
     let exposed = made(book, exposed::look_into_tables(ground, &checkouts.cards).await);
-    for fault in [differ, exposed].into_iter().flatten().flatten() {
+    for fault in [differ, drifted, exposed].into_iter().flatten().flatten() {
         book.violation(fault);
     }
 }

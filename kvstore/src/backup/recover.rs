@@ -7,18 +7,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 
 use super::Progress;
 use super::copy::Copy;
 use super::format::Head;
 use super::make::{Source, write_to_file};
 use super::survivor::Survivor;
-use crate::machine::adapter::{applied_end, applied_of, item_of, membership_of};
+use crate::machine::adapter::{applied_end, applied_of, membership_of};
 use crate::machine::host::{Content, Item, Machine};
+use crate::machine::replay;
 use crate::raft::entry;
 use crate::raft::identity::Identity;
-use crate::raft::log::starts_of;
+use crate::raft::log::{self, starts_of};
 use crate::raft::types::{LogId, StoredMembership};
 use crate::storage::log_db::{LogDb, TailMark};
 
@@ -100,11 +101,8 @@ fn goes_on(log: &LogDb, machine: &Machine) -> anyhow::Result<bool> {
     Ok(entry.map_or(true, |entry| entry::log_id_of(&entry) == applied))
 }
 
-/// The last entry that the log has given up. It and those before may still be on the disk.
 fn purged_of(log: &LogDb) -> anyhow::Result<Option<LogId>> {
-    let purged = log.meta("purged")?;
-    let purged = purged.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-    purged.context("read where the log begins")
+    log::purged_of(log).context("read where the log begins")
 }
 
 fn end_of(id: Option<LogId>) -> u64 {
@@ -156,32 +154,13 @@ fn voters_of(log: &LogDb, machine: &Machine) -> anyhow::Result<Vec<BTreeSet<u64>
 fn each_batch(
     log: &LogDb,
     machine: &Machine,
-    mut take: impl FnMut(Vec<Item>) -> anyhow::Result<()>,
+    take: impl FnMut(Vec<Item>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    if !goes_on(log, machine)? {
-        return Ok(());
+    if goes_on(log, machine)? {
+        let from = applied_end(machine.generation().db());
+        replay::each_batch(log, from..u64::MAX, take).context("this member cannot be used")?;
     }
-    let mut from = applied_end(machine.generation().db());
-    let begin = end_of(purged_of(log)?);
-    loop {
-        let entries = log.entries(from.max(begin), u64::MAX, READ_BYTES)?;
-        let Some((first, _)) = entries.first() else {
-            return Ok(());
-        };
-        if *first != from {
-            bail!("the log begins at {first}, but the state ends before {from}: this member cannot be used");
-        }
-        let mut items = Vec::with_capacity(entries.len());
-        for (expected, (index, bytes)) in (from..).zip(entries) {
-            ensure!(
-                index == expected,
-                "the log has no entry {expected}: it is damaged"
-            );
-            items.push(item_of(entry::decode(&bytes)?)?);
-        }
-        from += items.len() as u64;
-        take(items)?;
-    }
+    Ok(())
 }
 
 #[cfg(test)]

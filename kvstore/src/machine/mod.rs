@@ -2,9 +2,9 @@
 //!
 //! Reading order: `state` (what is kept), `base`, `overlay` and `draft` (what is met and what changes), `access`,
 //! `txn`, `apply` (the meaning of each command; pure), then `commands` (of an entry), `decide` (of a batch),
-//! `adapter` (openraft's side), `snapshot`, `hub`, `registry`, `interest`, `found`, `turns`, `reading` and `watcher`
-//! (watches), `leases` (the leader's clock), `agreement` (with the other members), `shares` (of the room for kept
-//! answers) and `gaps` (what a lost cluster may have written).
+//! `adapter` (openraft's side), `snapshot`, `replay` (what a log leads to), `hub`, `registry`, `interest`, `found`,
+//! `turns`, `reading` and `watcher` (watches), `leases` (the leader's clock), `agreement` (with the other members),
+//! `shares` (of the room for kept answers) and `gaps` (what a lost cluster may have written).
 
 pub mod access;
 pub mod adapter;
@@ -26,6 +26,7 @@ pub mod overlay;
 pub mod reading;
 mod recent;
 pub mod registry;
+pub mod replay;
 pub mod shares;
 pub mod snapshot;
 pub mod state;

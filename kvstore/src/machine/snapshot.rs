@@ -53,27 +53,14 @@ impl Snapshots {
     /// Finds the newest whole snapshot and removes what was left half-written.
     pub fn open(root: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        let mut newest: Option<(SnapshotMeta, PathBuf)> = None;
+        let newest = newest_in(&root)?;
         for entry in fs::read_dir(&root)? {
             let path = entry?.path();
-            let manifest = if path.extension().is_some() {
-                None
-            } else {
-                read_manifest(&path).ok()
-            };
-            match manifest {
-                Some(manifest)
-                    if newest
-                        .as_ref()
-                        .is_none_or(|(meta, _)| meta.last_log_id < manifest.meta.last_log_id) =>
-                {
-                    if let Some((_, older)) = newest.replace((manifest.meta, path)) {
-                        files::remove_folder(&older)?;
-                    }
-                }
-                _ => files::remove_folder(&path)?,
+            if newest.as_ref().is_none_or(|(_, newest)| *newest != path) {
+                files::remove_folder(&path)?;
             }
         }
+        let newest = newest.map(|(manifest, path)| (manifest.meta, path));
         Ok(Self {
             root,
             current: Mutex::new(newest),
@@ -158,6 +145,25 @@ impl Snapshots {
         }
         Ok((meta, name))
     }
+}
+
+/// The newest whole snapshot among those of a node. Nothing is tidied up.
+pub(crate) fn newest_in(root: &Path) -> io::Result<Option<(Manifest, PathBuf)>> {
+    let mut newest: Option<(Manifest, PathBuf)> = None;
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        // What is still being written has an ending, and what is not whole has no manifest.
+        let Ok(manifest) = read_manifest(&path) else {
+            continue;
+        };
+        let is_newer = newest
+            .as_ref()
+            .is_none_or(|(known, _)| known.meta.last_log_id < manifest.meta.last_log_id);
+        if path.extension().is_none() && is_newer {
+            newest = Some((manifest, path));
+        }
+    }
+    Ok(newest)
 }
 
 pub fn read_manifest(folder: &Path) -> io::Result<Manifest> {

@@ -72,6 +72,16 @@ impl LogDb {
         })
     }
 
+    /// Opens the log of a node that has stopped, without changing it.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, rocksdb::Error> {
+        let mut options = Options::default();
+        options.set_max_open_files(64);
+        Ok(Self {
+            db: DB::open_cf_for_read_only(&options, path, [ENTRIES, META], false)?,
+            closing: Closing::new(),
+        })
+    }
+
     fn table(&self, name: &str) -> &ColumnFamily {
         self.db
             .cf_handle(name)

@@ -85,6 +85,11 @@ fn read_meta<T: DeserializeOwned>(db: &LogDb, name: &str) -> io::Result<Option<T
     Ok(stored.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
+/// The last entry that a log has given up. It and those before may still be on the disk.
+pub(crate) fn purged_of(db: &LogDb) -> io::Result<Option<LogId>> {
+    read_meta(db, "purged")
+}
+
 fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
@@ -116,7 +121,7 @@ impl LogStore {
         files::sync_folder(folder)?;
         count_start(folder, starts)?;
         let vote = latest_vote(read_meta(&db, "vote")?, mark.marked().vote);
-        let purged: Option<LogId> = read_meta(&db, "purged")?;
+        let purged = purged_of(&db)?;
         let committed: Option<LogId> = read_meta(&db, "committed")?;
         let covered = end_of(snapshot.as_ref());
         let (purged, checked) = match check_contiguity(&db, end_of(purged.as_ref()), covered) {

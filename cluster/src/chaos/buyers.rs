@@ -2,6 +2,8 @@
 //! Invariant: each order has a key of its own and is sent again with it until its end is known, at the latest when all
 //! faults are over; so there is exactly one for each key.
 
+mod returns;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use service::tasks::Tasks;
 
 use super::book::Book;
 use crate::arena::wait_for;
+pub(super) use returns::TAKEN_BACK;
+use returns::{Returner, USER};
 
 const BUYERS: u64 = 2;
 pub(super) const TRY: Duration = Duration::from_secs(8);
@@ -59,6 +63,14 @@ impl Market {
             book.expects(&buyer.name, SERVED);
             tasks.spawn("chaos buyer", buyer.run(tasks.clone()));
         }
+        let returner = Returner {
+            name: format!("buyer {USER}"),
+            market: Arc::clone(&buyers.market),
+            bought: Arc::clone(&buyers.bought),
+            book: Arc::clone(book),
+        };
+        book.expects(&returner.name, SERVED);
+        tasks.spawn("chaos returner", returner.run(tasks.clone()));
         buyers
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use kvstore_client::KvClient;
 use service::tasks::Tasks;
 
+use super::auditor::Auditor;
 use super::book::Book;
 use super::served::SERVED;
 use super::watchers::Watcher;
@@ -60,15 +61,22 @@ fn floor(present: u64, seen: impl Iterator<Item = u64>) -> u64 {
 struct Compactor {
     client: KvClient,
     watchers: Vec<Watcher>,
+    auditor: Auditor,
     book: Arc<Book>,
     tasks: Tasks,
 }
 
-pub(super) fn start(client: &KvClient, watchers: &[Watcher], tasks: &Tasks, book: &Arc<Book>) {
+pub(super) fn start(
+    client: &KvClient,
+    (watchers, auditor): (&[Watcher], &Auditor),
+    tasks: &Tasks,
+    book: &Arc<Book>,
+) {
     book.expects(WHO, SERVED);
     let compactor = Compactor {
         client: client.clone(),
         watchers: watchers.to_vec(),
+        auditor: auditor.clone(),
         book: Arc::clone(book),
         tasks: tasks.clone(),
     };
@@ -99,7 +107,8 @@ impl Compactor {
         let start = self.book.now();
         let present = self.client.revision().await?;
         self.book.told("/v1/revision", start, present);
-        let floor = floor(present, self.watchers.iter().map(Watcher::position));
+        let seen = self.watchers.iter().map(Watcher::position);
+        let floor = floor(present, seen.chain([self.auditor.position()]));
         self.book.pages().floors.ask(floor);
         let reached = self.client.compact(floor).await?;
         let fault = self.book.pages().floors.hear(floor, reached);

@@ -2,11 +2,12 @@
 //! everything broken that can be broken, in an order that follows from a seed; in the end, whether what the clients saw could be true.
 //! Invariant: a run passes only if each fault it began was seen to happen and no check found anything, such as a
 //! client that is not served again after one, or a lease that outlives it; and only if all happened that must.
-//! `linear`, `order`, `sent`, `added`, `shown`, `watchers`, `alike`, `replayed` and `exposed` judge, `faults` breaks, `ground` is what
-//! is broken, and `stage` who works on it; `book` is what clients were told.
+//! `linear`, `order`, `sent`, `added`, `shown`, `watchers`, `auditor`, `alike`, `replayed` and `exposed` judge, `faults` breaks,
+//! `ground` is what is broken, and `stage` who works on it; `book` is what clients were told.
 
 mod added;
 mod alike;
+mod auditor;
 mod book;
 mod buyers;
 mod checkouts;

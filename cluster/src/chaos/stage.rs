@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use kvstore_client::KvClient;
 use service::tasks::Tasks;
 
+use super::auditor::Auditor;
 use super::book::Book;
 use super::checkouts::Checkouts;
 use super::ground::Ground;
@@ -19,6 +20,7 @@ pub(super) struct Stage {
     pub(super) book: Arc<Book>,
     /// One on each node, in their order, and one on any.
     pub(super) watchers: Vec<Watcher>,
+    pub(super) auditor: Auditor,
     pub(super) checkouts: Checkouts,
 }
 
@@ -44,6 +46,7 @@ impl Stage {
         // That one goes on at another node when its own has failed.
         let anywhere = Watcher::start("any node".to_owned(), &ground.client, from, witnesses, &book);
         watchers.push(anywhere.await?);
+        let auditor = Auditor::start(&ground.client, from, witnesses, &book).await?;
         money::open(&ground.client).await.context("open the accounts")?;
         let checkouts = Checkouts::start(ground, workers, &book)
             .await
@@ -59,10 +62,11 @@ impl Stage {
             &book,
             seed,
         )?;
-        floor::start(&ground.client, &watchers, workers, &book);
+        floor::start(&ground.client, (&watchers, &auditor), workers, &book);
         Ok(Self {
             book,
             watchers,
+            auditor,
             checkouts,
         })
     }
@@ -97,6 +101,55 @@ mod tests {
     use crate::arena::free_address;
     use crate::chaos::buyers::Market;
 
+    const EXPECTED: [&str; 46] = [
+        "additions",
+        "at-least reads of n1",
+        "at-least reads of n2",
+        "at-least reads of n3",
+        "bounded reads of n1",
+        "bounded reads of n2",
+        "bounded reads of n3",
+        "buyer chaos-0",
+        "buyer chaos-1",
+        "buyer chaos-back",
+        "chaos/paid/0",
+        "chaos/paid/1",
+        "client 0",
+        "client 1",
+        "client 2",
+        "client 3",
+        "client 4",
+        "client 5",
+        "client 6",
+        "client 7",
+        "giving up of history",
+        "lease holder 0",
+        "lease holder 1",
+        "lease holder 2",
+        "local reads of n1",
+        "local reads of n2",
+        "local reads of n3",
+        "plain additions at n1",
+        "plain additions at n2",
+        "plain additions at n3",
+        "plain writes at n1",
+        "plain writes at n2",
+        "plain writes at n3",
+        "reads of n1",
+        "reads of n2",
+        "reads of n3",
+        "scans of n1",
+        "scans of n2",
+        "scans of n3",
+        "the past of n1",
+        "the past of n2",
+        "the past of n3",
+        "walks over pages",
+        "watch of the ledger",
+        "watch of the shop",
+        "watch on n1",
+    ];
+
     #[tokio::test]
     async fn everybody_who_works_or_watches_is_expected_to_be_served_again() {
         let (book, tasks) = (Arc::new(Book::new()), Tasks::new());
@@ -105,67 +158,23 @@ mod tests {
         let client = clients::client(&nodes, "token", &tasks).unwrap();
         let lives = [(); 3].map(|()| Lives::default());
         set_to_work(&client, &nodes, &lives, "token", &tasks, &book, 1).unwrap();
-        floor::start(&client, &[], &tasks, &book);
-        let market = Market {
+        floor::start(&client, (&[], &Auditor::default()), &tasks, &book);
+        Market {
             shop: free_address().unwrap(),
             token: "token".to_owned(),
             goods: vec!["1".to_owned()],
             cards: vec!["2".to_owned()],
-        };
-        market.open(&tasks, &book);
+        }
+        .open(&tasks, &book);
         let client = client.with_deadline(Duration::from_millis(20));
-        let watcher = Watcher::start("n1".to_owned(), &client, 1, &tasks, &book).await;
-        assert!(watcher.is_err(), "nobody is there to be watched");
+        // Nor is anybody there to be watched.
+        let watcher = Watcher::start("n1".to_owned(), &client, 1, &tasks, &book);
+        watcher.await.err().unwrap();
+        let auditor = Auditor::start(&client, 1, &tasks, &book);
+        auditor.await.err().unwrap();
         tasks.stop();
-        let expected = book.not_served_since(u64::MAX);
-        let expected: Vec<String> = expected.into_iter().map(|(who, _)| who).collect();
-        assert_eq!(
-            expected,
-            [
-                "additions",
-                "at-least reads of n1",
-                "at-least reads of n2",
-                "at-least reads of n3",
-                "bounded reads of n1",
-                "bounded reads of n2",
-                "bounded reads of n3",
-                "buyer chaos-0",
-                "buyer chaos-1",
-                "chaos/paid/0",
-                "chaos/paid/1",
-                "client 0",
-                "client 1",
-                "client 2",
-                "client 3",
-                "client 4",
-                "client 5",
-                "client 6",
-                "client 7",
-                "giving up of history",
-                "lease holder 0",
-                "lease holder 1",
-                "lease holder 2",
-                "local reads of n1",
-                "local reads of n2",
-                "local reads of n3",
-                "plain additions at n1",
-                "plain additions at n2",
-                "plain additions at n3",
-                "plain writes at n1",
-                "plain writes at n2",
-                "plain writes at n3",
-                "reads of n1",
-                "reads of n2",
-                "reads of n3",
-                "scans of n1",
-                "scans of n2",
-                "scans of n3",
-                "the past of n1",
-                "the past of n2",
-                "the past of n3",
-                "walks over pages",
-                "watch on n1",
-            ]
-        );
+        let expected = book.not_served_since(u64::MAX).into_iter();
+        let expected: Vec<String> = expected.map(|(who, _)| who).collect();
+        assert_eq!(expected, EXPECTED);
     }
 }

@@ -9,7 +9,9 @@ use kvstore_client::KvClient;
 
 use super::Stage;
 use super::alike;
+use super::auditor;
 use super::book::Book;
+use super::buyers;
 use super::checkouts::Checkouts;
 use super::clients::{PREFIX, number};
 use super::exposed;
@@ -26,7 +28,7 @@ use crate::arena::{SERVERS, wait_for};
 const JUDGED: Duration = Duration::from_mins(8);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// Without these nothing was tried.
-const NEEDED: [&str; 23] = [
+const NEEDED: [&str; 29] = [
     "reads",
     "scans",
     "transactions of gets",
@@ -47,6 +49,12 @@ const NEEDED: [&str; 23] = [
     "renewals",
     leases::WATCHED,
     "checkouts",
+    buyers::TAKEN_BACK,
+    auditor::ORDERS,
+    auditor::PAYMENTS,
+    auditor::AGREEMENTS,
+    auditor::SHELVES,
+    auditor::BALANCES,
     "plain reads",
     "plain writes",
     "plain additions",
@@ -64,6 +72,7 @@ pub(super) async fn verify(ground: &Ground, stage: &Stage) {
         let nodes = nodes.collect::<anyhow::Result<Vec<_>>>();
         let nodes = made(book, nodes.context("make a client of each node")).unwrap_or_default();
         everything(&ground.client, &nodes, &stage.watchers, book).await;
+        stage.auditor.judge(&ground.client, book).await;
         let exposed = exposed::look(ground, &stage.checkouts).await;
         for exposed in made(book, exposed).unwrap_or_default() {
             book.violation(exposed);

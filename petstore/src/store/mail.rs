@@ -46,6 +46,13 @@ impl Actor {
         }
     }
 
+    pub(crate) fn notify(user: &UserId, id: &OrderId) -> Self {
+        Self::Notify {
+            user: user.to_string(),
+            id: id.to_string(),
+        }
+    }
+
     pub(crate) fn inventory(product: &str) -> Self {
         Self::Inventory {
             product: product.to_owned(),

@@ -287,11 +287,7 @@ impl Life {
         match errand.phase {
             Phase::Returning(status) if done => order.status = status,
             Phase::Refusing(refusal) if done => {
-                let notify = Actor::Notify {
-                    user: self.user.to_string(),
-                    id: self.id.to_string(),
-                };
-                self.write(notify, Letter::Refused(refusal));
+                self.write(Actor::notify(&self.user, &self.id), Letter::Refused(refusal));
                 return None;
             }
             _ => order.errand = Some(errand),

@@ -7,10 +7,10 @@ use std::sync::PoisonError;
 
 use kvstore_client::wire::Revision;
 use kvstore_client::wire::txn::{Branch, Condition, Op};
-use kvstore_client::{EventKind, Txn, WatchRequest, WatchStream, problem_of};
+use kvstore_client::{EventKind, RangeRequest, Txn, WatchRequest, WatchStream, problem_of};
 use service::problem::{self, Problem, Result};
 use tokio::sync::{SemaphorePermit, watch};
-use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::Office;
 use crate::domain::{OrderId, UserId};
@@ -166,8 +166,6 @@ impl Shop {
         loop {
             let event = following.watch.next().await.map_err(problem_of)?;
             if event.kind == EventKind::Delete {
-                // Who holds a place waits for no other one: all of them might.
-                drop(following);
                 return Err(self.why_gone(&found.user, &found.id).await?);
             }
             let record: OrderRecord = read(&key, &event.change.value.unwrap_or_default())?;
@@ -185,32 +183,36 @@ impl Shop {
     async fn found_or_refused(&self, found: &Found) -> Result<Found> {
         match self.found_order(&found.user, &found.id).await {
             Err(gone) if gone.kind == problem::ORDER_NOT_FOUND => {
-                Err(Box::pin(self.why_gone(&found.user, &found.id)).await?)
+                Err(self.why_gone(&found.user, &found.id).await?)
             }
             told => told,
         }
     }
 
-    /// An order that is gone was refused; the letter that says why is on its way.
+    /// An order that is gone was refused.
     async fn why_gone(&self, user: &UserId, id: &OrderId) -> Result<Problem> {
-        let key = self.store.keys.notice(user, id);
-        let revision = self.store.client.revision().await.map_err(problem_of)?;
-        if let Some(problem) = self.notice(user, id).await? {
-            return Ok(problem);
-        }
-        let mut following = self.follow_key(&key, revision).await?;
-        let told = timeout(self.store.client.deadline(), following.watch.next()).await;
-        let event = told
-            .map_err(|_elapsed| inconsistent("an order is gone"))?
-            .map_err(problem_of)?;
-        let refusal: Refusal = read(&key, &event.change.value.unwrap_or_default())?;
-        Ok(refusal.problem())
+        let told = self.notice(user, id).await?;
+        told.ok_or_else(|| inconsistent("an order is gone, and nobody says why"))
     }
 
-    /// Why there is no such order, if it was asked for a while ago.
+    /// Why there is no such order: by the letter that is still to be acted on, or by the notice that comes of it and is
+    /// kept for a while.
     pub(crate) async fn notice(&self, user: &UserId, id: &OrderId) -> Result<Option<Problem>> {
-        let key = self.store.keys.notice(user, id);
-        let Some(kv) = self.store.client.get(&key).await.map_err(problem_of)? else {
+        let (keys, client) = (&self.store.keys, &self.store.client);
+        let notify = Actor::notify(user, id);
+        // The letter goes as the notice comes, so whoever does not find the letter does not come too early for the notice.
+        let letters = RangeRequest {
+            limit: Some(1),
+            ..RangeRequest::prefix(keys.mailbox(&notify))
+        };
+        let letters = client.range(letters).await.map_err(problem_of)?;
+        if let Some(kv) = letters.kvs.first()
+            && let Letter::Refused(refusal) = read::<Post>(&kv.key, &kv.bytes())?.letter
+        {
+            return Ok(Some(refusal.problem()));
+        }
+        let key = keys.notice(user, id);
+        let Some(kv) = client.get(&key).await.map_err(problem_of)? else {
             return Ok(None);
         };
         Ok(Some(read::<Refusal>(&key, &kv.bytes())?.problem()))

@@ -52,6 +52,11 @@ pub(crate) fn without_proposal(id: LogId, members: Option<Membership<u64, Member
     Entry::new(id, payload)
 }
 
+#[cfg(test)]
+pub(crate) fn with_proposal(id: LogId, proposal: Proposal) -> Entry {
+    Entry::new(id, EntryPayload::Normal(proposal))
+}
+
 pub fn encode(entry: &Entry) -> Bytes {
     let mut out = BytesMut::new();
     put(&mut out, entry);

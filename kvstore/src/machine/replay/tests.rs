@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use openraft::EntryPayload;
 use tempfile::TempDir;
 
 use super::*;
 use crate::command::{Action, Actor, Command, Expect, Once, Proposal, encode_commands};
 use crate::machine::small::opened;
-use crate::raft::entry::{log_id, without_proposal};
+use crate::raft::entry::{log_id, with_proposal, without_proposal};
 use crate::raft::types::{Entry, Membership, SnapshotMeta, StoredMembership};
 use crate::storage::alike::Part;
 use crate::storage::log_db::LogBatch;
@@ -18,27 +17,25 @@ const END: u64 = 12;
 /// How many entries the snapshot holds, where there is one.
 const HELD: u64 = 7;
 
-fn put(index: u64, value: &str) -> Entry {
+fn put(id: LogId, value: &str) -> Entry {
+    let index = id.index;
     let put = Command {
         actor: Actor::System,
         action: Action::Put {
-            key: Bytes::from(format!("key/{index}")),
+            key: Bytes::from(format!("key/{index:02}")),
             value: Bytes::copy_from_slice(value.as_bytes()),
             lease: 0,
             expect: Expect::Any,
         },
         once: Some(Once {
-            key: format!("once/{index}"),
+            key: format!("once/{index:02}"),
             fingerprint: [0; 16],
             ttl_ms: 60_000,
             room_bytes: u64::MAX,
         }),
     };
     let proposal = Proposal::new(1_000_000 + index, &encode_commands(&[put]));
-    Entry {
-        payload: EntryPayload::Normal(proposal),
-        ..without_proposal(log_id(1, 1, index), None)
-    }
+    with_proposal(id, proposal)
 }
 
 /// As a cluster begins: with its members, and what its first leader begins with.
@@ -46,7 +43,7 @@ fn entry(index: u64) -> Entry {
     match index {
         0 => without_proposal(log_id(0, 0, 0), Some(Membership::default())),
         1 => without_proposal(log_id(1, 1, 1), None),
-        _ => put(index, "value"),
+        _ => put(log_id(1, 1, index), "value"),
     }
 }
 
@@ -164,7 +161,7 @@ fn a_node_that_has_nothing_yet_has_nothing_to_be_replayed() {
 #[test]
 fn a_state_that_its_log_does_not_lead_to_is_found_by_its_first_key() {
     let other = |index| match index {
-        9 => put(9, "other"),
+        9 => put(log_id(1, 1, 9), "other"),
         index => entry(index),
     };
     let nothing = |index| match index {
@@ -177,13 +174,13 @@ fn a_state_that_its_log_does_not_lead_to_is_found_by_its_first_key() {
         let of_its_own = Node::new((0..END).map(entry), snapshot).stopped((0..END).map(nothing), 0);
         let (entries, found) = replayed(&drifted).unwrap();
         assert_eq!(entries, END - snapshot);
-        assert_eq!(found[0], (Part::Keys, "key/9".to_owned()), "{found:?}");
+        assert_eq!(found[0], (Part::Keys, "key/09".to_owned()), "{found:?}");
         assert!(found.iter().all(|(part, _)| *part != Part::Answers), "{found:?}");
         let (_entries, found) = replayed(&of_its_own).unwrap();
-        assert_eq!(found[0], (Part::Keys, "key/9".to_owned()), "{found:?}");
+        assert_eq!(found[0], (Part::Keys, "key/09".to_owned()), "{found:?}");
         let answers = found.iter().find(|(part, _)| *part == Part::Answers);
         assert!(
-            answers.is_some_and(|(_, key)| key.ends_with("once/9")),
+            answers.is_some_and(|(_, key)| key.ends_with("once/09")),
             "{found:?}"
         );
     }
@@ -193,13 +190,13 @@ fn a_state_that_its_log_does_not_lead_to_is_found_by_its_first_key() {
 #[test]
 fn what_was_wrong_before_the_snapshot_is_not_found() {
     let other = |index| match index {
-        5 => put(5, "other"),
+        5 => put(log_id(1, 1, 5), "other"),
         index => entry(index),
     };
     let node = Node::new((0..END).map(other), HELD).stopped((0..END).map(entry), 0);
     assert_eq!(replayed(&node).unwrap().1, []);
     let node = Node::new((0..END).map(other), 0).stopped((0..END).map(entry), 0);
-    assert_eq!(replayed(&node).unwrap().1[0], (Part::Keys, "key/5".to_owned()));
+    assert_eq!(replayed(&node).unwrap().1[0], (Part::Keys, "key/05".to_owned()));
 }
 
 #[test]
@@ -250,10 +247,7 @@ fn a_snapshot_that_does_not_hold_what_it_says_is_no_base() {
 #[test]
 fn a_log_that_ends_with_an_entry_of_another_leader_is_told() {
     let other = |index| match index {
-        11 => Entry {
-            log_id: log_id(2, 2, index),
-            ..entry(index)
-        },
+        11 => put(log_id(2, 2, 11), "value"),
         index => entry(index),
     };
     let node = Node::new((0..END).map(entry), HELD).stopped((0..END).map(other), 0);

@@ -197,6 +197,11 @@ async fn chaos_finds_members_that_differ() {
     chaos_finds(Bug::MembersCountApart, MILD, &["the nodes differ at revision"]).await;
 }
 
+#[tokio::test]
+async fn a_node_that_is_not_what_its_log_leads_to_is_found() {
+    chaos_finds(Bug::MembersCountApart, MILD, &["a replay of the log of"]).await;
+}
+
 /// Nobody repeats a write so late, so that only what is left on the disks tells. A follower that was down for more than a
 /// second mostly needs a snapshot, since the others have given up what it lacks; by this seed the first four are.
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::*;
 /// A change on each line: revision, key and value, where `-` is a deletion.
 const HISTORY: &str = include_str!("history.txt");
 const ORDER: &str = "shop/menagerie/live/order/u/01a2323e3a3038a44dd153e2078b3dd4";
-const TODO: &str = "shop/menagerie/todo/01a2323e3a3038a44dd153e2078b3dd4";
+const DUTY: &str = "shop/menagerie/todo/01a2323e3a3038a44dd153e2078b3dd4";
 const STOCK: &str = "shop/menagerie/live/goods/1/stock";
 const PAID: &str = "pay/payment/menagerie-01a2323e3a3038a44dd153e2078b3dd4/";
 const CARD: &str = "pay/card/c1_57c9caa6117e75ac04750e360a0ba1603c39b702/";
@@ -227,7 +227,7 @@ fn an_order_beside_another_state_of_its_payment_is_found() {
     tells(&early, "is Paid while its payment is Some(Authorized)");
     tells(&early, "is Paid with a todo");
     tells(
-        &Story::until(HELD).then(&[(TODO, None)]),
+        &Story::until(HELD).then(&[(DUTY, None)]),
         "is Pending with no todo",
     );
     let nobody = Story::until(HELD).0.rows().get(&record()).unwrap().to_owned();

@@ -12,8 +12,9 @@ use crate::harness::{Cluster, SOON, let_in, three_and_newcomers};
 use crate::load::say;
 use crate::power_loss;
 
-/// How a loss shows: a key is gone, or a node whose log has a hole cannot go on and never comes to say its hash.
-const LOSS: &[&str] = &["was acknowledged", "the hash of"];
+/// How a loss shows: a key is gone, or a node whose log has a hole cannot go on and never comes to say its hash, or it
+/// goes on with what it had applied of entries that the others have written anew.
+const LOSS: &[&str] = &["was acknowledged", "the hash of", "the nodes differ at revision"];
 /// Of a cluster that lost even whom it let in: a writer was answered as nobody may be, and left the book locked.
 const LOST_TOKENS: &str = "PoisonError";
 /// To the clients of `menagerie chaos` also by what they saw twice, or no longer see.

@@ -2,8 +2,9 @@
 //! makes another, and while the disk here hangs none is answered: each would take up a connection, and Raft would have to
 //! keep all that they say.
 //!
-//! Invariant: whoever waits has told Raft nothing, so the newest may take its place; whoever is told to make room says no
-//! more, and its turn lasts until all that it said is answered.
+//! Invariant: whoever waits has told Raft nothing, so the newest may take its place; whoever is told to make room reads no
+//! more, and its turn lasts until all that it said is answered, or its connection has broken. Of one that broke Raft may
+//! still take in a request or two, which do no harm late.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
